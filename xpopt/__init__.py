@@ -1,0 +1,37 @@
+"""Gradient-based optimizers, each written once, for NumPy, CuPy and every other array-API library."""
+
+from ._machine import default_namespace
+from ._ranges import Range
+from .config import OptimizerInitializer, make_optimizer
+from .optimizers import SGD, AdaGrad, Adam, OptimizerBase, RMSProp
+from .schedulers import (
+    ConstantScheduler,
+    ExponentialScheduler,
+    KingScheduler,
+    NoamScheduler,
+    SchedulerBase,
+    SchedulerInitializer,
+    make_scheduler,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "SGD",
+    "AdaGrad",
+    "Adam",
+    "ConstantScheduler",
+    "ExponentialScheduler",
+    "KingScheduler",
+    "NoamScheduler",
+    "OptimizerBase",
+    "OptimizerInitializer",
+    "RMSProp",
+    "Range",
+    "SchedulerBase",
+    "SchedulerInitializer",
+    "__version__",
+    "default_namespace",
+    "make_optimizer",
+    "make_scheduler",
+]

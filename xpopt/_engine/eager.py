@@ -1,0 +1,111 @@
+"""The eager engine: call the rule on the caller's arrays. Its results are the meaning of a rule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .._namespace import Library
+from .._parameter import Spec, dtype_text
+from .._rule import Rule
+from .._typing import Array, Scalars
+from ..clipping import clip
+
+
+def update(
+    rule: Rule,
+    library: Library,
+    spec: Spec,
+    param: Array,
+    grad: Array,
+    slots: Any,
+    h: Scalars,
+    clip_norm: float | None,
+) -> tuple[Array, tuple[Array, ...]]:
+    """Compute one update of one parameter.
+
+    Parameters
+    ----------
+    rule : Rule
+        The formula.
+    library : Library
+        Whose arrays these are.
+    spec : Spec
+        The parameter's description.
+    param, grad : array
+        As described by `spec`; only read.
+    slots : NamedTuple of array, or None
+        The rule's state, in its compute dtype; None to start from zeros. Only read.
+    h : Scalars
+        The numbers of this step.
+    clip_norm : float or None
+        The largest L2 norm that the rule may see of `grad`.
+
+    Returns
+    -------
+    param : array
+        The new value, in the parameter's dtype.
+    slots : tuple of array
+        The new state. These arrays share no memory with the inputs, nor with each other.
+
+    Raises
+    ------
+    TypeError
+        The rule returned something that is not like its parameter.
+    """
+    return library.call(param, _update, rule, library, spec, param, grad, slots, h, clip_norm)
+
+
+def _update(
+    rule: Rule,
+    library: Library,
+    spec: Spec,
+    param: Array,
+    grad: Array,
+    slots: Any,
+    h: Scalars,
+    clip_norm: float | None,
+) -> tuple[Array, tuple[Array, ...]]:
+    xp = library.xp
+    low = spec.compute is not spec.dtype and spec.compute != spec.dtype
+    if low:
+        param = xp.astype(param, spec.compute)
+        grad = xp.astype(grad, spec.compute)
+    if clip_norm is not None:
+        grad = clip(xp, grad, clip_norm, float64=library.has_float64(grad))
+    if slots is None:
+        slots = rule.slots._make([xp.zeros_like(param) for _ in rule.fields])
+    new_param, new_slots = rule.function(xp, param, grad, slots, h)
+    results = (new_param, *new_slots)
+    inputs = (param, grad, *slots)
+    if not _fresh(spec, results, inputs):
+        taken = list(inputs)
+        fields = ("param", *rule.fields)
+        results = tuple([_own(rule, library, spec, x, f, taken) for x, f in zip(results, fields, strict=True)])
+    new_param = xp.astype(results[0], spec.dtype) if low else results[0]
+    return new_param, results[1:]
+
+
+def _fresh(spec: Spec, results: tuple[Any, ...], inputs: tuple[Any, ...]) -> bool:
+    """Whether the results are NumPy arrays of their own, as they nearly always are: what `_own` asks, at once."""
+    dtype, shape = spec.compute, spec.shape
+    for x in results:
+        if type(x) is not np.ndarray or x.base is not None or x.dtype != dtype or x.shape != shape:
+            return False
+    return len({*map(id, results), *map(id, inputs)}) == len(results) + len(inputs)
+
+
+def _own(rule: Rule, library: Library, spec: Spec, x: Any, field: str, taken: list[Any]) -> Array:
+    """Return the result `x` as an array that shares nothing with those `taken`, to which it is added."""
+    if library.name == "numpy" and isinstance(x, np.generic):  # what NumPy makes of 0-d arrays
+        x = np.asarray(x)
+    if getattr(x, "dtype", None) != spec.compute or tuple(x.shape) != spec.shape:
+        came = f"{dtype_text(x.dtype)} of shape {tuple(x.shape)}" if hasattr(x, "dtype") else type(x).__name__
+        raise TypeError(
+            f"{rule.name} returned {came} as {field!r}; wanted {dtype_text(spec.compute)} of shape {spec.shape}"
+        )
+    if not library.owns(x) or any(x is other for other in taken):
+        x = library.copy(x)
+    taken.append(x)
+    return x

@@ -1,0 +1,259 @@
+"""Which array library is this, asked without importing any; and what differs between them.
+
+The array API standard covers the arithmetic. The few things that it leaves open (who may be written to, what records
+gradients, where an array lives in memory) are methods of `Library`, overridden for the libraries that need it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import array_api_compat
+import numpy as np
+
+from ._typing import Array, Namespace
+
+LOW = ("float16", "bfloat16")
+"""Dtypes that are computed, and keep their state, in float32."""
+
+SUPPORTED = (*LOW, "float32", "float64")
+
+
+class Library:
+    """One array library, as the standard describes it.
+
+    Parameters
+    ----------
+    name : str
+        Its name in messages, ``"numpy"``.
+    xp : Namespace
+        Its functions, as array-api-compat gives them.
+    """
+
+    mutable = True
+    """Whether `out=` can be written."""
+
+    flushes_subnormals = False
+    """Whether its arithmetic may take a subnormal number for 0."""
+
+    def __init__(self, name: str, xp: Namespace) -> None:
+        self.name = name
+        self.xp = xp
+        self._dtype_names: dict[Any, str] = {}
+
+    def __repr__(self) -> str:
+        """Name the library."""
+        return f"<Library {self.name}>"
+
+    def dtype_name(self, dtype: Any) -> str | None:
+        """Return the standard's name of a supported `dtype`, else None."""
+        if not self._dtype_names:
+            self._dtype_names = {getattr(self.xp, name): name for name in SUPPORTED if hasattr(self.xp, name)}
+        return self._dtype_names.get(dtype)
+
+    def compute_dtype(self, dtype: Any) -> Any:
+        """Return the dtype that arrays of `dtype` are computed in and keep their state in."""
+        return self.xp.float32 if self.dtype_name(dtype) in LOW else dtype
+
+    def has_float64(self, x: Array) -> bool:
+        """Whether the device of `x` can hold float64."""
+        return "float64" in self.xp.__array_namespace_info__().dtypes(device=self.device(x))
+
+    def device(self, x: Array) -> Any:
+        """Return where `x` lives."""
+        return array_api_compat.device(x)
+
+    def admit(self, x: Any) -> Array:
+        """Return `x` as a rule may see it; a TypeError says why a rule may not."""
+        return x
+
+    def from_numpy(self, values: np.ndarray[Any, Any], like: Array) -> Array:
+        """Return a new array of `values` with the dtype and device of `like`."""
+        return self.xp.asarray(values, dtype=like.dtype, device=self.device(like), copy=True)
+
+    @np.errstate(all="ignore")  # a caller's "raise" must not stop a rule half-way
+    def call(self, x: Array, function: Callable[..., Any], *args: Any) -> Any:
+        """Call `function` with the library set up to compute on arrays like `x`."""
+        return function(*args)
+
+    def copy(self, x: Array) -> Array:
+        """Return a copy of `x` that shares nothing with it."""
+        return self.xp.asarray(x, copy=True)
+
+    def owns(self, x: Array) -> bool:
+        """Whether `x` is known to be no view of another array; where that cannot be asked, False."""
+        return False
+
+    def writable(self, x: Array) -> bool:
+        """Whether values can be written into `x`."""
+        return True
+
+    def write(self, out: Array, value: Array) -> None:
+        """Write `value` into `out`, which is like it."""
+        out[...] = value  # type: ignore[index]
+
+    def layout(self, x: Array) -> tuple[int, tuple[int, ...], tuple[int, ...], int]:
+        """Return the address, shape, strides in bytes and item size of `x`."""
+        view = np.from_dlpack(x)  # type: ignore[arg-type]
+        return view.ctypes.data, view.shape, view.strides, view.itemsize
+
+
+class _NumPyDtypes(Library):
+    """A library whose dtypes are NumPy's."""
+
+    def dtype_name(self, dtype: Any) -> str | None:
+        name = self._dtype_names.get(dtype)
+        if name is None and dtype.isnative and dtype.name in SUPPORTED:
+            name = self._dtype_names[dtype] = dtype.name
+        return name
+
+    def compute_dtype(self, dtype: Any) -> Any:
+        return np.dtype(np.float32) if self.dtype_name(dtype) in LOW else dtype
+
+    def from_numpy(self, values: np.ndarray[Any, Any], like: Array) -> Array:
+        return self.xp.asarray(values.astype(like.dtype))
+
+
+class _NumPy(_NumPyDtypes):
+    def device(self, x: Array) -> Any:
+        return "cpu"
+
+    def has_float64(self, x: Array) -> bool:
+        return True
+
+    def admit(self, x: Any) -> Array:
+        if type(x) is np.ndarray:
+            return x
+        if isinstance(x, np.memmap):
+            return x.view(np.ndarray)
+        raise TypeError(
+            f"is a {type(x).__module__}.{type(x).__qualname__}, whose arithmetic is not a plain array's; "
+            f"pass numpy.asarray(x)"
+        )
+
+    def owns(self, x: Array) -> bool:
+        return type(x) is np.ndarray and x.base is None
+
+    def writable(self, x: Array) -> bool:
+        return bool(x.flags.writeable)  # type: ignore[attr-defined]
+
+    def layout(self, x: Array) -> tuple[int, tuple[int, ...], tuple[int, ...], int]:
+        return x.ctypes.data, x.shape, x.strides, x.itemsize  # type: ignore[attr-defined]
+
+
+class _CuPy(_NumPyDtypes):
+    flushes_subnormals = True
+
+    def call(self, x: Array, function: Callable[..., Any], *args: Any) -> Any:
+        with x.device:  # type: ignore[attr-defined]
+            return function(*args)
+
+    def has_float64(self, x: Array) -> bool:
+        return True
+
+    def from_numpy(self, values: np.ndarray[Any, Any], like: Array) -> Array:
+        return self.call(like, super().from_numpy, values, like)
+
+    def owns(self, x: Array) -> bool:
+        return x.base is None  # type: ignore[attr-defined]
+
+    def layout(self, x: Array) -> tuple[int, tuple[int, ...], tuple[int, ...], int]:
+        return x.data.ptr, x.shape, x.strides, x.itemsize  # type: ignore[attr-defined]
+
+
+class _Torch(Library):
+    def admit(self, x: Any) -> Array:
+        if str(x.layout) != "torch.strided":
+            raise TypeError(f"has the layout {x.layout}; pass a dense tensor, x.to_dense()")
+        return x.detach()
+
+    def call(self, x: Array, function: Callable[..., Any], *args: Any) -> Any:
+        with sys.modules["torch"].no_grad():
+            return function(*args)
+
+    def copy(self, x: Array) -> Array:
+        return x.detach().clone()  # type: ignore[attr-defined]
+
+    def owns(self, x: Array) -> bool:
+        return x._base is None  # type: ignore[attr-defined]
+
+    def write(self, out: Array, value: Array) -> None:
+        out.copy_(value)  # type: ignore[attr-defined]
+
+    def layout(self, x: Array) -> tuple[int, tuple[int, ...], tuple[int, ...], int]:
+        size = x.element_size()  # type: ignore[attr-defined]
+        strides = tuple(step * size for step in x.stride())  # type: ignore[attr-defined]
+        return x.data_ptr(), tuple(x.shape), strides, size  # type: ignore[attr-defined]
+
+
+class _Immutable(_NumPyDtypes):
+    mutable = False
+
+    def copy(self, x: Array) -> Array:
+        return x
+
+    def owns(self, x: Array) -> bool:
+        return True
+
+
+class _JAX(_Immutable):
+    flushes_subnormals = True
+
+    def admit(self, x: Any) -> Array:
+        if isinstance(x, sys.modules["jax"].core.Tracer):
+            raise TypeError("is a JAX tracer, which the cache would outlive; call update outside jax.jit")
+        return x
+
+
+class _Dask(_Immutable):
+    def has_float64(self, x: Array) -> bool:
+        return True
+
+
+_LIBRARIES: dict[type, Library | None] = {}
+_NAMED: dict[str, Library] = {}
+
+
+def library_of(x: Any) -> Library | None:
+    """Return the library of the array `x`, or None if `x` is no array. Imports nothing."""
+    try:
+        return _LIBRARIES[type(x)]
+    except KeyError:
+        library = _LIBRARIES[type(x)] = _identify(x)
+        return library
+
+
+def copy_array(x: Array) -> Array:
+    """Return a copy of an array of any library, on its own device."""
+    library = library_of(x)
+    assert library is not None
+    copied: Array = library.call(x, library.copy, x)
+    return copied
+
+
+def write(out: Array, value: Array) -> None:
+    """Write `value` into the array `out` of any library, which has its shape, dtype and device."""
+    library = library_of(out)
+    assert library is not None
+    library.call(out, library.write, out, value)
+
+
+def _identify(x: Any) -> Library | None:
+    for name, kind, is_one in (
+        ("numpy", _NumPy, lambda x: isinstance(x, np.ndarray)),
+        ("cupy", _CuPy, array_api_compat.is_cupy_array),
+        ("torch", _Torch, array_api_compat.is_torch_array),
+        ("jax", _JAX, array_api_compat.is_jax_array),
+        ("dask", _Dask, array_api_compat.is_dask_array),
+    ):
+        if is_one(x):
+            break
+    else:
+        if isinstance(x, np.generic) or not hasattr(x, "__array_namespace__"):
+            return None
+        name, kind = x.__array_namespace__().__name__, Library
+    if name not in _NAMED:
+        _NAMED[name] = kind(name, array_api_compat.array_namespace(x))
+    return _NAMED[name]

@@ -1,0 +1,174 @@
+"""A parameter and its gradient as the caller gave them: taken in, checked against each other, described."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ._memory import overlaps_itself
+from ._namespace import LOW, SUPPORTED, Library, library_of
+from ._tree import show
+from ._typing import Array
+
+
+class Spec(NamedTuple):
+    """What a parameter is, apart from its values; plain data, so that it pickles with any library."""
+
+    library: str
+    dtype: Any
+    shape: tuple[int, ...]
+    device: str
+    compute: Any  # the dtype of its arithmetic and of its slots
+
+    def fits(self, param: Any, grad: Any) -> bool:
+        """Whether two plain NumPy arrays are as described; False sends them through `examine`, which can say why."""
+        return (
+            type(param) is np.ndarray
+            and type(grad) is np.ndarray
+            and self.library == "numpy"
+            and param.shape == self.shape
+            and grad.shape == self.shape
+            and param.dtype == self.dtype
+            and grad.dtype == self.dtype
+        )
+
+    def describe(self) -> str:
+        """Write the description for a message."""
+        return f"{self.library} {dtype_text(self.dtype)} of shape {self.shape} on {self.device}"
+
+
+def dtype_text(dtype: Any) -> str:
+    """Write a dtype for a message, without its library."""
+    return str(dtype).rpartition(".")[2]
+
+
+def examine(param: Any, grad: Any, name: Hashable) -> tuple[Library, Spec, Array, Array]:
+    """Take in a parameter and its gradient.
+
+    Parameters
+    ----------
+    param, grad : array, float or nested list of floats
+        Numbers, NumPy scalars and lists become arrays like the other argument; if neither is an array, of NumPy's
+        float64.
+    name : hashable
+        The parameter's name, for messages.
+
+    Returns
+    -------
+    library : Library
+    spec : Spec
+    param, grad : array
+        As a rule may see them.
+
+    Raises
+    ------
+    TypeError
+        One of them is no array of real floating-point numbers, or they differ in library or dtype.
+    ValueError
+        They differ in shape or device.
+    """
+    what_param, what_grad = f"parameter {show(name)}", f"gradient of {show(name)}"
+    if library_of(param) is None:
+        param = _convert(param, library_of(grad), grad, what_param)
+    if library_of(grad) is None:
+        grad = _convert(grad, library_of(param), param, what_grad)
+    library, other = library_of(param), library_of(grad)
+    assert library is not None and other is not None
+    if library is not other:
+        raise TypeError(
+            f"{what_grad} is an array of {other.name}, the parameter one of {library.name}; convert one of them"
+        )
+    param = admit(library, param, what_param)
+    grad = admit(library, grad, what_grad)
+    shape = tuple(param.shape)
+    if tuple(grad.shape) != shape:
+        raise ValueError(f"{what_grad} has shape {tuple(grad.shape)}, the parameter has {shape}")
+    if any(size != size or size is None for size in shape):
+        raise ValueError(f"{what_param} has the unknown shape {shape}; compute its chunk sizes first")
+    if grad.dtype != param.dtype:
+        raise TypeError(
+            f"{what_grad} is {dtype_text(grad.dtype)}, the parameter is {dtype_text(param.dtype)}; convert the gradient"
+        )
+    device = str(library.device(param))
+    if str(library.device(grad)) != device:
+        raise ValueError(f"{what_grad} is on {library.device(grad)}, the parameter on {device}; move the gradient")
+    return library, Spec(library.name, param.dtype, shape, device, library.compute_dtype(param.dtype)), param, grad
+
+
+def admit(library: Library, x: Any, what: str) -> Array:
+    """Return `x` as a rule may see it, or raise a TypeError that begins with `what`."""
+    try:
+        x = library.admit(x)
+    except TypeError as error:
+        raise TypeError(f"{what} {error}") from None
+    if library.dtype_name(x.dtype) is None:
+        raise TypeError(f"{what} has dtype {dtype_text(x.dtype)}; {_way_out(x.dtype)}")
+    return x
+
+
+def check_out(library: Library, spec: Spec, out: Any, name: Hashable) -> None:
+    """Raise unless the result of a parameter so described can be written into `out`.
+
+    Raises
+    ------
+    TypeError
+        `out` is no array of the parameter's library, of another dtype, or of a library without writable arrays.
+    ValueError
+        It has another shape or device, is read-only, or overlaps itself.
+    """
+    what = f"out of {show(name)}"
+    if not library.mutable:
+        raise TypeError(f"{what}: arrays of {library.name} cannot be written; use the returned value instead of out=")
+    if library_of(out) is not library:
+        raise TypeError(f"{what} is a {type(out).__name__}; wanted an array of {library.name}")
+    view = admit(library, out, what)
+    if tuple(view.shape) != spec.shape:
+        raise ValueError(f"{what} has shape {tuple(view.shape)}, the parameter has {spec.shape}")
+    if view.dtype != spec.dtype:
+        raise TypeError(f"{what} is {dtype_text(view.dtype)}, the parameter is {dtype_text(spec.dtype)}")
+    if str(library.device(view)) != spec.device:
+        raise ValueError(f"{what} is on {library.device(view)}, the parameter on {spec.device}")
+    if not library.writable(out):
+        raise ValueError(f"{what} is read-only; pass a writable array, or use the returned value")
+    if overlaps_itself(library.layout(view)):
+        raise ValueError(f"{what} overlaps itself (strides of a broadcast or sliding view); pass a plain array")
+
+
+def is_slot(library: Library, spec: Spec, x: Any) -> bool:
+    """Whether `x` can be a slot of a parameter so described."""
+    if type(x) is np.ndarray:
+        return library.name == "numpy" and x.dtype == spec.compute and x.shape == spec.shape
+    return (
+        library_of(x) is library
+        and x.dtype == spec.compute
+        and tuple(x.shape) == spec.shape
+        and str(library.device(x)) == spec.device
+    )
+
+
+def _convert(value: Any, library: Library | None, like: Any, what: str) -> Array:
+    """Make an array of a number or nested list: like the array `like` of `library`, else NumPy's float64."""
+    wanted = "wanted an array, a float or a nested list of floats"
+    if not isinstance(value, (float, int, complex, np.generic, list, tuple)):
+        raise TypeError(f"{what} is a {type(value).__name__}; {wanted}")
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"{what} is a {type(value).__name__} that makes no array ({error}); {wanted}") from None
+    if array.dtype.name not in SUPPORTED:
+        raise TypeError(f"{what} is a {type(value).__name__} of {array.dtype.name}; {wanted}")
+    if library is None or library.dtype_name(like.dtype) is None:  # an unusable `like` gets its own error later
+        return array.astype(np.float64)
+    with np.errstate(all="ignore"):
+        return library.from_numpy(array, like)
+
+
+def _way_out(dtype: Any) -> str:
+    text = dtype_text(dtype)
+    if "complex" in text:
+        return "pass its real view (real and imaginary parts as one more axis of length 2)"
+    if getattr(dtype, "isnative", True) is False:
+        return "convert it to the machine's own byte order, x.astype(x.dtype.newbyteorder('='))"
+    return f"convert it to one of {', '.join((*LOW, 'float32', 'float64'))}"

@@ -1,0 +1,123 @@
+"""Declared ranges: what a number given by the user may be, and the error when it is not."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+
+class Check(Protocol):
+    """What a hyperparameter may be: `Range`, `Flag`, or anything else that says so in this way."""
+
+    def check(self, owner: str, name: str, value: object, /) -> Any:
+        """Return `value` as it is to be kept, or raise an error that names `owner` and `name`."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """The values that a hyperparameter may take.
+
+    Parameters
+    ----------
+    low, high : float
+        The ends. Infinity itself is never inside: every value must be finite.
+    open_low, open_high : bool
+        Whether that end itself is outside.
+    kind : {"float", "int", "number"}
+        What the value becomes: a float; an int, and nothing but a whole number is taken; or an int where a whole
+        number came, else a float.
+    in_dtype : bool
+        Whether the value must still be above 0 after rounding to the dtype that a parameter is computed in,
+        as anything must that keeps a division from being by zero.
+    """
+
+    low: float = -math.inf
+    high: float = math.inf
+    open_low: bool = False
+    open_high: bool = False
+    kind: Literal["float", "int", "number"] = "float"
+    in_dtype: bool = False
+
+    def __str__(self) -> str:
+        """Write the interval as mathematics does, ``[0, 1)``."""
+        left = "(" if self.open_low or math.isinf(self.low) else "["
+        right = ")" if self.open_high or math.isinf(self.high) else "]"
+        noun = "an int" if self.kind == "int" else "a finite number"
+        return f"{noun} in {left}{self.low:g}, {self.high:g}{right}"
+
+    def check(self, owner: str, name: str, value: object) -> float:
+        """Return `value` as a plain Python float (or int), or say what is wrong with it.
+
+        Parameters
+        ----------
+        owner, name : str
+            The class and the keyword, for the message.
+        value : object
+            What came.
+
+        Returns
+        -------
+        float
+            A Python number, whatever NumPy scalar came, so that it promotes no array.
+
+        Raises
+        ------
+        TypeError
+            `value` is no real number, or a bool.
+        ValueError
+            It is not finite, or outside the range.
+        """
+        wanted = numbers.Integral if self.kind == "int" else numbers.Real
+        if isinstance(value, bool) or not isinstance(value, wanted):
+            raise TypeError(f"{owner}: {name}={value!r} is a {type(value).__name__}; wanted {self}")
+        try:
+            number = int(value) if isinstance(value, numbers.Integral) and self.kind != "float" else float(value)
+            finite = math.isfinite(number)
+        except OverflowError:
+            raise ValueError(f"{owner}: {name} is too large for a float; wanted {self}") from None
+        below = number <= self.low if self.open_low else number < self.low
+        above = number >= self.high if self.open_high else number > self.high
+        if below or above or not finite:
+            raise ValueError(f"{owner}: {name}={number!r} is out of range; wanted {self}")
+        return number
+
+
+@dataclass(frozen=True)
+class Flag:
+    """True or False, and no number in their place."""
+
+    def check(self, owner: str, name: str, value: object) -> bool:
+        """Return `value` as a Python bool, or say what is wrong with it.
+
+        Parameters
+        ----------
+        owner, name : str
+            The class and the keyword, for the message.
+        value : object
+            What came.
+
+        Returns
+        -------
+        bool
+            The same truth.
+
+        Raises
+        ------
+        TypeError
+            `value` is no bool.
+        """
+        if not isinstance(value, bool | np.bool_):
+            raise TypeError(f"{owner}: {name}={value!r} is a {type(value).__name__}; wanted True or False")
+        return bool(value)
+
+
+FLAG = Flag()
+NON_NEGATIVE = Range(low=0)
+POSITIVE = Range(low=0, open_low=True)
+FRACTION = Range(low=0, high=1)
+DECAY = Range(low=0, high=1, open_high=True)
+EPS = Range(low=0, open_low=True, in_dtype=True)

@@ -1,0 +1,91 @@
+"""A rule: one update formula, with the names of its slots."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ._typing import Array, Scalars
+
+
+class NoSlots(NamedTuple):
+    """The state of a rule that remembers nothing."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One update formula.
+
+    Parameters
+    ----------
+    function : callable
+        ``function(xp, param, grad, s, h) -> (param, slots)``.
+    slots : type
+        The NamedTuple class of its state, one array like the parameter per field.
+    scalars : callable, optional
+        ``scalars(h) -> dict`` of further numbers for `h`, computed on the host.
+    """
+
+    function: Callable[..., tuple[Array, Any]]
+    slots: type[Any] = NoSlots
+    scalars: Callable[[Scalars], Mapping[str, float]] | None = None
+
+    @property
+    def name(self) -> str:
+        """The function's qualified name, for messages."""
+        return self.function.__qualname__
+
+    @functools.cached_property
+    def fields(self) -> tuple[str, ...]:
+        """The names of its slots."""
+        return self.slots._fields
+
+    @functools.cached_property
+    def keys(self) -> tuple[str, ...]:
+        """The keys of its cache entry where that is a dict."""
+        return ("t", *self.fields)
+
+    @functools.cached_property
+    def bare(self) -> bool:
+        """Whether its state is one array and no count: then the cache holds the array itself."""
+        return len(self.fields) == 1 and not _reads_count(self)
+
+    def scalars_at(self, settings: Mapping[str, Any], lr: float, t: int) -> Scalars:
+        """Return `h`: every hyperparameter, this step's `lr`, the count `t`, and what `scalars` derives from them."""
+        h = SimpleNamespace(**settings)
+        h.lr = lr
+        h.t = t
+        if self.scalars is not None:
+            h.__dict__.update(self.scalars(h))
+        return h
+
+
+class _Recorder:
+    """Stands in for `h` and notes whether the count is read."""
+
+    def __init__(self) -> None:
+        self.read_count = False
+
+    def __getattr__(self, name: str) -> float:
+        if name == "t":
+            self.read_count = True
+            return 1
+        return 0.5
+
+
+def _reads_count(rule: Rule) -> bool:
+    """Whether the rule reads ``h.t``, seen by running it once on arrays of one element."""
+    recorder, one = _Recorder(), np.ones(1)
+    try:
+        with np.errstate(all="ignore"):
+            if rule.scalars is not None:
+                recorder.__dict__.update(rule.scalars(recorder))
+            rule.function(np, one, one, rule.slots(*(one for _ in rule.slots._fields)), recorder)
+    except Exception:  # a rule that cannot run on NumPy may read anything: keep the count, which is never wrong
+        return True
+    return recorder.read_count

@@ -1,0 +1,210 @@
+"""Call strings and dicts to a name and keywords, and back: ``SGD(lr=0.1)``. Knows no class, executes nothing."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+LONGEST = 10_000
+WANTED = "wanted Name(keyword=value, ...), each value a literal or another such call"
+
+
+@dataclass(frozen=True, repr=False)
+class Call:
+    """A name with keywords, as text or a dict stated them.
+
+    Parameters
+    ----------
+    name : str
+        What is called, as it was written.
+    keywords : dict
+        Literals by keyword; from text a nested call is a `Call`.
+    cache : mapping or None
+        What stood beside ``"hyperparameters"`` in a dict.
+    text : str
+        The text that this was read from; empty when it came from a dict.
+    places : mapping
+        Where in `text` each keyword starts, and under ``""`` the name.
+    """
+
+    name: str
+    keywords: dict[str, Any] = field(default_factory=dict)
+    cache: Mapping[Any, Any] | None = None
+    text: str = field(default="", compare=False)
+    places: Mapping[str, int] = field(default_factory=dict, compare=False)
+
+    def __repr__(self) -> str:
+        """Write it as it would be read."""
+        return format_call(self.name, self.keywords)
+
+    def error(self, problem: str, keyword: str = "") -> ValueError:
+        """Return the error for `problem` with what `keyword` (or the name) stated.
+
+        Parameters
+        ----------
+        problem : str
+            What is wrong, naming the keyword.
+        keyword : str
+            Where the caret goes, when there is a text to show.
+
+        Returns
+        -------
+        ValueError
+            To be raised by who knows what the name means.
+        """
+        return _error(problem, self.text, self.places[keyword]) if self.text else ValueError(problem)
+
+
+def parse(spec: str | Mapping[str, Any]) -> Call:
+    """Read a call from text or from a dict.
+
+    Parameters
+    ----------
+    spec : str or mapping
+        ``"exponential"``, ``"SGD(lr=0.1, lr_scheduler=NoamScheduler(model_dim=512))"``, ``{"id": "SGD", "lr": 0.1}``
+        or ``{"hyperparameters": {"id": "SGD", "lr": 0.1}, "cache": {...}}``.
+
+    Returns
+    -------
+    Call
+        The name and the keywords. Values of a dict are passed on as they are.
+
+    Raises
+    ------
+    ValueError
+        `spec` is anything else; for text, with a caret under the place.
+    """
+    return _read_text(spec) if isinstance(spec, str) else _read_dict(spec)
+
+
+def format_call(name: str, keywords: Mapping[str, object]) -> str:
+    """Write a call that `parse` reads back.
+
+    Parameters
+    ----------
+    name : str
+        What is called.
+    keywords : mapping
+        The values by keyword, in the order to write them.
+
+    Returns
+    -------
+    str
+        ``Name(a=0.1, b=None)``.
+    """
+    return f"{name}({', '.join(f'{keyword}={value!r}' for keyword, value in keywords.items())})"
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """Return the end of an error about an unknown name: the nearest of the known ones, and all of them.
+
+    Parameters
+    ----------
+    word : str
+        The unknown name.
+    known : iterable of str
+        What it might have been.
+
+    Returns
+    -------
+    str
+        ``"; did you mean 'lr'? Known: lr, momentum"``.
+    """
+    from difflib import get_close_matches
+
+    names = {name.lower(): name for name in known}
+    word = word.lower()
+    # People abbreviate, which no edit distance sees: learning_rate is lr, or the lr in initial_lr.
+    short = {word, "".join(part[:1] for part in word.split("_"))}
+    nearest = sorted((name for name in names if short.intersection(name.split("_"))), key=len)
+    nearest = nearest or get_close_matches(word, names, n=1, cutoff=0.5)
+    listing = ", ".join(names.values()) or "none"
+    return f"; did you mean {names[nearest[0]]!r}? Known: {listing}" if nearest else f"; known: {listing}"
+
+
+def _error(problem: str, text: str, at: int) -> ValueError:
+    """Return an error that shows the text around `at` with a caret under it."""
+    start = max(0, at - 60)
+    row = "".join(c if c.isprintable() else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in text[start:])
+    return ValueError(f"{problem}\n    {row[:100]}\n    {' ' * (at - start)}^")
+
+
+def _read_dict(spec: Mapping[str, Any]) -> Call:
+    cache = None
+    if "hyperparameters" in spec:
+        for key in spec:
+            if key not in ("hyperparameters", "cache"):
+                raise ValueError(f"unknown key {key!r} beside 'hyperparameters'; only 'cache' may stand there")
+        cache, spec = spec.get("cache"), spec["hyperparameters"]
+        if not isinstance(spec, Mapping):
+            raise ValueError(f"'hyperparameters' is a {type(spec).__name__}; wanted a dict with 'id'")
+        if cache is not None and not isinstance(cache, Mapping):
+            raise ValueError(f"'cache' is a {type(cache).__name__}; wanted a dict")
+    for key in spec:
+        if not isinstance(key, str):
+            raise ValueError(f"key {key!r} is a {type(key).__name__}; wanted keywords, which are strings")
+    keywords = dict(spec)
+    name = keywords.pop("id", None)
+    if not isinstance(name, str):
+        raise ValueError(f"'id' is {name!r}; wanted {{'id': the class name, keyword: value, ...}}")
+    return Call(name, keywords, cache)
+
+
+def _read_text(text: str) -> Call:
+    if len(text) > LONGEST:
+        raise _error(f"a call of {len(text)} characters, more than {LONGEST}; {WANTED}", text, LONGEST)
+    text = text.strip().replace("\r\n", "\n").replace("\r", "\n")
+    for at, char in enumerate(text):
+        if char == "\0" or "\ud800" <= char <= "\udfff":
+            raise _error(f"character {char!a} cannot be in a call; {WANTED}", text, at)
+    try:
+        node = ast.parse(text, mode="eval").body
+        call = _read_call(text, node)
+    except SyntaxError as error:
+        at = _index(text, error.lineno or 1) + max((error.offset or 1) - 1, 0)
+        raise _error(f"{error.msg}; {WANTED}", text, min(at, len(text))) from None
+    except (RecursionError, MemoryError):
+        raise _error(f"nested too deeply; {WANTED}", text, 0) from None
+    end = _index(text, node.end_lineno, node.end_col_offset)
+    if end < len(text):  # a comment, which Python would skip, or the ) of (Name())
+        raise _error(f"nothing may follow the call; {WANTED}", text, end)
+    return call
+
+
+def _index(text: str, line: int | None, column: int | None = 0) -> int:
+    """Return where in `text` a node is, from what `ast` counts: lines from 1, columns in bytes of UTF-8."""
+    lines = text.split("\n")[:line]
+    return sum(len(above) + 1 for above in lines[:-1]) + len(lines[-1].encode()[:column].decode())
+
+
+def _read_call(text: str, node: ast.expr) -> Call:
+    start = _index(text, node.lineno, node.col_offset)
+    if isinstance(node, ast.Name):
+        return Call(node.id, {}, None, text, {"": start})
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+        raise _error(f"this is no name; {WANTED}", text, start)
+    if node.args:
+        at = _index(text, node.args[0].lineno, node.args[0].col_offset)
+        raise _error(f"a value without its keyword; {WANTED}", text, at)
+    keywords: dict[str, Any] = {}
+    places = {"": start}
+    for keyword in node.keywords:
+        at = _index(text, keyword.lineno, keyword.col_offset)
+        if keyword.arg is None:
+            raise _error(f"** has nothing to unpack; {WANTED}", text, at)
+        if keyword.arg in keywords:
+            raise _error(f"keyword {keyword.arg!r} is there twice; state it once", text, at)
+        keywords[keyword.arg], places[keyword.arg] = _read_value(text, keyword.value), at
+    return Call(node.func.id, keywords, None, text, places)
+
+
+def _read_value(text: str, node: ast.expr) -> Any:
+    if isinstance(node, ast.Call):
+        return _read_call(text, node)
+    try:
+        return ast.literal_eval(node)
+    except (ValueError, TypeError):  # TypeError: a list as a key
+        at = _index(text, node.lineno, node.col_offset)
+        raise _error(f"not a literal, and nothing is computed here; {WANTED}", text, at) from None

@@ -1,0 +1,106 @@
+"""Nested containers of arrays: their leaves by name, and containers of the same kind back."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any
+
+Path = tuple[Hashable, ...]
+
+
+def show(name: Hashable) -> str:
+    """Write a parameter's name for a message: ``'W'``, ``0``, and ``'enc/w'`` for the nested ``("enc", "w")``."""
+    if isinstance(name, tuple) and name:
+        return repr("/".join(str(part) for part in name))
+    return repr(name)
+
+
+def is_container(tree: object) -> bool:
+    """Whether `tree` is a mapping, list or tuple."""
+    return isinstance(tree, Mapping | list | tuple)
+
+
+def flatten(tree: Any, what: str) -> dict[Hashable, Any]:
+    """Return the leaves of `tree` by name.
+
+    Parameters
+    ----------
+    tree : mapping, list or tuple, nested at will
+        Everything else is a leaf.
+    what : str
+        The argument it came as, for the message.
+
+    Returns
+    -------
+    dict
+        A leaf of the outermost container is named by its key or index alone, any other by the tuple of keys that leads
+        to it.
+
+    Raises
+    ------
+    TypeError
+        `tree` is no container.
+    ValueError
+        Two leaves have one name.
+    """
+    if not is_container(tree):
+        raise TypeError(
+            f"{what} is a {type(tree).__name__}; wanted a mapping, list or tuple of arrays (for one array: update)"
+        )
+    leaves: dict[Hashable, Any] = {}
+
+    def visit(node: Any, path: Path) -> None:
+        for key, value in _items(node):
+            here = (*path, key)
+            if is_container(value):
+                visit(value, here)
+                continue
+            name = here if path else key
+            if name in leaves:
+                raise ValueError(f"{what} has two leaves named {show(name)}; rename one")
+            leaves[name] = value
+
+    visit(tree, ())
+    return leaves
+
+
+def matched(leaves: Mapping[Hashable, Any], others: dict[Hashable, Any], what: str) -> dict[Hashable, Any]:
+    """Return `others` if it has exactly the names of `leaves`, else raise a ValueError that lists the difference."""
+    if leaves.keys() != others.keys():
+        missing = ", ".join(show(name) for name in leaves if name not in others)
+        extra = ", ".join(show(name) for name in others if name not in leaves)
+        parts = [text for text in (missing and f"lacks {missing}", extra and f"has {extra}, not in params") if text]
+        raise ValueError(f"{what} {' and '.join(parts)}; the names must be those of params")
+    return others
+
+
+def rebuild(tree: Any, leaf: Callable[[Hashable], Any]) -> Any:
+    """Return containers of the same kinds as `tree` with ``leaf(name)`` for every leaf."""
+
+    def visit(node: Any, path: Path) -> Any:
+        values = {}
+        for key, value in _items(node):
+            here = (*path, key)
+            values[key] = visit(value, here) if is_container(value) else leaf(here if path else key)
+        return _like(node, values)
+
+    return visit(tree, ())
+
+
+def _items(node: Any) -> Any:
+    return node.items() if isinstance(node, Mapping) else enumerate(node)
+
+
+def _like(node: Any, values: dict[Any, Any]) -> Any:
+    if type(node) is dict:
+        return values
+    if isinstance(node, dict):
+        twin = copy.copy(node)  # keeps a defaultdict's factory
+        twin.update(values)
+        return twin
+    if isinstance(node, Mapping):
+        return type(node)(values)  # type: ignore[call-arg]
+    if hasattr(node, "_make"):
+        return node._make(values.values())
+    return type(node)(values.values())

@@ -1,0 +1,72 @@
+"""Norms of gradients, and the factors that bound them."""
+
+from __future__ import annotations
+
+from ._typing import Array, Namespace
+
+
+def clip_factor(xp: Namespace, grad: Array, clip_norm: float, *, float64: bool) -> Array:
+    r"""Return the factor in (0, 1] that brings the L2 norm of `grad` down to `clip_norm`, or leaves it alone.
+
+    Parameters
+    ----------
+    xp : Namespace
+        The functions of the gradient's library.
+    grad : array of any shape
+        float16, bfloat16, float32 or float64.
+    clip_norm : float
+        The largest norm allowed, in units of `grad`. Greater than 0.
+    float64 : bool
+        Whether the device of `grad` can hold float64.
+
+    Returns
+    -------
+    array of shape ()
+        The factor in float64, or in the dtype of `grad` where there is no float64. NaN where the norm is not finite,
+        so that a broken gradient stays visible. It is computed without a branch on a value: nothing waits for a GPU.
+
+    Notes
+    -----
+    The norm of the narrower dtypes is summed in float64, where their squares neither overflow nor underflow. The rest is
+    scaled by its largest magnitude first,
+
+    .. math:: s = \max_i |g_i|, \quad r = \lVert g / s \rVert_2, \quad
+              \text{factor} = \min\left(1, \frac{\text{clip\_norm} / s}{\max(r, 1)}\right)
+
+    with :math:`s = 1` where it would be 0.
+
+    References
+    ----------
+    .. [1] Pascanu, Mikolov and Bengio, "On the difficulty of training recurrent neural networks", ICML 2013,
+       arXiv:1211.5063, Algorithm 1.
+    """
+    if 0 in grad.shape:
+        return xp.ones((), dtype=grad.dtype)
+    if float64 and grad.dtype != xp.float64:
+        wide = xp.astype(grad, xp.float64)
+        norm = xp.sqrt(xp.sum(wide * wide))
+        factor = clip_norm / xp.where(norm > clip_norm, norm, clip_norm)
+        return xp.where(xp.isfinite(norm), factor, xp.nan)
+    largest = xp.max(xp.abs(grad))
+    scale = xp.where(largest > 0, largest, xp.ones_like(largest))
+    scaled = grad / scale
+    norm = xp.sqrt(xp.sum(scaled * scaled))
+    factor = (clip_norm / scale) / xp.where(norm > 1, norm, xp.ones_like(norm))
+    factor = xp.where(factor < 1, factor, xp.ones_like(factor))
+    return xp.where(xp.isfinite(largest) & xp.isfinite(norm), factor, xp.full_like(factor, xp.nan))
+
+
+def clip(xp: Namespace, grad: Array, clip_norm: float, *, float64: bool) -> Array:
+    """Return `grad` scaled to an L2 norm of at most `clip_norm`.
+
+    Parameters
+    ----------
+    xp, grad, clip_norm, float64
+        As for `clip_factor`.
+
+    Returns
+    -------
+    array like `grad`
+        ``grad * factor``, the factor rounded once to the dtype of `grad`.
+    """
+    return grad * xp.astype(clip_factor(xp, grad, clip_norm, float64=float64), grad.dtype)

@@ -1,0 +1,94 @@
+"""Optimizers from text and dicts, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ._text import Call, parse
+from .optimizers import SGD, OptimizerBase
+from .optimizers._settings import documented_names, hint
+
+
+def make_optimizer(spec: str | Mapping[str, Any] | OptimizerBase | None = None) -> OptimizerBase:
+    """Make an optimizer from what describes it.
+
+    Parameters
+    ----------
+    spec : None, str, mapping or OptimizerBase
+        A class name in any case (``"adam"``); a call (``"SGD(lr=0.1, lr_scheduler=NoamScheduler(model_dim=512))"``),
+        of which only literals are read and nothing is executed; a dict (``{"id": "SGD", "lr": 0.1}``), also with state
+        (``{"hyperparameters": {"id": "SGD", "lr": 0.1}, "cache": {...}}``); an optimizer, which is returned as it is;
+        None for `SGD` with its defaults. Classes of your own are found too.
+
+    Returns
+    -------
+    OptimizerBase
+        The optimizer. ``make_optimizer(str(opt))`` has the settings of ``opt``.
+
+    Raises
+    ------
+    TypeError
+        `spec` is nothing of the above, or a value is of the wrong type.
+    ValueError
+        A name or keyword is unknown, the text cannot be read, or a value is out of range. For text the message points at
+        the place.
+
+    Examples
+    --------
+    >>> make_optimizer("adam")
+    Adam(lr=0.001, decay1=0.9, decay2=0.999, eps=1e-07, clip_norm=None, lr_scheduler=ConstantScheduler(lr=0.001))
+    """
+    if isinstance(spec, OptimizerBase):
+        return spec
+    if spec is None:
+        return SGD()
+    if isinstance(spec, str | Mapping):
+        spec = parse(spec)
+    if not isinstance(spec, Call):
+        raise TypeError(
+            f"{type(spec).__name__} {spec!r} is no optimizer; wanted None, an optimizer, a name, a call string or a dict"
+        )
+    known = {cls.__name__.lower(): cls for cls in _subclasses(OptimizerBase)}
+    cls = known.get(spec.name.lower())
+    if cls is None:
+        names = tuple(cls.__name__ for cls in known.values())
+        raise spec.error(f"unknown optimizer {spec.name!r}{hint(spec.name, names)}")
+    names = documented_names(cls)
+    for keyword in spec.keywords:
+        if keyword not in names:
+            raise spec.error(f"{cls.__name__} has no keyword {keyword!r}{hint(keyword, names)}", keyword)
+    optimizer: OptimizerBase = cls(**spec.keywords)
+    optimizer.set_params(cache_dict=spec.cache)
+    return optimizer
+
+
+class OptimizerInitializer:
+    """`make_optimizer`, in two steps: ``OptimizerInitializer("adam")()``.
+
+    Parameters
+    ----------
+    param : None, str, mapping or OptimizerBase
+        The `spec` of `make_optimizer`.
+    """
+
+    def __init__(self, param: str | Mapping[str, Any] | OptimizerBase | None = None) -> None:
+        self.param = param
+
+    def __call__(self) -> OptimizerBase:
+        """Make the optimizer.
+
+        Returns
+        -------
+        OptimizerBase
+            As `make_optimizer` returns it.
+        """
+        return make_optimizer(self.param)
+
+
+def _subclasses(cls: type[Any]) -> Iterator[type[Any]]:
+    """Yield the classes below `cls` that have a rule."""
+    for below in cls.__subclasses__():
+        if hasattr(below, "rule"):
+            yield below
+        yield from _subclasses(below)

@@ -1,0 +1,9 @@
+"""One file per published method, on one base."""
+
+from .adagrad import AdaGrad
+from .adam import Adam
+from .base import OptimizerBase
+from .rmsprop import RMSProp
+from .sgd import SGD
+
+__all__ = ["AdaGrad", "Adam", "OptimizerBase", "RMSProp", "SGD"]

@@ -1,0 +1,110 @@
+"""The forms that a parameter's state takes in the cache, and the way from them to a rule's slots and back."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+from .._namespace import Library, copy_array, library_of
+from .._parameter import Spec, dtype_text, is_slot
+from .._rule import Rule
+from .._tree import show
+from .._typing import Array
+
+Slots = Any
+"""An instance of a rule's own NamedTuple, one array per field."""
+
+
+def pack(rule: Rule, t: int, slots: tuple[Array, ...]) -> Any:
+    """Return what the cache holds: the slot itself if it is the whole state, else a dict of ``t`` and the slots."""
+    if rule.bare:
+        return slots[0]
+    return dict(zip(rule.keys, (t, *slots), strict=True))
+
+
+def unpack(rule: Rule, entry: Any, name: Hashable) -> tuple[int | None, Slots | None]:
+    """Return the count and the slots in a cache entry.
+
+    Parameters
+    ----------
+    rule : Rule
+        Whose state the entry should be.
+    entry : array or dict
+        From the cache, or from a caller.
+    name : hashable
+        The parameter's name, for the message.
+
+    Returns
+    -------
+    t : int or None
+        Updates so far; None where the form does not say.
+    slots : NamedTuple of array, or None
+        None to start from zeros: a rule without slots left the entry, or reads it.
+
+    Raises
+    ------
+    ValueError
+        The entry has another form than the rule's.
+    """
+    if type(entry) is dict or isinstance(entry, Mapping):
+        t = entry.get("t")
+        if type(t) is int and t >= 0:
+            if not rule.bare and len(entry) == len(rule.keys) and all([key in entry for key in rule.keys]):
+                return t, rule.slots._make([entry[field] for field in rule.fields])
+            if rule.bare and len(entry) == 1:
+                return t, None
+    elif library_of(entry) is not None:
+        if rule.bare:
+            return None, rule.slots(entry)
+        if not rule.fields:
+            return None, None
+    raise ValueError(f"cache of {show(name)} is {_outline(entry)}; {rule.name} keeps {_wanted(rule)}")
+
+
+def check_slots(rule: Rule, library: Library, spec: Spec, slots: Slots, name: Hashable) -> None:
+    """Raise a ValueError unless every slot is like the parameter that `spec` describes."""
+    for slot in slots:
+        if not is_slot(library, spec, slot):
+            field = next(field for field in rule.fields if getattr(slots, field) is slot)
+            raise ValueError(
+                f"cache of {show(name)} holds {field!r} as {_outline(slot)}, and the parameter is {spec.describe()}; "
+                f"use another name, or forget the old one with del opt.cache[...]"
+            )
+
+
+def copy_entry(entry: Any) -> Any:
+    """Return an entry of the same form that shares no array with `entry`."""
+    if isinstance(entry, Mapping):
+        return {key: copy_entry(value) for key, value in entry.items()}
+    return entry if library_of(entry) is None else copy_array(entry)
+
+
+def check_entry(rule: Rule, entry: Any, name: Hashable) -> None:
+    """Raise unless `entry` can be restored as the state of a parameter: its form, its arrays, and these alike."""
+    _, slots = unpack(rule, entry, name)
+    first: tuple[Any, ...] | None = None
+    for field, slot in zip(rule.fields, slots or (), strict=slots is not None):
+        library = library_of(slot)
+        if library is None or library.dtype_name(slot.dtype) not in ("float32", "float64"):
+            raise ValueError(
+                f"cache of {show(name)} holds {field!r} as {_outline(slot)}; wanted an array of float32 or float64"
+            )
+        here = (library, slot.dtype, tuple(slot.shape), str(library.device(slot)))
+        if first is not None and here != first:
+            raise ValueError(f"cache of {show(name)} holds slots that differ in library, dtype, shape or device")
+        first = here
+
+
+def _outline(value: Any) -> str:
+    library = library_of(value)
+    if library is not None:
+        return f"{library.name} {dtype_text(value.dtype)} of shape {tuple(value.shape)}"
+    if isinstance(value, Mapping):
+        return "a dict of " + ", ".join(f"{key}: {_outline(item)}" for key, item in value.items())
+    return repr(value) if isinstance(value, int | float | None) else f"a {type(value).__name__}"
+
+
+def _wanted(rule: Rule) -> str:
+    if rule.bare:
+        return f"one array, {rule.fields[0]!r}"
+    return "a dict of 't', an int of at least 0" + "".join(f", the array {field!r}" for field in rule.fields)

@@ -1,0 +1,92 @@
+"""Adam."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from .._ranges import DECAY, EPS
+from .._typing import Array, Namespace, Scalars
+from ..schedulers import SchedulerBase
+from .base import OptimizerBase
+
+
+class AdamState(NamedTuple):
+    """What Adam remembers of each parameter."""
+
+    mean: Array  # like param; running mean of the gradients, starts at 0
+    var: Array  # like param; running mean of the squared gradients, starts at 0, never negative
+
+
+class Adam(OptimizerBase):
+    r"""Step along the running mean of the gradient, scaled by its running root mean square.
+
+    .. math::
+
+        m_t &= \beta_1 m_{t-1} + (1 - \beta_1) g_t \\
+        v_t &= \beta_2 v_{t-1} + (1 - \beta_2) g_t^2 \\
+        \theta_t &= \theta_{t-1} - \alpha \frac{m_t / (1 - \beta_1^t)}{\sqrt{v_t / (1 - \beta_2^t)} + \epsilon}
+
+    Parameters
+    ----------
+    lr : float
+        Learning rate :math:`\alpha`, in units of the parameter per step. Finite, at least 0. A schedule that states
+        its own rate wins over it.
+    decay1, decay2 : float
+        Decay of the two means, :math:`\beta_1` and :math:`\beta_2`, in [0, 1): about ``1 / (1 - decay)`` steps of
+        memory.
+    eps : float
+        :math:`\epsilon`, added outside the root and after the bias correction, in units of the gradient. Greater than 0,
+        and must not round to 0 in the compute dtype.
+    clip_norm : float or None
+        The largest L2 norm of each parameter's gradient. Greater than 0; None leaves gradients alone.
+    lr_scheduler : None, str, dict or SchedulerBase
+        The schedule of the learning rate; None keeps it constant.
+    **kwargs
+        Options common to all optimizers: see `OptimizerBase`.
+
+    Raises
+    ------
+    TypeError
+        An unknown keyword, or a value that is no number.
+    ValueError
+        A value out of its range.
+
+    Notes
+    -----
+    This is Algorithm 1 of [1]_, not the rearranged form of its section 2, which changes what `eps` means.
+
+    References
+    ----------
+    .. [1] Kingma and Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015, arXiv:1412.6980.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> opt = Adam(lr=0.1)
+    >>> opt.update(np.array([1.0, 2.0]), np.array([0.5, -0.5]), "W").round(6)
+    array([0.9, 2.1])
+    """
+
+    slots = AdamState
+    ranges = {"decay1": DECAY, "decay2": DECAY, "eps": EPS}
+
+    def __init__(
+        self,
+        lr: float = 0.001,
+        decay1: float = 0.9,
+        decay2: float = 0.999,
+        eps: float = 1e-7,
+        clip_norm: float | None = None,
+        lr_scheduler: str | dict[str, Any] | SchedulerBase | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(lr, lr_scheduler, decay1=decay1, decay2=decay2, eps=eps, clip_norm=clip_norm, **kwargs)
+
+    @staticmethod
+    def rule(xp: Namespace, param: Array, grad: Array, s: AdamState, h: Scalars) -> tuple[Array, AdamState]:
+        """Algorithm 1 of Kingma and Ba."""
+        mean = h.decay1 * s.mean + (1 - h.decay1) * grad
+        var = h.decay2 * s.var + (1 - h.decay2) * grad * grad
+        correction1 = 1 - h.decay1**h.t
+        correction2 = 1 - h.decay2**h.t
+        return param - h.lr * (mean / correction1) / (xp.sqrt(var / correction2) + h.eps), AdamState(mean, var)

@@ -1,0 +1,457 @@
+"""What every optimizer is, whatever its formula: names, counts, cache, hyperparameters."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import operator
+from collections.abc import Hashable, Mapping
+from typing import Any, ClassVar, Self
+
+from .._engine import eager
+from .._memory import find_shared
+from .._namespace import Library, copy_array, library_of, write
+from .._parameter import Spec, check_out, examine
+from .._ranges import Range
+from .._rule import NoSlots, Rule
+from .._text import format_call
+from .._tree import flatten, matched, rebuild, show
+from .._typing import Array, Tree
+from ..schedulers import SchedulerBase, make_scheduler
+from ._clock import Clock
+from ._entries import Slots, check_entry, check_slots, copy_entry, pack, unpack
+from ._settings import Hyperparameters, check_in_dtype, check_value, documented_names, hint
+
+
+class _Known:
+    """What is remembered of a parameter beside its cache entry; void once the cache holds another entry."""
+
+    __slots__ = ("entry", "spec", "t")
+
+    def __init__(self, entry: Any, spec: Spec, t: int) -> None:
+        self.entry = entry
+        self.spec = spec
+        self.t = t
+
+
+_Task = tuple[Library, Spec, Array, Array, int, Slots | None]
+"""One update, checked and ready to be computed: whose arrays, what they are, parameter, gradient, count, state."""
+
+
+class OptimizerBase:
+    """Base of every optimizer: derive from it, give it a rule, and it is one.
+
+    A subclass declares `slots`, the NamedTuple class of its state, `ranges`, what its hyperparameters may be, and the
+    static method ``rule(xp, param, grad, s, h) -> (param, slots)``, one line per equation. It may add the static method
+    ``scalars(h) -> dict``, further numbers computed on the host. Its ``__init__`` passes the hyperparameters on by
+    keyword.
+
+    Parameters
+    ----------
+    lr : float
+        Learning rate. Finite, at least 0.
+    scheduler : None, str, dict or SchedulerBase
+        The schedule of the learning rate; None keeps it at `lr`. A schedule that states its own rate wins over `lr`;
+        for a string or dict that does not, `lr` is the starting rate. An object is copied.
+    clip_norm : float or None
+        The largest L2 norm that the rule sees of each parameter's gradient. Greater than 0.
+    **kwargs : float
+        The hyperparameters declared in `ranges`; and ``id``, accepted if it is the name of the class.
+
+    Raises
+    ------
+    TypeError
+        An unknown keyword, a value that is no number, or a class without a rule.
+    ValueError
+        A value out of its range.
+
+    See Also
+    --------
+    update, update_all
+    """
+
+    slots: ClassVar[type[Any]] = NoSlots
+    ranges: ClassVar[Mapping[str, Range]] = {}
+
+    def __init__(
+        self,
+        lr: float,
+        scheduler: str | Mapping[str, Any] | SchedulerBase | None = None,
+        *,
+        clip_norm: float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        cls = type(self)
+        if not hasattr(cls, "rule"):
+            raise TypeError(f"{cls.__name__} has no rule; use one of its subclasses, or write one")
+        self._check_id(kwargs.pop("id", cls.__name__))
+        names = documented_names(cls)
+        for name in kwargs:
+            if name not in self.ranges:
+                raise TypeError(f"{cls.__name__} takes no keyword {name!r}{hint(name, names)}")
+        values = {"lr": lr, **kwargs, "clip_norm": clip_norm}
+        self._settings = {
+            name: check_value(cls.__name__, self.ranges, name, values[name]) for name in names if name in values
+        }
+        self._clock = Clock(self._make_scheduler(scheduler, self._settings))
+        self._cache: dict[Hashable, Any] = {}
+        self._known: dict[Hashable, _Known] = {}
+
+    # What the optimizer is set to
+
+    @property
+    def hyperparameters(self) -> Hyperparameters:
+        """The settings: ``"id"``, each value, and ``"lr_scheduler"`` as a string that parses back. Read-only.
+
+        ``"lr"`` is the schedule's starting rate where it has one.
+        """
+        shown: dict[str, Any] = {"id": type(self).__name__}
+        for name in documented_names(type(self)):
+            shown[name] = self._shown(name)
+        shown["lr_scheduler"] = str(self.lr_scheduler)
+        return Hyperparameters(shown)
+
+    @property
+    def lr_scheduler(self) -> SchedulerBase:
+        """The schedule of the learning rate; assign what the constructor takes."""
+        return self._clock.scheduler
+
+    @lr_scheduler.setter
+    def lr_scheduler(self, spec: str | Mapping[str, Any] | SchedulerBase | None) -> None:
+        self.set_params({"lr_scheduler": spec})
+
+    @property
+    def cache(self) -> dict[Hashable, Any]:
+        """The state by parameter name: the only truth about it; what is changed here, the next update uses.
+
+        An entry is the slot array itself for a rule with one slot that does not read its count, else a dict of ``"t"``,
+        the number of updates, and the slots by name. Deleting an entry forgets shape and count as well.
+        """
+        return self._cache
+
+    @cache.setter
+    def cache(self, entries: Mapping[Hashable, Any]) -> None:
+        if not isinstance(entries, Mapping):
+            raise TypeError(f"cache is a {type(entries).__name__}; wanted a dict of entries by parameter name")
+        self._cache = dict(entries)
+
+    @property
+    def cur_step(self) -> int:
+        """The optimisation step, which the schedule reads. Assign any int of at least 0."""
+        return self._clock.cur_step
+
+    @cur_step.setter
+    def cur_step(self, step: int) -> None:
+        try:
+            number = operator.index(step)
+        except TypeError:
+            raise TypeError(f"cur_step={step!r} is a {type(step).__name__}; wanted an int of at least 0") from None
+        if isinstance(step, bool) or number < 0:
+            raise ValueError(f"cur_step={step!r}; wanted an int of at least 0")
+        self._clock.move(number)
+
+    def step(self) -> None:
+        """Count one optimisation step. `update_all` does so itself."""
+        self._clock.tick()
+
+    def reset_step(self) -> None:
+        """Go back to step 0 and start the schedule over; slots and counts stay."""
+        self._clock.reset()
+
+    def set_params(
+        self,
+        hparam_dict: Mapping[str, Any] | None = None,
+        cache_dict: Mapping[Hashable, Any] | None = None,
+    ) -> None:
+        """Change hyperparameters, restore state; all of it or, after an error, nothing.
+
+        Parameters
+        ----------
+        hparam_dict : mapping, optional
+            New values by name, as in `hyperparameters`. ``"lr"`` without ``"lr_scheduler"`` sets the starting rate of
+            the present schedule, where it has one.
+        cache_dict : mapping, optional
+            Entries by parameter name, in the form of `cache`. Their arrays are copied; entries of other names stay.
+
+        Raises
+        ------
+        KeyError
+            A hyperparameter that this optimizer does not have.
+        TypeError, ValueError
+            A value of the wrong kind or out of its range, another optimizer's ``"id"``, or an entry of the wrong form.
+        """
+        settings, scheduler = self._plan_settings(self._mapping("hparam_dict", hparam_dict))
+        entries = {}
+        for name, entry in self._mapping("cache_dict", cache_dict).items():
+            check_entry(self._rule(settings), entry, name)
+            entries[name] = copy_entry(entry)
+        for name, known in self._known.items():
+            if self._cache.get(name) is known.entry:
+                self._check_dtype(settings, known.spec, name)
+        self._settings = settings
+        if scheduler is not None:
+            self._clock.replace_scheduler(scheduler)
+        self._cache.update(entries)
+
+    # What the optimizer does
+
+    def update(
+        self,
+        param: Any,
+        param_grad: Any,
+        param_name: Hashable,
+        cur_loss: Any = None,
+        *,
+        out: Array | None = None,
+    ) -> Array:
+        """Update one parameter.
+
+        Parameters
+        ----------
+        param : array of any shape
+            The parameter. It is only read (unless it is `out`). Floats and nested lists become arrays like the other
+            argument, or of NumPy's float64.
+        param_grad : array like `param`
+            The gradient of the loss with respect to it; only read.
+        param_name : hashable
+            Its name, which leads to its state.
+        cur_loss : float, optional
+            The loss of this step, for a schedule that reads it. The first one of each pass counts.
+        out : array like `param`, optional
+            Where to write the result; may be `param`.
+
+        Returns
+        -------
+        array like `param`
+            The new value: `out` if given, else a new array.
+
+        Raises
+        ------
+        TypeError
+            No array, a dtype that cannot be updated, or arrays that differ in library or dtype.
+        ValueError
+            Arrays that differ in shape or device, a name used for another parameter, an `out` that is read-only; or
+            the schedule needs a finite `cur_loss`. After any error nothing has changed.
+
+        See Also
+        --------
+        update_all : The whole model in one call.
+        step : Call it after each optimisation step.
+        """
+        rule = self._rule(self._settings)
+        task = self._take_in(rule, param, param_grad, param_name)
+        library, spec, _, _, t, _ = task
+        if out is not None:
+            check_out(library, spec, out, param_name)
+        clock = self._clock
+        try:
+            lr = clock.ask(param_name, cur_loss)
+            new, slots = self._compute(rule, task, rule.scalars_at(self._settings, lr, t))
+        except BaseException:
+            clock.take_back()
+            raise
+        if out is not None:
+            write(out, new)
+            new = out
+        self._store(rule, param_name, spec, t, slots)
+        clock.confirm(param_name, lr)
+        return new
+
+    __call__ = update
+
+    def update_all(self, params: Tree, grads: Tree, cur_loss: Any = None, *, out: Tree | None = None) -> Tree:
+        """Update the whole model: one optimisation step, counted when it has succeeded.
+
+        Parameters
+        ----------
+        params : mapping, list or tuple of array, nested at will
+            The parameters. A flat one is named by its key or index, as in `update`; a nested one by the tuple of keys.
+        grads : container with the names of `params`
+            A gradient of None leaves its parameter and state alone.
+        cur_loss : float, optional
+            The loss of this step, for a schedule that reads it.
+        out : container with the names of `params`, optional
+            Where to write the results; may be `params`.
+
+        Returns
+        -------
+        containers of the kinds of `params`
+            The new values: `out` if given, else new arrays.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As for `update`, for any parameter; missing or extra names; `out` arrays that share memory. After any error
+            nothing has changed.
+        """
+        rule = self._rule(self._settings)
+        leaves = flatten(params, "params")
+        gradients = matched(leaves, flatten(grads, "grads"), "grads")
+        targets = {} if out is None else matched(leaves, flatten(out, "out"), "out")
+        tasks: dict[Hashable, _Task] = {}
+        for name, param in leaves.items():
+            grad = gradients[name]
+            if library_of(param) is None:
+                raise TypeError(f"parameter {show(name)} is a {type(param).__name__}; wanted an array")
+            if grad is not None and library_of(grad) is None:
+                raise TypeError(f"gradient of {show(name)} is a {type(grad).__name__}; wanted an array or None")
+            if grad is not None:
+                tasks[name] = self._take_in(rule, param, grad, name)
+            if out is not None:
+                library, spec, *_ = tasks[name] if grad is not None else examine(param, param, name)
+                check_out(library, spec, targets[name], name)
+        pair = find_shared(targets.items())
+        if pair is not None:
+            raise ValueError(f"out of {show(pair[0])} and of {show(pair[1])} share memory; give each its own")
+        clock = self._clock
+        try:
+            lr = clock.ask_whole(cur_loss)
+            scalars = {t: rule.scalars_at(self._settings, lr, t) for t in {task[4] for task in tasks.values()}}
+            results = {name: self._compute(rule, task, scalars[task[4]]) for name, task in tasks.items()}
+            values = {name: results[name][0] if name in results else param for name, param in leaves.items()}
+            if out is not None:  # a parameter without a gradient may lie where another one's result goes
+                values = {name: x if name in results else copy_array(x) for name, x in values.items()}
+        except BaseException:
+            clock.take_back()
+            raise
+        for name, target in targets.items():
+            write(target, values[name])
+        for name, (_, slots) in results.items():
+            _, spec, _, _, t, _ = tasks[name]
+            self._store(rule, name, spec, t, slots)
+        clock.confirm_whole()
+        return rebuild(params, values.__getitem__) if out is None else out
+
+    # Copies and text
+
+    def copy(self) -> Self:
+        """Return an optimizer with the same settings, state, schedule and step, which goes on alone."""
+        twin = object.__new__(type(self))
+        cache = {name: copy_entry(entry) for name, entry in self._cache.items()}
+        known = {
+            name: _Known(cache[name], known.spec, known.t)
+            for name, known in self._known.items()
+            if self._cache.get(name) is known.entry
+        }
+        memo = {id(self._cache): cache, id(self._known): known}
+        twin.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return twin
+
+    __copy__ = copy
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Return `copy`."""
+        return self.copy()
+
+    def __repr__(self) -> str:
+        """Write the call that makes an optimizer with these settings; `make_optimizer` reads it."""
+        return format_call(type(self).__name__, {name: self._shown(name) for name in documented_names(type(self))})
+
+    # Behind them
+
+    def _rule(self, settings: Mapping[str, Any]) -> Rule:
+        """Return the rule that the settings select; an optimizer with more than one overrides this."""
+        return _own_rule(type(self))
+
+    def _take_in(self, rule: Rule, param: Any, grad: Any, name: Hashable) -> _Task:
+        """Check a parameter, its gradient and its state against each other."""
+        try:
+            known = self._known.get(name)
+        except TypeError:
+            raise TypeError(f"param_name {name!r} cannot be hashed; use a string, number or tuple") from None
+        if known is not None and known.spec.fits(param, grad):
+            spec, library = known.spec, library_of(param)
+            assert library is not None
+        else:
+            library, spec, param, grad = examine(param, grad, name)
+        if name not in self._cache:
+            self._check_dtype(self._settings, spec, name)
+            return library, spec, param, grad, 1, None
+        entry = self._cache[name]
+        t, slots = unpack(rule, entry, name)
+        if known is None or known.entry is not entry:
+            self._check_dtype(self._settings, spec, name)
+        elif spec is not known.spec and spec != known.spec:
+            raise ValueError(
+                f"{show(name)} names a parameter that is {known.spec.describe()}, and this one is {spec.describe()}; "
+                f"use another name, or forget the old one with del opt.cache[...]"
+            )
+        elif t is None:
+            t = known.t
+        if slots is not None:
+            check_slots(rule, library, spec, slots, name)
+        return library, spec, param, grad, (t or 0) + 1, slots
+
+    def _compute(self, rule: Rule, task: _Task, h: Any) -> tuple[Array, tuple[Array, ...]]:
+        library, spec, param, grad, _, slots = task
+        return eager.update(rule, library, spec, param, grad, slots, h, self._settings["clip_norm"])
+
+    def _store(self, rule: Rule, name: Hashable, spec: Spec, t: int, slots: tuple[Array, ...]) -> None:
+        self._cache[name] = entry = pack(rule, t, slots)
+        known = self._known.get(name)
+        if known is None:
+            self._known[name] = _Known(entry, spec, t)
+        else:
+            known.entry, known.spec, known.t = entry, spec, t
+
+    def _shown(self, name: str) -> Any:
+        if name == "lr_scheduler":
+            return self.lr_scheduler
+        if name == "lr":
+            return _starting_rate(self.lr_scheduler, self._settings["lr"])
+        return self._settings[name]
+
+    def _plan_settings(self, changes: Mapping[str, Any]) -> tuple[dict[str, Any], SchedulerBase | None]:
+        """Return the settings after `changes`, and the schedule if it changes too."""
+        changes = dict(changes)
+        cls = type(self)
+        self._check_id(changes.pop("id", cls.__name__))
+        settings = {**self._settings, "lr": self._shown("lr")}
+        for name, value in changes.items():
+            if name in settings:
+                settings[name] = check_value(cls.__name__, self.ranges, name, value)
+            elif name != "lr_scheduler":
+                known = documented_names(cls)
+                raise KeyError(f"{cls.__name__} has no hyperparameter {name!r}{hint(name, known)}")
+        scheduler = None
+        if "lr_scheduler" in changes:
+            scheduler = self._make_scheduler(changes["lr_scheduler"], settings)
+        elif "lr" in changes and self.lr_scheduler.rate_name is not None:
+            scheduler = self.lr_scheduler.copy()
+            scheduler.set_params({scheduler.rate_name: settings["lr"]})
+        return settings, scheduler
+
+    @staticmethod
+    def _make_scheduler(spec: Any, settings: dict[str, Any]) -> SchedulerBase:
+        scheduler = make_scheduler(spec, lr=settings["lr"])
+        return scheduler.copy() if scheduler is spec else scheduler
+
+    def _check_dtype(self, settings: Mapping[str, Any], spec: Spec, name: Hashable) -> None:
+        flushes = spec.library in ("cupy", "jax")
+        check_in_dtype(type(self).__name__, self.ranges, settings, spec, name, flushes)
+
+    def _check_id(self, name: object) -> None:
+        if name != type(self).__name__:
+            raise ValueError(f"id={name!r} names another optimizer; this is {type(self).__name__}")
+
+    @staticmethod
+    def _mapping(what: str, value: Mapping[Any, Any] | None) -> Mapping[Any, Any]:
+        if value is None:
+            return {}
+        if not isinstance(value, Mapping):
+            raise TypeError(f"{what} is a {type(value).__name__}; wanted a dict")
+        return value
+
+
+@functools.lru_cache(maxsize=None)
+def _own_rule(cls: type[Any]) -> Rule:
+    return Rule(cls.rule, cls.slots, getattr(cls, "scalars", None))
+
+
+def _starting_rate(scheduler: SchedulerBase, lr: float) -> float:
+    """Return the rate that the schedule states, else `lr`."""
+    if scheduler.rate_name is None:
+        return lr
+    rate: float = scheduler.hyperparameters[scheduler.rate_name]
+    return rate
+

@@ -1,0 +1,123 @@
+"""Learning rate schedules, and how to make one from text or a dict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from inspect import isabstract
+from typing import Any
+
+from .._text import Call, parse, suggest
+from .base import SchedulerBase
+from .constant import ConstantScheduler
+from .exponential import ExponentialScheduler
+from .king import KingScheduler
+from .noam import NoamScheduler
+
+__all__ = [
+    "ConstantScheduler",
+    "ExponentialScheduler",
+    "KingScheduler",
+    "NoamScheduler",
+    "SchedulerBase",
+    "SchedulerInitializer",
+    "make_scheduler",
+]
+
+
+def make_scheduler(
+    spec: str | Mapping[str, Any] | Call | SchedulerBase | None = None, lr: float | None = None
+) -> SchedulerBase:
+    """Make a scheduler from what describes it.
+
+    Parameters
+    ----------
+    spec : str, mapping, SchedulerBase or None
+        A class name in any case, with or without ``Scheduler`` (``"exponential"``); a call
+        (``"NoamScheduler(model_dim=512)"``), of which only literals are read and nothing is executed; a dict
+        (``{"id": "KingScheduler", "patience": 100}``, alone or as the value of ``"hyperparameters"``); a scheduler,
+        which is returned as it is; None for a constant rate. Classes of your own are found too.
+    lr : float or None
+        The starting rate, where `spec` is no scheduler and does not state one.
+
+    Returns
+    -------
+    SchedulerBase
+        The scheduler.
+
+    Raises
+    ------
+    TypeError
+        `spec` is nothing of the above, or a value is of the wrong type.
+    ValueError
+        A name or keyword is unknown, `spec` cannot be read, or a value is out of range. For text the message points
+        at the place.
+
+    Examples
+    --------
+    >>> make_scheduler("exponential", lr=0.5)
+    ExponentialScheduler(initial_lr=0.5, stage_length=500, staircase=False, decay=0.1)
+    """
+    if isinstance(spec, SchedulerBase):
+        return spec
+    if spec is None:
+        spec = Call("ConstantScheduler")
+    if isinstance(spec, str | Mapping):
+        spec = parse(spec)
+    if not isinstance(spec, Call):
+        raise TypeError(f"{spec!r} is no scheduler; wanted None, a scheduler object, a name, a call string or a dict")
+    kind = _find(spec)
+    for keyword in spec.keywords:
+        if keyword not in kind.ranges:
+            raise spec.error(f"{kind.__name__} has no keyword {keyword!r}{suggest(keyword, kind.ranges)}", keyword)
+    if spec.cache:
+        raise spec.error(f"{kind.__name__} has no cache, so nothing to do with {', '.join(map(str, spec.cache))}")
+    keywords = spec.keywords
+    if lr is not None and kind.rate_name is not None:
+        keywords = {kind.rate_name: lr, **keywords}
+    return kind(**keywords)
+
+
+class SchedulerInitializer:
+    """`make_scheduler`, in two steps: ``SchedulerInitializer("exponential", lr=0.5)()``.
+
+    Parameters
+    ----------
+    param : str, mapping, SchedulerBase or None
+        The `spec` of `make_scheduler`.
+    lr : float or None
+        The starting rate, where `param` does not state one.
+    """
+
+    def __init__(
+        self, param: str | Mapping[str, Any] | Call | SchedulerBase | None = None, lr: float | None = None
+    ) -> None:
+        self.param = param
+        self.lr = lr
+
+    def __call__(self) -> SchedulerBase:
+        """Make the scheduler.
+
+        Returns
+        -------
+        SchedulerBase
+            The scheduler.
+        """
+        return make_scheduler(self.param, self.lr)
+
+
+def _find(call: Call) -> type[SchedulerBase]:
+    known = {kind.__name__: kind for kind in _below(SchedulerBase)}
+    any_case = {name.lower(): kind for name, kind in known.items()}
+    name = call.name.lower()
+    kind = known.get(call.name) or any_case.get(name) or any_case.get(f"{name}scheduler")
+    if kind is None:
+        raise call.error(f"unknown scheduler {call.name!r}{suggest(call.name, known)}")
+    return kind
+
+
+def _below(kind: type[Any]) -> Iterator[type[SchedulerBase]]:
+    """Yield the classes derived from `kind` that can be made."""
+    for derived in kind.__subclasses__():
+        if not isabstract(derived):
+            yield derived
+        yield from _below(derived)

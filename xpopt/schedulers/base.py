@@ -1,0 +1,223 @@
+"""What every schedule has: hyperparameters, checked calls, state, copies. Knows no schedule."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any, ClassVar, Self
+
+from .._ranges import NON_NEGATIVE, Check, Range
+from .._text import format_call, suggest
+
+STEP = Range(low=0, kind="int")
+
+
+class SchedulerBase(ABC):
+    """A learning rate for every step.
+
+    A schedule of your own declares its keywords in `ranges`, passes their values here and writes `learning_rate`. It
+    then has everything else, and `make_scheduler` knows its name. One that changes as it runs overrides `reset`,
+    `state` and `restore` too.
+
+    Parameters
+    ----------
+    **hyperparameters : object
+        The value of each keyword in `ranges`; it becomes an attribute, which `set_params` changes.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A value is of the wrong type or out of range, or the names are not those in `ranges`.
+
+    Examples
+    --------
+    >>> import math
+    >>> from xpopt._ranges import NON_NEGATIVE, Range
+    >>> from xpopt.schedulers import SchedulerBase
+    >>> class CosineScheduler(SchedulerBase):
+    ...     ranges = {"lr": NON_NEGATIVE, "steps": Range(low=1, kind="int")}
+    ...     rate_name = "lr"
+    ...
+    ...     def __init__(self, lr=0.01, steps=1000):
+    ...         super().__init__(lr=lr, steps=steps)
+    ...
+    ...     def learning_rate(self, step, cur_loss=None):
+    ...         return self.lr * (1 + math.cos(math.pi * min(step / self.steps, 1))) / 2
+    >>> CosineScheduler(lr=0.5)(step=1000)
+    0.0
+    """
+
+    ranges: ClassVar[Mapping[str, Check]] = {}
+    """What each keyword may be, in the documented order; a `Range`, or whatever else has its `check`."""
+
+    rate_name: ClassVar[str | None] = None
+    """The keyword that states the starting rate; None if there is none."""
+
+    reads_step: ClassVar[bool] = True
+    """Whether the rate depends on the step; if so, `learning_rate` gets an int of at least 0."""
+
+    reads_loss: ClassVar[bool] = False
+    """Whether the rate depends on the loss; if so, `learning_rate` gets a finite float."""
+
+    def __init__(self, **hyperparameters: object) -> None:
+        if hyperparameters.keys() != self.ranges.keys():
+            got, wanted = ", ".join(hyperparameters), ", ".join(self.ranges)
+            raise TypeError(f"{type(self).__name__}: got the keywords ({got}), `ranges` declares ({wanted})")
+        vars(self).update(self._checked(hyperparameters))
+        self.reset()
+
+    def __call__(self, step: Any = None, cur_loss: Any = None) -> float:
+        """Return the rate of one step. One call is one step to a schedule that changes as it runs.
+
+        Parameters
+        ----------
+        step : int or None
+            Steps made so far, at least 0. Not looked at unless `reads_step`.
+        cur_loss : float or None
+            The loss at this step. Not looked at unless `reads_loss`.
+
+        Returns
+        -------
+        float
+            The rate: finite, at least 0.
+
+        Raises
+        ------
+        TypeError, ValueError
+            `step` is no int of at least 0, `cur_loss` is not finite, or the formula gives no rate at this step. The
+            schedule is then as it was.
+        """
+        if self.reads_step:
+            step = STEP.check(type(self).__name__, "step", step)
+        if self.reads_loss:
+            cur_loss = self._finite(cur_loss)
+        before = self.state()
+        try:
+            rate = self.learning_rate(step=step, cur_loss=cur_loss)
+            if type(rate) is float and 0 <= rate < math.inf:
+                return rate
+            return NON_NEGATIVE.check(f"{self} at step {step}", "rate", rate)
+        except ArithmeticError as error:
+            self.restore(before)
+            raise ValueError(f"{self} has no rate at step {step}: {error}") from error
+        except BaseException as error:
+            self.restore(before)
+            error.add_note(f"in {self} at step {step}")
+            raise
+
+    @abstractmethod
+    def learning_rate(self, step: Any, cur_loss: Any = None) -> float:
+        """Return the rate at `step`: the formula, without the checks of a call.
+
+        Parameters
+        ----------
+        step : int
+            Steps made so far.
+        cur_loss : float or None
+            The loss at this step.
+
+        Returns
+        -------
+        float
+            The rate.
+        """
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """``"id"``, the class name, and the values in the documented order: a new dict each time."""
+        return {"id": type(self).__name__, **{name: getattr(self, name) for name in self.ranges}}
+
+    def set_params(self, hparam_dict: Mapping[str, Any]) -> None:
+        """Change hyperparameters, all of those given or none.
+
+        Parameters
+        ----------
+        hparam_dict : mapping
+            New values by keyword. ``"id"`` may be there if it is the class name.
+
+        Raises
+        ------
+        KeyError
+            A key is unknown.
+        TypeError, ValueError
+            A value is of the wrong type or out of range, or ``"id"`` is of another class.
+        """
+        changes = dict(hparam_dict)
+        owner = type(self).__name__
+        if changes.pop("id", owner) != owner:
+            raise ValueError(f"{owner}: id={hparam_dict['id']!r} is another class; make_scheduler makes one from it")
+        for name in changes:
+            if name not in self.ranges:
+                raise KeyError(f"{owner} has no hyperparameter {name!r}{suggest(str(name), self.ranges)}")
+        vars(self).update(self._checked(changes))
+
+    def reset(self) -> None:  # noqa: B027
+        """Go back to the start: forget what was seen, keep the hyperparameters."""
+
+    def state(self) -> dict[str, Any]:
+        """Return what has changed since the start.
+
+        Returns
+        -------
+        dict
+            Numbers, strings, lists and dicts, to be kept and given to `restore`. Empty if nothing ever changes.
+        """
+        return {}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go back to where `state` was taken.
+
+        Parameters
+        ----------
+        state : mapping
+            What `state` returned.
+
+        Raises
+        ------
+        TypeError, ValueError
+            It is not the state of such a schedule; nothing has changed then.
+        """
+        if state:
+            raise ValueError(f"{type(self).__name__} keeps no state; got {', '.join(map(str, state))}")
+
+    def copy(self) -> Self:
+        """Return a schedule that goes on from here by itself.
+
+        Returns
+        -------
+        SchedulerBase
+            Of the same class, with hyperparameters and state of its own.
+        """
+        return deepcopy(self)
+
+    def __copy__(self) -> Self:
+        """Return `copy`: two schedules never share a history."""
+        return deepcopy(self)
+
+    def __repr__(self) -> str:
+        """Write a call that `make_scheduler` reads back."""
+        return format_call(type(self).__name__, {name: getattr(self, name) for name in self.ranges})
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Refuse a hyperparameter: it would be unchecked, and half of the change where history depends on it."""
+        if name in self.ranges:
+            owner = type(self).__name__
+            raise AttributeError(f"{owner}.{name}: use set_params({{{name!r}: ...}}), or super().__init__({name}=...)")
+        super().__setattr__(name, value)
+
+    def _checked(self, values: Mapping[str, object]) -> dict[str, Any]:
+        return {name: self.ranges[name].check(type(self).__name__, name, value) for name, value in values.items()}
+
+    def _finite(self, cur_loss: Any) -> float:
+        try:
+            if isinstance(cur_loss, str | bytes | bytearray):
+                raise TypeError("text is no number")
+            loss = float(cur_loss)
+        except Exception as error:  # whatever an array library raises for an array that is no single number
+            kind = type(cur_loss).__name__
+            raise ValueError(f"{type(self).__name__} needs a finite cur_loss; got a {kind}") from error
+        if not math.isfinite(loss):
+            raise ValueError(f"{type(self).__name__} needs a finite cur_loss; got {loss}")
+        return loss

@@ -1,0 +1,70 @@
+"""The schedule of the Transformer."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from .._ranges import Check, Range
+from .base import SchedulerBase
+
+
+class NoamScheduler(SchedulerBase):
+    r"""A rate that rises in proportion to the step for `warmup_steps`, then falls as ``step**-0.5``.
+
+    .. math:: \alpha_t = k \, m^{-1/2} \min(t^{-1/2}, \; t \, w^{-3/2})
+
+    Parameters
+    ----------
+    model_dim : int or float
+        :math:`m`, the width of the model. Finite, above 0.
+    scale_factor : int or float
+        :math:`k`. Finite, at least 0.
+    warmup_steps : int or float
+        :math:`w`, in steps. Finite, above 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A value is no number, or out of range.
+
+    Notes
+    -----
+    Equation 3 of [1]_, times `scale_factor`. Step 0, where the equation gives 0, counts as step 1. There is no
+    starting rate to set, so an optimizer's `lr` changes nothing here.
+
+    References
+    ----------
+    .. [1] Vaswani et al., "Attention Is All You Need", NeurIPS 2017, arXiv:1706.03762.
+    """
+
+    ranges: ClassVar[dict[str, Check]] = {
+        "model_dim": Range(low=0, open_low=True, kind="number"),
+        "scale_factor": Range(low=0, kind="number"),
+        "warmup_steps": Range(low=0, open_low=True, kind="number"),
+    }
+
+    model_dim: float
+    scale_factor: float
+    warmup_steps: float
+
+    def __init__(self, model_dim: float = 512, scale_factor: float = 1, warmup_steps: float = 4000) -> None:
+        super().__init__(model_dim=model_dim, scale_factor=scale_factor, warmup_steps=warmup_steps)
+
+    def learning_rate(self, step: int, cur_loss: object = None) -> float:
+        """Return the rate at `step`.
+
+        Parameters
+        ----------
+        step : int
+            Steps made so far, at least 0.
+        cur_loss : object
+            Not looked at.
+
+        Returns
+        -------
+        float
+            The rate.
+        """
+        t = max(step, 1)
+        rate: float = self.scale_factor * self.model_dim**-0.5 * min(t**-0.5, t * self.warmup_steps**-1.5)
+        return rate
