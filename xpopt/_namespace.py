@@ -73,10 +73,9 @@ class Library:
         """Return a new array of `values` with the dtype and device of `like`."""
         return self.xp.asarray(values, dtype=like.dtype, device=self.device(like), copy=True)
 
-    @np.errstate(all="ignore")  # a caller's "raise" must not stop a rule half-way
-    def call(self, x: Array, function: Callable[..., Any], *args: Any) -> Any:
-        """Call `function` with the library set up to compute on arrays like `x`."""
-        return function(*args)
+    def guard(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return `function`, whose first argument is an array, set up to compute on arrays of this library."""
+        return np.errstate(all="ignore")(function)  # a caller's "raise" must not stop a rule half-way
 
     def copy(self, x: Array) -> Array:
         """Return a copy of `x` that shares nothing with it."""
@@ -146,15 +145,20 @@ class _NumPy(_NumPyDtypes):
 class _CuPy(_NumPyDtypes):
     flushes_subnormals = True
 
-    def call(self, x: Array, function: Callable[..., Any], *args: Any) -> Any:
-        with x.device:  # type: ignore[attr-defined]
-            return function(*args)
+    def guard(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        quiet = super().guard(function)
+
+        def on_device(x: Array, *args: Any) -> Any:
+            with x.device:  # type: ignore[attr-defined]
+                return quiet(x, *args)
+
+        return on_device
 
     def has_float64(self, x: Array) -> bool:
         return True
 
     def from_numpy(self, values: np.ndarray[Any, Any], like: Array) -> Array:
-        return self.call(like, super().from_numpy, values, like)
+        return self.guard(lambda like: super(_CuPy, self).from_numpy(values, like))(like)
 
     def owns(self, x: Array) -> bool:
         return x.base is None  # type: ignore[attr-defined]
@@ -169,9 +173,9 @@ class _Torch(Library):
             raise TypeError(f"has the layout {x.layout}; pass a dense tensor, x.to_dense()")
         return x.detach()
 
-    def call(self, x: Array, function: Callable[..., Any], *args: Any) -> Any:
-        with sys.modules["torch"].no_grad():
-            return function(*args)
+    def guard(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        guarded: Callable[..., Any] = sys.modules["torch"].no_grad()(super().guard(function))
+        return guarded
 
     def copy(self, x: Array) -> Array:
         return x.detach().clone()  # type: ignore[attr-defined]
@@ -229,7 +233,7 @@ def copy_array(x: Array) -> Array:
     """Return a copy of an array of any library, on its own device."""
     library = library_of(x)
     assert library is not None
-    copied: Array = library.call(x, library.copy, x)
+    copied: Array = library.guard(library.copy)(x)
     return copied
 
 
@@ -237,7 +241,7 @@ def write(out: Array, value: Array) -> None:
     """Write `value` into the array `out` of any library, which has its shape, dtype and device."""
     library = library_of(out)
     assert library is not None
-    library.call(out, library.write, out, value)
+    library.guard(library.write)(out, value)
 
 
 def _identify(x: Any) -> Library | None:

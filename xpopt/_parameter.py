@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -136,16 +136,20 @@ def check_out(library: Library, spec: Spec, out: Any, name: Hashable) -> None:
         raise ValueError(f"{what} overlaps itself (strides of a broadcast or sliding view); pass a plain array")
 
 
-def is_slot(library: Library, spec: Spec, x: Any) -> bool:
-    """Whether `x` can be a slot of a parameter so described."""
-    if type(x) is np.ndarray:
-        return library.name == "numpy" and x.dtype == spec.compute and x.shape == spec.shape
-    return (
-        library_of(x) is library
-        and x.dtype == spec.compute
-        and tuple(x.shape) == spec.shape
-        and str(library.device(x)) == spec.device
-    )
+def are_slots(library: Library, spec: Spec, slots: Iterable[Any]) -> bool:
+    """Whether `slots` can be the state of a parameter so described."""
+    dtype, shape = spec.compute, spec.shape
+    if library.name == "numpy":
+        for x in slots:
+            if type(x) is not np.ndarray or x.dtype != dtype or x.shape != shape:
+                return False
+        return True
+    for x in slots:
+        if library_of(x) is not library or x.dtype != dtype or tuple(x.shape) != shape:
+            return False
+        if str(library.device(x)) != spec.device:
+            return False
+    return True
 
 
 def _convert(value: Any, library: Library | None, like: Any, what: str) -> Array:

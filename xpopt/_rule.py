@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -44,6 +44,11 @@ class Rule:
     def fields(self) -> tuple[str, ...]:
         """The names of its slots."""
         return self.slots._fields
+
+    @functools.cached_property
+    def make_slots(self) -> Callable[[Iterable[Array]], Any]:
+        """Make its state of one array per field: what ``slots._make`` does, at half the cost."""
+        return functools.partial(tuple.__new__, self.slots)
 
     @functools.cached_property
     def keys(self) -> tuple[str, ...]:

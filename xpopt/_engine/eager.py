@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,35 +14,40 @@ from .._rule import Rule
 from .._typing import Array, Scalars
 from ..clipping import clip
 
+_ndarray = np.ndarray  # looked up for every array of every update
+
+
+@functools.lru_cache(maxsize=None)
+def updater(library: Library) -> Callable[..., tuple[Array, tuple[Array, ...]]]:
+    """Return `update` set up for the arrays of one library."""
+    return library.guard(update)
+
 
 def update(
-    rule: Rule,
-    library: Library,
-    spec: Spec,
     param: Array,
     grad: Array,
     slots: Any,
+    library: Library,
+    spec: Spec,
+    rule: Rule,
     h: Scalars,
-    clip_norm: float | None,
 ) -> tuple[Array, tuple[Array, ...]]:
     """Compute one update of one parameter.
 
     Parameters
     ----------
-    rule : Rule
-        The formula.
-    library : Library
-        Whose arrays these are.
-    spec : Spec
-        The parameter's description.
     param, grad : array
         As described by `spec`; only read.
     slots : NamedTuple of array, or None
         The rule's state, in its compute dtype; None to start from zeros. Only read.
+    library : Library
+        Whose arrays these are.
+    spec : Spec
+        The parameter's description.
+    rule : Rule
+        The formula.
     h : Scalars
-        The numbers of this step.
-    clip_norm : float or None
-        The largest L2 norm that the rule may see of `grad`.
+        The numbers of this step; with `h.clip_norm`, the largest L2 norm that the rule may see of `grad`, or None.
 
     Returns
     -------
@@ -54,44 +61,31 @@ def update(
     TypeError
         The rule returned something that is not like its parameter.
     """
-    return library.call(param, _update, rule, library, spec, param, grad, slots, h, clip_norm)
-
-
-def _update(
-    rule: Rule,
-    library: Library,
-    spec: Spec,
-    param: Array,
-    grad: Array,
-    slots: Any,
-    h: Scalars,
-    clip_norm: float | None,
-) -> tuple[Array, tuple[Array, ...]]:
     xp = library.xp
-    low = spec.compute is not spec.dtype and spec.compute != spec.dtype
+    low = spec.compute != spec.dtype
     if low:
         param = xp.astype(param, spec.compute)
         grad = xp.astype(grad, spec.compute)
-    if clip_norm is not None:
-        grad = clip(xp, grad, clip_norm, float64=library.has_float64(grad))
+    if h.clip_norm is not None:
+        grad = clip(xp, grad, h.clip_norm, float64=library.has_float64(grad))
     if slots is None:
-        slots = rule.slots._make([xp.zeros_like(param) for _ in rule.fields])
+        slots = rule.make_slots([xp.zeros_like(param) for _ in rule.fields])
     new_param, new_slots = rule.function(xp, param, grad, slots, h)
-    results = (new_param, *new_slots)
-    inputs = (param, grad, *slots)
-    if not _fresh(spec, results, inputs):
-        taken = list(inputs)
-        fields = ("param", *rule.fields)
-        results = tuple([_own(rule, library, spec, x, f, taken) for x, f in zip(results, fields, strict=True)])
-    new_param = xp.astype(results[0], spec.dtype) if low else results[0]
-    return new_param, results[1:]
+    if type(new_slots) is not rule.slots or not _fresh(spec, (new_param, *new_slots), (param, grad, *slots)):
+        taken = [param, grad, *slots]
+        new_param = _own(rule, library, spec, new_param, "param", taken)
+        pairs = zip(new_slots, rule.fields, strict=True)
+        new_slots = rule.make_slots([_own(rule, library, spec, x, field, taken) for x, field in pairs])
+    if low:
+        new_param = xp.astype(new_param, spec.dtype)
+    return new_param, new_slots
 
 
 def _fresh(spec: Spec, results: tuple[Any, ...], inputs: tuple[Any, ...]) -> bool:
     """Whether the results are NumPy arrays of their own, as they nearly always are: what `_own` asks, at once."""
     dtype, shape = spec.compute, spec.shape
     for x in results:
-        if type(x) is not np.ndarray or x.base is not None or x.dtype != dtype or x.shape != shape:
+        if type(x) is not _ndarray or x.base is not None or x.dtype is not dtype or x.shape != shape:
             return False
     return len({*map(id, results), *map(id, inputs)}) == len(results) + len(inputs)
 

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Mapping
 from typing import Any
 
 from .._namespace import Library, copy_array, library_of
-from .._parameter import Spec, dtype_text, is_slot
+from .._parameter import Spec, are_slots, dtype_text
 from .._rule import Rule
 from .._tree import show
 from .._typing import Array
@@ -15,11 +15,48 @@ Slots = Any
 """An instance of a rule's own NamedTuple, one array per field."""
 
 
+class Known:
+    """What is remembered of a parameter beside its cache entry; void once the cache holds another entry.
+
+    Parameters
+    ----------
+    entry : array or dict
+        What was stored.
+    spec : Spec
+        The parameter.
+    t : int
+        Its count, which the entry of a bare rule does not say.
+    slots : NamedTuple of array, optional
+        The state in `entry`, to be used again as it is if nobody touched it.
+    """
+
+    __slots__ = ("entry", "slots", "spec", "t")
+
+    def __init__(self, entry: Any, spec: Spec, t: int, slots: Slots | None = None) -> None:
+        self.entry = entry
+        self.spec = spec
+        self.t = t
+        self.slots = slots
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle without the slots, whose class may be a local one."""
+        return Known, (self.entry, self.spec, self.t)
+
+    def untouched(self, rule: Rule) -> bool:
+        """Whether the entry still holds the very arrays that `rule` left there."""
+        slots = self.slots
+        if type(slots) is not rule.slots:
+            return False
+        if type(self.entry) is not dict:
+            return True
+        return tuple(map(id, self.entry.values())) == tuple(map(id, (self.t, *slots)))
+
+
 def pack(rule: Rule, t: int, slots: tuple[Array, ...]) -> Any:
     """Return what the cache holds: the slot itself if it is the whole state, else a dict of ``t`` and the slots."""
     if rule.bare:
         return slots[0]
-    return dict(zip(rule.keys, (t, *slots), strict=True))
+    return dict(zip(rule.keys, (t, *slots)))  # noqa: B905 - of one length, and `strict` is what costs most here
 
 
 def unpack(rule: Rule, entry: Any, name: Hashable) -> tuple[int | None, Slots | None]:
@@ -46,30 +83,33 @@ def unpack(rule: Rule, entry: Any, name: Hashable) -> tuple[int | None, Slots | 
     ValueError
         The entry has another form than the rule's.
     """
-    if type(entry) is dict or isinstance(entry, Mapping):
+    if isinstance(entry, dict):
         t = entry.get("t")
         if type(t) is int and t >= 0:
-            if not rule.bare and len(entry) == len(rule.keys) and all([key in entry for key in rule.keys]):
-                return t, rule.slots._make([entry[field] for field in rule.fields])
+            try:
+                if not rule.bare and len(entry) == len(rule.keys):
+                    return t, rule.make_slots([entry[field] for field in rule.fields])
+            except KeyError:
+                pass
             if rule.bare and len(entry) == 1:
                 return t, None
     elif library_of(entry) is not None:
         if rule.bare:
-            return None, rule.slots(entry)
+            return None, rule.make_slots((entry,))
         if not rule.fields:
             return None, None
     raise ValueError(f"cache of {show(name)} is {_outline(entry)}; {rule.name} keeps {_wanted(rule)}")
 
 
-def check_slots(rule: Rule, library: Library, spec: Spec, slots: Slots, name: Hashable) -> None:
-    """Raise a ValueError unless every slot is like the parameter that `spec` describes."""
-    for slot in slots:
-        if not is_slot(library, spec, slot):
-            field = next(field for field in rule.fields if getattr(slots, field) is slot)
-            raise ValueError(
-                f"cache of {show(name)} holds {field!r} as {_outline(slot)}, and the parameter is {spec.describe()}; "
-                f"use another name, or forget the old one with del opt.cache[...]"
-            )
+def mismatch(rule: Rule, library: Library, spec: Spec, slots: Slots, name: Hashable) -> ValueError:
+    """Return the error for slots that are not like the parameter that `spec` describes."""
+    field, slot = next(
+        (field, x) for field, x in zip(rule.fields, slots, strict=True) if not are_slots(library, spec, [x])
+    )
+    return ValueError(
+        f"cache of {show(name)} holds {field!r} as {_outline(slot)}, and the parameter is {spec.describe()}; "
+        f"use another name, or forget the old one with del opt.cache[...]"
+    )
 
 
 def copy_entry(entry: Any) -> Any:

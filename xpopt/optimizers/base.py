@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 from .._engine import eager
 from .._memory import find_shared
 from .._namespace import Library, copy_array, library_of, write
-from .._parameter import Spec, check_out, examine
+from .._parameter import Spec, are_slots, check_out, examine
 from .._ranges import Range
 from .._rule import NoSlots, Rule
 from .._text import format_call
@@ -19,19 +19,8 @@ from .._tree import flatten, matched, rebuild, show
 from .._typing import Array, Tree
 from ..schedulers import SchedulerBase, make_scheduler
 from ._clock import Clock
-from ._entries import Slots, check_entry, check_slots, copy_entry, pack, unpack
+from ._entries import Known, Slots, check_entry, copy_entry, mismatch, pack, unpack
 from ._settings import Hyperparameters, check_in_dtype, check_value, documented_names, hint
-
-
-class _Known:
-    """What is remembered of a parameter beside its cache entry; void once the cache holds another entry."""
-
-    __slots__ = ("entry", "spec", "t")
-
-    def __init__(self, entry: Any, spec: Spec, t: int) -> None:
-        self.entry = entry
-        self.spec = spec
-        self.t = t
 
 
 _Task = tuple[Library, Spec, Array, Array, int, Slots | None]
@@ -95,7 +84,7 @@ class OptimizerBase:
         }
         self._clock = Clock(self._make_scheduler(scheduler, self._settings))
         self._cache: dict[Hashable, Any] = {}
-        self._known: dict[Hashable, _Known] = {}
+        self._known: dict[Hashable, Known] = {}
 
     # What the optimizer is set to
 
@@ -134,6 +123,7 @@ class OptimizerBase:
         if not isinstance(entries, Mapping):
             raise TypeError(f"cache is a {type(entries).__name__}; wanted a dict of entries by parameter name")
         self._cache = dict(entries)
+        self._known = {}
 
     @property
     def cur_step(self) -> int:
@@ -153,6 +143,7 @@ class OptimizerBase:
     def step(self) -> None:
         """Count one optimisation step. `update_all` does so itself."""
         self._clock.tick()
+        self._forget()
 
     def reset_step(self) -> None:
         """Go back to step 0 and start the schedule over; slots and counts stay."""
@@ -239,14 +230,14 @@ class OptimizerBase:
         step : Call it after each optimisation step.
         """
         rule = self._rule(self._settings)
-        task = self._take_in(rule, param, param_grad, param_name)
-        library, spec, _, _, t, _ = task
+        library, spec, param, grad, t, state = self._take_in(rule, param, param_grad, param_name)
         if out is not None:
             check_out(library, spec, out, param_name)
         clock = self._clock
         try:
             lr = clock.ask(param_name, cur_loss)
-            new, slots = self._compute(rule, task, rule.scalars_at(self._settings, lr, t))
+            h = rule.scalars_at(self._settings, lr, t)
+            new, slots = eager.updater(library)(param, grad, state, library, spec, rule, h)
         except BaseException:
             clock.take_back()
             raise
@@ -307,7 +298,9 @@ class OptimizerBase:
         try:
             lr = clock.ask_whole(cur_loss)
             scalars = {t: rule.scalars_at(self._settings, lr, t) for t in {task[4] for task in tasks.values()}}
-            results = {name: self._compute(rule, task, scalars[task[4]]) for name, task in tasks.items()}
+            results = {}
+            for name, (library, spec, param, grad, t, state) in tasks.items():
+                results[name] = eager.updater(library)(param, grad, state, library, spec, rule, scalars[t])
             values = {name: results[name][0] if name in results else param for name, param in leaves.items()}
             if out is not None:  # a parameter without a gradient may lie where another one's result goes
                 values = {name: x if name in results else copy_array(x) for name, x in values.items()}
@@ -320,6 +313,7 @@ class OptimizerBase:
             _, spec, _, _, t, _ = tasks[name]
             self._store(rule, name, spec, t, slots)
         clock.confirm_whole()
+        self._forget()
         return rebuild(params, values.__getitem__) if out is None else out
 
     # Copies and text
@@ -329,7 +323,7 @@ class OptimizerBase:
         twin = object.__new__(type(self))
         cache = {name: copy_entry(entry) for name, entry in self._cache.items()}
         known = {
-            name: _Known(cache[name], known.spec, known.t)
+            name: Known(cache[name], known.spec, known.t)
             for name, known in self._known.items()
             if self._cache.get(name) is known.entry
         }
@@ -366,9 +360,9 @@ class OptimizerBase:
             library, spec, param, grad = examine(param, grad, name)
         if name not in self._cache:
             self._check_dtype(self._settings, spec, name)
+            self._forget()
             return library, spec, param, grad, 1, None
         entry = self._cache[name]
-        t, slots = unpack(rule, entry, name)
         if known is None or known.entry is not entry:
             self._check_dtype(self._settings, spec, name)
         elif spec is not known.spec and spec != known.spec:
@@ -376,23 +370,23 @@ class OptimizerBase:
                 f"{show(name)} names a parameter that is {known.spec.describe()}, and this one is {spec.describe()}; "
                 f"use another name, or forget the old one with del opt.cache[...]"
             )
-        elif t is None:
-            t = known.t
-        if slots is not None:
-            check_slots(rule, library, spec, slots, name)
-        return library, spec, param, grad, (t or 0) + 1, slots
-
-    def _compute(self, rule: Rule, task: _Task, h: Any) -> tuple[Array, tuple[Array, ...]]:
-        library, spec, param, grad, _, slots = task
-        return eager.update(rule, library, spec, param, grad, slots, h, self._settings["clip_norm"])
+        elif known.untouched(rule):
+            return library, spec, param, grad, known.t + 1, known.slots
+        t, slots = unpack(rule, entry, name)
+        if slots is not None and not are_slots(library, spec, slots):
+            raise mismatch(rule, library, spec, slots, name)
+        if t is None:
+            t = known.t if known is not None and known.entry is entry else 0
+        return library, spec, param, grad, t + 1, slots
 
     def _store(self, rule: Rule, name: Hashable, spec: Spec, t: int, slots: tuple[Array, ...]) -> None:
         self._cache[name] = entry = pack(rule, t, slots)
-        known = self._known.get(name)
-        if known is None:
-            self._known[name] = _Known(entry, spec, t)
-        else:
-            known.entry, known.spec, known.t = entry, spec, t
+        self._known[name] = Known(entry, spec, t, slots)
+
+    def _forget(self) -> None:
+        """Let go of what is known of parameters whose entries are gone."""
+        if len(self._known) != len(self._cache):
+            self._known = {name: known for name, known in self._known.items() if name in self._cache}
 
     def _shown(self, name: str) -> Any:
         if name == "lr_scheduler":

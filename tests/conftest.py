@@ -1,0 +1,151 @@
+"""One behavioural suite, many array libraries: ``pytest --backend torch --backend jax``."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+import hypothesis
+import numpy as np
+import pytest
+
+from xpopt._machine import why_not
+
+hypothesis.settings.register_profile("xpopt", deadline=None, derandomize=True, max_examples=60)
+hypothesis.settings.load_profile("xpopt")
+
+NAMESPACES = {
+    "numpy": "array_api_compat.numpy",
+    "numpy-readonly": "array_api_compat.numpy",
+    "array-api-strict": "array_api_strict",
+    "torch": "array_api_compat.torch",
+    "jax": "jax.numpy",
+    "jax-x64": "jax.numpy",
+    "dask": "array_api_compat.dask.array",
+    "cupy": "array_api_compat.cupy",
+}
+
+
+@dataclass(frozen=True)
+class Backend:
+    """An array library as the tests see it."""
+
+    name: str
+    xp: Any
+
+    @property
+    def library(self) -> str:
+        """The library's name in messages of the package."""
+        return {"array-api-strict": "array_api_strict"}.get(self.name, self.name.partition("-")[0])
+
+    @property
+    def mutable(self) -> bool:
+        """Whether its arrays can be written."""
+        return self.library not in ("jax", "dask")
+
+    @property
+    def dtypes(self) -> tuple[str, ...]:
+        """The floating dtypes it has."""
+        if self.library == "array_api_strict":
+            return ("float32", "float64")
+        if self.name == "jax":
+            return ("float16", "bfloat16", "float32")
+        if self.library == "dask":
+            return ("float16", "float32", "float64")
+        return ("float16", "bfloat16", "float32", "float64")
+
+    @property
+    def widest(self) -> str:
+        """The most precise dtype it has."""
+        return self.dtypes[-1]
+
+    def dtype(self, name: str) -> Any:
+        """Return the library's dtype of that name."""
+        if name == "bfloat16" and self.library in ("numpy", "cupy"):
+            return np.dtype(pytest.importorskip("ml_dtypes").bfloat16)
+        dtype = getattr(self.xp, name)
+        return np.dtype(dtype) if self.library in ("numpy", "cupy", "jax", "dask") else dtype
+
+    def array(self, values: Any, dtype: str | None = None) -> Any:
+        """Return a new array of `values`; read-only where the backend is about that."""
+        values = np.array(values, dtype=np.float64)
+        wanted = self.dtype(dtype or self.widest)
+        if self.library in ("numpy", "cupy", "jax", "dask"):
+            values = values.astype(wanted)
+            x = values if self.library == "numpy" else self.xp.asarray(values)
+        else:
+            x = self.xp.asarray(values, dtype=wanted, copy=True)
+        if self.name == "numpy-readonly":
+            x.flags.writeable = False
+        return x
+
+    def writable(self, values: Any, dtype: str | None = None) -> Any:
+        """Return a new array of `values` that may be written, also where inputs are read-only."""
+        x = self.array(values, dtype)
+        if self.library == "numpy":
+            x.flags.writeable = True
+        return x
+
+    def numpy(self, x: Any) -> np.ndarray[Any, Any]:
+        """Return the values of an array in float64."""
+        if self.library == "torch":
+            return np.array(x.detach().to(dtype=self.xp.float64))
+        if self.library == "cupy":
+            return x.get().astype(np.float64)
+        if self.library == "array_api_strict":
+            return np.array(np.from_dlpack(x), dtype=np.float64)
+        return np.array(x).astype(np.float64)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add ``--backend``."""
+    parser.addoption(
+        "--backend", action="append", choices=list(NAMESPACES), help="array library to test; may be given again"
+    )
+
+
+def _chosen(config: pytest.Config) -> list[str]:
+    return config.getoption("--backend") or ["numpy", "numpy-readonly"]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run whatever takes `backend` or `xp` over the backends chosen."""
+    if "backend" in metafunc.fixturenames:
+        metafunc.parametrize("backend", _chosen(metafunc.config), indirect=True, scope="function")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what another session runs; make a missing GPU one skip that says so."""
+    chosen = _chosen(config)
+    dropped: list[pytest.Item] = []
+    if "numpy" not in chosen:  # what needs no backend runs with NumPy's
+        dropped += [item for item in items if "backend" not in getattr(item, "fixturenames", ())]
+    problem = why_not("cupy") if "cupy" in chosen else None
+    if problem is not None:
+        of_cupy = [item for item in items if "cupy" in getattr(getattr(item, "callspec", None), "params", {}).values()]
+        for item in of_cupy[:1]:
+            item.add_marker(pytest.mark.skip(reason=f"no CuPy test can run: CuPy is {problem}"))
+        dropped += of_cupy[1:]
+    if dropped:
+        config.hook.pytest_deselected(items=dropped)
+        gone = set(map(id, dropped))
+        items[:] = [item for item in items if id(item) not in gone]
+
+
+@pytest.fixture
+def backend(request: pytest.FixtureRequest) -> Any:
+    """The array library under test."""
+    name = request.param
+    if name.startswith("jax"):
+        jax = importlib.import_module("jax")
+        jax.config.update("jax_enable_x64", name == "jax-x64")
+    yield Backend(name, importlib.import_module(NAMESPACES[name]))
+    if name == "jax-x64":
+        jax.config.update("jax_enable_x64", False)
+
+
+@pytest.fixture
+def xp(backend: Backend) -> Any:
+    """The namespace of the array library under test."""
+    return backend.xp
