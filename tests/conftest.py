@@ -62,10 +62,9 @@ class Backend:
 
     def dtype(self, name: str) -> Any:
         """Return the library's dtype of that name."""
-        if name == "bfloat16" and self.library in ("numpy", "cupy"):
-            return np.dtype(pytest.importorskip("ml_dtypes").bfloat16)
-        dtype = getattr(self.xp, name)
-        return np.dtype(dtype) if self.library in ("numpy", "cupy", "jax", "dask") else dtype
+        if self.library not in ("numpy", "cupy", "jax", "dask"):
+            return getattr(self.xp, name)
+        return np.dtype(pytest.importorskip("ml_dtypes").bfloat16 if name == "bfloat16" else name)
 
     def array(self, values: Any, dtype: str | None = None) -> Any:
         """Return a new array of `values`; read-only where the backend is about that."""
@@ -74,6 +73,8 @@ class Backend:
         if self.library in ("numpy", "cupy", "jax", "dask"):
             values = values.astype(wanted)
             x = values if self.library == "numpy" else self.xp.asarray(values)
+        elif self.library == "torch":
+            x = self.xp.tensor(values, dtype=wanted)
         else:
             x = self.xp.asarray(values, dtype=wanted, copy=True)
         if self.name == "numpy-readonly":
@@ -90,7 +91,7 @@ class Backend:
     def numpy(self, x: Any) -> np.ndarray[Any, Any]:
         """Return the values of an array in float64."""
         if self.library == "torch":
-            return np.array(x.detach().to(dtype=self.xp.float64))
+            return x.detach().to(dtype=self.xp.float64).numpy().copy()
         if self.library == "cupy":
             return x.get().astype(np.float64)
         if self.library == "array_api_strict":

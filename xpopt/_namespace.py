@@ -177,6 +177,10 @@ class _Torch(Library):
         guarded: Callable[..., Any] = sys.modules["torch"].no_grad()(super().guard(function))
         return guarded
 
+    def from_numpy(self, values: np.ndarray[Any, Any], like: Array) -> Array:
+        # not torch.asarray, which refuses to convert arrays of shape ()
+        return self.xp.tensor(values, dtype=like.dtype, device=self.device(like))
+
     def copy(self, x: Array) -> Array:
         return x.detach().clone()  # type: ignore[attr-defined]
 
