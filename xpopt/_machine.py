@@ -94,7 +94,9 @@ def _why_no_cuda(cupy: Any) -> str | None:
     try:
         (cupy.ones(1) + 1).get()
     except Exception as error:
-        return f"installed, but it cannot compile for the device (pip install 'cupy-cuda13x[ctk]'): {_first_line(error)}"
+        return (
+            f"installed, but it cannot compile for the device (pip install 'cupy-cuda13x[ctk]'): {_first_line(error)}"
+        )
     return None
 
 

@@ -21,6 +21,10 @@ LOW = ("float16", "bfloat16")
 SUPPORTED = (*LOW, "float32", "float64")
 
 
+FLUSHING = ("cupy", "jax")
+"""Libraries whose arithmetic may take a subnormal number for 0."""
+
+
 class Library:
     """One array library, as the standard describes it.
 
@@ -34,9 +38,6 @@ class Library:
 
     mutable = True
     """Whether `out=` can be written."""
-
-    flushes_subnormals = False
-    """Whether its arithmetic may take a subnormal number for 0."""
 
     def __init__(self, name: str, xp: Namespace) -> None:
         self.name = name
@@ -143,8 +144,6 @@ class _NumPy(_NumPyDtypes):
 
 
 class _CuPy(_NumPyDtypes):
-    flushes_subnormals = True
-
     def guard(self, function: Callable[..., Any]) -> Callable[..., Any]:
         quiet = super().guard(function)
 
@@ -207,8 +206,6 @@ class _Immutable(_NumPyDtypes):
 
 
 class _JAX(_Immutable):
-    flushes_subnormals = True
-
     def admit(self, x: Any) -> Array:
         if isinstance(x, sys.modules["jax"].core.Tracer):
             raise TypeError("is a JAX tracer, which the cache would outlive; call update outside jax.jit")
@@ -249,19 +246,19 @@ def write(out: Array, value: Array) -> None:
 
 
 def _identify(x: Any) -> Library | None:
-    for name, kind, is_one in (
+    kinds: tuple[tuple[str, type[Library], Callable[[Any], bool]], ...] = (
         ("numpy", _NumPy, lambda x: isinstance(x, np.ndarray)),
         ("cupy", _CuPy, array_api_compat.is_cupy_array),
         ("torch", _Torch, array_api_compat.is_torch_array),
         ("jax", _JAX, array_api_compat.is_jax_array),
         ("dask", _Dask, array_api_compat.is_dask_array),
-    ):
-        if is_one(x):
-            break
-    else:
-        if isinstance(x, np.generic) or not hasattr(x, "__array_namespace__"):
+    )
+    found = next(((name, kind) for name, kind, is_one in kinds if is_one(x)), None)
+    if found is None:
+        if isinstance(x, np.generic | type) or not hasattr(x, "__array_namespace__"):
             return None
-        name, kind = x.__array_namespace__().__name__, Library
+        found = x.__array_namespace__().__name__, Library
+    name, kind = found
     if name not in _NAMED:
         _NAMED[name] = kind(name, array_api_compat.array_namespace(x))
     return _NAMED[name]

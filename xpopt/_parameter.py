@@ -12,6 +12,8 @@ from ._namespace import LOW, SUPPORTED, Library, library_of
 from ._tree import show
 from ._typing import Array
 
+_ndarray = np.ndarray  # looked up at every update
+
 
 class Spec(NamedTuple):
     """What a parameter is, apart from its values; plain data, so that it pickles with any library."""
@@ -24,14 +26,15 @@ class Spec(NamedTuple):
 
     def fits(self, param: Any, grad: Any) -> bool:
         """Whether two plain NumPy arrays are as described; False sends them through `examine`, which can say why."""
+        shape, dtype = self.shape, self.dtype
         return (
-            type(param) is np.ndarray
-            and type(grad) is np.ndarray
+            type(param) is _ndarray
+            and type(grad) is _ndarray
+            and param.shape == shape
+            and grad.shape == shape
+            and param.dtype == dtype
+            and grad.dtype == dtype
             and self.library == "numpy"
-            and param.shape == self.shape
-            and grad.shape == self.shape
-            and param.dtype == self.dtype
-            and grad.dtype == self.dtype
         )
 
     def describe(self) -> str:
@@ -140,16 +143,14 @@ def are_slots(library: Library, spec: Spec, slots: Iterable[Any]) -> bool:
     """Whether `slots` can be the state of a parameter so described."""
     dtype, shape = spec.compute, spec.shape
     if library.name == "numpy":
-        for x in slots:
-            if type(x) is not np.ndarray or x.dtype != dtype or x.shape != shape:
-                return False
-        return True
-    for x in slots:
-        if library_of(x) is not library or x.dtype != dtype or tuple(x.shape) != shape:
-            return False
-        if str(library.device(x)) != spec.device:
-            return False
-    return True
+        return all(type(x) is _ndarray and x.dtype == dtype and x.shape == shape for x in slots)
+    return all(
+        library_of(x) is library
+        and x.dtype == dtype
+        and tuple(x.shape) == shape
+        and str(library.device(x)) == spec.device
+        for x in slots
+    )
 
 
 def _convert(value: Any, library: Library | None, like: Any, what: str) -> Array:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +14,14 @@ from ._typing import Array, Scalars
 
 class NoSlots(NamedTuple):
     """The state of a rule that remembers nothing."""
+
+
+class StepScalars:
+    """The numbers of one step by name; an attribute of a plain class is what Python reads fastest."""
+
+    def __repr__(self) -> str:
+        """Write the numbers."""
+        return f"h({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
 
 
 @dataclass(frozen=True)
@@ -62,11 +69,13 @@ class Rule:
 
     def scalars_at(self, settings: Mapping[str, Any], lr: float, t: int) -> Scalars:
         """Return `h`: every hyperparameter, this step's `lr`, the count `t`, and what `scalars` derives from them."""
-        h = SimpleNamespace(**settings)
-        h.lr = lr
-        h.t = t
+        h = StepScalars()
+        numbers = h.__dict__
+        numbers.update(settings)
+        numbers["lr"] = lr
+        numbers["t"] = t
         if self.scalars is not None:
-            h.__dict__.update(self.scalars(h))
+            numbers.update(self.scalars(h))
         return h
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ._text import Call, parse
+from ._text import parse
 from .optimizers import SGD, OptimizerBase
 from .optimizers._settings import documented_names, hint
 
@@ -31,8 +31,8 @@ def make_optimizer(spec: str | Mapping[str, Any] | OptimizerBase | None = None) 
     TypeError
         `spec` is nothing of the above, or a value is of the wrong type.
     ValueError
-        A name or keyword is unknown, the text cannot be read, or a value is out of range. For text the message points at
-        the place.
+        A name or keyword is unknown, the text cannot be read, or a value is out of range. For text the message points
+        at the place.
 
     Examples
     --------
@@ -43,23 +43,20 @@ def make_optimizer(spec: str | Mapping[str, Any] | OptimizerBase | None = None) 
         return spec
     if spec is None:
         return SGD()
-    if isinstance(spec, str | Mapping):
-        spec = parse(spec)
-    if not isinstance(spec, Call):
-        raise TypeError(
-            f"{type(spec).__name__} {spec!r} is no optimizer; wanted None, an optimizer, a name, a call string or a dict"
-        )
+    if not isinstance(spec, str | Mapping):
+        raise TypeError(f"{spec!r} is no optimizer; wanted None, an optimizer, a name, a call string or a dict")
+    call = parse(spec)
     known = {cls.__name__.lower(): cls for cls in _subclasses(OptimizerBase)}
-    cls = known.get(spec.name.lower())
+    cls = known.get(call.name.lower())
     if cls is None:
         names = tuple(cls.__name__ for cls in known.values())
-        raise spec.error(f"unknown optimizer {spec.name!r}{hint(spec.name, names)}")
+        raise call.error(f"unknown optimizer {call.name!r}{hint(call.name, names)}")
     names = documented_names(cls)
-    for keyword in spec.keywords:
+    for keyword in call.keywords:
         if keyword not in names:
-            raise spec.error(f"{cls.__name__} has no keyword {keyword!r}{hint(keyword, names)}", keyword)
-    optimizer: OptimizerBase = cls(**spec.keywords)
-    optimizer.set_params(cache_dict=spec.cache)
+            raise call.error(f"{cls.__name__} has no keyword {keyword!r}{hint(keyword, names)}", keyword)
+    optimizer: OptimizerBase = cls(**call.keywords)
+    optimizer.set_params(cache_dict=call.cache)
     return optimizer
 
 

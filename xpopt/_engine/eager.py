@@ -17,7 +17,7 @@ from ..clipping import clip
 _ndarray = np.ndarray  # looked up for every array of every update
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def updater(library: Library) -> Callable[..., tuple[Array, tuple[Array, ...]]]:
     """Return `update` set up for the arrays of one library."""
     return library.guard(update)
@@ -87,7 +87,8 @@ def _fresh(spec: Spec, results: tuple[Any, ...], inputs: tuple[Any, ...]) -> boo
     for x in results:
         if type(x) is not _ndarray or x.base is not None or x.dtype is not dtype or x.shape != shape:
             return False
-    return len({*map(id, results), *map(id, inputs)}) == len(results) + len(inputs)
+    every = results + inputs
+    return len(set(map(id, every))) == len(every)
 
 
 def _own(rule: Rule, library: Library, spec: Spec, x: Any, field: str, taken: list[Any]) -> Array:

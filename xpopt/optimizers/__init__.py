@@ -6,4 +6,4 @@ from .base import OptimizerBase
 from .rmsprop import RMSProp
 from .sgd import SGD
 
-__all__ = ["AdaGrad", "Adam", "OptimizerBase", "RMSProp", "SGD"]
+__all__ = ["SGD", "AdaGrad", "Adam", "OptimizerBase", "RMSProp"]

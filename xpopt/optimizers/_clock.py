@@ -33,13 +33,13 @@ class Clock:
     def replace_scheduler(self, scheduler: SchedulerBase) -> None:
         """Follow another schedule from the next update on."""
         self.scheduler = scheduler
-        self._end_pass()
+        self._rate = None
 
     def move(self, step: int) -> None:
         """Set the step count: the next update begins a pass."""
         self.cur_step = step
         self._moved = True
-        self._end_pass()
+        self._rate = None
 
     def tick(self) -> None:
         """Count one step."""
@@ -62,7 +62,8 @@ class Clock:
                 f"{show(name)} is updated again and cur_step is still {self.cur_step}: the schedule stands still. "
                 f"Call step() after each optimisation step, or use update_all",
             )
-        return self._call(cur_loss)
+        self._undo = self.scheduler.state()
+        return self.scheduler(self.cur_step, cur_loss)
 
     def ask_whole(self, cur_loss: Any) -> float:
         """Return the rate for an update of the whole model, which is a pass of its own."""
@@ -70,12 +71,13 @@ class Clock:
             self._warn(
                 "twice", "step() was called between two calls of update_all, which counts the step itself: drop step()"
             )
-        return self._call(cur_loss)
+        self._undo = self.scheduler.state()
+        return self.scheduler(self.cur_step, cur_loss)
 
     def confirm(self, name: Hashable, rate: float) -> None:
         """The update of `name` has succeeded."""
         if self._undo is not None:  # the rate is new: this is the first of its pass
-            self._names = set()
+            self._names.clear()
             self._undo = None
         self._rate = rate
         self._names.add(name)
@@ -92,14 +94,6 @@ class Clock:
         if self._undo is not None:
             self.scheduler.restore(self._undo)
             self._undo = None
-
-    def _call(self, cur_loss: Any) -> float:
-        self._undo = self.scheduler.state()
-        return self.scheduler(self.cur_step, cur_loss)
-
-    def _end_pass(self) -> None:
-        self._rate = None
-        self._names = set()
 
     def _warn(self, kind: str, message: str) -> None:
         if kind not in self._warned:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from operator import is_
 from typing import Any
 
 from .._namespace import Library, copy_array, library_of
@@ -44,12 +45,12 @@ class Known:
 
     def untouched(self, rule: Rule) -> bool:
         """Whether the entry still holds the very arrays that `rule` left there."""
-        slots = self.slots
+        entry, slots = self.entry, self.slots
         if type(slots) is not rule.slots:
             return False
-        if type(self.entry) is not dict:
-            return True
-        return tuple(map(id, self.entry.values())) == tuple(map(id, (self.t, *slots)))
+        if type(entry) is not dict:
+            return slots[0] is entry
+        return len(entry) == len(slots) + 1 and all(map(is_, entry.values(), (self.t, *slots)))
 
 
 def pack(rule: Rule, t: int, slots: tuple[Array, ...]) -> Any:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any, NoReturn
 
 import numpy as np
 
+from .._namespace import FLUSHING
 from .._parameter import Spec, dtype_text
-from .._ranges import NON_NEGATIVE, POSITIVE, Range
+from .._ranges import NON_NEGATIVE, POSITIVE
 from .._text import suggest
 from .._tree import show
 
@@ -60,18 +60,69 @@ class Hyperparameters(dict[str, Any]):
         return dict, (dict(self),)
 
 
-@functools.lru_cache(maxsize=None)
+_NAMES: dict[type[Any], tuple[str, ...]] = {}
+
+
 def documented_names(cls: type[Any]) -> tuple[str, ...]:
     """Return the keywords of a class's ``__init__`` in documented order."""
-    parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]  # type: ignore[misc]
-    return tuple(p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL))
+    if cls not in _NAMES:
+        parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
+        _NAMES[cls] = tuple(p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL))
+    return _NAMES[cls]
 
 
-def check_value(owner: str, ranges: Mapping[str, Range], name: str, value: Any) -> float | None:
-    """Return a hyperparameter as a Python float, or raise what `Range.check` raises; `clip_norm` may be None."""
-    if name == "clip_norm":
-        return None if value is None else POSITIVE.check(owner, name, value)
-    return (NON_NEGATIVE if name == "lr" else ranges[name]).check(owner, name, value)
+def check_id(cls: type[Any], name: object) -> None:
+    """Raise a ValueError unless `name` is that of the class."""
+    if name != cls.__name__:
+        raise ValueError(f"id={name!r} names another optimizer; this is {cls.__name__}")
+
+
+def check_values(cls: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return hyperparameters as Python floats.
+
+    Parameters
+    ----------
+    cls : type
+        The optimizer's class, with its declared `ranges`.
+    values : mapping
+        ``lr``, ``clip_norm`` (which may be None) and what `ranges` declares.
+
+    Returns
+    -------
+    dict
+        The same names.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A value that is no number, or out of its range.
+    """
+    ranges = {**cls.ranges, "lr": NON_NEGATIVE, "clip_norm": POSITIVE}
+    return {
+        name: None if value is None and name == "clip_norm" else ranges[name].check(cls.__name__, name, value)
+        for name, value in values.items()
+    }
+
+
+def changed_values(cls: type[Any], values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `values` after `changes`, of which ``lr_scheduler`` is left to others.
+
+    Raises
+    ------
+    KeyError
+        A name that the optimizer does not have.
+    TypeError, ValueError
+        A value that is no number, or out of its range; another optimizer's ``id``.
+    """
+    mine = {}
+    for name, value in changes.items():
+        if name == "id":
+            check_id(cls, value)
+        elif name in values:
+            mine[name] = value
+        elif name != "lr_scheduler":
+            raise KeyError(f"{cls.__name__} has no hyperparameter {name!r}{hint(str(name), documented_names(cls))}")
+    return {**values, **check_values(cls, mine)}
 
 
 def hint(name: str, known: tuple[str, ...]) -> str:
@@ -80,26 +131,22 @@ def hint(name: str, known: tuple[str, ...]) -> str:
     return f"; did you mean {meant!r}?" if meant in known else suggest(name, known)
 
 
-def check_in_dtype(
-    owner: str, ranges: Mapping[str, Range], settings: Mapping[str, Any], spec: Spec, name: Any, flushes: bool
-) -> None:
+def check_in_dtype(cls: type[Any], values: Mapping[str, Any], spec: Spec, name: Hashable) -> None:
     """Raise a ValueError if a hyperparameter that must stay above 0 rounds to 0 in a parameter's compute dtype.
 
     Parameters
     ----------
-    owner, ranges, settings
-        The optimizer's class, declared ranges and values.
+    cls, values
+        The optimizer's class and its hyperparameters.
     spec, name
         The parameter.
-    flushes : bool
-        Whether its library may take a subnormal number for 0.
     """
     dtype = dtype_text(spec.compute)
-    for key, declared in ranges.items():
+    for key, declared in cls.ranges.items():
         if declared.in_dtype:
-            rounded = np.dtype(dtype).type(settings[key])
-            if rounded == 0 or (flushes and rounded < np.finfo(dtype).tiny):
+            rounded = np.dtype(dtype).type(values[key])
+            if rounded == 0 or (spec.library in FLUSHING and rounded < np.finfo(dtype).tiny):
                 raise ValueError(
-                    f"{owner}: {key}={settings[key]!r} rounds to 0 in {dtype}, the compute dtype of {show(name)}; "
+                    f"{cls.__name__}: {key}={values[key]!r} rounds to 0 in {dtype}, the compute dtype of {show(name)}; "
                     f"choose a larger one"
                 )

@@ -1,4 +1,4 @@
-"""What every optimizer is, whatever its formula: names, counts, cache, hyperparameters."""
+"""What every optimizer is, whatever its formula: settings, step count and schedule, state by parameter name."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Self
 
 from .._engine import eager
 from .._memory import find_shared
-from .._namespace import Library, copy_array, library_of, write
-from .._parameter import Spec, are_slots, check_out, examine
+from .._namespace import copy_array, library_of, write
+from .._parameter import Spec, check_out, examine
 from .._ranges import Range
 from .._rule import NoSlots, Rule
 from .._text import format_call
@@ -19,12 +19,17 @@ from .._tree import flatten, matched, rebuild, show
 from .._typing import Array, Tree
 from ..schedulers import SchedulerBase, make_scheduler
 from ._clock import Clock
-from ._entries import Known, Slots, check_entry, copy_entry, mismatch, pack, unpack
-from ._settings import Hyperparameters, check_in_dtype, check_value, documented_names, hint
-
-
-_Task = tuple[Library, Spec, Array, Array, int, Slots | None]
-"""One update, checked and ready to be computed: whose arrays, what they are, parameter, gradient, count, state."""
+from ._entries import check_entry, copy_entry
+from ._settings import (
+    Hyperparameters,
+    changed_values,
+    check_id,
+    check_in_dtype,
+    check_values,
+    documented_names,
+    hint,
+)
+from ._state import State, Task
 
 
 class OptimizerBase:
@@ -73,18 +78,14 @@ class OptimizerBase:
         cls = type(self)
         if not hasattr(cls, "rule"):
             raise TypeError(f"{cls.__name__} has no rule; use one of its subclasses, or write one")
-        self._check_id(kwargs.pop("id", cls.__name__))
+        check_id(cls, kwargs.pop("id", cls.__name__))
         names = documented_names(cls)
         for name in kwargs:
             if name not in self.ranges:
                 raise TypeError(f"{cls.__name__} takes no keyword {name!r}{hint(name, names)}")
-        values = {"lr": lr, **kwargs, "clip_norm": clip_norm}
-        self._settings = {
-            name: check_value(cls.__name__, self.ranges, name, values[name]) for name in names if name in values
-        }
-        self._clock = Clock(self._make_scheduler(scheduler, self._settings))
-        self._cache: dict[Hashable, Any] = {}
-        self._known: dict[Hashable, Known] = {}
+        self._values = check_values(cls, {"lr": lr, **kwargs, "clip_norm": clip_norm})
+        self._clock = Clock(_own_scheduler(scheduler, self._values["lr"]))
+        self._state = State()
 
     # What the optimizer is set to
 
@@ -94,11 +95,8 @@ class OptimizerBase:
 
         ``"lr"`` is the schedule's starting rate where it has one.
         """
-        shown: dict[str, Any] = {"id": type(self).__name__}
-        for name in documented_names(type(self)):
-            shown[name] = self._shown(name)
-        shown["lr_scheduler"] = str(self.lr_scheduler)
-        return Hyperparameters(shown)
+        shown = self._shown()
+        return Hyperparameters({"id": type(self).__name__, **shown, "lr_scheduler": str(self.lr_scheduler)})
 
     @property
     def lr_scheduler(self) -> SchedulerBase:
@@ -116,14 +114,13 @@ class OptimizerBase:
         An entry is the slot array itself for a rule with one slot that does not read its count, else a dict of ``"t"``,
         the number of updates, and the slots by name. Deleting an entry forgets shape and count as well.
         """
-        return self._cache
+        return self._state.cache
 
     @cache.setter
     def cache(self, entries: Mapping[Hashable, Any]) -> None:
         if not isinstance(entries, Mapping):
             raise TypeError(f"cache is a {type(entries).__name__}; wanted a dict of entries by parameter name")
-        self._cache = dict(entries)
-        self._known = {}
+        self._state.replace(entries)
 
     @property
     def cur_step(self) -> int:
@@ -143,7 +140,7 @@ class OptimizerBase:
     def step(self) -> None:
         """Count one optimisation step. `update_all` does so itself."""
         self._clock.tick()
-        self._forget()
+        self._state.forget()
 
     def reset_step(self) -> None:
         """Go back to step 0 and start the schedule over; slots and counts stay."""
@@ -171,18 +168,19 @@ class OptimizerBase:
         TypeError, ValueError
             A value of the wrong kind or out of its range, another optimizer's ``"id"``, or an entry of the wrong form.
         """
-        settings, scheduler = self._plan_settings(self._mapping("hparam_dict", hparam_dict))
+        changes = _mapping("hparam_dict", hparam_dict)
+        values = changed_values(type(self), {**self._values, "lr": self._stated_lr()}, changes)
+        scheduler = self._changed_scheduler(values["lr"], changes)
         entries = {}
-        for name, entry in self._mapping("cache_dict", cache_dict).items():
-            check_entry(self._rule(settings), entry, name)
+        for name, entry in _mapping("cache_dict", cache_dict).items():
+            check_entry(self._rule(values), entry, name)
             entries[name] = copy_entry(entry)
-        for name, known in self._known.items():
-            if self._cache.get(name) is known.entry:
-                self._check_dtype(settings, known.spec, name)
-        self._settings = settings
+        for name, spec in self._state.specs().items():
+            check_in_dtype(type(self), values, spec, name)
+        self._values = values
         if scheduler is not None:
             self._clock.replace_scheduler(scheduler)
-        self._cache.update(entries)
+        self._state.cache.update(entries)
 
     # What the optimizer does
 
@@ -229,22 +227,22 @@ class OptimizerBase:
         update_all : The whole model in one call.
         step : Call it after each optimisation step.
         """
-        rule = self._rule(self._settings)
-        library, spec, param, grad, t, state = self._take_in(rule, param, param_grad, param_name)
+        rule = self._rule(self._values)
+        library, spec, param, grad, t, slots = self._state.take_in(rule, param, param_grad, param_name, self._check_new)
         if out is not None:
             check_out(library, spec, out, param_name)
         clock = self._clock
         try:
             lr = clock.ask(param_name, cur_loss)
-            h = rule.scalars_at(self._settings, lr, t)
-            new, slots = eager.updater(library)(param, grad, state, library, spec, rule, h)
+            h = rule.scalars_at(self._values, lr, t)
+            new, slots = eager.updater(library)(param, grad, slots, library, spec, rule, h)
         except BaseException:
             clock.take_back()
             raise
         if out is not None:
             write(out, new)
             new = out
-        self._store(rule, param_name, spec, t, slots)
+        self._state.store(rule, param_name, spec, t, slots)
         clock.confirm(param_name, lr)
         return new
 
@@ -275,32 +273,19 @@ class OptimizerBase:
             As for `update`, for any parameter; missing or extra names; `out` arrays that share memory. After any error
             nothing has changed.
         """
-        rule = self._rule(self._settings)
+        rule = self._rule(self._values)
         leaves = flatten(params, "params")
         gradients = matched(leaves, flatten(grads, "grads"), "grads")
         targets = {} if out is None else matched(leaves, flatten(out, "out"), "out")
-        tasks: dict[Hashable, _Task] = {}
-        for name, param in leaves.items():
-            grad = gradients[name]
-            if library_of(param) is None:
-                raise TypeError(f"parameter {show(name)} is a {type(param).__name__}; wanted an array")
-            if grad is not None and library_of(grad) is None:
-                raise TypeError(f"gradient of {show(name)} is a {type(grad).__name__}; wanted an array or None")
-            if grad is not None:
-                tasks[name] = self._take_in(rule, param, grad, name)
-            if out is not None:
-                library, spec, *_ = tasks[name] if grad is not None else examine(param, param, name)
-                check_out(library, spec, targets[name], name)
-        pair = find_shared(targets.items())
-        if pair is not None:
-            raise ValueError(f"out of {show(pair[0])} and of {show(pair[1])} share memory; give each its own")
+        tasks = self._take_in_all(rule, leaves, gradients, targets)
         clock = self._clock
         try:
             lr = clock.ask_whole(cur_loss)
-            scalars = {t: rule.scalars_at(self._settings, lr, t) for t in {task[4] for task in tasks.values()}}
-            results = {}
-            for name, (library, spec, param, grad, t, state) in tasks.items():
-                results[name] = eager.updater(library)(param, grad, state, library, spec, rule, scalars[t])
+            scalars = {t: rule.scalars_at(self._values, lr, t) for t in {task[4] for task in tasks.values()}}
+            results = {
+                name: eager.updater(library)(param, grad, slots, library, spec, rule, scalars[t])
+                for name, (library, spec, param, grad, t, slots) in tasks.items()
+            }
             values = {name: results[name][0] if name in results else param for name, param in leaves.items()}
             if out is not None:  # a parameter without a gradient may lie where another one's result goes
                 values = {name: x if name in results else copy_array(x) for name, x in values.items()}
@@ -311,9 +296,8 @@ class OptimizerBase:
             write(target, values[name])
         for name, (_, slots) in results.items():
             _, spec, _, _, t, _ = tasks[name]
-            self._store(rule, name, spec, t, slots)
+            self._state.store(rule, name, spec, t, slots)
         clock.confirm_whole()
-        self._forget()
         return rebuild(params, values.__getitem__) if out is None else out
 
     # Copies and text
@@ -321,14 +305,7 @@ class OptimizerBase:
     def copy(self) -> Self:
         """Return an optimizer with the same settings, state, schedule and step, which goes on alone."""
         twin = object.__new__(type(self))
-        cache = {name: copy_entry(entry) for name, entry in self._cache.items()}
-        known = {
-            name: Known(cache[name], known.spec, known.t)
-            for name, known in self._known.items()
-            if self._cache.get(name) is known.entry
-        }
-        memo = {id(self._cache): cache, id(self._known): known}
-        twin.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        twin.__dict__.update(copy.deepcopy(self.__dict__))
         return twin
 
     __copy__ = copy
@@ -339,113 +316,78 @@ class OptimizerBase:
 
     def __repr__(self) -> str:
         """Write the call that makes an optimizer with these settings; `make_optimizer` reads it."""
-        return format_call(type(self).__name__, {name: self._shown(name) for name in documented_names(type(self))})
+        return format_call(type(self).__name__, self._shown())
 
     # Behind them
 
-    def _rule(self, settings: Mapping[str, Any]) -> Rule:
-        """Return the rule that the settings select; an optimizer with more than one overrides this."""
+    def _rule(self, values: Mapping[str, Any]) -> Rule:
+        """Return the rule that the hyperparameters select; an optimizer with more than one overrides this."""
         return _own_rule(type(self))
 
-    def _take_in(self, rule: Rule, param: Any, grad: Any, name: Hashable) -> _Task:
-        """Check a parameter, its gradient and its state against each other."""
-        try:
-            known = self._known.get(name)
-        except TypeError:
-            raise TypeError(f"param_name {name!r} cannot be hashed; use a string, number or tuple") from None
-        if known is not None and known.spec.fits(param, grad):
-            spec, library = known.spec, library_of(param)
-            assert library is not None
-        else:
-            library, spec, param, grad = examine(param, grad, name)
-        if name not in self._cache:
-            self._check_dtype(self._settings, spec, name)
-            self._forget()
-            return library, spec, param, grad, 1, None
-        entry = self._cache[name]
-        if known is None or known.entry is not entry:
-            self._check_dtype(self._settings, spec, name)
-        elif spec is not known.spec and spec != known.spec:
-            raise ValueError(
-                f"{show(name)} names a parameter that is {known.spec.describe()}, and this one is {spec.describe()}; "
-                f"use another name, or forget the old one with del opt.cache[...]"
-            )
-        elif known.untouched(rule):
-            return library, spec, param, grad, known.t + 1, known.slots
-        t, slots = unpack(rule, entry, name)
-        if slots is not None and not are_slots(library, spec, slots):
-            raise mismatch(rule, library, spec, slots, name)
-        if t is None:
-            t = known.t if known is not None and known.entry is entry else 0
-        return library, spec, param, grad, t + 1, slots
+    def _take_in_all(
+        self,
+        rule: Rule,
+        params: Mapping[Hashable, Any],
+        grads: Mapping[Hashable, Any],
+        targets: Mapping[Hashable, Any],
+    ) -> dict[Hashable, Task]:
+        """Check everything that `update_all` got; return the updates of what has a gradient."""
+        tasks = {}
+        for name, param in params.items():
+            grad = grads[name]
+            if library_of(param) is None:
+                raise TypeError(f"parameter {show(name)} is a {type(param).__name__}; wanted an array")
+            if grad is not None:
+                if library_of(grad) is None:
+                    raise TypeError(f"gradient of {show(name)} is a {type(grad).__name__}; wanted an array or None")
+                tasks[name] = self._state.take_in(rule, param, grad, name, self._check_new)
+            if targets:
+                library, spec, *_ = tasks[name] if grad is not None else examine(param, param, name)
+                check_out(library, spec, targets[name], name)
+        shared = find_shared(targets.items())
+        if shared is not None:
+            first, second = map(show, shared)
+            raise ValueError(f"out of {first} and out of {second} share memory; give each its own")
+        return tasks
 
-    def _store(self, rule: Rule, name: Hashable, spec: Spec, t: int, slots: tuple[Array, ...]) -> None:
-        self._cache[name] = entry = pack(rule, t, slots)
-        self._known[name] = Known(entry, spec, t, slots)
+    def _check_new(self, spec: Spec, name: Hashable) -> None:
+        check_in_dtype(type(self), self._values, spec, name)
 
-    def _forget(self) -> None:
-        """Let go of what is known of parameters whose entries are gone."""
-        if len(self._known) != len(self._cache):
-            self._known = {name: known for name, known in self._known.items() if name in self._cache}
+    def _stated_lr(self) -> float:
+        """Return the rate that the schedule starts from, else the one that was given."""
+        scheduler = self.lr_scheduler
+        if scheduler.rate_name is None:
+            return self._values["lr"]
+        return scheduler.hyperparameters[scheduler.rate_name]
 
-    def _shown(self, name: str) -> Any:
-        if name == "lr_scheduler":
-            return self.lr_scheduler
-        if name == "lr":
-            return _starting_rate(self.lr_scheduler, self._settings["lr"])
-        return self._settings[name]
+    def _shown(self) -> dict[str, Any]:
+        """Return the constructor's keywords and what they are now, in documented order."""
+        now = {**self._values, "lr": self._stated_lr(), "lr_scheduler": self.lr_scheduler}
+        return {name: now[name] for name in documented_names(type(self)) if name in now}
 
-    def _plan_settings(self, changes: Mapping[str, Any]) -> tuple[dict[str, Any], SchedulerBase | None]:
-        """Return the settings after `changes`, and the schedule if it changes too."""
-        changes = dict(changes)
-        cls = type(self)
-        self._check_id(changes.pop("id", cls.__name__))
-        settings = {**self._settings, "lr": self._shown("lr")}
-        for name, value in changes.items():
-            if name in settings:
-                settings[name] = check_value(cls.__name__, self.ranges, name, value)
-            elif name != "lr_scheduler":
-                known = documented_names(cls)
-                raise KeyError(f"{cls.__name__} has no hyperparameter {name!r}{hint(name, known)}")
-        scheduler = None
+    def _changed_scheduler(self, lr: float, changes: Mapping[str, Any]) -> SchedulerBase | None:
+        """Return the schedule after `changes`, or None if they leave it alone."""
         if "lr_scheduler" in changes:
-            scheduler = self._make_scheduler(changes["lr_scheduler"], settings)
-        elif "lr" in changes and self.lr_scheduler.rate_name is not None:
-            scheduler = self.lr_scheduler.copy()
-            scheduler.set_params({scheduler.rate_name: settings["lr"]})
-        return settings, scheduler
-
-    @staticmethod
-    def _make_scheduler(spec: Any, settings: dict[str, Any]) -> SchedulerBase:
-        scheduler = make_scheduler(spec, lr=settings["lr"])
-        return scheduler.copy() if scheduler is spec else scheduler
-
-    def _check_dtype(self, settings: Mapping[str, Any], spec: Spec, name: Hashable) -> None:
-        flushes = spec.library in ("cupy", "jax")
-        check_in_dtype(type(self).__name__, self.ranges, settings, spec, name, flushes)
-
-    def _check_id(self, name: object) -> None:
-        if name != type(self).__name__:
-            raise ValueError(f"id={name!r} names another optimizer; this is {type(self).__name__}")
-
-    @staticmethod
-    def _mapping(what: str, value: Mapping[Any, Any] | None) -> Mapping[Any, Any]:
-        if value is None:
-            return {}
-        if not isinstance(value, Mapping):
-            raise TypeError(f"{what} is a {type(value).__name__}; wanted a dict")
-        return value
+            return _own_scheduler(changes["lr_scheduler"], lr)
+        if "lr" not in changes or self.lr_scheduler.rate_name is None:
+            return None
+        scheduler = self.lr_scheduler.copy()
+        scheduler.set_params({self.lr_scheduler.rate_name: lr})
+        return scheduler
 
 
-@functools.lru_cache(maxsize=None)
-def _own_rule(cls: type[Any]) -> Rule:
+@functools.cache
+def _own_rule(cls: Any) -> Rule:
     return Rule(cls.rule, cls.slots, getattr(cls, "scalars", None))
 
 
-def _starting_rate(scheduler: SchedulerBase, lr: float) -> float:
-    """Return the rate that the schedule states, else `lr`."""
-    if scheduler.rate_name is None:
-        return lr
-    rate: float = scheduler.hyperparameters[scheduler.rate_name]
-    return rate
+def _own_scheduler(spec: Any, lr: float) -> SchedulerBase:
+    """Make a scheduler that no other optimizer shares."""
+    scheduler = make_scheduler(spec, lr=lr)
+    return scheduler.copy() if scheduler is spec else scheduler
 
+
+def _mapping(what: str, value: Mapping[Any, Any] | None) -> Mapping[Any, Any]:
+    if value is not None and not isinstance(value, Mapping):
+        raise TypeError(f"{what} is a {type(value).__name__}; wanted a dict")
+    return value or {}

@@ -91,8 +91,8 @@ class SGD(OptimizerBase):
         """The same with a momentum of 0, and nothing to remember."""
         return param - h.lr * grad, s
 
-    def _rule(self, settings: Mapping[str, Any]) -> Rule:
-        return super()._rule(settings) if settings["momentum"] else _PLAIN
+    def _rule(self, values: Mapping[str, Any]) -> Rule:
+        return super()._rule(values) if values["momentum"] else _PLAIN
 
 
 _PLAIN = Rule(SGD.plain_rule)

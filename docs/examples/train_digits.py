@@ -1,0 +1,230 @@
+"""Train a two-layer network on handwritten digits with every optimizer and every schedule, and compare them.
+
+    python docs/examples/train_digits.py [--backend numpy|cupy] [--epochs N] [--seed N] [--output PNG]
+
+Forward and backward pass are written by hand, on `xp`: the array namespace that `xpopt.default_namespace()` finds,
+CuPy on a machine with a CUDA device and NumPy elsewhere. Nothing in the mathematics knows which of the two it is.
+
+All runs begin with the same weights and see the same batches: only the optimizer and the schedule differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+import xpopt
+
+HIDDEN = 64  # width of the hidden layer
+BATCH = 32  # images in a step
+
+OPTIMIZERS: dict[str, xpopt.OptimizerBase] = {  # with the rates that suit them here; every run takes a copy
+    "SGD": xpopt.SGD(lr=0.1, momentum=0.9),
+    "AdaGrad": xpopt.AdaGrad(lr=0.05),
+    "RMSProp": xpopt.RMSProp(lr=0.003),
+    "Adam": xpopt.Adam(lr=0.005),
+}
+# The palette of Okabe and Ito, which colour-blind readers can tell apart, and dashes that survive printing in grey.
+STYLES: dict[str, dict[str, Any]] = {
+    "constant": {"color": "#000000", "linewidth": 1.4},
+    "exponential": {"color": "#D55E00", "linewidth": 1.6, "linestyle": (0, (5, 1.5))},
+    "noam": {"color": "#0072B2", "linewidth": 1.6, "linestyle": (0, (4, 1, 1, 1))},
+    "king": {"color": "#009E73", "linewidth": 2.4, "linestyle": (0, (1, 1))},
+}
+Params = dict[str, Any]  # arrays by name
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one run leaves."""
+
+    optimizer: str
+    schedule: str
+    losses: list[float]  # the mean over each epoch
+    rates: list[float]  # of each step
+    accuracy: float
+    seconds: float
+
+
+def schedules(lr: float, epoch: int, steps: int) -> dict[str, xpopt.SchedulerBase]:
+    """Return the schedules that fit a rate of `lr`, with `epoch` steps in an epoch and `steps` in all."""
+    warmup = 3 * epoch
+    peak = (HIDDEN * warmup) ** -0.5  # what Noam reaches with a factor of 1, at the end of its warm-up
+    return {
+        "constant": xpopt.ConstantScheduler(lr=lr),
+        "exponential": xpopt.ExponentialScheduler(initial_lr=lr, stage_length=steps, decay=0.1),
+        "noam": xpopt.NoamScheduler(model_dim=HIDDEN, scale_factor=lr / peak, warmup_steps=warmup),
+        "king": xpopt.KingScheduler(initial_lr=lr, patience=3 * epoch, decay=0.99),
+    }
+
+
+def load(xp: Any, seed: int) -> list[Any]:
+    """Return training and test images, (n, 64) in [0, 1], then training and test digits, (n, 10) one-hot."""
+    digits = load_digits()
+    one_hot = np.eye(10)[digits.target]
+    parts = train_test_split(digits.data / 16, one_hot, test_size=0.2, random_state=seed, stratify=digits.target)
+    return [xp.asarray(part, dtype=xp.float32) for part in parts]
+
+
+def first_weights(xp: Any, rng: np.random.Generator) -> Params:
+    """Return the weights at the start, normal and scaled by the width that comes in, and biases of 0."""
+    values = {
+        "W1": rng.normal(size=(64, HIDDEN)) / 64**0.5,
+        "b1": np.zeros(HIDDEN),
+        "W2": rng.normal(size=(HIDDEN, 10)) / HIDDEN**0.5,
+        "b2": np.zeros(10),
+    }
+    return {name: xp.asarray(value, dtype=xp.float32) for name, value in values.items()}
+
+
+def forward(xp: Any, params: Params, x: Any) -> tuple[Any, Any]:
+    """Return the hidden layer and the ten scores of each image of `x`."""
+    hidden = xp.tanh(x @ params["W1"] + params["b1"])
+    return hidden, hidden @ params["W2"] + params["b2"]
+
+
+def loss_and_gradients(xp: Any, params: Params, x: Any, y: Any) -> tuple[Any, Params]:
+    """Return the mean cross-entropy of the softmax, and its gradient with respect to each parameter."""
+    hidden, z = forward(xp, params, x)
+    z = z - xp.max(z, axis=1, keepdims=True)  # alters nothing, but exp cannot overflow
+    log_p = z - xp.log(xp.sum(xp.exp(z), axis=1, keepdims=True))
+    loss = -xp.sum(y * log_p) / x.shape[0]
+
+    dz = (xp.exp(log_p) - y) / x.shape[0]
+    da = (dz @ params["W2"].T) * (1 - hidden * hidden)  # the derivative of tanh is 1 - tanh**2
+    grads = {"W1": x.T @ da, "b1": xp.sum(da, axis=0), "W2": hidden.T @ dz, "b2": xp.sum(dz, axis=0)}
+    return loss, grads
+
+
+def batches(xp: Any, x: Any, y: Any, rng: np.random.Generator) -> Iterator[tuple[Any, Any]]:
+    """Yield the batches of one epoch, in an order that `rng` draws and that is sent to the device once."""
+    order = xp.asarray(rng.permutation(x.shape[0]))
+    x, y = xp.take(x, order, axis=0), xp.take(y, order, axis=0)
+    for start in range(0, x.shape[0] - BATCH + 1, BATCH):
+        yield x[start : start + BATCH, :], y[start : start + BATCH, :]
+
+
+def train(
+    xp: Any, data: list[Any], optimizer: str, schedule: str, epochs: int, seed: int, report: Callable[[float], object]
+) -> Result:
+    """Train from the start; `report` gets the loss of each epoch."""
+    x, x_test, y, y_test = data
+    epoch = x.shape[0] // BATCH
+    opt = OPTIMIZERS[optimizer].copy()
+    opt.lr_scheduler = schedules(opt.hyperparameters["lr"], epoch, epochs * epoch)[schedule]
+    rng = np.random.default_rng(seed)
+    params = first_weights(xp, rng)
+    losses, rates = [], []
+    begin = time.perf_counter()
+    for _ in range(epochs):
+        total = 0.0
+        # On a GPU the host never waits in this loop, but for King, who reads `loss` at each step. The others get it and
+        # leave it where it is; `total` grows on the device and is read once, after the epoch.
+        for x_batch, y_batch in batches(xp, x, y, rng):
+            loss, grads = loss_and_gradients(xp, params, x_batch, y_batch)
+            # The rate of this step, for the plot: asked of a copy, since to King each call is a step.
+            rates.append(opt.lr_scheduler.copy()(opt.cur_step, loss))
+            params = opt.update_all(params, grads, cur_loss=loss)
+            total = total + loss
+        losses.append(float(total) / epoch)
+        report(losses[-1])
+    seconds = time.perf_counter() - begin
+    _, z = forward(xp, params, x_test)
+    right = xp.argmax(z, axis=1) == xp.argmax(y_test, axis=1)
+    return Result(optimizer, schedule, losses, rates, float(xp.mean(xp.astype(right, xp.float32))), seconds)
+
+
+def make_table(results: list[Result], backend: str) -> Table:
+    """Return one line for each run."""
+    table = Table("optimizer", "schedule", title=f"Handwritten digits after {len(results[0].losses)} epochs")
+    for heading in ("final loss", "test accuracy", "seconds"):
+        table.add_column(heading, justify="right")
+    table.add_column("backend")
+    for r in results:
+        figures = f"{r.losses[-1]:.5f}", f"{r.accuracy:.2%}", f"{r.seconds:.2f}"
+        table.add_row(r.optimizer, r.schedule, *figures, backend, end_section=r.schedule == list(STYLES)[-1])
+    return table
+
+
+def plot(results: list[Result], output: Path) -> None:
+    """Draw a column for each optimizer, with the loss above and the learning rate below."""
+    figure = Figure(figsize=(13, 7), layout="constrained")
+    axes = figure.subplots(2, len(OPTIMIZERS), sharex=True, sharey="row")
+    for optimizer, (above, below) in zip(OPTIMIZERS, axes.T, strict=True):
+        for r in (r for r in results if r.optimizer == optimizer):
+            steps_to_epochs = len(r.losses) / len(r.rates)
+            above.plot(np.arange(len(r.losses)) + 1, r.losses, label=r.schedule, **STYLES[r.schedule])
+            below.plot(np.arange(len(r.rates)) * steps_to_epochs, r.rates, **STYLES[r.schedule])
+        above.set(title=optimizer, yscale="log")
+        below.set(xlabel="epoch", yscale="log")
+        above.grid(color="0.9")
+        below.grid(color="0.9")
+    axes[0, 0].set_ylabel("training loss (cross-entropy)")
+    # Noam starts near 0: the axis ends below the last rates, and not at the first.
+    axes[1, 0].set(ylabel="learning rate", ylim=(min(r.rates[-1] for r in results) / 2, None))
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, handlelength=4)
+    figure.suptitle("A two-layer network on handwritten digits: four optimizers, four schedules, one start")
+    figure.savefig(output, dpi=120)
+
+
+def parse_arguments() -> tuple[argparse.Namespace, Any]:
+    """Return the command line, and the namespace that it asks for; what cannot be ends the program with code 2."""
+    parser = argparse.ArgumentParser(description="Train a network on handwritten digits with every optimizer.")
+    parser.add_argument("--backend", choices=["numpy", "cupy"], help="default: CuPy on a CUDA device, else NumPy")
+    parser.add_argument("--epochs", type=int, default=60, help="default: %(default)s")
+    parser.add_argument("--seed", type=int, default=0, help="of weights, split and batches; default: %(default)s")
+    parser.add_argument("--output", type=Path, default=Path("digits.png"), help="the plot; default: %(default)s")
+    args = parser.parse_args()
+    if args.epochs < 1 or args.seed < 0:
+        parser.error("wanted --epochs of at least 1 and --seed of at least 0")
+    if args.output.suffix != ".png" or not args.output.parent.is_dir():
+        parser.error(f"--output {args.output}: wanted a .png in a folder that exists")
+    if args.backend:
+        os.environ["XPOPT_BACKEND"] = args.backend
+    try:
+        return args, xpopt.default_namespace()
+    except (RuntimeError, ValueError) as error:
+        parser.error(str(error))
+
+
+def main() -> None:
+    """Train, print the table, write the plot."""
+    args, xp = parse_arguments()
+    data, console, results = load(xp, args.seed), Console(), []
+    columns = TextColumn("{task.description:<20}"), BarColumn(), MofNCompleteColumn(), TextColumn("epochs")
+    # In a file or a pipe nobody watches a bar move: there, each run leaves a line.
+    live = console.is_terminal
+    with Progress(*columns, TextColumn("{task.fields[loss]}"), TimeElapsedColumn(), disable=not live) as progress:
+        task = progress.add_task("", total=len(OPTIMIZERS) * len(STYLES) * args.epochs, loss="")
+
+        def report(loss: float) -> None:
+            progress.update(task, advance=1, loss=f"loss {loss:.5f}")
+
+        for optimizer in OPTIMIZERS:
+            for schedule in STYLES:
+                progress.update(task, description=f"{optimizer}, {schedule}")
+                results.append(train(xp, data, optimizer, schedule, args.epochs, args.seed, report))
+                if not live:
+                    print(f"{optimizer}, {schedule}: {results[-1].seconds:.2f} s", flush=True)
+    console.print(make_table(results, xp.__name__.rpartition(".")[2]))
+    best = max(results, key=lambda r: r.accuracy)
+    print(f"Best: {best.accuracy:.2%} of the test images, by {best.optimizer} with the {best.schedule} schedule.")
+    plot(results, args.output)
+    print(f"Curves of loss and rate: {args.output}")
+
+
+if __name__ == "__main__":
+    main()

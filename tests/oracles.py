@@ -1,0 +1,86 @@
+"""The algorithms once more, slowly and by hand: one Python float at a time, from the published equations.
+
+An equation takes one element of the parameter and of the gradient, what it remembers (None at the start), the count of
+this update from 1, the rate and the settings, and returns the new element and what it remembers next.
+"""
+
+import math
+import struct
+
+
+def sgd(p, g, memory, t, lr):
+    return p - lr * g, ()
+
+
+def sgd_momentum(p, g, memory, t, lr, momentum):
+    """update(t) = momentum * update(t-1) + lr(t) * grad; the parameter moves by -update(t)."""
+    (update,) = memory or (0.0,)
+    update = momentum * update + lr * g
+    return p - update, (update,)
+
+
+def adagrad(p, g, memory, t, lr, eps):
+    """cache(t) = cache(t-1) + grad**2; update = lr * grad / (sqrt(cache(t)) + eps)."""
+    (cache,) = memory or (0.0,)
+    cache = cache + g**2
+    return p - lr * g / (math.sqrt(cache) + eps), (cache,)
+
+
+def rmsprop(p, g, memory, t, lr, decay, eps):
+    """cache(t) = decay * cache(t-1) + (1 - decay) * grad**2; update = lr * grad / (sqrt(cache(t)) + eps)."""
+    (cache,) = memory or (0.0,)
+    cache = decay * cache + (1 - decay) * g**2
+    return p - lr * g / (math.sqrt(cache) + eps), (cache,)
+
+
+def adam(p, g, memory, t, lr, decay1, decay2, eps):
+    """Kingma and Ba, Algorithm 1, line by line."""
+    m, v = memory or (0.0, 0.0)
+    m = decay1 * m + (1 - decay1) * g
+    v = decay2 * v + (1 - decay2) * g**2
+    m_hat = m / (1 - decay1**t)
+    v_hat = v / (1 - decay2**t)
+    return p - lr * m_hat / (math.sqrt(v_hat) + eps), (m, v)
+
+
+def lookback(p, g, memory, t, lr):
+    """No published method: it moves along this gradient and the one before."""
+    (before,) = memory or (0.0,)
+    return p - lr * (g + before), (g,)
+
+
+def norm(values):
+    """The L2 norm; hypot neither overflows nor underflows on the way, and errs by less than one ulp."""
+    return math.hypot(*values)
+
+
+def clipped(gradient, clip_norm):
+    """Pascanu, Mikolov and Bengio, Algorithm 1: scaled down to a norm of `clip_norm` where it is above."""
+    length = norm(gradient)
+    return [g * (clip_norm / length) for g in gradient] if length > clip_norm else list(gradient)
+
+
+def walk(equation, start, gradients, rates, clip_norm=None, **settings):
+    """Take a step per gradient; return, after each, the elements and what is remembered of each."""
+    elements, memories, path = list(start), [None for _ in start], []
+    for t, (gradient, rate) in enumerate(zip(gradients, rates, strict=True), start=1):
+        if clip_norm is not None:
+            gradient = clipped(gradient, clip_norm)
+        pairs = [
+            equation(p, g, memory, t, rate, **settings)
+            for p, g, memory in zip(elements, gradient, memories, strict=True)
+        ]
+        elements, memories = [p for p, _ in pairs], [memory for _, memory in pairs]
+        path.append((elements, memories))
+    return path
+
+
+def to_float32(x):
+    """The nearest float32."""
+    return struct.unpack("f", struct.pack("f", x))[0]
+
+
+def ulp(x, dtype):
+    """The distance between neighbouring numbers of a dtype at `x`."""
+    digits, smallest = {"float16": (11, -24), "bfloat16": (8, -133), "float32": (24, -149), "float64": (53, -1074)}[dtype]
+    return math.ldexp(1.0, max(math.frexp(x)[1] - digits, smallest))

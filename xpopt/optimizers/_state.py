@@ -1,0 +1,111 @@
+"""The state of every parameter: the cache, which is the truth, and what is remembered beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any
+
+from .._namespace import Library, library_of
+from .._parameter import Spec, are_slots, examine
+from .._rule import Rule
+from .._tree import show
+from .._typing import Array
+from ._entries import Known, Slots, copy_entry, mismatch, pack, unpack
+
+Task = tuple[Library, Spec, Array, Array, int, Slots | None]
+"""One update, ready to be computed: whose arrays, what they are, parameter, gradient, its count, the state before."""
+
+
+class State:
+    """The cache by parameter name, and the description of each parameter that it cannot hold itself."""
+
+    def __init__(self) -> None:
+        self.cache: dict[Hashable, Any] = {}
+        self._known: dict[Hashable, Known] = {}
+
+    def replace(self, entries: Mapping[Hashable, Any]) -> None:
+        """Start over from other entries."""
+        self.cache = dict(entries)
+        self._known = {}
+
+    def specs(self) -> dict[Hashable, Spec]:
+        """Return the descriptions of the parameters in the cache, as far as they are known."""
+        return {name: known.spec for name, known in self._known.items() if self.cache.get(name) is known.entry}
+
+    def take_in(
+        self, rule: Rule, param: Any, grad: Any, name: Hashable, check_new: Callable[[Spec, Hashable], None]
+    ) -> Task:
+        """Check a parameter, its gradient and its state against each other; nothing is changed.
+
+        Parameters
+        ----------
+        rule : Rule
+            Whose state it is.
+        param, grad, name
+            As for `OptimizerBase.update`.
+        check_new : callable
+            Called with the description of a parameter that is new here.
+
+        Returns
+        -------
+        Task
+            The update to compute.
+        """
+        try:
+            known = self._known.get(name)
+        except TypeError:
+            raise TypeError(f"param_name {name!r} cannot be hashed; use a string, number or tuple") from None
+        if known is not None and known.spec.fits(param, grad):
+            spec, library = known.spec, library_of(param)
+            assert library is not None
+        else:
+            library, spec, param, grad = examine(param, grad, name)
+        if name not in self.cache:
+            check_new(spec, name)
+            self.forget()
+            return library, spec, param, grad, 1, None
+        entry = self.cache[name]
+        if known is None or known.entry is not entry:
+            check_new(spec, name)
+        elif spec is not known.spec and spec != known.spec:
+            raise ValueError(
+                f"{show(name)} names a parameter that is {known.spec.describe()}, and this one is {spec.describe()}; "
+                f"use another name, or forget the old one with del opt.cache[...]"
+            )
+        elif known.untouched(rule):
+            return library, spec, param, grad, known.t + 1, known.slots
+        t, slots = unpack(rule, entry, name)
+        if slots is not None and not are_slots(library, spec, slots):
+            raise mismatch(rule, library, spec, slots, name)
+        if t is None:
+            t = known.t if known is not None and known.entry is entry else 0
+        return library, spec, param, grad, t + 1, slots
+
+    def store(self, rule: Rule, name: Hashable, spec: Spec, t: int, slots: Slots) -> None:
+        """Put the result of an update in the cache."""
+        self.cache[name] = entry = pack(rule, t, slots)
+        known = self._known.get(name)
+        if known is None:
+            self._known[name] = Known(entry, spec, t, slots)
+        else:
+            known.entry, known.spec, known.t, known.slots = entry, spec, t, slots
+
+    def forget(self) -> None:
+        """Let go of what is known of parameters whose entries are gone."""
+        if len(self._known) != len(self.cache):
+            self._known = {name: known for name, known in self._known.items() if name in self.cache}
+
+    def copy(self) -> State:
+        """Return the same state in arrays of its own."""
+        twin = State()
+        twin.cache = {name: copy_entry(entry) for name, entry in self.cache.items()}
+        twin._known = {
+            name: Known(twin.cache[name], known.spec, known.t)
+            for name, known in self._known.items()
+            if self.cache.get(name) is known.entry
+        }
+        return twin
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> State:
+        """Return `copy`."""
+        return self.copy()
