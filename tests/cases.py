@@ -4,7 +4,7 @@ import functools
 import math
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import oracles
@@ -19,7 +19,8 @@ STEPS = 50
 class Case:
     """One row.
 
-    `slots` are the names in the cache, in the order of the equation's memory. `roundings` bounds the error of one step
+    `arguments` are the optimizer's and the equation's. `slots` are the names in the cache, in the order of the equation's
+    memory. `roundings` bounds the error of one step
     in float32, in roundings (2**-24) of its size: the reason is beside each row. In float64 every row has the same bound,
     see `trajectories.bound`.
     """
@@ -30,7 +31,6 @@ class Case:
     equation: Callable[..., Any]
     slots: tuple[str, ...]
     roundings: float
-    settings: Mapping[str, float] = field(default_factory=dict)  # of the equation
 
     def __str__(self):
         return self.label
@@ -51,10 +51,6 @@ CASES = [
     # the same with an eps that counts
     Case("Adam-eps", xpopt.Adam, {"decay1": 0.5, "decay2": 0.9, "eps": 0.1}, oracles.adam, ("mean", "var"), 60),
 ]
-CASES = [
-    Case(**{**vars(case), "settings": {k: v for k, v in case.arguments.items() if case.equation is not oracles.sgd}})
-    for case in CASES
-]
 BY_LABEL = {case.label: case for case in CASES}
 
 
@@ -73,7 +69,9 @@ class Schedule:
 
 # A loss that falls, then rises with noise: King leaves the rate alone, then cuts it.
 _noise = random.Random(11)
-LOSSES = [3 - 0.1 * k + 0.01 * _noise.random() if k < 20 else 1 + 0.02 * k + 0.1 * _noise.random() for k in range(STEPS)]
+LOSSES = [
+    3 - 0.1 * k + 0.01 * _noise.random() if k < 20 else 1 + 0.02 * k + 0.1 * _noise.random() for k in range(STEPS)
+]
 
 SCHEDULES = [
     Schedule("none", None, 0.1, (0.1,) * STEPS),
@@ -148,5 +146,5 @@ def expected(label, schedule_label, clip_norm, problem):
     paths = {}
     for name, var in PROBLEMS[problem].items():
         rates = schedule.rates[var.joins : var.joins + len(var.gradients)]
-        paths[name] = oracles.walk(case.equation, var.start, var.gradients, rates, clip_norm, **case.settings)
+        paths[name] = oracles.walk(case.equation, var.start, var.gradients, rates, clip_norm, **case.arguments)
     return paths

@@ -106,6 +106,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the marker."""
+    config.addinivalue_line("markers", "backends(*names): what is true of these backends only; others leave it out")
+
+
 def _chosen(config: pytest.Config) -> list[str]:
     return config.getoption("--backend") or ["numpy", "numpy-readonly"]
 
@@ -122,6 +127,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     dropped: list[pytest.Item] = []
     if "numpy" not in chosen:  # what needs no backend runs with NumPy's
         dropped += [item for item in items if "backend" not in getattr(item, "fixturenames", ())]
+    for item in items:
+        marker = item.get_closest_marker("backends")
+        if marker is not None and item.callspec.params["backend"] not in marker.args:
+            dropped.append(item)
     problem = why_not("cupy") if "cupy" in chosen else None
     if problem is not None:
         of_cupy = [item for item in items if "cupy" in getattr(getattr(item, "callspec", None), "params", {}).values()]

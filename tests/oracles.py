@@ -82,5 +82,7 @@ def to_float32(x):
 
 def ulp(x, dtype):
     """The distance between neighbouring numbers of a dtype at `x`."""
-    digits, smallest = {"float16": (11, -24), "bfloat16": (8, -133), "float32": (24, -149), "float64": (53, -1074)}[dtype]
+    digits, smallest = {"float16": (11, -24), "bfloat16": (8, -133), "float32": (24, -149), "float64": (53, -1074)}[
+        dtype
+    ]
     return math.ldexp(1.0, max(math.frexp(x)[1] - digits, smallest))

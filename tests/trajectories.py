@@ -34,7 +34,9 @@ def assert_close(got, want, start, dtype, roundings, what=""):
     assert np.all(np.isfinite(got)), f"{what}: not finite"
     error, allowed = np.max(np.abs(got - want), axis=1), bound(want, start, dtype, roundings)
     worst = int(np.argmax(error - allowed))
-    assert np.all(error <= allowed), f"{what}, step {worst + 1}: off by {error[worst]:.3g}, allowed {allowed[worst]:.3g}"
+    assert np.all(error <= allowed), (
+        f"{what}, step {worst + 1}: off by {error[worst]:.3g}, allowed {allowed[worst]:.3g}"
+    )
 
 
 def assert_slots_close(got, want, dtype, roundings, what=""):
@@ -114,7 +116,9 @@ def verify(backend, case, schedule, clip_norm, dtype, *, optimizer=None, problem
             entry = entry if isinstance(entry, dict) else {case.slots[0]: entry}
             if "t" in entry:
                 assert entry["t"] == len(var.gradients), f"{what}: t={entry['t']}"
-            for i, (slot, values) in enumerate(zip(case.slots, fetch(backend, [entry[s] for s in case.slots]), strict=True)):
+            for i, (slot, values) in enumerate(
+                zip(case.slots, fetch(backend, [entry[s] for s in case.slots]), strict=True)
+            ):
                 assert_slots_close(values, [m[i] for m in memories], dtype, roundings, f"{what}, {slot}")
 
 
@@ -132,7 +136,7 @@ def verify_low(backend, case, dtype, *, optimizer=None, steps=12):
 
     param = backend.array(var.start, dtype)
     gradients = [rounded(g) for g in var.gradients]
-    path = oracles.walk(case.equation, [0.0] * 37, [g.tolist() for g in gradients], [0.1] * steps, **case.settings)
+    path = oracles.walk(case.equation, [0.0] * 37, [g.tolist() for g in gradients], [0.1] * steps, **case.arguments)
     places = np.array([[0.0] * 37, *(p for p, _ in path)])
     moves = np.diff(places, axis=0)
     for k in range(steps):

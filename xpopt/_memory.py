@@ -31,9 +31,17 @@ class _Shadow:
 
 
 def overlaps_itself(layout: Layout) -> bool:
-    """Whether two elements of one array may lie in the same place.
+    """Ask whether two elements of one array may lie in the same place.
 
-    Exact for slices, transposes and broadcasts; an exotic layout of ``as_strided`` may be taken for overlapping.
+    Parameters
+    ----------
+    layout : tuple
+        Address, shape, strides in bytes and item size.
+
+    Returns
+    -------
+    bool
+        Exact for slices, transposes and broadcasts; an exotic layout of ``as_strided`` may be taken for overlapping.
     """
     _, shape, strides, itemsize = layout
     if 0 in shape:
@@ -82,6 +90,6 @@ def find_shared(arrays: Iterable[tuple[Hashable, Array]]) -> tuple[Hashable, Has
 
 def _share(a: Any, b: Any) -> bool:
     try:
-        return bool(np.shares_memory(a, b, max_work=_EFFORT))
+        return bool(np.shares_memory(a, b, max_work=_EFFORT))  # type: ignore[arg-type]
     except np.exceptions.TooHardError:
         return True

@@ -27,8 +27,8 @@ def clip_factor(xp: Namespace, grad: Array, clip_norm: float, *, float64: bool) 
 
     Notes
     -----
-    The norm of the narrower dtypes is summed in float64, where their squares neither overflow nor underflow. The rest is
-    scaled by its largest magnitude first,
+    The norm of the narrower dtypes is summed in float64, where their squares neither overflow nor underflow. The rest
+    is scaled by its largest magnitude first,
 
     .. math:: s = \max_i |g_i|, \quad r = \lVert g / s \rVert_2, \quad
               \text{factor} = \min\left(1, \frac{\text{clip\_norm} / s}{\max(r, 1)}\right)
@@ -61,8 +61,8 @@ def clip(xp: Namespace, grad: Array, clip_norm: float, *, float64: bool) -> Arra
 
     Parameters
     ----------
-    xp, grad, clip_norm, float64
-        As for `clip_factor`.
+    xp, grad, clip_norm, float64 : as for `clip_factor`
+        The same.
 
     Returns
     -------

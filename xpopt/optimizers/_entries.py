@@ -46,7 +46,7 @@ class Known:
     def untouched(self, rule: Rule) -> bool:
         """Whether the entry still holds the very arrays that `rule` left there."""
         entry, slots = self.entry, self.slots
-        if type(slots) is not rule.slots:
+        if slots is None or type(slots) is not rule.slots:
             return False
         if type(entry) is not dict:
             return slots[0] is entry

@@ -40,8 +40,8 @@ class Hyperparameters(dict[str, Any]):
     def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise TypeError("hyperparameters are read-only here; change them with set_params({'lr': 0.1})")
 
-    __setitem__ = __delitem__ = __ior__ = _refuse  # type: ignore[assignment]
-    update = pop = popitem = clear = setdefault = _refuse  # type: ignore[assignment]
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    update = pop = popitem = clear = setdefault = _refuse
 
     def copy(self) -> dict[str, Any]:
         """Return a plain dict."""
@@ -106,6 +106,18 @@ def check_values(cls: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
 
 def changed_values(cls: type[Any], values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """Return `values` after `changes`, of which ``lr_scheduler`` is left to others.
+
+    Parameters
+    ----------
+    cls : type
+        The optimizer's class.
+    values, changes : mapping
+        Hyperparameters as they are, and those that are to change.
+
+    Returns
+    -------
+    dict
+        The names of `values`.
 
     Raises
     ------

@@ -27,11 +27,11 @@ class AdaGrad(OptimizerBase):
     Parameters
     ----------
     lr : float
-        Learning rate :math:`\eta`, in units of the parameter per step at the first step. Finite, at least 0. A schedule that states
-        its own rate wins over it.
+        Learning rate :math:`\eta`, in units of the parameter: the length of the first step. Finite, at least 0. A
+        schedule that states its own rate wins over it.
     eps : float
-        :math:`\epsilon`, added outside the root, in units of the gradient. Greater than 0, and must not round to 0 in the
-        compute dtype.
+        :math:`\epsilon`, added outside the root, in units of the gradient. Greater than 0, and must not round to 0 in
+        the compute dtype.
     clip_norm : float or None
         The largest L2 norm of each parameter's gradient. Greater than 0; None leaves gradients alone.
     lr_scheduler : None, str, dict or SchedulerBase

@@ -322,7 +322,8 @@ class OptimizerBase:
 
     def _rule(self, values: Mapping[str, Any]) -> Rule:
         """Return the rule that the hyperparameters select; an optimizer with more than one overrides this."""
-        return _own_rule(type(self))
+        cls: Any = type(self)
+        return _own_rule(cls)
 
     def _take_in_all(
         self,

@@ -32,8 +32,8 @@ class RMSProp(OptimizerBase):
     decay : float
         Decay :math:`\rho` of the running mean, in [0, 1): about ``1 / (1 - decay)`` steps of memory.
     eps : float
-        :math:`\epsilon`, added outside the root, in units of the gradient. Greater than 0, and must not round to 0 in the
-        compute dtype.
+        :math:`\epsilon`, added outside the root, in units of the gradient. Greater than 0, and must not round to 0 in
+        the compute dtype.
     clip_norm : float or None
         The largest L2 norm of each parameter's gradient. Greater than 0; None leaves gradients alone.
     lr_scheduler : None, str, dict or SchedulerBase
