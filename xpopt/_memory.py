@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
-from typing import Any
+from operator import itemgetter
 
 import numpy as np
 
@@ -67,29 +67,41 @@ def find_shared(arrays: Iterable[tuple[Hashable, Array]]) -> tuple[Hashable, Has
     tuple or None
         The first pair found, or None if every byte belongs to at most one array.
     """
-    by_device: dict[tuple[str, str], list[tuple[int, int, Hashable, Any]]] = {}
+    by_device: dict[tuple[str, str], list[tuple[int, int, Hashable, Layout]]] = {}
     for name, x in arrays:
         library = library_of(x)
         assert library is not None
         layout = library.layout(x)
         if 0 not in layout[1]:
-            shadow = np.asarray(_Shadow(layout))
-            low, high = np.lib.array_utils.byte_bounds(shadow)
-            by_device.setdefault((library.name, str(library.device(x))), []).append((low, high, name, shadow))
+            spans = by_device.setdefault((library.name, str(library.device(x))), [])
+            spans.append((*_bounds(layout), name, layout))
     for spans in by_device.values():
-        spans.sort(key=lambda span: span[:2])
-        open_spans: list[tuple[int, int, Hashable, Any]] = []
+        spans.sort(key=itemgetter(0))
+        near: list[tuple[int, int, Hashable, Layout]] = []
         for span in spans:
-            open_spans = [other for other in open_spans if other[1] > span[0]]
-            for other in open_spans:
+            near = [other for other in near if other[1] > span[0]]
+            for other in near:
                 if _share(other[3], span[3]):
                     return other[2], span[2]
-            open_spans.append(span)
+            near.append(span)
     return None
 
 
-def _share(a: Any, b: Any) -> bool:
+def _bounds(layout: Layout) -> tuple[int, int]:
+    """Return the first address of an array, and the one after its last."""
+    low, shape, strides, itemsize = layout
+    high = low + itemsize
+    for count, step in zip(shape, strides, strict=True):
+        if step < 0:
+            low += (count - 1) * step
+        else:
+            high += (count - 1) * step
+    return low, high
+
+
+def _share(a: Layout, b: Layout) -> bool:
     try:
-        return bool(np.shares_memory(a, b, max_work=_EFFORT))  # type: ignore[arg-type]
+        shadows = np.asarray(_Shadow(a)), np.asarray(_Shadow(b))
+        return bool(np.shares_memory(*shadows, max_work=_EFFORT))  # type: ignore[call-overload]
     except np.exceptions.TooHardError:
         return True

@@ -6,6 +6,7 @@ gradients, where an array lives in memory) are methods of `Library`, overridden 
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -234,7 +235,7 @@ def copy_array(x: Array) -> Array:
     """Return a copy of an array of any library, on its own device."""
     library = library_of(x)
     assert library is not None
-    copied: Array = library.guard(library.copy)(x)
+    copied: Array = _guarded(library, "copy")(x)
     return copied
 
 
@@ -242,7 +243,13 @@ def write(out: Array, value: Array) -> None:
     """Write `value` into the array `out` of any library, which has its shape, dtype and device."""
     library = library_of(out)
     assert library is not None
-    library.guard(library.write)(out, value)
+    write_to = library.write if library.name == "numpy" else _guarded(library, "write")
+    write_to(out, value)
+
+
+@functools.cache
+def _guarded(library: Library, method: str) -> Callable[..., Any]:
+    return library.guard(getattr(library, method))
 
 
 def _identify(x: Any) -> Library | None:

@@ -100,6 +100,11 @@ def examine(param: Any, grad: Any, name: Hashable) -> tuple[Library, Spec, Array
     return library, Spec(library.name, param.dtype, shape, device, library.compute_dtype(param.dtype)), param, grad
 
 
+def is_array_or_scalar(x: Any) -> bool:
+    """Whether `x` is an array of any library, or one of NumPy's scalars."""
+    return library_of(x) is not None or isinstance(x, np.generic)
+
+
 def admit(library: Library, x: Any, what: str) -> Array:
     """Return `x` as a rule may see it, or raise a TypeError that begins with `what`."""
     try:
@@ -121,6 +126,15 @@ def check_out(library: Library, spec: Spec, out: Any, name: Hashable) -> None:
     ValueError
         It has another shape or device, is read-only, or overlaps itself.
     """
+    if (
+        type(out) is _ndarray
+        and spec.library == "numpy"
+        and out.shape == spec.shape
+        and out.dtype == spec.dtype
+        and out.flags.writeable
+        and out.flags.c_contiguous
+    ):
+        return  # as it nearly always is
     what = f"out of {show(name)}"
     if not library.mutable:
         raise TypeError(f"{what}: arrays of {library.name} cannot be written; use the returned value instead of out=")

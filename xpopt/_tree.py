@@ -6,6 +6,8 @@ import copy
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
+import numpy as np
+
 Path = tuple[Hashable, ...]
 
 
@@ -18,7 +20,7 @@ def show(name: Hashable) -> str:
 
 def is_container(tree: object) -> bool:
     """Whether `tree` is a mapping, list or tuple."""
-    return isinstance(tree, Mapping | list | tuple)
+    return type(tree) is not np.ndarray and isinstance(tree, dict | list | tuple | Mapping)
 
 
 def flatten(tree: Any, what: str) -> dict[Hashable, Any]:

@@ -44,7 +44,7 @@ def make_optimizer(spec: str | Mapping[str, Any] | OptimizerBase | None = None) 
     if spec is None:
         return SGD()
     if not isinstance(spec, str | Mapping):
-        raise TypeError(f"{spec!r} is no optimizer; wanted None, an optimizer, a name, a call string or a dict")
+        raise TypeError(f"{spec!r} is no optimizer; wanted None, an optimizer object, a name, a call string or a dict")
     call = parse(spec)
     known = {cls.__name__.lower(): cls for cls in _subclasses(OptimizerBase)}
     cls = known.get(call.name.lower())

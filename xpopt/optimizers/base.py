@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Self
 
 from .._engine import eager
 from .._memory import find_shared
-from .._namespace import copy_array, library_of, write
-from .._parameter import Spec, check_out, examine
+from .._namespace import copy_array, write
+from .._parameter import Spec, check_out, examine, is_array_or_scalar
 from .._ranges import Range
 from .._rule import NoSlots, Rule
 from .._text import format_call
@@ -86,6 +86,12 @@ class OptimizerBase:
         self._values = check_values(cls, {"lr": lr, **kwargs, "clip_norm": clip_norm})
         self._clock = Clock(_own_scheduler(scheduler, self._values["lr"]))
         self._state = State()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuse a hyperparameter, which would be ignored."""
+        if name in documented_names(type(self)) and name != "lr_scheduler":
+            raise AttributeError(f"{type(self).__name__}.{name} is changed by set_params({{{name!r}: {value!r}}})")
+        super().__setattr__(name, value)
 
     # What the optimizer is set to
 
@@ -255,6 +261,7 @@ class OptimizerBase:
         ----------
         params : mapping, list or tuple of array, nested at will
             The parameters. A flat one is named by its key or index, as in `update`; a nested one by the tuple of keys.
+            NumPy's scalars, which it makes of arrays of shape (), are taken for such arrays.
         grads : container with the names of `params`
             A gradient of None leaves its parameter and state alone.
         cur_loss : float, optional
@@ -336,11 +343,10 @@ class OptimizerBase:
         tasks = {}
         for name, param in params.items():
             grad = grads[name]
-            if library_of(param) is None:
-                raise TypeError(f"parameter {show(name)} is a {type(param).__name__}; wanted an array")
+            for what, x in (("parameter", param), ("gradient of", param if grad is None else grad)):
+                if not is_array_or_scalar(x):
+                    raise TypeError(f"{what} {show(name)} is a {type(x).__name__}; wanted an array")
             if grad is not None:
-                if library_of(grad) is None:
-                    raise TypeError(f"gradient of {show(name)} is a {type(grad).__name__}; wanted an array or None")
                 tasks[name] = self._state.take_in(rule, param, grad, name, self._check_new)
             if targets:
                 library, spec, *_ = tasks[name] if grad is not None else examine(param, param, name)

@@ -34,10 +34,10 @@ class SchedulerBase(ABC):
     Examples
     --------
     >>> import math
-    >>> from xpopt._ranges import NON_NEGATIVE, Range
+    >>> from xpopt import Range
     >>> from xpopt.schedulers import SchedulerBase
     >>> class CosineScheduler(SchedulerBase):
-    ...     ranges = {"lr": NON_NEGATIVE, "steps": Range(low=1, kind="int")}
+    ...     ranges = {"lr": Range(low=0), "steps": Range(low=1, kind="int")}
     ...     rate_name = "lr"
     ...
     ...     def __init__(self, lr=0.01, steps=1000):
