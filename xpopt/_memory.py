@@ -102,6 +102,6 @@ def _bounds(layout: Layout) -> tuple[int, int]:
 def _share(a: Layout, b: Layout) -> bool:
     try:
         shadows = np.asarray(_Shadow(a)), np.asarray(_Shadow(b))
-        return bool(np.shares_memory(*shadows, max_work=_EFFORT))  # type: ignore[call-overload]
+        return bool(np.shares_memory(*shadows, max_work=_EFFORT))  # type: ignore[arg-type]
     except np.exceptions.TooHardError:
         return True

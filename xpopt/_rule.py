@@ -36,11 +36,15 @@ class Rule:
         The NamedTuple class of its state, one array like the parameter per field.
     scalars : callable, optional
         ``scalars(h) -> dict`` of further numbers for `h`, computed on the host.
+    follows : bool
+        Whether it may go on from what another rule of its optimizer left in the cache: what that remembered is dropped,
+        and its own state starts from zeros.
     """
 
     function: Callable[..., tuple[Array, Any]]
     slots: type[Any] = NoSlots
     scalars: Callable[[Scalars], Mapping[str, float]] | None = None
+    follows: bool = False
 
     @property
     def name(self) -> str:

@@ -92,12 +92,12 @@ def unpack(rule: Rule, entry: Any, name: Hashable) -> tuple[int | None, Slots | 
                     return t, rule.make_slots([entry[field] for field in rule.fields])
             except KeyError:
                 pass
-            if rule.bare and len(entry) == 1:
+            if rule.bare and rule.follows and len(entry) == 1:
                 return t, None
     elif library_of(entry) is not None:
         if rule.bare:
             return None, rule.make_slots((entry,))
-        if not rule.fields:
+        if rule.follows and not rule.fields:
             return None, None
     raise ValueError(f"cache of {show(name)} is {_outline(entry)}; {rule.name} keeps {_wanted(rule)}")
 

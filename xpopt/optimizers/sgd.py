@@ -92,7 +92,8 @@ class SGD(OptimizerBase):
         return param - h.lr * grad, s
 
     def _rule(self, values: Mapping[str, Any]) -> Rule:
-        return super()._rule(values) if values["momentum"] else _PLAIN
+        return _MOMENTUM if values["momentum"] else _PLAIN
 
 
-_PLAIN = Rule(SGD.plain_rule)
+_MOMENTUM = Rule(SGD.rule, SGDState, follows=True)
+_PLAIN = Rule(SGD.plain_rule, follows=True)
