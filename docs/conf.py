@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
@@ -47,6 +48,15 @@ def check_coverage(app: Sphinx, env: BuildEnvironment) -> None:
         logging.getLogger(__name__).warning("public names missing from docs/api.md: %s", ", ".join(missing))
 
 
+def trim_examples(app: Sphinx, doctree: nodes.document) -> None:
+    """Leave out the empty line at the end of an example, which doctest needs and a reader does not."""
+    for block in doctree.findall(nodes.literal_block):
+        if block.rawsource == block.astext():  # else it has markup inside, and is no example
+            block.rawsource = text = block.rawsource.rstrip()
+            block.children = [nodes.Text(text)]
+
+
 def setup(app: Sphinx) -> None:
-    """Register the check."""
+    """Register what is defined here."""
     app.connect("env-check-consistency", check_coverage)
+    app.connect("doctree-read", trim_examples)

@@ -102,8 +102,10 @@ def _why_no_cuda(cupy: Any) -> str | None:
 
 def report() -> str:
     """Return what this machine can do, as text for people: namespaces, versions, devices with memory."""
+    from . import __version__
+
     lines = [
-        f"xpopt {_version(('xpopt',))} on Python {platform.python_version()}, {platform.system()} {platform.machine()}",
+        f"xpopt {__version__} on Python {platform.python_version()}, {platform.system()} {platform.machine()}",
         "",
         f"{'namespace':<18}{'version':<16}state",
     ]

@@ -177,7 +177,7 @@ def _convert(value: Any, library: Library | None, like: Any, what: str) -> Array
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"{what} is a {type(value).__name__} that makes no array ({error}); {wanted}") from None
     if array.dtype.name not in SUPPORTED:
-        raise TypeError(f"{what} is a {type(value).__name__} of {array.dtype.name}; {wanted}")
+        raise TypeError(f"{what} is of {array.dtype.name} (type {type(value).__name__}); {wanted}")
     if library is None or library.dtype_name(like.dtype) is None:  # an unusable `like` gets its own error later
         return array.astype(np.float64)
     with np.errstate(all="ignore"):

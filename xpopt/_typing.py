@@ -6,7 +6,7 @@ The array API standard has no nominal types, so `Array` and `Namespace` are stru
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 
 @runtime_checkable
@@ -35,6 +35,12 @@ Namespace: TypeAlias = Any
 
 Scalars: TypeAlias = Any
 """What a rule reads its numbers from: every hyperparameter by name, ``lr`` (this step's rate) and ``t``."""
+
+ArrayT = TypeVar("ArrayT", bound=Array)
+"""Arrays of one kind: what came is what goes back."""
+
+TreeT = TypeVar("TreeT", bound="Tree")
+"""Containers of one kind."""
 
 Tree: TypeAlias = Mapping[Any, Any] | Sequence[Any]
 """Mappings, lists and tuples, nested at will, with arrays as leaves."""

@@ -99,7 +99,9 @@ def unpack(rule: Rule, entry: Any, name: Hashable) -> tuple[int | None, Slots | 
             return None, rule.make_slots((entry,))
         if rule.follows and not rule.fields:
             return None, None
-    raise ValueError(f"cache of {show(name)} is {_outline(entry)}; {rule.name} keeps {_wanted(rule)}")
+    raise ValueError(
+        f"cache of {show(name)} is {_outline(entry)}; {rule.name.removesuffix('.rule')} keeps {_wanted(rule)}"
+    )
 
 
 def mismatch(rule: Rule, library: Library, spec: Spec, slots: Slots, name: Hashable) -> ValueError:

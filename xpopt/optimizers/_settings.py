@@ -67,7 +67,10 @@ def documented_names(cls: type[Any]) -> tuple[str, ...]:
     """Return the keywords of a class's ``__init__`` in documented order."""
     if cls not in _NAMES:
         parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
-        _NAMES[cls] = tuple(p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL))
+        names = [p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+        if len(names) < len(parameters) and "clip_norm" not in names:  # handed on to the base with the rest
+            names.append("clip_norm")
+        _NAMES[cls] = tuple(names)
     return _NAMES[cls]
 
 

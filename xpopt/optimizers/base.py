@@ -6,7 +6,7 @@ import copy
 import functools
 import operator
 from collections.abc import Hashable, Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, overload
 
 from .._engine import eager
 from .._memory import find_shared
@@ -16,7 +16,7 @@ from .._ranges import Range
 from .._rule import NoSlots, Rule
 from .._text import format_call
 from .._tree import flatten, matched, rebuild, show
-from .._typing import Array, Tree
+from .._typing import ArrayT, Tree, TreeT
 from ..schedulers import SchedulerBase, make_scheduler
 from ._clock import Clock
 from ._entries import check_entry, copy_entry
@@ -190,15 +190,19 @@ class OptimizerBase:
 
     # What the optimizer does
 
+    @overload
     def update(
-        self,
-        param: Any,
-        param_grad: Any,
-        param_name: Hashable,
-        cur_loss: Any = None,
-        *,
-        out: Array | None = None,
-    ) -> Array:
+        self, param: ArrayT, param_grad: Any, param_name: Hashable, cur_loss: Any = None, *, out: ArrayT | None = None
+    ) -> ArrayT: ...
+
+    @overload
+    def update(
+        self, param: Any, param_grad: Any, param_name: Hashable, cur_loss: Any = None, *, out: Any = None
+    ) -> Any: ...
+
+    def update(
+        self, param: Any, param_grad: Any, param_name: Hashable, cur_loss: Any = None, *, out: Any = None
+    ) -> Any:
         """Update one parameter.
 
         Parameters
@@ -254,7 +258,7 @@ class OptimizerBase:
 
     __call__ = update
 
-    def update_all(self, params: Tree, grads: Tree, cur_loss: Any = None, *, out: Tree | None = None) -> Tree:
+    def update_all(self, params: TreeT, grads: Tree, cur_loss: Any = None, *, out: TreeT | None = None) -> TreeT:
         """Update the whole model: one optimisation step, counted when it has succeeded.
 
         Parameters

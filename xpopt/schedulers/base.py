@@ -214,7 +214,8 @@ class SchedulerBase(ABC):
         try:
             if isinstance(cur_loss, str | bytes | bytearray):
                 raise TypeError("text is no number")
-            loss = float(cur_loss)
+            detach = getattr(cur_loss, "detach", None)  # a torch loss that records gradients
+            loss = float(cur_loss if detach is None else detach())
         except Exception as error:  # whatever an array library raises for an array that is no single number
             kind = type(cur_loss).__name__
             raise ValueError(f"{type(self).__name__} needs a finite cur_loss; got a {kind}") from error
