@@ -14,17 +14,19 @@ nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_venv = "yes"
 nox.options.sessions = ["tests", "tests_min", "lint", "types", "docs"]
 
+PROJECT = nox.project.load_toml("pyproject.toml")["project"]
+DEMO = PROJECT["optional-dependencies"]["demo"]  # with these, the suite tests the demo too
+
 # Each: what to install beside xpopt, and the variants that the suite runs in one go.
 BACKENDS = {
-    "numpy": (["ml_dtypes"], ["numpy", "numpy-readonly"]),
-    "array-api-strict": (["array-api-strict"], ["array-api-strict"]),
+    "numpy": (["ml_dtypes", *DEMO], ["numpy", "numpy-readonly"]),
+    "array-api-strict": (["array-api-strict", *DEMO], ["array-api-strict"]),
     # This exact release, for it comes as a CPU build; a plain torch pulls gigabytes of CUDA libraries.
     "torch": (["torch==2.13.0"], ["torch"]),
     "jax": (["jax"], ["jax", "jax-x64"]),
     "dask": (["dask[array]"], ["dask"]),
     "cupy": (["cupy-cuda13x>=14"], ["cupy"]),
 }
-PROJECT = nox.project.load_toml("pyproject.toml")["project"]
 
 
 def cuda_extra() -> str | None:
@@ -96,5 +98,5 @@ def docs(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Measure xpopt beside textbook NumPy (opt-in)."""
-    session.install("-e", ".[test]")
-    session.run("python", "-m", "pytest", "-s", "-o", "python_files=bench_*.py", "tests/benchmarks", *session.posargs)
+    session.install("-e", ".", "rich")
+    session.run("python", "tests/benchmarks/bench_update.py", *session.posargs)

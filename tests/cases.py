@@ -19,10 +19,9 @@ STEPS = 50
 class Case:
     """One row.
 
-    `arguments` are the optimizer's and the equation's. `slots` are the names in the cache, in the order of the equation's
-    memory. `roundings` bounds the error of one step
-    in float32, in roundings (2**-24) of its size: the reason is beside each row. In float64 every row has the same bound,
-    see `trajectories.bound`.
+    `arguments` are the optimizer's and the equation's. `slots` are the names in the cache, in the order of the
+    equation's memory. `roundings` bounds the error of one step in float32, in roundings (2**-24) of its size: the
+    reason is beside each row. In float64 every row has the same bound, see `trajectories.bound`.
     """
 
     label: str
@@ -127,19 +126,19 @@ def variable(seed, shape, joins=0, steps=STEPS):
 
 PROBLEMS = {
     # The second joins late: its count is its own, the step of the schedule is not.
-    "two": {"W": variable(1, (7, 5)), ("late", 0): variable(2, (), joins=23)},
+    "two": {"W": variable(1, (7, 5)), ("late", 0): variable(2, (), joins=40)},
     "shapes": {
-        "scalar": variable(3, (), steps=12),
-        "empty": variable(4, (1, 0, 2), steps=12),
-        "one": variable(5, (1,), steps=12),
-        "matrix": variable(6, (7, 5), steps=12),
-        "odd": variable(7, (131,), steps=12),
-        "deep": variable(8, (2, 1, 3, 1, 2), steps=12),
+        "scalar": variable(3, (), steps=8),
+        "empty": variable(4, (1, 0, 2), steps=8),
+        "one": variable(5, (1,), steps=8),
+        "matrix": variable(6, (7, 5), steps=8),
+        "odd": variable(7, (131,), steps=8),
+        "deep": variable(8, (2, 1, 3, 1, 2), steps=8),
     },
 }
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def expected(label, schedule_label, clip_norm, problem):
     """The oracle's path of each variable of a problem, computed once for all backends and dtypes."""
     case, schedule = BY_LABEL[label], BY_SCHEDULE[schedule_label]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +52,8 @@ class Backend:
         if self.name == "jax":
             return ("float16", "bfloat16", "float32")
         if self.library == "dask":
+            return ("float16", "float32", "float64")
+        if self.library == "numpy" and importlib.util.find_spec("ml_dtypes") is None:
             return ("float16", "float32", "float64")
         return ("float16", "bfloat16", "float32", "float64")
 

@@ -1,0 +1,296 @@
+"""What cannot be updated is refused: by name, with what came and what was wanted, and nothing has changed."""
+
+import array
+import sys
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from states import KING, equal, every_optimizer, frozen, model, nothing_changes, train, writes
+
+from xpopt import SGD, Adam
+
+OPTIMIZER = {"lr_scheduler": KING, "clip_norm": 2.0}
+numpy_only = pytest.mark.backends("numpy", "numpy-readonly")
+
+
+def refuse(backend, opt, param, grad, error, words, *arrays, out=None):
+    """Try `update` under new names and a known one, and `update_all` with the bad one last; check error and text."""
+    values = frozen(backend, arrays)
+    for name, shown in [(("enc", 0, "W"), "'enc/0/W'"), (None, "None"), ("W", "'W'")]:
+        with pytest.raises(error if name != "W" else (TypeError, ValueError)) as raised:
+            opt.update(param, grad, name, 9.0, **({} if out is None else {"out": out}))
+        text = str(raised.value)
+        assert shown in text, text
+        for word in words if name != "W" else ():  # where its being known for another shape may come first
+            assert word in text, text
+    if out is None and hasattr(param, "dtype") and hasattr(grad, "dtype"):
+        params, grads = model(backend)
+        with pytest.raises(error) as raised:
+            opt.update_all([params, [param]], [grads, [grad]], 9.0)
+        assert "'1/0'" in str(raised.value)
+        for word in words:
+            assert word in str(raised.value)
+    assert frozen(backend, arrays) == values
+
+
+@pytest.fixture
+def opt(backend):
+    """An optimizer in training, in which nothing has changed when the test is over."""
+    opt = Adam(lr=0.125, **OPTIMIZER)
+    train(backend, opt, 4)
+    with nothing_changes(backend, opt):
+        yield opt
+
+
+@pytest.mark.parametrize("shape", [(3, 2), (2, 3, 1), (6,), (1, 3), (2, 1), (), (0,), (2, 0)], ids=str)
+def test_a_gradient_of_another_shape(backend, opt, shape):
+    """Also one that would be broadcast."""
+    W, g = backend.array(np.ones((2, 3))), backend.array(np.ones(shape))
+    refuse(backend, opt, W, g, ValueError, ["gradient of", str(shape), "(2, 3)"], W, g)
+    refuse(backend, opt, g, W, ValueError, ["gradient of", str(shape), "(2, 3)"], W, g)
+
+
+def test_a_gradient_of_another_dtype(backend, opt):
+    for dtype in backend.dtypes:
+        for other in backend.dtypes:
+            if dtype != other:
+                W, g = backend.array([1.0], dtype), backend.array([1.0], other)
+                refuse(backend, opt, W, g, TypeError, ["gradient of", f"is {other}", f"is {dtype}"], W, g)
+
+
+@every_optimizer
+def test_every_optimizer_refuses_in_time(backend, make):
+    opt = make(**OPTIMIZER)
+    train(backend, opt, 4)
+    W, g = backend.array(np.ones((2, 3))), backend.array(np.ones((3, 2)))
+    with nothing_changes(backend, opt):
+        refuse(backend, opt, W, g, ValueError, ["(2, 3)", "(3, 2)"], W, g)
+        refuse(backend, opt, W, None, TypeError, ["gradient of", "NoneType"], W)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "int64", "uint64", "bool", "complex64", "complex128"])
+def test_dtypes_without_a_meaning_here(backend, opt, dtype):
+    if backend.name == "jax" and dtype in ("int64", "uint64", "complex128"):
+        dtype = {"int64": "int16", "uint64": "uint16", "complex128": "complex64"}[dtype]
+    good, bad = backend.array([1.0, 2.0]), backend.xp.ones((2,), dtype=getattr(backend.xp, dtype))
+    way_out = ["real view"] if "complex" in dtype else ["float32", "float64"]
+    refuse(backend, opt, bad, bad, TypeError, ["parameter", dtype, *way_out])
+    refuse(backend, opt, good, bad, TypeError, ["gradient of", dtype, *way_out])
+    refuse(backend, opt, bad, good, TypeError, ["parameter", dtype, *way_out])
+
+
+class Nothing:
+    pass
+
+
+NO_ARRAYS = [
+    None,
+    "1.0",
+    b"1.0",
+    {},
+    {"W": 1.0},
+    set(),
+    range(3),
+    object(),
+    Nothing,
+    np.ndarray,
+    Nothing(),
+    Fraction(1, 2),
+    array.array("d", [1.0]),
+    memoryview(b"12345678"),
+    iter([1.0]),
+    slice(3),
+    len,
+]
+
+
+@pytest.mark.parametrize("value", NO_ARRAYS, ids=lambda value: f"{type(value).__name__} {value!r}"[:30])
+def test_what_is_no_array(backend, opt, value):
+    good = backend.array([1.0])
+    kind = type(value).__name__
+    refuse(backend, opt, good, value, TypeError, ["gradient of", kind, "wanted"], good)
+    refuse(backend, opt, value, good, TypeError, ["parameter", kind, "wanted"], good)
+    refuse(backend, opt, value, value, TypeError, ["parameter", kind, "wanted"])
+
+
+NO_FLOATS = [
+    1,
+    True,
+    1j,
+    10**400,
+    [],
+    [1, 2],
+    [True, False],
+    [1.0, "a"],
+    [[1.0], [2.0, 3.0]],
+    [1j],
+    [None],
+    [object()],
+    [[1.0, [2.0]]],
+    np.int64(3),
+    np.bool_(True),
+    np.complex128(1),
+    np.str_("a"),
+    np.datetime64("2020"),
+    np.longdouble(1),
+]
+
+
+@pytest.mark.parametrize("value", NO_FLOATS, ids=lambda value: f"{type(value).__name__} {value!r}"[:30])
+def test_numbers_and_lists_that_are_no_floats(backend, opt, value):
+    if isinstance(value, list) and not value:
+        return  # the empty list is an empty array
+    if isinstance(value, np.longdouble) and np.dtype(np.longdouble) == np.float64:
+        return
+    good = backend.array([1.0])
+    kind = type(value).__name__
+    refuse(backend, opt, good, value, TypeError, ["gradient of", kind, "wanted"], good)
+    refuse(backend, opt, value, good, TypeError, ["parameter", kind, "wanted"], good)
+    refuse(backend, opt, value, value, TypeError, ["parameter", kind, "wanted"])
+
+
+@pytest.mark.backends("torch", "jax", "jax-x64", "dask", "array-api-strict", "cupy")
+def test_arrays_of_two_libraries(backend, opt):
+    library = {"dask": "dask", "array_api_strict": "array_api_strict"}.get(backend.library, backend.library)
+    mine, other = backend.array([1.0]), np.ones(1, dtype=backend.widest)
+    refuse(backend, opt, mine, other, TypeError, ["gradient of", "numpy", library], mine)
+    refuse(backend, opt, other, mine, TypeError, ["gradient of", "numpy", library], mine)
+    W, g = backend.array(np.ones((2, 3))), np.ones((2, 3), dtype=backend.widest)
+    with pytest.raises(ValueError, match="'W'.*numpy") as raised:
+        opt.update(g, g, "W", 9.0)  # the name is that of a parameter of the other library
+    assert library in str(raised.value)
+
+
+# NumPy's own oddities
+
+
+SWAPPED = ">" if sys.byteorder == "little" else "<"
+ODD = {
+    "matrix": (np.asmatrix, "matrix"),
+    "masked": (lambda x: np.ma.masked_array(x, mask=[[0, 1], [0, 0]]), "MaskedArray"),
+    "masked without a mask": (np.ma.masked_array, "MaskedArray"),
+    "record": (lambda x: x.view(np.recarray), "recarray"),
+    "subclass": (lambda x: x.view(type("Units", (np.ndarray,), {})), "Units"),
+    "float64 of another byte order": (lambda x: x.astype(f"{SWAPPED}f8"), "byte order"),
+    "float32 of another byte order": (lambda x: x.astype(f"{SWAPPED}f4"), "byte order"),
+    "longdouble": (lambda x: x.astype(np.longdouble), "float"),
+    "object": (lambda x: x.astype(object), "object"),
+    "text": (lambda x: x.astype(str), "U32"),
+    "bytes": (lambda x: x.astype("S3"), "S3"),
+    "dates": (lambda x: x.astype("M8[s]"), "datetime64"),
+    "structured": (lambda x: np.zeros((2, 2), dtype=[("a", "f8")]), "f8"),
+}
+if np.dtype(np.longdouble) == np.float64:
+    del ODD["longdouble"]
+
+
+@numpy_only
+@pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
+@pytest.mark.parametrize("case", ODD)
+def test_numpy_arrays_whose_arithmetic_is_another(backend, opt, case):
+    make, word = ODD[case]
+    bad = make(np.ones((2, 2)))
+    good = backend.array(np.ones((2, 2)))
+    refuse(backend, opt, bad, bad, TypeError, ["parameter", word], good)
+    refuse(backend, opt, good, bad, TypeError, ["gradient of", word], good)
+    refuse(backend, opt, bad, good, TypeError, ["parameter", word], good)
+    known = SGD()
+    known.update(good, good, "V")
+    with nothing_changes(backend, known), pytest.raises(TypeError, match="gradient of 'V'"):
+        known.update(good, bad, "V")
+    if case in ("matrix", "masked", "record", "subclass", "float64 of another byte order"):
+        refuse(backend, opt, good, good, TypeError, ["out of"], good, out=bad)
+
+
+@numpy_only
+def test_dtypes_of_extensions(backend, opt):
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    for name in ("float8_e5m2", "float8_e4m3fn", "int4"):
+        bad = np.ones(2, dtype=getattr(ml_dtypes, name))
+        refuse(backend, opt, bad, bad, TypeError, ["parameter", name])
+
+
+# out=
+
+
+@writes
+def test_out_of_another_shape(backend, opt):
+    W = backend.array(np.ones((2, 3)))
+    for shape in [(3, 2), (6,), (2, 3, 1), (1, 2, 3), (), (2, 2)]:
+        out = backend.writable(np.zeros(shape))
+        refuse(backend, opt, W, W, ValueError, ["out of", str(shape), "(2, 3)"], W, out, out=out)
+
+
+@writes
+def test_out_of_another_dtype(backend, opt):
+    for dtype in backend.dtypes:
+        W = backend.array([1.0], dtype)
+        for other in backend.dtypes:
+            if other != dtype:
+                out = backend.writable([0.0], other)
+                refuse(backend, opt, W, W, TypeError, ["out of", f"is {other}", f"is {dtype}"], W, out, out=out)
+        for wrong in (backend.xp.int32, backend.xp.bool, backend.xp.complex64):
+            out = backend.xp.zeros((1,), dtype=wrong)
+            refuse(backend, opt, W, W, TypeError, ["out of"], W, out=out)
+
+
+@writes
+@pytest.mark.parametrize("out", [3.0, "W", [1.0], (1.0,), {}, np.float64(1.0), object()], ids=repr)
+def test_out_that_is_no_array(backend, opt, out):
+    W = backend.array([1.0])
+    refuse(backend, opt, W, W, TypeError, ["out of", type(out).__name__, backend.library], W, out=out)
+
+
+@pytest.mark.backends("torch", "array-api-strict", "cupy")
+def test_out_of_another_library(backend, opt):
+    W, out = backend.array([1.0]), np.zeros(1)
+    refuse(backend, opt, W, W, TypeError, ["out of", backend.library], W, out=out)
+
+
+@numpy_only
+def test_out_that_is_read_only(backend, opt):
+    W, out = backend.array([1.0]), np.zeros(1)
+    out.flags.writeable = False
+    refuse(backend, opt, W, W, ValueError, ["out of", "read-only"], W, out, out=out)
+    target, b = np.zeros((2, 3)), np.zeros(3)
+    b.flags.writeable = False
+    params, grads = model(backend)
+    with pytest.raises(ValueError, match="out of 'b' is read-only"):
+        opt.update_all(params, grads, 9.0, out={"W": target, "b": b})
+    assert not np.any(target)
+    if backend.name == "numpy-readonly":
+        with pytest.raises(ValueError, match="out of 'W' is read-only"):
+            opt.update_all(params, grads, 9.0, out=params)
+
+
+@writes
+def test_an_error_in_the_last_of_many_leaves_the_first(backend, opt):
+    """Everything is checked before anything is written."""
+    _, grads = model(backend)
+    names = [f"p{i}" for i in range(20)]
+    mine = {name: backend.writable(np.ones(3)) for name in names}
+    many = {name: grads["b"] for name in names}
+    for bad in (backend.writable(np.ones(4)), backend.writable(np.ones((3, 1)))):
+        for arguments in (
+            (mine, {**many, "p19": bad}, mine),
+            ({**mine, "p19": bad}, many, mine),
+            (mine, many, {**mine, "p19": bad}),
+        ):
+            with pytest.raises(ValueError, match="'p19'"):
+                opt.update_all(arguments[0], arguments[1], 9.0, out=arguments[2])
+    assert all(equal(backend, x, [1.0, 1.0, 1.0]) for x in mine.values())
+
+
+def test_after_an_error_the_name_is_still_free(backend):
+    """A first update that fails fixes neither shape nor dtype."""
+    opt = Adam()
+    x, y = backend.array([1.0]), backend.array([1.0, 2.0])
+    with pytest.raises(ValueError, match="shape"):
+        opt.update(x, y, "W")
+    with pytest.raises(ValueError, match="shape"):
+        opt.update_all({"W": y, "b": x}, {"W": y, "b": y})
+    assert opt.cache == {}
+    opt.update(y, y, "W")
+    opt.update(x, x, "b")
+    assert set(opt.cache) == {"W", "b"}

@@ -1,0 +1,359 @@
+"""Hyperparameters: documented names, order and defaults; checked when they come, read-only where they are shown."""
+
+import copy
+import inspect
+import json
+import math
+import pickle
+from collections.abc import Mapping, MutableMapping
+from decimal import Decimal
+from fractions import Fraction
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from states import SCHEDULERS, every_optimizer, held, model, nothing_changes, same, train
+
+from xpopt import SGD, AdaGrad, Adam, ConstantScheduler, OptimizerBase, RMSProp
+
+
+class Row(NamedTuple):
+    defaults: dict  # in the documented order, as the seed states them
+    tails: dict  # by keyword: values just inside and just outside of its range
+
+
+BELOW_1 = math.nextafter(1, 0)
+ABOVE_1 = math.nextafter(1, 2)
+TINY = 5e-324
+LR = ([0, TINY, 1e300], [-TINY, -1])
+DECAY = ([0, BELOW_1], [-TINY, 1, 2])
+EPS = ([TINY, 1e300], [0, -1e-7])
+CLIP_NORM = ([None, TINY, 1e300], [0, -1.0])
+TABLE = {
+    SGD: Row(
+        {"lr": 0.01, "momentum": 0.0, "clip_norm": None},
+        {"lr": LR, "momentum": ([0, 0.5, 1], [-TINY, ABOVE_1]), "clip_norm": CLIP_NORM},
+    ),
+    AdaGrad: Row({"lr": 0.01, "eps": 1e-7, "clip_norm": None}, {"lr": LR, "eps": EPS, "clip_norm": CLIP_NORM}),
+    RMSProp: Row(
+        {"lr": 0.001, "decay": 0.9, "eps": 1e-7, "clip_norm": None},
+        {"lr": LR, "decay": DECAY, "eps": EPS, "clip_norm": CLIP_NORM},
+    ),
+    Adam: Row(
+        {"lr": 0.001, "decay1": 0.9, "decay2": 0.999, "eps": 1e-7, "clip_norm": None},
+        {"lr": LR, "decay1": DECAY, "decay2": DECAY, "eps": EPS, "clip_norm": CLIP_NORM},
+    ),
+}
+every_class = pytest.mark.parametrize("cls", TABLE, ids=lambda cls: cls.__name__)
+every_value = pytest.mark.parametrize(
+    ("cls", "name"), [(cls, name) for cls, row in TABLE.items() for name in row.defaults], ids=str
+)
+
+
+def test_every_optimizer_has_a_row():
+    def below(cls):
+        return {cls}.union(*map(below, cls.__subclasses__()))
+
+    shipped = {cls for cls in below(OptimizerBase) if cls.__module__.startswith("xpopt.")}
+    assert shipped - {OptimizerBase} == set(TABLE)
+
+
+@every_class
+def test_documented_names_order_and_defaults(cls):
+    parameters = list(inspect.signature(cls).parameters.values())
+    wanted = {**TABLE[cls].defaults, "lr_scheduler": None}
+    assert [(p.name, p.default) for p in parameters[:-1]] == list(wanted.items())
+    assert all(p.kind is p.POSITIONAL_OR_KEYWORD for p in parameters[:-1])
+    assert parameters[-1].kind is inspect.Parameter.VAR_KEYWORD
+
+
+def test_the_base_takes_a_rate_and_a_scheduler():
+    parameters = inspect.signature(OptimizerBase).parameters
+    assert list(parameters)[:2] == ["lr", "scheduler"]
+    assert parameters["lr"].default is inspect.Parameter.empty
+    assert parameters["scheduler"].default is None
+    with pytest.raises(TypeError, match="OptimizerBase has no rule"):
+        OptimizerBase(0.1)
+
+
+@every_class
+def test_what_is_shown(cls):
+    defaults = TABLE[cls].defaults
+    constant = f"ConstantScheduler(lr={defaults['lr']!r})"
+    shown = cls().hyperparameters
+    assert list(shown.items()) == [("id", cls.__name__), *defaults.items(), ("lr_scheduler", constant)]
+    values = ", ".join(f"{name}={value!r}" for name, value in defaults.items())
+    assert str(cls()) == repr(cls()) == f"{cls.__name__}({values}, lr_scheduler={constant})"
+    assert cls().cache == {}
+    assert cls().cur_step == 0
+    assert isinstance(cls().lr_scheduler, ConstantScheduler)
+
+
+@every_class
+def test_by_position_and_by_keyword(cls):
+    values = [0.25, *([0.5] * (len(TABLE[cls].defaults) - 2)), 2.0, SCHEDULERS[1]]
+    by_keyword = cls(**dict(zip([*TABLE[cls].defaults, "lr_scheduler"], values, strict=True)))
+    assert str(cls(*values)) == str(by_keyword)
+
+
+@every_value
+@pytest.mark.parametrize(
+    "kind", [float, np.float64, np.float32, np.float16, np.longdouble, Fraction], ids=lambda kind: kind.__name__
+)
+def test_every_real_number_becomes_a_float(cls, name, kind):
+    shown = cls(**{name: kind(0.5)}).hyperparameters
+    assert shown[name] == 0.5
+    assert type(shown[name]) is float
+
+
+@every_value
+@pytest.mark.parametrize("kind", [int, np.int64, np.uint8], ids=lambda kind: kind.__name__)
+def test_every_integer_becomes_a_float(cls, name, kind):
+    number = 0 if 0 in TABLE[cls].tails[name][0] else 3
+    value = cls(**{name: kind(number)}).hyperparameters[name]
+    assert value == number
+    assert type(value) is float
+
+
+@every_value
+def test_the_ends_of_the_ranges(cls, name):
+    inside, outside = TABLE[cls].tails[name]
+    for value in inside:
+        kept = cls(**{name: value}).hyperparameters[name]
+        assert kept == value
+        opt = cls()
+        opt.set_params({name: value})
+        assert opt.hyperparameters[name] == value
+    for value in [*outside, math.nan, math.inf, -math.inf, 10**400, np.float32("nan"), np.float64("inf")]:
+        with pytest.raises(ValueError, match=rf"{cls.__name__}: {name}\b"):
+            cls(**{name: value})
+        opt = cls()
+        before = str(opt)
+        with pytest.raises(ValueError, match=rf"{cls.__name__}: {name}\b"):
+            opt.set_params({name: value})
+        assert str(opt) == before
+
+
+@every_value
+def test_what_is_no_number_is_refused_by_name(cls, name):
+    wrong = ["0.1", b"1", True, np.True_, 0.5j, Decimal("0.5"), [0.5], (0.5,), {}, np.array(0.5), np.array([0.5]), object()]
+    for value in wrong if name == "clip_norm" else [*wrong, None]:
+        with pytest.raises(TypeError, match=rf"{cls.__name__}: {name}=") as error:
+            cls(**{name: value})
+        assert type(value).__name__ in str(error.value)
+        with pytest.raises(TypeError, match=rf"{cls.__name__}: {name}="):
+            cls().set_params({name: value})
+
+
+@pytest.mark.parametrize(
+    ("cls", "keyword", "meant"),
+    [
+        (SGD, "learning_rate", "lr"),
+        (SGD, "momentun", "momentum"),
+        (SGD, "clipnorm", "clip_norm"),
+        (SGD, "scheduler", "lr_scheduler"),
+        (Adam, "beta1", "decay1"),
+        (Adam, "beta_2", "decay2"),
+        (Adam, "epsilon", "eps"),
+        (Adam, "decay_1", "decay1"),
+        (RMSProp, "rho", "decay"),
+        (AdaGrad, "Lr", "lr"),
+    ],
+)
+def test_an_unknown_keyword_suggests_the_nearest(cls, keyword, meant):
+    with pytest.raises(TypeError, match=rf"{cls.__name__} .*'{keyword}'.*did you mean '{meant}'"):
+        cls(**{keyword: 0.1})
+    with pytest.raises(KeyError, match=rf"{cls.__name__} .*'{keyword}'.*did you mean '{meant}'"):
+        cls().set_params({keyword: 0.1})
+
+
+@every_class
+def test_an_unknown_keyword_without_a_likeness_lists_the_known(cls):
+    for call, error in [(lambda: cls(zzz=1), TypeError), (lambda: cls().set_params({"zzz": 1}), KeyError)]:
+        with pytest.raises(error, match="'zzz'") as raised:
+            call()
+        for name in [*TABLE[cls].defaults, "lr_scheduler"]:
+            assert name in str(raised.value)
+
+
+@every_class
+def test_id_is_accepted_if_it_matches(cls):
+    assert str(cls(id=cls.__name__)) == str(cls())
+    for wrong in ["OptimizerBase", "", None, 3, cls, "SGD" if cls is not SGD else "Adam"]:
+        with pytest.raises(ValueError, match=cls.__name__):
+            cls(id=wrong)
+        with pytest.raises(ValueError, match=cls.__name__):
+            cls().set_params({"id": wrong})
+
+
+def ior(h):
+    h |= {"lr": 1.0}
+
+
+MUTATIONS = {
+    "__setitem__": lambda h: h.__setitem__("lr", 1.0),
+    "__delitem__": lambda h: h.__delitem__("lr"),
+    "__ior__": ior,
+    "update": lambda h: h.update(lr=1.0),
+    "update of nothing": lambda h: h.update(),
+    "pop": lambda h: h.pop("lr"),
+    "pop of a missing key": lambda h: h.pop("nope", None),
+    "popitem": lambda h: h.popitem(),
+    "clear": lambda h: h.clear(),
+    "setdefault": lambda h: h.setdefault("more", 1.0),
+    "setdefault of a key that is there": lambda h: h.setdefault("lr", 1.0),
+}
+
+
+def test_every_way_to_change_a_dict_is_tried():
+    changing = set(dir(MutableMapping)) - set(dir(Mapping)) | {"__ior__"}
+    assert {name for name in changing if callable(getattr(dict, name, None))} <= set(MUTATIONS)
+
+
+@pytest.mark.parametrize("mutate", MUTATIONS.values(), ids=MUTATIONS)
+@every_class
+def test_the_dict_shown_refuses_changes_and_points_to_set_params(cls, mutate):
+    opt = cls()
+    shown, before = opt.hyperparameters, str(opt)
+    copied = dict(shown)
+    with pytest.raises(TypeError, match="set_params"):
+        mutate(shown)
+    assert shown == copied
+    assert str(opt) == before
+
+
+@every_class
+def test_it_copies_and_pickles_as_a_plain_dict(cls):
+    shown = cls(clip_norm=2.0).hyperparameters
+    for duplicate in [
+        dict,
+        copy.copy,
+        copy.deepcopy,
+        lambda h: h.copy(),
+        lambda h: h | {},
+        lambda h: {} | h,
+        lambda h: {**h},
+        lambda h: pickle.loads(pickle.dumps(h)),
+        lambda h: json.loads(json.dumps(h)),
+        lambda h: copy.deepcopy({"nested": [h]})["nested"][0],
+    ]:
+        plain = duplicate(shown)
+        assert type(plain) is dict
+        assert list(plain.items()) == list(shown.items())
+        plain["clip_norm"] = 5.0
+        assert str(cls(**plain)) == str(cls(clip_norm=5.0))
+    assert str(cls(**shown)) == str(cls(clip_norm=2.0))
+
+
+def test_it_shows_what_was_and_not_what_comes():
+    opt = SGD(lr=0.25)
+    shown = opt.hyperparameters
+    opt.set_params({"lr": 0.5})
+    assert shown["lr"] == 0.25
+    assert opt.hyperparameters["lr"] == 0.5
+
+
+def test_it_is_read_only_as_a_whole():
+    opt = SGD()
+    with pytest.raises(AttributeError):
+        opt.hyperparameters = {}
+
+
+@every_value
+def test_an_attribute_that_would_be_ignored_cannot_be_set(cls, name):
+    opt = cls()
+    with pytest.raises(AttributeError, match="set_params"):
+        setattr(opt, name, 0.5)
+
+
+@every_optimizer
+def test_no_hyperparameter_promotes_the_parameter(backend, make):
+    """With NumPy's scalars comes what comes with the same Python floats, dtype included."""
+    for dtype in backend.dtypes:
+        plain = make(clip_norm=0.75, lr=0.375)
+        scalar = make(clip_norm=np.float64(0.75), lr=np.longdouble(0.375))
+        W = backend.array([1.0, -2.0], dtype)
+        got = scalar.update(W, W, "W")
+        assert got.dtype == backend.dtype(dtype)
+        assert same(backend, [got, scalar.cache], [plain.update(W, W, "W"), plain.cache])
+
+
+@pytest.mark.parametrize("cls", [AdaGrad, RMSProp, Adam])
+def test_eps_must_not_round_to_0_in_the_compute_dtype(backend, cls):
+    """1e-50 is nothing in float32, where float16 and bfloat16 are computed too; float64 has it."""
+    for dtype in backend.dtypes:
+        params, grads = model(backend, dtype)
+        opt = cls(eps=1e-50)
+        if dtype == "float64":
+            opt.update_all(params, grads)
+            assert set(opt.cache) == set(params)
+            continue
+        for call in (
+            lambda opt=opt, W=params["W"]: opt.update(W, W, ("enc", "W")),
+            lambda opt=opt, p=params, g=grads: opt.update_all({"enc": p}, {"enc": g}),
+        ):
+            before = held(backend, opt)
+            with pytest.raises(ValueError, match=r"eps=1e-50 .*float32.*'enc/W'"):
+                call()
+            assert held(backend, opt) == before
+
+
+@pytest.mark.parametrize("cls", [AdaGrad, RMSProp, Adam])
+def test_set_params_knows_which_dtypes_are_computed(backend, cls):
+    opt = cls()
+    train(backend, opt, 1, dtype="float32")
+    with nothing_changes(backend, opt, dtype="float32"), pytest.raises(ValueError, match=r"eps=1e-50 .*float32.*'W'"):
+        opt.set_params({"eps": 1e-50, "clip_norm": 3.0})
+    opt.cache = {}
+    opt.set_params({"eps": 1e-50})
+    assert opt.hyperparameters["eps"] == 1e-50
+
+
+@pytest.mark.parametrize("cls", [AdaGrad, RMSProp, Adam])
+def test_a_subnormal_eps_counts_as_0_where_it_would_be_flushed(backend, cls):
+    opt = cls(eps=1e-40)
+    x = backend.array([1.0], "float32")
+    if backend.library in ("jax", "cupy"):
+        with pytest.raises(ValueError, match=r"eps=1e-40 .*float32.*'W'"):
+            opt.update(x, x, "W")
+        assert opt.cache == {}
+    else:
+        opt.update(x, x, "W")
+        assert set(opt.cache) == {"W"}
+
+
+@given(
+    st.sampled_from(list(TABLE)),
+    st.floats(0, 1e300),
+    st.floats(0, BELOW_1),
+    st.floats(TINY, 1e300),
+    st.none() | st.floats(TINY, 1e300),
+)
+def test_whatever_is_in_range_is_kept_as_it_is(cls, lr, fraction, eps, clip_norm):
+    values = {"lr": lr, "momentum": fraction, "decay": fraction, "decay1": fraction, "decay2": fraction, "eps": eps}
+    given = {name: values.get(name, clip_norm) for name in TABLE[cls].defaults}
+    opt, changed = cls(**given), cls()
+    changed.set_params(given)
+    for one in (opt, changed, cls(**opt.hyperparameters)):
+        shown = one.hyperparameters
+        assert {name: shown[name] for name in given} == given
+        assert str(one) == str(opt)
+
+
+@given(st.sampled_from([(cls, name) for cls, row in TABLE.items() for name in row.defaults]), st.floats() | st.integers())
+def test_any_number_is_kept_or_refused_by_name(row, value):
+    cls, name = row
+    inside, _ = TABLE[cls].tails[name]
+    low_open = name in ("eps", "clip_norm")
+    high = {"momentum": 1.0, "decay": BELOW_1, "decay1": BELOW_1, "decay2": BELOW_1}.get(name, math.inf)
+    try:
+        legal = math.isfinite(value) and (value > 0 if low_open else value >= 0) and value <= high
+    except OverflowError:
+        legal = False
+    if legal:
+        assert cls(**{name: value}).hyperparameters[name] == value
+    else:
+        with pytest.raises(ValueError, match=rf"{cls.__name__}: {name}\b"):
+            cls(**{name: value})

@@ -1,0 +1,102 @@
+"""Importing costs NumPy and array-api-compat, loads nothing optional, and works under another name."""
+
+import importlib.resources
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import xpopt
+
+PACKAGE = Path(xpopt.__file__).parent
+OPTIONAL = {
+    "cupy",
+    "cupyx",
+    "numba",
+    "torch",
+    "jax",
+    "jaxlib",
+    "dask",
+    "ml_dtypes",
+    "scipy",
+    "sklearn",
+    "sparse",
+    "ndonnx",
+}
+
+LOADED = """
+import json, sys
+import numpy, array_api_compat{wrapped}
+before = set(sys.modules)
+{work}
+print(json.dumps(sorted({{name.partition(".")[0] for name in set(sys.modules) - before}})))
+print(json.dumps(sorted({{name.partition(".")[0] for name in sys.modules}})))
+"""
+
+TRAIN = """
+import numpy as np
+for opt in (m.SGD(momentum=0.9), m.AdaGrad(), m.RMSProp(), m.Adam(clip_norm=1.0, lr_scheduler="king")):
+    W = opt.update(np.ones((3, 2), np.float32), np.ones((3, 2), np.float32), "W", 1.0)
+    opt.step()
+    opt.update_all({"a": np.ones(3)}, {"a": np.ones(3)}, 1.0)
+    assert W.dtype == np.float32 and (W < 1).all()
+    assert str(m.make_optimizer(str(opt))) == str(opt)
+    assert (opt.copy().update(W, W, "W", 1.0) < W).all()
+try:
+    m.SGD().update([0, 1], np.ones(2), "W"), m.SGD().update(object(), np.ones(2), "W")
+except TypeError as error:
+    assert "W" in str(error)
+else:
+    raise AssertionError
+"""
+
+
+def run(program, cwd):
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], cwd=cwd, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+@pytest.mark.parametrize("work", ["", TRAIN], ids=["import", "train"])
+def test_what_is_loaded(tmp_path, work):
+    # array_api_compat.numpy, which NumPy arrays need and the import does not, loads every corner of NumPy
+    wrapped = ".numpy" if work else ""
+    new, everything = run(LOADED.format(wrapped=wrapped, work="import xpopt as m\n" + work), tmp_path)
+    assert set(new) - set(sys.stdlib_module_names) <= {"xpopt", "numpy", "array_api_compat"}
+    assert "xpopt" in new
+    assert not OPTIONAL & set(everything)
+
+
+def test_the_check_would_tell(tmp_path):
+    new, _ = run(LOADED.format(wrapped="", work="import pytest"), tmp_path)
+    assert set(new) - set(sys.stdlib_module_names) - {"xpopt", "numpy", "array_api_compat"}
+
+
+@pytest.mark.parametrize("place", ["renamed", "host/_vendor/opt"])
+def test_a_renamed_copy_works(tmp_path, place):
+    """Nothing in it says its own name: a host may keep a copy inside."""
+    ignore = shutil.ignore_patterns("__pycache__")
+    (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(PACKAGE, tmp_path / place, ignore=ignore)
+    name = place.replace("/", ".")
+    [loaded] = run(
+        f"import sys, json\nsys.path.insert(0, {str(tmp_path)!r})\nimport {name} as m\n{TRAIN}\n"
+        "print(json.dumps([m.__name__, m.__file__, 'xpopt' in sys.modules]))",
+        tmp_path,
+    )
+    assert loaded == [name, str(tmp_path / place / "__init__.py"), False]
+
+
+def test_imports_are_relative():
+    for path in PACKAGE.rglob("*.py"):
+        assert not re.search(r"^\s*(from|import) xpopt", path.read_text(), re.MULTILINE), path
+
+
+def test_type_hints_are_shipped():
+    assert importlib.resources.files("xpopt").joinpath("py.typed").is_file()

@@ -1,0 +1,106 @@
+"""Nothing waits for a device: under `jax.jit` a host read raises, and on Dask nothing may be computed."""
+
+from types import SimpleNamespace
+
+import cases
+import numpy as np
+import pytest
+from trajectories import UNIT
+
+import xpopt
+from xpopt.clipping import clip, clip_factor
+
+CASES = pytest.mark.parametrize("case", cases.CASES, ids=str)
+OPTIMIZERS = list(dict.fromkeys(case.optimizer for case in cases.CASES))
+RULES = [
+    pytest.param(cls.rule, cls.slots, case.arguments, id=cls.rule.__qualname__)
+    for cls in OPTIMIZERS
+    for case in [next(c for c in reversed(cases.CASES) if c.optimizer is cls)]
+] + [pytest.param(xpopt.SGD.plain_rule, tuple, {"momentum": 0.0}, id="SGD.plain_rule")]
+
+
+@pytest.mark.backends("jax", "jax-x64")
+@pytest.mark.parametrize(("rule", "slots", "arguments"), RULES)
+@pytest.mark.parametrize("clip_norm", [None, 0.5])
+def test_rule_and_clip_under_jit(backend, rule, slots, arguments, clip_norm):
+    """A tracer has no value: whoever asks for one, by `if`, `float` or NumPy, gets an error."""
+    import jax
+
+    dtype, x64 = backend.widest, backend.name == "jax-x64"
+    h = SimpleNamespace(**arguments, lr=0.1, t=3)
+    param, grad = backend.array([[1.0, -2.0]], dtype), backend.array([[3.0, 4.0]], dtype)
+    state = tuple(backend.array([[0.5, 0.25]], dtype) for _ in getattr(slots, "_fields", ()))
+
+    def step(param, grad, state):
+        if clip_norm is not None:
+            grad = clip(backend.xp, grad, clip_norm, float64=x64)
+        param, new = rule(backend.xp, param, grad, slots(*state), h)
+        return param, tuple(new)
+
+    traced, eager = jax.jit(step)(param, grad, state), step(param, grad, state)
+    assert len(traced[1]) == len(state)
+    for got, want in zip(jax.tree.leaves(traced), jax.tree.leaves(eager), strict=True):
+        assert got.dtype == param.dtype
+        # jit may contract a product and a sum
+        assert np.all(np.abs(backend.numpy(got) - backend.numpy(want)) <= 8 * UNIT[dtype] * 2)
+
+
+@pytest.mark.backends("jax", "jax-x64")
+@pytest.mark.parametrize("gradient", [[3.0, 4.0], [0.0, 0.0], [0.3, 0.4], [np.nan, 1.0], [np.inf, 1.0], []])
+def test_clip_factor_under_jit(backend, gradient):
+    import jax
+
+    for dtype in backend.dtypes:
+        for float64 in {False, backend.name == "jax-x64"}:
+
+            def factor(x, clip_norm=2.5, wide=float64):
+                return clip_factor(backend.xp, x, clip_norm, float64=wide)
+
+            x = backend.array(gradient, dtype)
+            got, want = backend.numpy(jax.jit(factor)(x)), backend.numpy(factor(x))
+            assert np.allclose(got, want, rtol=1e-2 if "16" in dtype else 1e-6, equal_nan=True)
+
+
+@pytest.mark.backends("jax", "jax-x64")
+def test_jit_would_tell(backend):
+    """What reads a value raises there: a branch on the norm, a float of it."""
+    import jax
+
+    def branches(x):
+        return x * 2 if backend.xp.sum(x * x) > 1 else x
+
+    def reads(x):
+        return x * float(backend.xp.max(x))
+
+    for guilty in (branches, reads):
+        with pytest.raises(jax.errors.ConcretizationTypeError):
+            jax.jit(guilty)(backend.array([1.0, 2.0]))
+
+
+def refuse(*args, **kwargs):
+    raise RuntimeError("computed")
+
+
+@CASES
+@pytest.mark.backends("dask")
+@pytest.mark.parametrize("clip_norm", [None, 0.5])
+@pytest.mark.parametrize("schedule", cases.SCHEDULES, ids=str)
+def test_dask_computes_nothing(backend, case, clip_norm, schedule):
+    import dask
+
+    opt = case.optimizer(lr=0.1, **case.arguments, clip_norm=clip_norm, lr_scheduler=schedule.given)
+    params = {
+        name: backend.array(np.ones(shape), dtype)
+        for name, shape, dtype in (("W", (3, 2), "float32"), ("b", (), "float64"), ("h", (4,), "float16"))
+    }
+    params["chunks"] = backend.array(np.ones((6, 5))).rechunk((2, 5))
+    grads = {name: x * 0.25 for name, x in params.items()}
+    with dask.config.set(scheduler=refuse):
+        for loss in cases.LOSSES[:2]:
+            params = {name: opt.update(x, grads[name], name, loss) for name, x in params.items()}
+            opt.step()
+            params = opt.update_all(params, grads, loss)
+        opt.copy().set_params(cache_dict=opt.cache)
+        with pytest.raises(RuntimeError, match="computed"):
+            params["W"].compute()
+    assert np.all(np.isfinite(np.asarray(params["chunks"])))
