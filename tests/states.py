@@ -1,4 +1,4 @@
-"""What the tests of names, state and errors share: optimizers to run, what they hold, and that a failure changed none."""
+"""What the tests of names, state and errors share: optimizers to run, what they hold, and that nothing changed."""
 
 import importlib
 from contextlib import contextmanager

@@ -228,7 +228,7 @@ def test_the_dict_assigned_stays_the_callers(backend):
 def test_a_cache_is_a_mapping(backend, cache):
     opt = Adam()
     train(backend, opt, 1)
-    with nothing_changes(backend, opt), pytest.raises(TypeError, match="cache is a .*wanted a dict"):
+    with nothing_changes(backend, opt), pytest.raises(TypeError, match=r"cache is a .*wanted a dict"):
         opt.cache = cache
 
 

@@ -64,7 +64,7 @@ class TestForms:
             opt = make(name)
             assert type(opt) is cls
             assert str(opt) == str(cls())
-            assert str(make(f"{name}()")) == str(cls())
+            assert str(make(f"{name.strip()}()")) == str(cls())
 
     def test_an_object_passes_through(self, make):
         opt = Adam()
@@ -245,7 +245,7 @@ def test_what_makes_no_optimizer_is_an_error_that_says_why(spec, error, words):
     ],
 )
 def test_errors_in_text_point_at_the_place(text, column):
-    with pytest.raises(ValueError) as raised:  # noqa: PT011 - what is looked at is the place
+    with pytest.raises(ValueError) as raised:
         make_optimizer(text)
     _, shown, caret = str(raised.value).split("\n")
     assert shown.strip() == text
@@ -295,7 +295,8 @@ def test_any_text_is_read_or_refused(text):
 
 @given(
     st.dictionaries(
-        st.sampled_from(["id", "lr", "momentum", "eps", "hyperparameters", "cache", "lr_scheduler"]) | st.text(max_size=3),
+        st.sampled_from(["id", "lr", "momentum", "eps", "hyperparameters", "cache", "lr_scheduler"])
+        | st.text(max_size=3),
         st.none() | st.floats() | st.integers() | st.sampled_from(["SGD", "adam", KING]) | st.just({"id": "SGD"}),
         max_size=4,
     )
@@ -312,12 +313,6 @@ def test_the_optimizers_scheduler_text_makes_its_scheduler():
     for text in SCHEDULERS:
         opt = SGD(lr_scheduler=text)
         assert str(make_scheduler(opt.hyperparameters["lr_scheduler"])) == str(opt.lr_scheduler)
-
-
-def test_an_id_that_matches_may_stand_in_a_call():
-    assert str(make_optimizer("SGD(id='SGD', lr=0.5)")) == str(SGD(lr=0.5))
-    with pytest.raises(ValueError, match="Adam"):
-        make_optimizer("SGD(id='Adam')")
 
 
 def test_a_model_trains_with_what_was_made(backend):

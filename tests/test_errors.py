@@ -156,8 +156,8 @@ def test_arrays_of_two_libraries(backend, opt):
     mine, other = backend.array([1.0]), np.ones(1, dtype=backend.widest)
     refuse(backend, opt, mine, other, TypeError, ["gradient of", "numpy", library], mine)
     refuse(backend, opt, other, mine, TypeError, ["gradient of", "numpy", library], mine)
-    W, g = backend.array(np.ones((2, 3))), np.ones((2, 3), dtype=backend.widest)
-    with pytest.raises(ValueError, match="'W'.*numpy") as raised:
+    g = np.ones((2, 3), dtype=backend.widest)
+    with pytest.raises(ValueError, match=r"'W'.*numpy") as raised:
         opt.update(g, g, "W", 9.0)  # the name is that of a parameter of the other library
     assert library in str(raised.value)
 
@@ -270,7 +270,7 @@ def test_an_error_in_the_last_of_many_leaves_the_first(backend, opt):
     _, grads = model(backend)
     names = [f"p{i}" for i in range(20)]
     mine = {name: backend.writable(np.ones(3)) for name in names}
-    many = {name: grads["b"] for name in names}
+    many = dict.fromkeys(names, grads["b"])
     for bad in (backend.writable(np.ones(4)), backend.writable(np.ones((3, 1)))):
         for arguments in (
             (mine, {**many, "p19": bad}, mine),

@@ -52,13 +52,18 @@ def broken_package(folder, source):
     (folder / "cupy" / "__init__.py").write_text(source)
 
 
-NO_DRIVER = CUDARuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version")
+NO_DRIVER = CUDARuntimeError(
+    "cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version"
+)
 NO_DEVICE = CUDARuntimeError("cudaErrorNoDevice: no CUDA-capable device is detected")
-NO_NVRTC = RuntimeError("Failure finding \"libnvrtc.so\": no such file\nand a long list of where it was looked for")
+NO_NVRTC = RuntimeError('Failure finding "libnvrtc.so": no such file\nand a long list of where it was looked for')
 PROBLEMS = {
     "not installed": (None, ["not installed"]),
     "needs another package": ("import fastrlock_that_is_missing", ["fastrlock_that_is_missing"]),
-    "import raises OSError": ("raise FileNotFoundError(2, 'No such file or directory', '/nowhere/.cupy')", ["/nowhere/.cupy"]),
+    "import raises OSError": (
+        "raise FileNotFoundError(2, 'No such file or directory', '/nowhere/.cupy')",
+        ["/nowhere/.cupy"],
+    ),
     "import raises ImportError": ("raise ImportError('libcudart.so.13: cannot open')", ["libcudart.so.13"]),
     "import raises without a word": ("raise RuntimeError", ["RuntimeError"]),
     "no driver": (fake_cupy(NO_DRIVER), ["driver", "cudaErrorInsufficientDriver"]),

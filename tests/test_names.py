@@ -92,7 +92,7 @@ def test_what_cannot_be_hashed_is_no_name(backend, name):
     opt = SGD(lr=0.125, momentum=0.5)
     train(backend, opt, 2)
     W = backend.array([1.0])
-    with nothing_changes(backend, opt, W), pytest.raises(TypeError, match="param_name .*hash"):
+    with nothing_changes(backend, opt, W), pytest.raises(TypeError, match=r"param_name .*hash"):
         opt.update(W, W, name)
 
 

@@ -225,7 +225,9 @@ def test_king_without_a_finite_loss_says_so(backend, make, loss):
 def test_a_loss_may_be_an_array_of_the_library(drive):
     d = drive(KING)
     d.rate("a", d.backend.array(1.5), step=True)
-    d.rate("a", d.backend.array([2.5]).sum() if d.backend.name != "array-api-strict" else d.backend.array(2.5), step=True)
+    d.rate(
+        "a", d.backend.array([2.5]).sum() if d.backend.name != "array-api-strict" else d.backend.array(2.5), step=True
+    )
     assert d.losses == [1.5, 2.5]
     assert all(type(loss) is float for loss in d.losses)
 

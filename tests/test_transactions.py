@@ -25,7 +25,14 @@ from states import (
 from xpopt import Adam, OptimizerBase
 from xpopt.schedulers import SchedulerBase
 
-FAILURES = [ValueError("mine"), MemoryError(), KeyboardInterrupt(), FloatingPointError("mine"), SystemExit(3), StopIteration()]
+FAILURES = [
+    ValueError("mine"),
+    MemoryError(),
+    KeyboardInterrupt(),
+    FloatingPointError("mine"),
+    SystemExit(3),
+    StopIteration(),
+]
 
 
 class Moments(NamedTuple):
@@ -37,7 +44,7 @@ class Fragile(OptimizerBase):
     """A rule that works, until the fuse is set and the calls are counted down."""
 
     slots = Moments
-    fuse: list = []  # noqa: RUF012 - the failure and the calls that still succeed, where a static method finds them
+    fuse: list = []
 
     def __init__(self, lr=0.125, clip_norm=None, lr_scheduler=None):
         super().__init__(lr, lr_scheduler, clip_norm=clip_norm)

@@ -1,6 +1,6 @@
 """The whole model in one call: containers, names, missing gradients, and `out=`."""
 
-from collections import ChainMap, Counter, OrderedDict, UserDict, UserList, defaultdict, namedtuple
+from collections import ChainMap, Counter, OrderedDict, UserDict, defaultdict, namedtuple
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -10,7 +10,7 @@ from states import KING, OPTIMIZERS, every_optimizer, frozen, held, model, nothi
 
 from xpopt import SGD, Adam
 
-Pair = namedtuple("Pair", "w b")  # noqa: PYI024 - the form that most people write
+Pair = namedtuple("Pair", "w b")
 
 
 class Layers(list):
@@ -212,7 +212,9 @@ def test_a_model_without_parameters_is_a_step_too(backend, tree):
     assert opt.cache == {}
 
 
-@pytest.mark.parametrize("tree", [None, 3.0, "params", {1, 2}, iter([]), object()], ids=lambda tree: type(tree).__name__)
+@pytest.mark.parametrize(
+    "tree", [None, 3.0, "params", {1, 2}, iter([]), object()], ids=lambda tree: type(tree).__name__
+)
 def test_what_is_no_container_is_refused(backend, tree):
     params, grads = model(backend)
     opt = Adam()
@@ -221,7 +223,7 @@ def test_what_is_no_container_is_refused(backend, tree):
             opt.update_all(tree, grads)
         with pytest.raises(TypeError, match="grads is a"):
             opt.update_all(params, tree)
-    with pytest.raises(TypeError, match="params is a .*update"):
+    with pytest.raises(TypeError, match=r"params is a .*update"):
         opt.update_all(params["W"], grads["W"])
 
 
@@ -250,7 +252,7 @@ def test_the_scalars_that_numpy_makes_of_0d_arrays_are_taken(backend):
 
 
 def test_nested_numbers_are_bare_numbers(backend):
-    with pytest.raises(TypeError, match="parameter '?0'?"):
+    with pytest.raises(TypeError, match=r"parameter '?0'?"):
         SGD().update_all([1.0, 2.0], [1.0, 2.0])
 
 
@@ -351,9 +353,9 @@ def test_out_cannot_be_what_cannot_be_written(backend, make):
     opt = make()
     params, grads = model(backend)
     with nothing_changes(backend, opt, params, grads):
-        with pytest.raises(TypeError, match="out of 'W'.*cannot be written"):
+        with pytest.raises(TypeError, match=r"out of 'W'.*cannot be written"):
             opt.update_all(params, grads, out=params)
-        with pytest.raises(TypeError, match="out of 'W'.*cannot be written"):
+        with pytest.raises(TypeError, match=r"out of 'W'.*cannot be written"):
             opt.update(params["W"], grads["W"], "W", out=params["W"])
 
 

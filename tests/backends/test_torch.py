@@ -1,0 +1,190 @@
+"""What is true of torch: nothing is recorded for gradients, and what cannot be written is found before anything is."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from states import KING, equal, every_optimizer, frozen, held, model, nothing_changes, same, train
+
+from xpopt import SGD, Adam, OptimizerBase
+
+pytestmark = pytest.mark.backends("torch")
+
+
+@pytest.fixture
+def torch():
+    import torch
+
+    return torch
+
+
+def slots(opt):
+    return [x for entry in opt.cache.values() for x in (entry.values() if isinstance(entry, dict) else [entry])]
+
+
+@every_optimizer
+def test_results_and_slots_require_no_gradient(torch, backend, make):
+    for dtype in backend.dtypes:
+        W = torch.nn.Parameter(backend.array([1.0, 2.0], dtype))
+        g = backend.array([0.5, -0.5], dtype).requires_grad_()
+        V = (W * 1.5).clone()  # no leaf
+        opt, other = make(clip_norm=0.5), make(clip_norm=0.5)
+        for name, x in [("W", W), ("V", V)]:
+            for _ in range(2):
+                got = opt.update(x, g, name)
+                assert type(got) is torch.Tensor
+                assert same(backend, got, other.update(x.detach(), g.detach(), name))
+                assert not got.requires_grad
+                assert got.is_leaf
+        new = opt.update_all({"W": W, "V": V}, {"W": g, "V": None})
+        assert not new["W"].requires_grad
+        for slot in slots(opt):
+            assert not isinstance(slot, torch.Tensor) or not slot.requires_grad
+        assert torch.is_grad_enabled()
+        assert W.requires_grad
+        assert W.grad is None
+        assert g.grad is None
+
+
+@every_optimizer
+def test_out_may_be_a_leaf_that_requires_a_gradient(torch, backend, make):
+    """A training as torch's users write it: backward, then the step in place."""
+    W = torch.nn.Parameter(backend.array([[1.0, 2.0, 3.0]] * 2))
+    b = backend.array([1.0, 2.0, 3.0]).requires_grad_()
+    opt, other = make(), make()
+    want = {"W": W.detach().clone(), "b": b.detach().clone()}
+    for _ in range(3):
+        W.grad = b.grad = None
+        ((W * W).sum() + (b**3).sum()).backward()
+        params, grads = {"W": W, "b": b}, {"W": W.grad, "b": b.grad}
+        want = other.update_all(want, grads)
+        assert opt.update_all(params, grads, out=params) is params
+        assert same(backend, [W.detach(), b.detach()], [want["W"], want["b"]])
+        assert W.requires_grad
+        assert W.is_leaf
+        assert b.is_leaf
+    assert opt.update(W, W.grad, "W", out=W) is W
+    row = W[:1]  # a view of a leaf
+    opt.update(row, torch.ones_like(row), "row", out=row)
+    assert W.is_leaf
+
+
+@every_optimizer
+def test_in_inference_mode(torch, backend, make):
+    opt, other = make(), make()
+    params, grads = model(backend)
+    with torch.inference_mode():
+        got = opt.update_all(params, grads)
+        got = opt.update_all(got, grads)
+        assert torch.is_inference_mode_enabled()
+    got = opt.update_all(got, grads)  # and on, outside of it
+    want = other.update_all(other.update_all(other.update_all(params, grads), grads), grads)
+    assert same(backend, got, want)
+    assert same(backend, opt.cache, other.cache)
+
+
+def test_out_that_only_inference_mode_may_write_is_refused_in_time(torch, backend):
+    opt = Adam(lr_scheduler=KING)
+    train(backend, opt, 5)
+    params, grads = model(backend)
+    with torch.inference_mode():
+        closed = torch.ones(3, dtype=torch.float64)
+    target = torch.zeros((2, 3), dtype=torch.float64)
+    with nothing_changes(backend, opt, params, grads, target):
+        with pytest.raises((ValueError, RuntimeError), match="'b'"):
+            opt.update(params["b"], grads["b"], "b", 9.0, out=closed)
+        with pytest.raises((ValueError, RuntimeError), match="'b'"):
+            opt.update_all(params, grads, 9.0, out={"W": target, "b": closed})
+    with torch.inference_mode():
+        assert opt.update(params["b"], grads["b"], "b", 9.0, out=closed) is closed
+
+
+def test_layouts_that_are_no_arrays_are_refused_by_name(torch, backend):
+    opt = Adam()
+    dense = backend.array([[1.0, 0.0], [0.0, 2.0]])
+    bad = dense.to_sparse()
+    with nothing_changes(backend, opt, dense):
+        with pytest.raises(TypeError, match=r"gradient of 'W' .*sparse.*to_dense"):
+            opt.update(dense, bad, "W")
+        with pytest.raises(TypeError, match=r"parameter 'W' .*sparse.*to_dense"):
+            opt.update(bad, dense, "W")
+        with pytest.raises(TypeError, match=r"out of 'W' .*sparse.*to_dense"):
+            opt.update(dense, dense, "W", out=bad)
+
+
+def test_the_default_dtype_changes_nothing(torch, backend):
+    for dtype in ("float32", "bfloat16"):
+        results = []
+        for default in (torch.float32, torch.float64):
+            torch.set_default_dtype(default)
+            try:
+                opt = Adam(clip_norm=0.5)
+                results.append(frozen(backend, [train(backend, opt, 2, dtype=dtype), opt.cache]))
+            finally:
+                torch.set_default_dtype(torch.float32)
+        assert results[0] == results[1]
+
+
+def test_broadcast_inputs_are_arrays_like_others(torch, backend):
+    W, g = backend.array([1.0]).expand(2, 3), backend.array([[2.0]]).expand(2, 3)
+    assert equal(backend, SGD(lr=0.5).update(W, g, "W"), np.zeros((2, 3)))
+
+
+class One(NamedTuple):
+    slot: Any
+
+
+ALIASES = {
+    "detach": lambda xp, p, g, s, h: (p - g, One(g.detach())),
+    "data": lambda xp, p, g, s, h: (p - g, One(g.data)),
+    "detach of the result": lambda xp, p, g, s, h: (lambda new: (new, One(new.detach())))(p - g),
+    "view": lambda xp, p, g, s, h: (p - g, One(g.view(-1))),
+    "slice": lambda xp, p, g, s, h: (p - g, One(g[:])),
+    "numpy and back": lambda xp, p, g, s, h: (p - g, One(xp.from_dlpack(g))),
+    "the parameter detached as result": lambda xp, p, g, s, h: (p.detach(), One(s.slot + g)),
+    "untyped storage": lambda xp, p, g, s, h: (p - g, One(xp.empty(0, dtype=g.dtype).set_(g))),
+}
+
+
+@pytest.mark.parametrize("inference", [False, True], ids=["no_grad", "inference_mode"])
+@pytest.mark.parametrize("rule", ALIASES.values(), ids=ALIASES)
+def test_results_that_share_memory_in_torchs_own_ways_are_taken_apart(torch, backend, rule, inference):
+    class Local(OptimizerBase):
+        slots = One
+
+        def __init__(self, lr=0.5, clip_norm=None, lr_scheduler=None):
+            super().__init__(lr, lr_scheduler, clip_norm=clip_norm)
+
+    Local.rule = staticmethod(rule)
+    opt = Local()
+    with torch.inference_mode(inference):
+        W, g = backend.array([1.0, 2.0]), backend.array([3.0, 5.0])
+        new = opt.update(W, g, "W")
+        results = frozen(backend, [new, opt.cache])
+        W[...] = g[...] = 77.0
+        assert frozen(backend, [new, opt.cache]) == results
+        new[...] = 55.0
+        assert frozen(backend, opt.cache) == results[1]
+
+
+def test_a_loss_that_requires_a_gradient_is_read(torch, backend):
+    opt = SGD(lr_scheduler=KING)
+    W = backend.array([1.0]).requires_grad_()
+    loss = (W * 2).sum()
+    loss.backward()
+    opt.update(W, W.grad, "W", loss.detach())
+    opt.step()
+    opt.update(W, W.grad, "W", loss.item())
+    assert opt.lr_scheduler.state()["losses"] == [2.0, 2.0]
+
+
+def test_the_state_survives_torchs_own_file_format(torch, backend, tmp_path):
+    opt = Adam(lr_scheduler=KING)
+    params = train(backend, opt, 3)
+    torch.save(opt.cache, tmp_path / "cache.pt")
+    again = Adam(lr_scheduler=KING)
+    again.set_params(opt.hyperparameters, torch.load(tmp_path / "cache.pt"))
+    again.cur_step = opt.cur_step
+    assert frozen(backend, again.cache) == held(backend, opt)["cache"]
+    opt.lr_scheduler = KING  # which starts over, as that of `again` did
+    assert same(backend, train(backend, again, 1, params), train(backend, opt, 1, params))
