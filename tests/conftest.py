@@ -10,6 +10,7 @@ import hypothesis
 import numpy as np
 import pytest
 
+import xpopt
 from xpopt._machine import why_not
 
 hypothesis.settings.register_profile("xpopt", deadline=None, derandomize=True, max_examples=60)
@@ -155,6 +156,13 @@ def backend(request: pytest.FixtureRequest) -> Any:
     yield Backend(name, importlib.import_module(NAMESPACES[name]))
     if name == "jax-x64":
         jax.config.update("jax_enable_x64", False)
+
+
+@pytest.fixture
+def eager() -> Any:
+    """Run rules themselves: for rules that do at each update what a traced one would do once."""
+    with xpopt.engine("eager"):
+        yield
 
 
 @pytest.fixture

@@ -238,7 +238,7 @@ def test_what_makes_no_optimizer_is_an_error_that_says_why(spec, error, words):
         ("SGD(momentum=0.5, beta=0.1)", 18),
         ("SGD(lr=0.1, lr=0.2)", 12),
         ("SGD(lr=0.1) tail", 12),
-        ("SGD(lr_scheduler=Cosine())", 17),
+        ("SGD(lr_scheduler=Nonesuch())", 17),
         ("SGD(lr_scheduler=NoamScheduler(model_dim=512, warmup=3))", 46),
         ("SGD(lr_scheduler=NoamScheduler(model_dim=512,, ))", 45),
         ("SGD(lr=__import__)", 7),

@@ -166,7 +166,6 @@ def test_what_is_no_number_is_refused_by_name(cls, name):
         (SGD, "learning_rate", "lr"),
         (SGD, "momentun", "momentum"),
         (SGD, "clipnorm", "clip_norm"),
-        (SGD, "scheduler", "lr_scheduler"),
         (Adam, "beta1", "decay1"),
         (Adam, "beta_2", "decay2"),
         (Adam, "epsilon", "eps"),

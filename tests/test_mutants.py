@@ -17,12 +17,12 @@ from xpopt.optimizers.rmsprop import RMSPropState
 from xpopt.optimizers.sgd import SGDState
 from xpopt.schedulers import ExponentialScheduler, KingScheduler, NoamScheduler
 
-pytestmark = pytest.mark.backends("numpy")
+pytestmark = [pytest.mark.backends("numpy"), pytest.mark.usefixtures("eager")]  # some mistakes cannot be traced
 
 
 def mutant(base, rule):
     """A class like `base` with another rule."""
-    return type(base.__name__, (base,), {"rule": staticmethod(rule), "__init__": base.__init__})
+    return type(f"Wrong{base.__name__}", (base,), {"rule": staticmethod(rule), "__init__": base.__init__})
 
 
 # One rule each, with one mistake

@@ -95,6 +95,7 @@ def attempts(backend, opt, params, grads, loss):
     return ways, {}
 
 
+@pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize("scheduler", [KING, CountingScheduler()], ids=["king", "own"])
 def test_a_rule_that_fails_leaves_everything(backend, fail, scheduler):
     """At the first parameter and at the last, in the middle of a pass, for known names and new ones."""
@@ -158,6 +159,7 @@ def test_a_schedule_without_a_rate_leaves_everything(backend, rate):
         opt.lr_scheduler.rate_now = 0.5
 
 
+@pytest.mark.usefixtures("eager")
 def test_the_next_update_after_a_failure_is_the_one_that_failed(backend, fail):
     """Failing in between is as if it never happened, for values and state."""
     calm, shaken = Fragile(lr_scheduler=KING), Fragile(lr_scheduler=KING)

@@ -1,5 +1,6 @@
 """Gradient-based optimizers, each written once, for NumPy, CuPy and every other array-API library."""
 
+from ._engine.plan import engine
 from ._machine import default_namespace
 from ._ranges import Range
 from .config import OptimizerInitializer, make_optimizer
@@ -32,6 +33,7 @@ __all__ = [
     "SchedulerInitializer",
     "__version__",
     "default_namespace",
+    "engine",
     "make_optimizer",
     "make_scheduler",
 ]

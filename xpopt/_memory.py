@@ -7,10 +7,8 @@ from operator import itemgetter
 
 import numpy as np
 
-from ._namespace import library_of
+from ._namespace import Layout, library_named, library_of
 from ._typing import Array
-
-Layout = tuple[int, tuple[int, ...], tuple[int, ...], int]
 
 _EFFORT = 100_000
 """How much work the exact answer for two interleaved views may take before they count as shared."""
@@ -67,17 +65,16 @@ def find_shared(arrays: Iterable[tuple[Hashable, Array]]) -> tuple[Hashable, Has
     tuple or None
         The first pair found, or None if every byte belongs to at most one array.
     """
-    by_device: dict[tuple[str, str], list[tuple[int, int, Hashable, Layout]]] = {}
+    by_device: dict[tuple[str, str], list[tuple[int, int, Hashable, Array]]] = {}
     for name, x in arrays:
         library = library_of(x)
         assert library is not None
-        layout = library.layout(x)
-        if 0 not in layout[1]:
-            spans = by_device.setdefault((library.name, str(library.device(x))), [])
-            spans.append((*_bounds(layout), name, layout))
+        low, high = library.bounds(x)
+        if low < high:
+            by_device.setdefault((library.name, str(library.device(x))), []).append((low, high, name, x))
     for spans in by_device.values():
         spans.sort(key=itemgetter(0))
-        near: list[tuple[int, int, Hashable, Layout]] = []
+        near: list[tuple[int, int, Hashable, Array]] = []
         for span in spans:
             near = [other for other in near if other[1] > span[0]]
             for other in near:
@@ -87,21 +84,41 @@ def find_shared(arrays: Iterable[tuple[Hashable, Array]]) -> tuple[Hashable, Has
     return None
 
 
-def _bounds(layout: Layout) -> tuple[int, int]:
-    """Return the first address of an array, and the one after its last."""
-    low, shape, strides, itemsize = layout
-    high = low + itemsize
-    for count, step in zip(shape, strides, strict=True):
-        if step < 0:
-            low += (count - 1) * step
-        else:
-            high += (count - 1) * step
-    return low, high
+def writes_cross_reads(works: Iterable[tuple[Array, tuple[Array, ...], Array | None]]) -> bool:
+    """Ask whether a result would go where another array is still to be read.
+
+    Parameters
+    ----------
+    works : iterable of (param, others, out)
+        NumPy arrays: the parameter, what else is read with it, and where the result goes, which may be None for a new
+        array, or `param` itself.
+
+    Returns
+    -------
+    bool
+        Whether some `out` lies within the bounds of another array than its own `param`. Interleaved views count too.
+    """
+    numpy = library_named("numpy")
+    spans: list[tuple[int, int, bool]] = []
+    for param, others, out in works:
+        spans += [(*numpy.bounds(x), False) for x in others]
+        spans.append((*numpy.bounds(param), out is param))
+        if out is not None and out is not param:
+            spans.append((*numpy.bounds(out), True))
+    spans.sort(key=itemgetter(0))
+    any_end = written_end = 0
+    for low, high, written in spans:
+        if low < (any_end if written else written_end) and low < high:
+            return True
+        any_end = max(any_end, high)
+        written_end = max(written_end, high if written else 0)
+    return False
 
 
-def _share(a: Layout, b: Layout) -> bool:
+def _share(a: Array, b: Array) -> bool:
+    layouts = [library.layout(x) for x in (a, b) if (library := library_of(x)) is not None]
+    first, second = (np.asarray(_Shadow(layout)) for layout in layouts)
     try:
-        shadows = np.asarray(_Shadow(a)), np.asarray(_Shadow(b))
-        return bool(np.shares_memory(*shadows, max_work=_EFFORT))  # type: ignore[arg-type]
+        return bool(np.shares_memory(first, second, max_work=_EFFORT))  # type: ignore[arg-type]
     except np.exceptions.TooHardError:
         return True

@@ -28,13 +28,13 @@ class Spec(NamedTuple):
         """Whether two plain NumPy arrays are as described; False sends them through `examine`, which can say why."""
         shape, dtype = self.shape, self.dtype
         return (
-            type(param) is _ndarray
+            self.library == "numpy"
+            and type(param) is _ndarray
             and type(grad) is _ndarray
             and param.shape == shape
             and grad.shape == shape
             and param.dtype == dtype
             and grad.dtype == dtype
-            and self.library == "numpy"
         )
 
     def describe(self) -> str:
@@ -97,7 +97,8 @@ def examine(param: Any, grad: Any, name: Hashable) -> tuple[Library, Spec, Array
     device = str(library.device(param))
     if str(library.device(grad)) != device:
         raise ValueError(f"{what_grad} is on {library.device(grad)}, the parameter on {device}; move the gradient")
-    return library, Spec(library.name, param.dtype, shape, device, library.compute_dtype(param.dtype)), param, grad
+    spec = Spec(library.name, param.dtype, shape, device, library.compute_dtype(param.dtype))
+    return library, spec, param, grad
 
 
 def is_array_or_scalar(x: Any) -> bool:

@@ -24,7 +24,7 @@ class StepScalars:
         return f"h({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rule:
     """One update formula.
 

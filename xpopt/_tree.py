@@ -99,7 +99,8 @@ def _like(node: Any, values: dict[Any, Any]) -> Any:
         return values
     if isinstance(node, dict):
         twin = copy.copy(node)  # keeps a defaultdict's factory
-        twin.update(values)
+        for key, value in values.items():  # not `update`, which a Counter adds with
+            twin[key] = value
         return twin
     if isinstance(node, Mapping):
         return type(node)(values)  # type: ignore[call-arg]

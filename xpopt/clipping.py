@@ -45,10 +45,14 @@ def clip_factor(xp: Namespace, grad: Array, clip_norm: float, *, float64: bool) 
     if float64 and grad.dtype != xp.float64:
         wide = xp.astype(grad, xp.float64)
         norm = xp.sqrt(xp.sum(wide * wide))
-        factor = clip_norm / xp.where(norm > clip_norm, norm, clip_norm)
+        above = norm > clip_norm
+        # chosen twice, since a quotient of equals may miss 1 where a library multiplies by the reciprocal (torch)
+        factor = xp.where(above, clip_norm / xp.where(above, norm, clip_norm), 1.0)
         return xp.where(xp.isfinite(norm), factor, xp.nan)
     largest = xp.max(xp.abs(grad))
-    scale = xp.where(largest > 0, largest, xp.ones_like(largest))
+    # XLA divides by a broadcast number by multiplying with its reciprocal, and flushes that to 0 above 1 / tiny
+    scale = xp.minimum(largest, xp.full_like(largest, xp.finfo(grad.dtype).max / 8))
+    scale = xp.where(largest > 0, scale, xp.ones_like(largest))
     scaled = grad / scale
     norm = xp.sqrt(xp.sum(scaled * scaled))
     factor = (clip_norm / scale) / xp.where(norm > 1, norm, xp.ones_like(norm))

@@ -53,7 +53,7 @@ def make_optimizer(spec: str | Mapping[str, Any] | OptimizerBase | None = None) 
         raise call.error(f"unknown optimizer {call.name!r}{hint(call.name, names)}")
     names = documented_names(cls)
     for keyword in call.keywords:
-        if keyword not in names:
+        if keyword not in (*names, "id"):
             raise call.error(f"{cls.__name__} has no keyword {keyword!r}{hint(keyword, names)}", keyword)
     optimizer: OptimizerBase = cls(**call.keywords)
     optimizer.set_params(cache_dict=call.cache)

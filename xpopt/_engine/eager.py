@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from .._namespace import Library
+from .._namespace import Library, library_of, write
 from .._parameter import Spec, dtype_text
 from .._rule import Rule
 from .._typing import Array, Scalars
 from ..clipping import clip
-
-_ndarray = np.ndarray  # looked up for every array of every update
+from .work import Launch, Work
 
 
 @functools.cache
@@ -70,37 +69,64 @@ def update(
         grad = clip(xp, grad, h.clip_norm, float64=library.has_float64(grad))
     if slots is None:
         slots = rule.make_slots([xp.zeros_like(param) for _ in rule.fields])
-    new_param, new_slots = rule.function(xp, param, grad, slots, h)
-    if type(new_slots) is not rule.slots or not _fresh(spec, (new_param, *new_slots), (param, grad, *slots)):
-        taken = [param, grad, *slots]
-        new_param = _own(rule, library, spec, new_param, "param", taken)
-        pairs = zip(new_slots, rule.fields, strict=True)
-        new_slots = rule.make_slots([_own(rule, library, spec, x, field, taken) for x, field in pairs])
+    new_param, *new_slots = _taken_apart(rule, rule.function(xp, param, grad, slots, h))
+    taken = [param, grad, *slots]
+    new_param = _own(rule, library, spec, new_param, "param", taken)
+    pairs = zip(new_slots, rule.fields, strict=True)
+    new_slots = rule.make_slots([_own(rule, library, spec, x, field, taken) for x, field in pairs])
     if low:
         new_param = xp.astype(new_param, spec.dtype)
     return new_param, new_slots
 
 
-def _fresh(spec: Spec, results: tuple[Any, ...], inputs: tuple[Any, ...]) -> bool:
-    """Whether the results are NumPy arrays of their own, as they nearly always are: what `_own` asks, at once."""
-    dtype, shape = spec.compute, spec.shape
-    for x in results:
-        if type(x) is not _ndarray or x.base is not None or x.dtype is not dtype or x.shape != shape:
-            return False
-    every = results + inputs
-    return len(set(map(id, every))) == len(every)
+def prepare(rule: Rule, works: list[Work]) -> Launch:
+    """Compute updates, all of them before any is written."""
+    results, copies = [], []
+    for library, spec, param, grad, slots, _, h, out in works:
+        new, new_slots = updater(library)(param, grad, slots, library, spec, rule, h)
+        results.append((new if out is None else out, new_slots))
+        if out is not None:
+            copies.append((out, new))
+    return Launch(results, functools.partial(_copy_all, copies))
+
+
+def _copy_all(copies: list[tuple[Array, Array]]) -> None:
+    for out, new in copies:
+        write(out, new)
+
+
+def clipped(grad: Array, library: Library, clip_norm: float) -> Array:
+    """Return `grad` scaled to a norm of at most `clip_norm`."""
+    return library.guard(lambda x: clip(library.xp, x, clip_norm, float64=library.has_float64(x)))(grad)
+
+
+def _taken_apart(rule: Rule, returned: Any) -> list[Any]:
+    """Return the new parameter and slots that a rule returned, if that is what it returned."""
+    wanted = f"wanted (param, slots), with the slots {', '.join(rule.fields) or '(none)'}"
+    if not isinstance(returned, tuple) or len(returned) != 2:
+        raise TypeError(f"{rule.name} returned a {type(returned).__name__}; {wanted}")
+    param, slots = returned
+    if not isinstance(slots, tuple | list) or len(slots) != len(rule.fields):
+        raise TypeError(f"{rule.name} returned a {type(slots).__name__} for the slots; {wanted}")
+    return [param, *slots]
 
 
 def _own(rule: Rule, library: Library, spec: Spec, x: Any, field: str, taken: list[Any]) -> Array:
     """Return the result `x` as an array that shares nothing with those `taken`, to which it is added."""
     if library.name == "numpy" and isinstance(x, np.generic):  # what NumPy makes of 0-d arrays
         x = np.asarray(x)
-    if getattr(x, "dtype", None) != spec.compute or tuple(x.shape) != spec.shape:
-        came = f"{dtype_text(x.dtype)} of shape {tuple(x.shape)}" if hasattr(x, "dtype") else type(x).__name__
+    if library_of(x) is not library:
+        raise TypeError(f"{rule.name} returned a {type(x).__name__} as {field!r}; wanted an array of {library.name}")
+    try:
+        library.admit(x)
+    except TypeError as error:
+        raise TypeError(f"what {rule.name} returned as {field!r} {error}") from None
+    if x.dtype != spec.compute or tuple(x.shape) != spec.shape:
         raise TypeError(
-            f"{rule.name} returned {came} as {field!r}; wanted {dtype_text(spec.compute)} of shape {spec.shape}"
+            f"{rule.name} returned {dtype_text(x.dtype)} of shape {tuple(x.shape)} as {field!r}; "
+            f"wanted {dtype_text(spec.compute)} of shape {spec.shape}"
         )
-    if not library.owns(x) or any(x is other for other in taken):
+    if any(x is other for other in taken) or library.may_share(x, taken):
         x = library.copy(x)
     taken.append(x)
     return x

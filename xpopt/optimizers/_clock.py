@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Hashable
 from typing import Any
@@ -29,6 +30,14 @@ class Clock:
         self._moved = False
         self._last = ""
         self._warned: set[str] = set()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Clock:
+        """Return a clock that goes on by itself; the names in the present pass are the same objects."""
+        twin = copy.copy(self)
+        twin.scheduler = self.scheduler.copy()
+        twin._names = set(self._names)
+        twin._warned = set(self._warned)
+        return twin
 
     def replace_scheduler(self, scheduler: SchedulerBase) -> None:
         """Follow another schedule from the next update on."""

@@ -68,6 +68,7 @@ def documented_names(cls: type[Any]) -> tuple[str, ...]:
     if cls not in _NAMES:
         parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
         names = [p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+        names = ["lr_scheduler" if name == "scheduler" else name for name in names]
         if len(names) < len(parameters) and "clip_norm" not in names:  # handed on to the base with the rest
             names.append("clip_norm")
         _NAMES[cls] = tuple(names)

@@ -12,8 +12,8 @@ from .._tree import show
 from .._typing import Array
 from ._entries import Known, Slots, copy_entry, mismatch, pack, unpack
 
-Task = tuple[Library, Spec, Array, Array, int, Slots | None]
-"""One update, ready to be computed: whose arrays, what they are, parameter, gradient, its count, the state before."""
+Task = tuple[Library, Spec, Array, Array, int, Slots | None, bool]
+"""One update, checked: whose arrays, what they are, parameter, gradient, count, state, whether that is all our own."""
 
 
 class State:
@@ -63,7 +63,7 @@ class State:
         if name not in self.cache:
             check_new(spec, name)
             self.forget()
-            return library, spec, param, grad, 1, None
+            return library, spec, param, grad, 1, None, False
         entry = self.cache[name]
         if known is None or known.entry is not entry:
             check_new(spec, name)
@@ -73,13 +73,13 @@ class State:
                 f"use another name, or forget the old one with del opt.cache[...]"
             )
         elif known.untouched(rule):
-            return library, spec, param, grad, known.t + 1, known.slots
+            return library, spec, param, grad, known.t + 1, known.slots, True
         t, slots = unpack(rule, entry, name)
         if slots is not None and not are_slots(library, spec, slots):
             raise mismatch(rule, library, spec, slots, name)
         if t is None:
             t = known.t if known is not None and known.entry is entry else 0
-        return library, spec, param, grad, t + 1, slots
+        return library, spec, param, grad, t + 1, slots, False
 
     def store(self, rule: Rule, name: Hashable, spec: Spec, t: int, slots: Slots) -> None:
         """Put the result of an update in the cache."""

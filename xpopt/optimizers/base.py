@@ -8,7 +8,8 @@ import operator
 from collections.abc import Hashable, Mapping
 from typing import Any, ClassVar, Self, overload
 
-from .._engine import eager
+from .._engine import plan
+from .._engine.work import Work
 from .._memory import find_shared
 from .._namespace import copy_array, write
 from .._parameter import Spec, check_out, examine, is_array_or_scalar
@@ -66,6 +67,7 @@ class OptimizerBase:
 
     slots: ClassVar[type[Any]] = NoSlots
     ranges: ClassVar[Mapping[str, Range]] = {}
+    follows: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -80,6 +82,8 @@ class OptimizerBase:
             raise TypeError(f"{cls.__name__} has no rule; use one of its subclasses, or write one")
         check_id(cls, kwargs.pop("id", cls.__name__))
         names = documented_names(cls)
+        if cls.__init__ is OptimizerBase.__init__:  # a subclass without one of its own takes these by keyword too
+            scheduler = kwargs.pop("lr_scheduler", scheduler)
         for name in kwargs:
             if name not in self.ranges:
                 raise TypeError(f"{cls.__name__} takes no keyword {name!r}{hint(name, names)}")
@@ -238,25 +242,29 @@ class OptimizerBase:
         step : Call it after each optimisation step.
         """
         rule = self._rule(self._values)
-        library, spec, param, grad, t, slots = self._state.take_in(rule, param, param_grad, param_name, self._check_new)
+        task = self._state.take_in(rule, param, param_grad, param_name, self._check_new)
+        library, spec, param, grad, t, slots, owned = task
         if out is not None:
             check_out(library, spec, out, param_name)
         clock = self._clock
         try:
             lr = clock.ask(param_name, cur_loss)
             h = rule.scalars_at(self._values, lr, t)
-            new, slots = eager.updater(library)(param, grad, slots, library, spec, rule, h)
+            launch = plan.prepare(rule, [Work(library, spec, param, grad, slots, owned, h, out)])
         except BaseException:
             clock.take_back()
             raise
-        if out is not None:
-            write(out, new)
-            new = out
+        launch.finish()
+        ((new, slots),) = launch.results
         self._state.store(rule, param_name, spec, t, slots)
         clock.confirm(param_name, lr)
         return new
 
-    __call__ = update
+    def __call__(
+        self, param: ArrayT, param_grad: Any, param_name: Hashable, cur_loss: Any = None, *, out: ArrayT | None = None
+    ) -> ArrayT:
+        """Do what `update` does."""
+        return self.update(param, param_grad, param_name, cur_loss, out=out)
 
     def update_all(self, params: TreeT, grads: Tree, cur_loss: Any = None, *, out: TreeT | None = None) -> TreeT:
         """Update the whole model: one optimisation step, counted when it has succeeded.
@@ -293,23 +301,27 @@ class OptimizerBase:
         try:
             lr = clock.ask_whole(cur_loss)
             scalars = {t: rule.scalars_at(self._values, lr, t) for t in {task[4] for task in tasks.values()}}
-            results = {
-                name: eager.updater(library)(param, grad, slots, library, spec, rule, scalars[t])
-                for name, (library, spec, param, grad, t, slots) in tasks.items()
-            }
-            values = {name: results[name][0] if name in results else param for name, param in leaves.items()}
-            if out is not None:  # a parameter without a gradient may lie where another one's result goes
-                values = {name: x if name in results else copy_array(x) for name, x in values.items()}
+            works = [
+                Work(library, spec, param, grad, slots, owned, scalars[t], targets.get(name))
+                for name, (library, spec, param, grad, t, slots, owned) in tasks.items()
+            ]
+            launch = plan.prepare(rule, works)
+            results = dict(zip(tasks, launch.results, strict=True))
+            new = {name: results[name][0] if name in results else param for name, param in leaves.items()}
+            answer = rebuild(params, new.__getitem__) if out is None else out
+            # a parameter without a gradient may lie where another one's result goes
+            kept = {name: copy_array(leaves[name]) for name in targets if name not in tasks}
         except BaseException:
             clock.take_back()
             raise
-        for name, target in targets.items():
-            write(target, values[name])
+        launch.finish()
+        for name, value in kept.items():
+            write(targets[name], value)
         for name, (_, slots) in results.items():
-            _, spec, _, _, t, _ = tasks[name]
+            _, spec, _, _, t, *_ = tasks[name]
             self._state.store(rule, name, spec, t, slots)
         clock.confirm_whole()
-        return rebuild(params, values.__getitem__) if out is None else out
+        return answer
 
     # Copies and text
 
@@ -389,7 +401,7 @@ class OptimizerBase:
 
 @functools.cache
 def _own_rule(cls: Any) -> Rule:
-    return Rule(cls.rule, cls.slots, getattr(cls, "scalars", None))
+    return Rule(cls.rule, cls.slots, getattr(cls, "scalars", None), cls.follows)
 
 
 def _own_scheduler(spec: Any, lr: float) -> SchedulerBase:

@@ -69,6 +69,7 @@ class SGD(OptimizerBase):
 
     slots = SGDState
     ranges = {"momentum": FRACTION}
+    follows = True
 
     def __init__(
         self,
@@ -92,8 +93,7 @@ class SGD(OptimizerBase):
         return param - h.lr * grad, s
 
     def _rule(self, values: Mapping[str, Any]) -> Rule:
-        return _MOMENTUM if values["momentum"] else _PLAIN
+        return super()._rule(values) if values["momentum"] else _PLAIN
 
 
-_MOMENTUM = Rule(SGD.rule, SGDState, follows=True)
 _PLAIN = Rule(SGD.plain_rule, follows=True)

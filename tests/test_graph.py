@@ -1,0 +1,149 @@
+"""A traced rule means what the rule does, and what cannot be traced says so."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+import xpopt
+from xpopt._graph import UntraceableError, trace
+from xpopt._graph.interpret import interpret
+from xpopt._rule import Rule
+
+
+class Two(NamedTuple):
+    """Two slots."""
+
+    fast: Any
+    slow: Any
+
+
+def wild(xp: Any, param: Any, grad: Any, s: Any, h: Any) -> Any:
+    """Use every function that a rule may use."""
+    fast = xp.where(grad > h.edge, s.fast * 0.5, xp.maximum(s.fast, -grad))
+    slow = xp.clip(s.slow + abs(grad) ** 2, 0.0, h.top) + xp.square(xp.minimum(fast, 1))
+    flat = xp.isnan(grad) | ~xp.isfinite(grad) & (grad <= 0) ^ xp.isinf(slow)
+    step = xp.where(flat, xp.sign(param), xp.sqrt(slow) ** 0.5 / (xp.exp(-slow) + xp.log(slow + 2)))
+    return param - (h.edge**2 - 1) * step + 2 - xp.where(fast == slow, fast, 1.0) * slow**1.5, Two(fast, slow)
+
+
+NUMBERS = {
+    "edge": 0.1,
+    "top": 3.0,
+    "lr": 0.1,
+    "decay1": 0.9,
+    "decay2": 0.999,
+    "decay": 0.9,
+    "momentum": 0.8,
+    "eps": 1e-7,
+}
+RULES = [
+    Rule(wild, Two),
+    *(cls()._rule({"momentum": 0}) for cls in (xpopt.SGD, xpopt.AdaGrad, xpopt.RMSProp, xpopt.Adam)),
+    xpopt.SGD()._rule({"momentum": 0.9}),
+]
+
+
+def inputs_of(rule: Rule, backend: Any) -> dict[str, Any]:
+    """Return seeded inputs; slots are positive, as running squares are."""
+    rng = np.random.default_rng(7)
+    draw = {"param": rng.standard_normal((3, 5)), "grad": rng.standard_normal((3, 5))}
+    draw.update({f"s.{field}": np.abs(rng.standard_normal((3, 5))) for field in rule.fields})
+    return {name: backend.array(values) for name, values in draw.items()}
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_graph_means_what_the_rule_does(rule, backend):
+    inputs = inputs_of(rule, backend)
+    h = rule.scalars_at(NUMBERS, 0.1, 3)
+    slots = rule.slots(*(inputs[f"s.{field}"] for field in rule.fields))
+    new_param, new_slots = rule.function(backend.xp, inputs["param"], inputs["grad"], slots, h)
+    got = interpret(trace(rule), backend.xp, inputs, h)
+    for want, have in zip((new_param, *new_slots), got, strict=True):
+        assert have.dtype == inputs["param"].dtype
+        np.testing.assert_array_equal(backend.numpy(have), backend.numpy(want))
+
+
+def test_equal_values_are_one_node():
+    def twice(xp, param, grad, s, h):
+        return param - xp.sqrt(grad + 1) * xp.sqrt(grad + 1), s
+
+    assert [node.op for node in trace(Rule(twice)).arrays()] == ["add", "sqrt", "multiply", "subtract"]
+
+
+def test_signed_zeros_are_two_constants():
+    def zeros(xp, param, grad, s, h):
+        return xp.maximum(param, 0.0) + xp.maximum(param, -0.0), s
+
+    assert sorted(map(repr, trace(Rule(zeros)).scalars())) == ["-0.0", "0.0"]
+
+
+def test_numbers_alone_stay_on_the_host():
+    numbers = trace(RULES[4]).scalars()
+    assert "subtract(1, pow(decay1, t))" in map(repr, numbers)
+    assert "t" not in map(repr, numbers)
+
+
+def branches_on_a_number(xp, param, grad, s, h):
+    return (param, s) if h.t > 3 else (param - grad, s)
+
+
+def branches_on_an_array(xp, param, grad, s, h):
+    return (param, s) if grad > 0 else (param - grad, s)
+
+
+def takes_a_float(xp, param, grad, s, h):
+    return param - float(h.lr) * grad, s
+
+
+def sums(xp, param, grad, s, h):
+    return param - xp.sum(grad), s
+
+
+def asks_for_the_shape(xp, param, grad, s, h):
+    return param - grad / grad.shape[0], s
+
+
+def calls_numpy(xp, param, grad, s, h):
+    return param - np.sqrt(grad), s
+
+
+def brings_an_array(xp, param, grad, s, h):
+    return param - np.ones(3), s
+
+
+def roots_a_number(xp, param, grad, s, h):
+    return param - xp.sqrt(h.lr) * grad, s
+
+
+def returns_a_number(xp, param, grad, s, h):
+    return h.lr, s
+
+
+def raises(xp, param, grad, s, h):
+    raise RuntimeError("mine")
+
+
+@pytest.mark.parametrize(
+    ("function", "says"),
+    [
+        (branches_on_a_number, "scalars"),
+        (branches_on_an_array, "xp.where"),
+        (takes_a_float, "value of lr"),
+        (sums, "xp.sum"),
+        (asks_for_the_shape, r"\.shape"),
+        (calls_numpy, "calls_numpy"),
+        (brings_an_array, "ndarray"),
+        (roots_a_number, r"\*\*0.5"),
+        (returns_a_number, "'param'"),
+        (raises, "mine"),
+    ],
+)
+def test_what_cannot_be_traced_says_where_and_why(function, says):
+    with pytest.raises(UntraceableError, match=says) as caught:
+        trace(Rule(function))
+    assert function.__name__ in str(caught.value)
+    if function is not returns_a_number:
+        assert f"line {function.__code__.co_firstlineno + 1} of" in str(caught.value)

@@ -1,0 +1,120 @@
+"""Which engine runs what, and all of it as one launch: first everything that can fail, then everything that writes."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import numpy as np
+
+from .._graph import UntraceableError
+from .._memory import writes_cross_reads
+from .._rule import Rule
+from . import blocked, eager
+from .work import Launch, Work
+
+ENGINES = ("auto", "eager", "blocked")
+
+_choice: ContextVar[str] = ContextVar("xpopt_engine", default="auto")
+
+
+@contextmanager
+def engine(name: str) -> Iterator[None]:
+    """Choose the engine that runs the updates in this context, for tests and debugging.
+
+    Parameters
+    ----------
+    name : {"auto", "eager", "blocked"}
+        ``"auto"`` takes the fastest that can run each update. Another one takes what it can run, whatever its size, and
+        leaves the rest to ``"eager"``.
+
+    Yields
+    ------
+    None
+        Nothing; use it as ``with xpopt.engine("eager"):``.
+
+    Raises
+    ------
+    ValueError
+        There is no such engine.
+    """
+    if name not in ENGINES:
+        raise ValueError(f"engine {name!r}; wanted one of {', '.join(ENGINES)}")
+    token = _choice.set(name)
+    try:
+        yield
+    finally:
+        _choice.reset(token)
+
+
+def prepare(rule: Rule, works: list[Work]) -> Launch:
+    """Check and allocate all that a launch needs; nothing of the caller's or of the state is written.
+
+    Parameters
+    ----------
+    rule : Rule
+        The formula.
+    works : list of Work
+        The updates of one optimisation step.
+
+    Returns
+    -------
+    Launch
+        The results, in the order of `works`, and what writes them.
+    """
+    if len(works) == 1:
+        (work,) = works
+        fits = why_not_blocked(rule, work) is None and not _crosses(work)
+        return (blocked if fits else eager).prepare(rule, works)
+    of_numpy = [work for work in works if work.library.name == "numpy"]
+    if any(work.out is not None for work in of_numpy) and writes_cross_reads(
+        (work.param, (work.grad, *(work.slots or ())), work.out) for work in of_numpy
+    ):
+        return eager.prepare(rule, works)  # which computes everything before it writes anything
+    fused: list[int] = []
+    others: list[int] = []
+    for i, work in enumerate(works):
+        (fused if why_not_blocked(rule, work) is None else others).append(i)
+    if not others:
+        return blocked.prepare(rule, works)
+    launches = eager.prepare(rule, [works[i] for i in others]), blocked.prepare(rule, [works[i] for i in fused])
+    results = dict(zip([*others, *fused], [result for launch in launches for result in launch.results], strict=True))
+
+    def finish() -> None:
+        for launch in launches:
+            launch.finish()
+
+    return Launch([results[i] for i in range(len(works))], finish)
+
+
+def _crosses(work: Work) -> bool:
+    """Whether the result would go where this update still has to read."""
+    param, grad, out = work.param, work.grad, work.out
+    if out is None:
+        return False
+    read = (grad, *(work.slots or ()), *(() if out is param else (param,)))
+    return any(np.may_share_memory(out, x) for x in read)
+
+
+def why_not_blocked(rule: Rule, work: Work) -> str | None:
+    """Return why an update cannot run on the blocked engine, or None if it can."""
+    if _choice.get() == "eager":
+        return "the eager engine was chosen"
+    reason = blocked.why_not(work)
+    if reason is not None:
+        return reason
+    return _untraceable(rule)
+
+
+@functools.cache
+def _untraceable(rule: Rule) -> str | None:
+    """Return why a rule has no kernel, and warn of it the first time; or None if it has one."""
+    try:
+        blocked.kernel(rule)
+    except UntraceableError as error:
+        warnings.warn(f"{error}. It runs eagerly, one array operation at a time", UserWarning, stacklevel=6)
+        return str(error)
+    return None

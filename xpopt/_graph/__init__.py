@@ -1,0 +1,6 @@
+"""A rule as data: nodes, the tracer that makes them of a rule, and the interpreter that says what they mean."""
+
+from .node import Graph, Node
+from .trace import UntraceableError, trace
+
+__all__ = ["Graph", "Node", "UntraceableError", "trace"]

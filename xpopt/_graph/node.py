@@ -1,0 +1,90 @@
+"""The nodes of a traced rule. Equal nodes are one node, so that common work is seen to be common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["array", "mask", "scalar"]
+
+COMPARISONS = ("less", "less_equal", "greater", "greater_equal", "equal", "not_equal")
+LOGICAL = ("logical_and", "logical_or", "logical_xor", "logical_not", "isnan", "isinf", "isfinite")
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Node:
+    """One value of a rule.
+
+    Parameters
+    ----------
+    op : str
+        The standard's name of an elementwise function; or ``"input"``, an array that the rule is given; ``"number"``,
+        an attribute of `h`; ``"constant"``.
+    kind : {"array", "mask", "scalar"}
+        An array of the compute dtype, one of booleans, or a number that the host computes in float64.
+    args : tuple of Node
+        What it is computed from.
+    value : str or float, optional
+        The name of an input (``param``, ``grad``, ``s.mean``) or number; the value of a constant.
+    """
+
+    op: str
+    kind: Kind
+    args: tuple[Node, ...] = ()
+    value: str | float | None = None
+
+    def __repr__(self) -> str:
+        """Write the expression."""
+        return str(self.value) if not self.args else f"{self.op}({', '.join(map(repr, self.args))})"
+
+
+@dataclass(eq=False)
+class Graph:
+    """What a rule computes.
+
+    Parameters
+    ----------
+    name : str
+        The rule's name.
+    inputs : tuple of Node
+        ``param``, ``grad`` and the slots, whether the rule reads them or not.
+    outputs : tuple of Node
+        The new ``param`` and slots.
+    """
+
+    name: str
+    inputs: tuple[Node, ...]
+    outputs: tuple[Node, ...] = ()
+
+    def ordered(self) -> Iterator[Node]:
+        """Yield every node that the outputs need, each once, arguments first."""
+        return _ordered(self.outputs)
+
+    def arrays(self) -> list[Node]:
+        """Return every array and mask that must be computed, arguments before what is made of them."""
+        return [node for node in _ordered(self.outputs) if node.kind != "scalar" and node.args]
+
+    def scalars(self) -> list[Node]:
+        """Return every number that meets an array, in the order of first use."""
+        found: dict[Node, None] = {}
+        for node in _ordered(self.outputs):
+            if node.kind != "scalar":
+                found.update((arg, None) for arg in node.args if arg.kind == "scalar")
+        return list(found)
+
+
+def _ordered(roots: tuple[Node, ...]) -> Iterator[Node]:
+    """Yield the nodes below `roots`, each once, arguments first; without recursion, however deep a rule is."""
+    done: set[Node] = set()
+    stack: list[tuple[Node, bool]] = [(root, False) for root in reversed(roots)]
+    while stack:
+        node, ready = stack.pop()
+        if node in done:
+            continue
+        if ready:
+            done.add(node)
+            yield node
+        else:
+            stack.append((node, True))
+            stack.extend((arg, False) for arg in reversed(node.args))

@@ -1,0 +1,203 @@
+"""The tracer: a small array-API namespace that a rule runs on unchanged, and that writes down what it does."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from .._rule import Rule
+from .node import COMPARISONS, LOGICAL, Graph, Kind, Node
+
+
+class UntraceableError(TypeError):
+    """A rule does what cannot be written down as elementwise work; the message says what and where."""
+
+
+class _Tape:
+    """Makes nodes, each of its kind once."""
+
+    def __init__(self) -> None:
+        self._nodes: dict[tuple[Any, ...], Node] = {}
+
+    def node(self, op: str, kind: Kind, args: tuple[Node, ...] = (), value: str | float | None = None) -> Node:
+        key = (op, kind, args, type(value), repr(value))  # by repr: -0.0 is not 0.0, and nan is nan
+        if key not in self._nodes:
+            self._nodes[key] = Node(op, kind, args, value)
+        return self._nodes[key]
+
+
+class _Traced:
+    """Stands in for an array or a number, and writes down what is done with it."""
+
+    __array_ufunc__ = None  # a NumPy function called by its own name is refused, not applied to an object
+    __slots__ = ("node", "tape")
+
+    def __init__(self, tape: _Tape, node: Node) -> None:
+        self.tape = tape
+        self.node = node
+
+    def _refuse(self, *args: Any) -> NoReturn:
+        raise UntraceableError(
+            f"it needs the value of {self.node!r} while it is only being read; branch on numbers in scalars(h), "
+            f"on arrays with xp.where, and write the root of a number as x**0.5"
+        )
+
+    __bool__ = __float__ = __int__ = __index__ = __complex__ = __len__ = __iter__ = __getitem__ = _refuse
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise UntraceableError(f"it reads .{name}; a rule knows neither shape, dtype nor device")
+
+    def __hash__(self) -> int:
+        return id(self.node)
+
+
+def _apply(tape: _Tape, op: str, *values: Any) -> _Traced:
+    """Write down the elementwise function `op` of arrays and numbers."""
+    args = tuple(_node(tape, value) for value in values)
+    kinds = {arg.kind for arg in args}
+    if kinds == {"scalar"}:
+        return _Traced(tape, tape.node(op, "scalar", args))
+    if op.startswith("logical"):
+        if kinds != {"mask"}:
+            raise UntraceableError(f"{op} of something else than booleans")
+    elif "mask" in (arg.kind for arg in (args[1:] if op == "where" else args)):
+        raise UntraceableError(f"{op} of booleans; choose numbers with xp.where")
+    if op == "where" and args[0].kind != "mask":
+        raise UntraceableError("where on something else than an array of booleans")
+    if op == "pow" and args[1].op == "constant" and args[1].value in (2, 0.5):
+        op, args = ("square", args[:1]) if args[1].value == 2 else ("sqrt", args[:1])
+    return _Traced(tape, tape.node(op, "mask" if op in COMPARISONS + LOGICAL else "array", args))
+
+
+def _node(tape: _Tape, value: Any) -> Node:
+    if isinstance(value, _Traced):
+        return value.node
+    if isinstance(value, int | float) and not isinstance(value, bool) and type(value) in (int, float):
+        return tape.node("constant", "scalar", value=value)
+    raise UntraceableError(f"it computes with a {type(value).__name__}; wanted arrays, Python numbers and what h holds")
+
+
+def _operator(op: str, *, reflected: bool = False) -> Callable[..., _Traced]:
+    def unary_or_binary(self: _Traced, *others: Any) -> _Traced:
+        values = (*others, self) if reflected else (self, *others)
+        return _apply(self.tape, op, *values)
+
+    return unary_or_binary
+
+
+for _op, _dunder in {
+    "add": "add",
+    "subtract": "sub",
+    "multiply": "mul",
+    "divide": "truediv",
+    "pow": "pow",
+    "logical_and": "and",
+    "logical_or": "or",
+    "logical_xor": "xor",
+}.items():
+    setattr(_Traced, f"__{_dunder}__", _operator(_op))
+    setattr(_Traced, f"__r{_dunder}__", _operator(_op, reflected=True))
+for _op, _dunder in {
+    "less": "lt",
+    "less_equal": "le",
+    "greater": "gt",
+    "greater_equal": "ge",
+    "equal": "eq",
+    "not_equal": "ne",
+    "negative": "neg",
+    "abs": "abs",
+    "logical_not": "invert",
+}.items():
+    setattr(_Traced, f"__{_dunder}__", _operator(_op))
+
+FUNCTIONS = {
+    **dict.fromkeys(("negative", "abs", "sign", "sqrt", "square", "exp", "log", "logical_not"), 1),
+    **dict.fromkeys(("isnan", "isinf", "isfinite"), 1),
+    **dict.fromkeys(("add", "subtract", "multiply", "divide", "pow", "maximum", "minimum"), 2),
+    **dict.fromkeys((*COMPARISONS, "logical_and", "logical_or", "logical_xor"), 2),
+    "where": 3,
+}
+"""The functions of the namespace, and how many values each takes."""
+
+
+class _Namespace:
+    """What a rule calls as ``xp`` while it is traced."""
+
+    def __init__(self, tape: _Tape) -> None:
+        self._tape = tape
+
+    def __getattr__(self, name: str) -> Callable[..., _Traced]:
+        if name not in FUNCTIONS:
+            raise UntraceableError(f"it calls xp.{name}, which is none of {', '.join(FUNCTIONS)}, clip")
+
+        def function(*values: Any) -> _Traced:
+            if len(values) != FUNCTIONS[name]:
+                raise UntraceableError(f"it calls xp.{name} with {len(values)} arguments; wanted {FUNCTIONS[name]}")
+            result = _apply(self._tape, name, *values)
+            if result.node.kind == "scalar":
+                raise UntraceableError(
+                    f"it calls xp.{name} on numbers alone; use Python's arithmetic (x**0.5 for a root)"
+                )
+            return result
+
+        return function
+
+    def clip(self, x: Any, min: Any = None, max: Any = None) -> Any:  # noqa: A002 - the standard's names
+        x = x if min is None else self.maximum(x, min)
+        return x if max is None else self.minimum(x, max)
+
+
+class _Numbers:
+    """What a rule reads as ``h`` while it is traced."""
+
+    def __init__(self, tape: _Tape) -> None:
+        self._tape = tape
+
+    def __getattr__(self, name: str) -> _Traced:
+        return _Traced(self._tape, self._tape.node("number", "scalar", value=name))
+
+
+def trace(rule: Rule) -> Graph:
+    """Write down what a rule computes.
+
+    Parameters
+    ----------
+    rule : Rule
+        The rule; it runs once, on stand-ins for arrays and numbers.
+
+    Returns
+    -------
+    Graph
+        Its graph.
+
+    Raises
+    ------
+    UntraceableError
+        It branches on a value, uses a function that is not elementwise or not known, or returns something else than
+        its parameter and slots. The message names the rule and the line.
+    """
+    tape = _Tape()
+    names = ("param", "grad", *(f"s.{field}" for field in rule.fields))
+    inputs = tuple(tape.node("input", "array", value=name) for name in names)
+    param, grad, *slots = (_Traced(tape, node) for node in inputs)
+    try:
+        new_param, new_slots = rule.function(_Namespace(tape), param, grad, rule.make_slots(slots), _Numbers(tape))
+        results = (new_param, *new_slots)
+    except Exception as error:
+        raise UntraceableError(f"{rule.name} cannot be traced{_place(rule, error)}: {error}") from error
+    if len(results) != 1 + len(rule.fields):
+        raise UntraceableError(
+            f"{rule.name} returned {len(results) - 1} slots; wanted {', '.join(rule.fields) or 'none'}"
+        )
+    for field, result in zip(("param", *rule.fields), results, strict=True):
+        if not isinstance(result, _Traced) or result.node.kind != "array":
+            raise UntraceableError(f"{rule.name} returned a {type(result).__name__} as {field!r}; wanted an array")
+    return Graph(rule.name, inputs, tuple(result.node for result in results))
+
+
+def _place(rule: Rule, error: Exception) -> str:
+    """Return the line of the rule in which `error` was raised."""
+    code = getattr(rule.function, "__code__", None)
+    lines = [line for frame, line in traceback.walk_tb(error.__traceback__) if frame.f_code is code]
+    return f" (line {lines[-1]} of {code.co_filename})" if lines and code is not None else ""

@@ -1,0 +1,129 @@
+"""A graph as NumPy calls that write into given arrays, one line a value: ``multiply(c0, mean, new_mean)``."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from typing import NamedTuple
+
+import numpy as np
+
+from .._graph.node import Graph, Node
+from .host import expression
+
+UFUNCS = {"pow": "power", "abs": "absolute"}
+"""NumPy's names where they are not the standard's."""
+
+
+class NumPySource(NamedTuple):
+    """A printed kernel.
+
+    Parameters
+    ----------
+    text : str
+        A function ``kernel(inputs..., outputs..., scratch..., masks..., numbers...)`` of arrays of one shape, and of
+        numbers as arrays of shape ().
+    scratch, masks : int
+        How many arrays of the compute dtype, and of booleans, it needs to work in.
+    numbers : int
+        How many numbers it takes.
+    """
+
+    text: str
+    scratch: int
+    masks: int
+    numbers: int
+
+
+class _Pool:
+    """Names of arrays to work in: as few as are in use at once."""
+
+    def __init__(self, prefix: str) -> None:
+        self.names: list[str] = []
+        self._prefix = prefix
+        self._free: list[str] = []
+
+    def take(self) -> str:
+        if not self._free:
+            self.names.append(f"{self._prefix}{len(self.names)}")
+            return self.names[-1]
+        return self._free.pop()
+
+    def give(self, name: str) -> None:
+        self._free.append(name)
+
+
+def print_numpy(graph: Graph) -> NumPySource:
+    """Print a graph for NumPy.
+
+    Parameters
+    ----------
+    graph : Graph
+        What to print.
+
+    Returns
+    -------
+    NumPySource
+        The kernel. It writes its outputs whole. Each may be the very memory of the input of its name, and may not
+        share memory with another input.
+    """
+    inputs = _names([str(node.value).removeprefix("s.") for node in graph.inputs])
+    outputs = [f"new_{name}" for name in (inputs[0], *inputs[2:])]
+    numbers = graph.scalars()
+    names = dict(zip(graph.inputs, inputs, strict=True))
+    names.update({node: f"c{i}" for i, node in enumerate(numbers)})
+    pools = {"array": _Pool("x"), "mask": _Pool("m")}
+    order = graph.arrays()
+    last_use = {arg: i for i, node in enumerate(order) for arg in node.args}
+    targets = _targets(graph, outputs, order, last_use)
+    lines = []
+    for node, target in zip(graph.outputs, outputs, strict=True):
+        if node in graph.inputs and target != f"new_{names[node]}":  # handed on under another name: keep it safe first
+            lines.append(f"copyto({pools['array'].take()}, {names[node]})")
+            names[node] = pools["array"].names[-1]
+    for i, node in enumerate(order):
+        args = [names[arg] for arg in node.args]
+        dying = [arg for arg in dict.fromkeys(node.args) if arg.args and arg.kind != "scalar" and last_use[arg] == i]
+        dying = [arg for arg in dying if arg not in graph.outputs]
+        if node.op == "where":  # it writes its last choice before it reads the first: that one must stay apart
+            names[node] = targets.get(node) or pools["array"].take()
+        for arg in dying:
+            pools[arg.kind].give(names[arg])
+        if node.op != "where":
+            names[node] = targets.get(node) or pools[node.kind].take()
+        lines += _calls(node.op, args, names[node])
+    for node, target in zip(graph.outputs, outputs, strict=True):
+        if names[node] != target:
+            lines.append(f"copyto({target}, {names[node]})")
+    working = (*pools["array"].names, *pools["mask"].names)
+    head = f"def kernel({', '.join((*inputs, *outputs, *working, *(names[node] for node in numbers)))}):"
+    doc = f'"""{graph.name}, as calls of NumPy\'s ufuncs."""'
+    notes = [f"# {names[node]} = {expression(node)}" for node in numbers]
+    text = "\n    ".join([head, doc, *notes, *lines]) + "\n"
+    return NumPySource(text, len(pools["array"].names), len(pools["mask"].names), len(numbers))
+
+
+def _names(wanted: list[str]) -> list[str]:
+    """Return names for the inputs: the rule's own, but for a slot that is called as something else here."""
+    taken = {"param", "grad"}
+    clash = keyword.iskeyword, set(vars(np)).__contains__, re.compile(r"new_|[cmx]\d+$").match, taken.__contains__
+    return [*wanted[:2], *(f"s_{name}" if any(check(name) for check in clash) else name for name in wanted[2:])]
+
+
+def _targets(graph: Graph, outputs: list[str], order: list[Node], last_use: dict[Node, int]) -> dict[Node, str]:
+    """Return the values that can be computed in the place of an output: its input is not read after that."""
+    targets = {}
+    for node, name, old in zip(graph.outputs, outputs, (graph.inputs[0], *graph.inputs[2:]), strict=True):
+        if node.args and node not in targets:
+            i = order.index(node)
+            last = last_use.get(old, -1)
+            if last < i or (last == i and not (node.op == "where" and node.args[1] is old)):
+                targets[node] = name
+    return targets
+
+
+def _calls(op: str, args: list[str], out: str) -> list[str]:
+    if op == "where":
+        mask, first, last = args
+        return [f"copyto({out}, {last})", f"copyto({out}, {first}, where={mask})"]
+    return [f"{UFUNCS.get(op, op)}({', '.join((*args, out))})"]
