@@ -37,7 +37,7 @@ COPIES = {
 @every_optimizer
 def test_a_copy_goes_on_bit_for_bit(backend, make, scheduler):
     """Each copy makes the steps that the original makes, and neither feels the other's."""
-    opt = make(lr_scheduler=scheduler, clip_norm=0.5)
+    opt = make(lr_scheduler=scheduler)
     params = train(backend, opt, 3)
     before = held(backend, opt)
     copies = {name: duplicate(opt) for name, duplicate in COPIES.items()}
@@ -45,16 +45,16 @@ def test_a_copy_goes_on_bit_for_bit(backend, make, scheduler):
         assert type(twin) is type(opt)
         assert held(backend, twin) == before
     last = copies.popitem()[1]
-    train(backend, last, 2, params)
+    train(backend, last, 1, params)
     assert held(backend, opt) == before
-    want = train(backend, opt, 2, params), opt.cache
+    want = train(backend, opt, 1, params), opt.cache
     after = held(backend, opt)
     assert after != before
     for name, twin in copies.items():
         if backend.library in ("dask", "jax") and name not in ("copy", f"pickle {pickle.HIGHEST_PROTOCOL}"):
             continue  # the others differ only on the host
         assert held(backend, twin) == before
-        assert same(backend, (train(backend, twin, 2, params), twin.cache), want)
+        assert same(backend, (train(backend, twin, 1, params), twin.cache), want)
         assert held(backend, twin) == after
     assert held(backend, last) == after
 

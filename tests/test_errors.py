@@ -105,13 +105,14 @@ NO_ARRAYS = [
 ]
 
 
-@pytest.mark.parametrize("value", NO_ARRAYS, ids=lambda value: f"{type(value).__name__} {value!r}"[:30])
-def test_what_is_no_array(backend, opt, value):
+def test_what_is_no_array(backend, opt):
     good = backend.array([1.0])
-    kind = type(value).__name__
-    refuse(backend, opt, good, value, TypeError, ["gradient of", kind, "wanted"], good)
-    refuse(backend, opt, value, good, TypeError, ["parameter", kind, "wanted"], good)
-    refuse(backend, opt, value, value, TypeError, ["parameter", kind, "wanted"])
+    for value in NO_ARRAYS:
+        kind = type(value).__name__
+        refuse(backend, opt, good, value, TypeError, ["gradient of", kind, "wanted"])
+        refuse(backend, opt, value, good, TypeError, ["parameter", kind, "wanted"])
+        refuse(backend, opt, value, value, TypeError, ["parameter", kind, "wanted"])
+    assert equal(backend, good, [1.0])
 
 
 NO_FLOATS = [
@@ -119,7 +120,6 @@ NO_FLOATS = [
     True,
     1j,
     10**400,
-    [],
     [1, 2],
     [True, False],
     [1.0, "a"],
@@ -133,21 +133,18 @@ NO_FLOATS = [
     np.complex128(1),
     np.str_("a"),
     np.datetime64("2020"),
-    np.longdouble(1),
+    *([np.longdouble(1)] if np.dtype(np.longdouble) != np.float64 else []),
 ]
 
 
-@pytest.mark.parametrize("value", NO_FLOATS, ids=lambda value: f"{type(value).__name__} {value!r}"[:30])
-def test_numbers_and_lists_that_are_no_floats(backend, opt, value):
-    if isinstance(value, list) and not value:
-        return  # the empty list is an empty array
-    if isinstance(value, np.longdouble) and np.dtype(np.longdouble) == np.float64:
-        return
+def test_numbers_and_lists_that_are_no_floats(backend, opt):
     good = backend.array([1.0])
-    kind = type(value).__name__
-    refuse(backend, opt, good, value, TypeError, ["gradient of", kind, "wanted"], good)
-    refuse(backend, opt, value, good, TypeError, ["parameter", kind, "wanted"], good)
-    refuse(backend, opt, value, value, TypeError, ["parameter", kind, "wanted"])
+    for value in NO_FLOATS:
+        kind = type(value).__name__
+        refuse(backend, opt, good, value, TypeError, ["gradient of", kind, "wanted"])
+        refuse(backend, opt, value, good, TypeError, ["parameter", kind, "wanted"])
+        refuse(backend, opt, value, value, TypeError, ["parameter", kind, "wanted"])
+    assert equal(backend, good, [1.0])
 
 
 @pytest.mark.backends("torch", "jax", "jax-x64", "dask", "array-api-strict", "cupy")

@@ -60,7 +60,7 @@ def test_nothing_given_is_nothing_changed(backend, make, kind):
 @pytest.mark.parametrize("scheduler", SCHEDULERS, ids=lambda text: text.partition("(")[0])
 def test_its_own_settings_change_no_setting(backend, make, scheduler):
     opt = make(lr_scheduler=scheduler, clip_norm=3.0)
-    train(backend, opt, 3)
+    train(backend, opt, 1)
     before = held(backend, opt)
     opt.set_params(opt.hyperparameters, opt.cache)
     after = held(backend, opt)
@@ -91,20 +91,20 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize("order", [1, -1])
 @pytest.mark.parametrize(("bad", "error"), BAD, ids=lambda value: repr(value)[:40])
-def test_one_bad_value_spoils_all(backend, bad, error, order):
+def test_one_bad_value_spoils_all(backend, bad, error):
     opt = SGD(lr=0.125, momentum=0.5, lr_scheduler=KING)
-    train(backend, opt, 4)
+    train(backend, opt, 2)
     zeros = backend.array(np.zeros((2, 3)))
-    changes = dict(list({**GOOD, **bad}.items())[::order])
     with nothing_changes(backend, opt, zeros):
-        with pytest.raises(error):
-            opt.set_params(changes)
-        with pytest.raises(error):
-            opt.set_params(changes, {"W": zeros, "new": zeros})
-        with pytest.raises(error):
-            opt.set_params(cache_dict={"W": zeros}, hparam_dict=changes)
+        for order in (1, -1):
+            changes = dict(list({**GOOD, **bad}.items())[::order])
+            with pytest.raises(error):
+                opt.set_params(changes)
+            with pytest.raises(error):
+                opt.set_params(changes, {"W": zeros, "new": zeros})
+            with pytest.raises(error):
+                opt.set_params(cache_dict={"W": zeros}, hparam_dict=changes)
 
 
 @every_optimizer

@@ -4,6 +4,7 @@ from ._engine.plan import engine
 from ._machine import default_namespace
 from ._ranges import Range
 from .config import OptimizerInitializer, make_optimizer
+from .explain import kernel_source
 from .optimizers import SGD, AdaGrad, Adam, OptimizerBase, RMSProp
 from .schedulers import (
     ConstantScheduler,
@@ -34,6 +35,7 @@ __all__ = [
     "__version__",
     "default_namespace",
     "engine",
+    "kernel_source",
     "make_optimizer",
     "make_scheduler",
 ]

@@ -115,6 +115,6 @@ def _untraceable(rule: Rule) -> str | None:
     try:
         blocked.kernel(rule)
     except UntraceableError as error:
-        warnings.warn(f"{error}. It runs eagerly, one array operation at a time", UserWarning, stacklevel=6)
+        warnings.warn(f"{error}. It runs eagerly, one array operation at a time", UserWarning, stacklevel=5)
         return str(error)
     return None

@@ -126,4 +126,5 @@ def _calls(op: str, args: list[str], out: str) -> list[str]:
     if op == "where":
         mask, first, last = args
         return [f"copyto({out}, {last})", f"copyto({out}, {first}, where={mask})"]
-    return [f"{UFUNCS.get(op, op)}({', '.join((*args, out))})"]
+    target = f"out={out}" if op in ("maximum", "minimum") else out  # NumPy wants it named for these two; that is slower
+    return [f"{UFUNCS.get(op, op)}({', '.join((*args, target))})"]
