@@ -190,6 +190,33 @@ def test_an_entry_may_move_to_another_name(backend, make):
     assert set(opt.cache) == {"W", "V", "b"}
 
 
+@SLOTTED
+@pytest.mark.parametrize("keep", ["another name", "another optimizer", "a dict"])
+def test_what_was_taken_from_the_cache_stays_as_it_was_taken(backend, make, keep):
+    """An entry that stands under a second name, in a second optimizer or in a dict does not move with the first."""
+    opt, other = make(), make()
+    params = train(backend, opt, 2)
+    _, grads = model(backend)
+    want = frozen(backend, opt.copy().update(params["W"], grads["W"], "W"))
+    if keep == "another name":
+        opt.cache["V"] = opt.cache["W"]
+    elif keep == "another optimizer":
+        other.cache = opt.cache
+    saved = dict(opt.cache)
+    before = frozen(backend, saved)
+    for _ in range(2):
+        opt.update(params["W"], grads["W"], "W")
+    assert frozen(backend, saved) == before
+    if keep == "a dict":
+        other.set_params(cache_dict=saved)
+    got = (
+        opt.update(params["W"], grads["W"], "V")
+        if keep == "another name"
+        else other.update(params["W"], grads["W"], "W")
+    )
+    assert frozen(backend, got) == want
+
+
 def test_swapped_slots_are_swapped(backend):
     opt, other = Adam(lr=0.125), Adam(lr=0.125)
     W = g = backend.array([1.0, 2.0])

@@ -103,6 +103,16 @@ def test_a_copy_shares_nothing(backend, make, duplicate):
     assert (held(backend, opt), outlook(backend, opt)) == before
 
 
+@pytest.mark.parametrize("duplicate", COPIES.values(), ids=COPIES)
+def test_a_copy_keeps_the_count_that_a_bare_slot_does_not_show(backend, duplicate):
+    opt = SGD(momentum=0.5)
+    train(backend, opt, 3)
+    twin = duplicate(opt)
+    twin.set_params({"momentum": 0})
+    train(backend, twin, 1)
+    assert twin.cache == {"W": {"t": 4}, "b": {"t": 4}}
+
+
 @writes
 @every_optimizer
 def test_the_originals_slots_may_be_written(backend, make):

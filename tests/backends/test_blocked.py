@@ -286,3 +286,46 @@ def test_no_warning_of_numpy_escapes(backend):
         for _ in range(2):
             new = opt.update(x, x[::-1].copy(), "W")
     assert np.isnan(new).any()
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("view", [lambda x: x, lambda x: x[:], lambda x: x.reshape(2, 2).T.reshape(-1)])
+def test_a_slot_may_be_a_gradient_or_parameter(backend, whole, view):
+    """It would be written in place while it is still read."""
+    results = []
+    for engine in ("eager", "auto"):
+        opt = xpopt.SGD(lr=0.5, momentum=0.5)
+        W = np.arange(4.0)
+        with xpopt.engine(engine):
+            for _ in range(2):
+                opt.update(W, W, "W")
+            slot = view(opt.cache["W"])
+            if whole:
+                new = list(opt.update_all({"W": slot, "b": W}, {"W": slot, "b": slot}).values())
+            else:
+                new = [opt.update(slot, slot, "W")]
+        results.append([x.tolist() for x in (*new, opt.cache["W"])])
+    assert results[0] == results[1]
+
+
+def test_slots_that_a_caller_spoils_are_refused_or_replaced(backend):
+    opt = xpopt.AdaGrad(lr=0.5)
+    W = np.ones(4)
+    for _ in range(2):
+        opt.update(W, W, "W")
+    opt.cache["W"].flags.writeable = False
+    opt.update(W, W, "W")
+    assert opt.cache["W"].tolist() == [3.0] * 4
+    opt.cache["W"].resize((1,), refcheck=False)
+    with pytest.raises(ValueError, match=r"'total' as numpy float64 of shape \(1,\)"):
+        opt.update(W, W, "W")
+
+
+def test_a_number_that_is_not_real_comes_before_anything_is_written(backend):
+    def rule(xp, param, grad, s, h):
+        return param - (h.lr - 1) ** 0.5 * grad, s
+
+    opt, W = of_rule(rule, xpopt._rule.NoSlots)(), np.ones(2)
+    with pytest.raises(TypeError, match="complex"):
+        opt.update(W, W, "W", out=W)
+    assert (W.tolist(), opt.cache) == ([1.0, 1.0], {})

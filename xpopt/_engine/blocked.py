@@ -61,8 +61,14 @@ class Kernel:
         tuple
             The first argument of `run`.
         """
-        shape = like.shape if like.size <= BLOCK else (BLOCK,)
-        return self._numbers(h), *self._working(like.dtype, shape)
+        dtype = like.dtype
+        pack, *working = self._working(dtype, like.shape if like.size <= BLOCK else (BLOCK,))
+        values = self._numbers(h)
+        try:
+            packed = pack(*values)  # rounds each once, from float64
+        except (OverflowError, struct.error):  # beyond float32, where NumPy rounds to infinity; or no real number
+            packed = np.array(values, dtype).tobytes()
+        return packed, *working
 
     def run(self, prepared: tuple[Any, ...], inputs: tuple[Any, ...], outputs: tuple[Any, ...]) -> None:
         """Compute `outputs` from `inputs`; nothing in it can fail.
@@ -75,11 +81,8 @@ class Kernel:
             Contiguous in one order; param, grad and slots, and where the new param and slots go, which may be the place
             of the old.
         """
-        values, numbers, pack, constants, arrays = prepared
-        try:
-            pack(numbers, 0, *values)  # rounds each once, from float64
-        except OverflowError:  # beyond float32, where NumPy rounds to infinity
-            numbers[...] = values
+        packed, numbers, constants, arrays = prepared
+        numbers[:] = packed
         first = inputs[0]
         size = first.size
         if size <= BLOCK:
@@ -92,7 +95,7 @@ class Kernel:
             self._call(*[x[start:stop] for x in flat], *[x[: stop - start] for x in arrays], *constants)
 
     def _working(self, dtype: Any, shape: tuple[int, ...]) -> tuple[Any, ...]:
-        """Numbers as one array, how to write them, each as an array; arrays to work in: kept for this thread's next."""
+        """How to pack the numbers, where to, each as an array; arrays to work in: all kept for this thread's next."""
         kept: dict[Any, tuple[Any, ...]] = self._local.__dict__
         try:
             return kept[dtype, shape]
@@ -104,8 +107,9 @@ class Kernel:
         arrays = [np.empty(shape, dtype) for _ in range(source.scratch)]
         arrays += [np.empty(shape, bool) for _ in range(source.masks)]
         numbers = np.empty(source.numbers, dtype)
-        pack = struct.Struct(f"{source.numbers}{_PACKING[dtype.name]}").pack_into
-        kept[dtype, shape] = numbers, pack, [numbers[i, ...] for i in range(source.numbers)], arrays
+        pack = struct.Struct(f"{source.numbers}{_PACKING[dtype.name]}").pack
+        memory: Any = memoryview(numbers.view(np.uint8))  # type: ignore[arg-type]
+        kept[dtype, shape] = pack, memory, [numbers[i, ...] for i in range(source.numbers)], arrays
         return kept[dtype, shape]
 
 
@@ -122,7 +126,11 @@ def why_not(work: Work) -> str | None:
         return f"blocks are for NumPy arrays, these are of {library.name}"
     if spec.compute != spec.dtype:
         return f"{spec.dtype} is computed in {spec.compute}"
-    arrays = (param, grad, *(slots or ()), *(() if out is None else (out,)))
+    slots = slots or ()
+    for x in slots:
+        if not x.flags.writeable:
+            return "a slot is read-only"
+    arrays = (param, grad, *slots, *(() if out is None else (out,)))
     for x in arrays:
         if not x.flags.c_contiguous:
             break

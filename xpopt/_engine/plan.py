@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -67,11 +66,12 @@ def prepare(rule: Rule, works: list[Work]) -> Launch:
     """
     if len(works) == 1:
         (work,) = works
-        fits = why_not_blocked(rule, work) is None and not _crosses(work)
+        fits = why_not_blocked(rule, work) is None and not (_read_state(works) or _crosses(work))
         return (blocked if fits else eager).prepare(rule, works)
     of_numpy = [work for work in works if work.library.name == "numpy"]
-    if any(work.out is not None for work in of_numpy) and writes_cross_reads(
-        (work.param, (work.grad, *(work.slots or ())), work.out) for work in of_numpy
+    if _read_state(of_numpy) or (
+        any(work.out is not None for work in of_numpy)
+        and writes_cross_reads((work.param, (work.grad, *(work.slots or ())), work.out) for work in of_numpy)
     ):
         return eager.prepare(rule, works)  # which computes everything before it writes anything
     fused: list[int] = []
@@ -88,6 +88,19 @@ def prepare(rule: Rule, works: list[Work]) -> Launch:
             launch.finish()
 
     return Launch([results[i] for i in range(len(works))], finish)
+
+
+def _read_state(works: list[Work]) -> bool:
+    """Whether a parameter or gradient is a slot, or a view of one: it would be written while it is still read."""
+    slots: set[int] = set()
+    for work in works:
+        if work.slots is not None:
+            slots.update(map(id, work.slots))
+    for work in works:
+        param, grad = work.param, work.grad
+        if id(grad) in slots or id(grad.base) in slots or id(param) in slots or id(param.base) in slots:  # type: ignore[attr-defined]
+            return True
+    return False
 
 
 def _crosses(work: Work) -> bool:
@@ -109,12 +122,16 @@ def why_not_blocked(rule: Rule, work: Work) -> str | None:
     return _untraceable(rule)
 
 
-@functools.cache
 def _untraceable(rule: Rule) -> str | None:
     """Return why a rule has no kernel, and warn of it the first time; or None if it has one."""
-    try:
-        blocked.kernel(rule)
-    except UntraceableError as error:
-        warnings.warn(f"{error}. It runs eagerly, one array operation at a time", UserWarning, stacklevel=5)
-        return str(error)
-    return None
+    if rule not in _reasons:
+        try:
+            blocked.kernel(rule)
+            _reasons[rule] = None
+        except UntraceableError as error:
+            _reasons[rule] = str(error)
+            warnings.warn(f"{error}. It runs eagerly, one array operation at a time", UserWarning, stacklevel=5)
+    return _reasons[rule]
+
+
+_reasons: dict[Rule, str | None] = {}

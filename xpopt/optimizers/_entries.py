@@ -44,10 +44,14 @@ class Known:
         return Known, (self.entry, self.spec, self.t)
 
     def untouched(self, rule: Rule) -> bool:
-        """Whether the entry still holds the very arrays that `rule` left there."""
+        """Whether the entry still holds the very arrays that `rule` left there, of the shape and dtype they had."""
         entry, slots = self.entry, self.slots
         if slots is None or type(slots) is not rule.slots:
             return False
+        _, _, shape, _, dtype = self.spec
+        for x in slots:
+            if x.shape != shape or x.dtype != dtype:
+                return False
         if type(entry) is not dict:
             return slots[0] is entry
         return len(entry) == len(slots) + 1 and all(map(is_, entry.values(), (self.t, *slots)))

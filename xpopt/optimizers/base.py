@@ -67,7 +67,7 @@ class OptimizerBase:
 
     slots: ClassVar[type[Any]] = NoSlots
     ranges: ClassVar[Mapping[str, Range]] = {}
-    follows: ClassVar[bool] = False
+    follows: ClassVar[bool] = False  # True where `_rule` selects among several: each goes on from the others' entries
 
     def __init__(
         self,
