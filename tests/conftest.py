@@ -124,6 +124,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("backend", _chosen(metafunc.config), indirect=True, scope="function")
 
 
+def _backend_of(item: pytest.Item) -> str | None:
+    return item.callspec.params.get("backend") if hasattr(item, "callspec") else None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what another session runs; make a missing GPU one skip that says so."""
     chosen = _chosen(config)
@@ -136,7 +140,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             dropped.append(item)
     problem = why_not("cupy") if "cupy" in chosen else None
     if problem is not None:
-        of_cupy = [item for item in items if "cupy" in getattr(getattr(item, "callspec", None), "params", {}).values()]
+        gone = set(map(id, dropped))
+        of_cupy = [item for item in items if _backend_of(item) == "cupy" and id(item) not in gone]
         for item in of_cupy[:1]:
             item.add_marker(pytest.mark.skip(reason=f"no CuPy test can run: CuPy is {problem}"))
         dropped += of_cupy[1:]

@@ -31,13 +31,14 @@ class Known:
         The state in `entry`, to be used again as it is if nobody touched it.
     """
 
-    __slots__ = ("entry", "slots", "spec", "t")
+    __slots__ = ("entry", "shown", "slots", "spec", "t")
 
     def __init__(self, entry: Any, spec: Spec, t: int, slots: Slots | None = None) -> None:
         self.entry = entry
         self.spec = spec
         self.t = t
         self.slots = slots
+        self.shown = -1  # how often the cache had been shown when `slots` were new
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle without the slots, whose class may be a local one."""

@@ -22,6 +22,12 @@ class State:
     def __init__(self) -> None:
         self.cache: dict[Hashable, Any] = {}
         self._known: dict[Hashable, Known] = {}
+        self._shown = 0
+
+    def show(self) -> dict[Hashable, Any]:
+        """Return the cache to a caller, who may keep what is in it: no slot there is written from now on."""
+        self._shown += 1
+        return self.cache
 
     def replace(self, entries: Mapping[Hashable, Any]) -> None:
         """Start over from other entries."""
@@ -73,7 +79,7 @@ class State:
                 f"use another name, or forget the old one with del opt.cache[...]"
             )
         elif known.untouched(rule):
-            return library, spec, param, grad, known.t + 1, known.slots, True
+            return library, spec, param, grad, known.t + 1, known.slots, known.shown == self._shown
         t, slots = unpack(rule, entry, name)
         if slots is not None and not are_slots(library, spec, slots):
             raise mismatch(rule, library, spec, slots, name)
@@ -86,9 +92,10 @@ class State:
         self.cache[name] = entry = pack(rule, t, slots)
         known = self._known.get(name)
         if known is None:
-            self._known[name] = Known(entry, spec, t, slots)
+            known = self._known[name] = Known(entry, spec, t, slots)
         else:
             known.entry, known.spec, known.t, known.slots = entry, spec, t, slots
+        known.shown = self._shown
 
     def forget(self) -> None:
         """Let go of what is known of parameters whose entries are gone."""

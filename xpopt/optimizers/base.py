@@ -124,7 +124,7 @@ class OptimizerBase:
         An entry is the slot array itself for a rule with one slot that does not read its count, else a dict of ``"t"``,
         the number of updates, and the slots by name. Deleting an entry forgets shape and count as well.
         """
-        return self._state.cache
+        return self._state.show()
 
     @cache.setter
     def cache(self, entries: Mapping[Hashable, Any]) -> None:
