@@ -126,17 +126,13 @@ def why_not(work: Work) -> str | None:
         return f"blocks are for NumPy arrays, these are of {library.name}"
     if spec.compute != spec.dtype:
         return f"{spec.dtype} is computed in {spec.compute}"
-    slots = slots or ()
-    for x in slots:
-        if not x.flags.writeable:
+    c_order = param.flags.c_contiguous and grad.flags.c_contiguous and (out is None or out.flags.c_contiguous)
+    for x in slots or ():
+        flags = x.flags
+        if not flags.writeable:
             return "a slot is read-only"
-    arrays = (param, grad, *slots, *(() if out is None else (out,)))
-    for x in arrays:
-        if not x.flags.c_contiguous:
-            break
-    else:
-        return None
-    if all(x.flags.f_contiguous for x in arrays):
+        c_order = c_order and flags.c_contiguous
+    if c_order or all(x.flags.f_contiguous for x in (param, grad, *(slots or ()), param if out is None else out)):
         return None
     return "the arrays are not contiguous, or not in one order"
 
@@ -149,7 +145,7 @@ def prepare(rule: Rule, works: list[Work]) -> Launch:
         if h.clip_norm is not None:
             grad = clipped(grad, library, h.clip_norm)
         if out is None:
-            out = np.empty_like(param)
+            out = np.empty(param.shape, param.dtype, "C" if param.flags.c_contiguous else "F")
         if slots is None:
             slots = rule.make_slots([np.zeros_like(param) for _ in rule.fields])
         elif not owned:

@@ -66,10 +66,10 @@ def prepare(rule: Rule, works: list[Work]) -> Launch:
     """
     if len(works) == 1:
         (work,) = works
-        fits = why_not_blocked(rule, work) is None and not (_read_state(works) or _crosses(work))
+        fits = why_not_blocked(rule, work) is None and not _crosses(work)
         return (blocked if fits else eager).prepare(rule, works)
     of_numpy = [work for work in works if work.library.name == "numpy"]
-    if _read_state(of_numpy) or (
+    if _reads_state(of_numpy) or (
         any(work.out is not None for work in of_numpy)
         and writes_cross_reads((work.param, (work.grad, *(work.slots or ())), work.out) for work in of_numpy)
     ):
@@ -90,7 +90,7 @@ def prepare(rule: Rule, works: list[Work]) -> Launch:
     return Launch([results[i] for i in range(len(works))], finish)
 
 
-def _read_state(works: list[Work]) -> bool:
+def _reads_state(works: list[Work]) -> bool:
     """Whether a parameter or gradient is a slot, or a view of one: it would be written while it is still read."""
     slots: set[int] = set()
     for work in works:
@@ -98,14 +98,19 @@ def _read_state(works: list[Work]) -> bool:
             slots.update(map(id, work.slots))
     for work in works:
         param, grad = work.param, work.grad
-        if id(grad) in slots or id(grad.base) in slots or id(param) in slots or id(param.base) in slots:  # type: ignore[attr-defined]
+        if id(grad) in slots or id(grad.base) in slots or id(param) in slots or id(param.base) in slots:
             return True
     return False
 
 
 def _crosses(work: Work) -> bool:
-    """Whether the result would go where this update still has to read."""
+    """Whether the result or a slot would be written where this update still has to read."""
     param, grad, out = work.param, work.grad, work.out
+    if work.slots is not None:
+        bases = param.base, grad.base
+        for x in work.slots:
+            if x is grad or x is param or x is bases[0] or x is bases[1]:
+                return True
     if out is None:
         return False
     read = (grad, *(work.slots or ()), *(() if out is param else (param,)))

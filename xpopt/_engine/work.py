@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -25,9 +26,13 @@ class Work(NamedTuple):
 
     library: Library
     spec: Spec
-    param: Array
-    grad: Array
+    param: Any  # arrays of that library, both
+    grad: Any
     slots: Any  # the rule's NamedTuple, or None to start from zeros
     owned: bool  # whether the slots are the optimizer's own arrays, which may be written
     h: Scalars
-    out: Array | None  # where the result goes; None for a new array
+    out: Any  # where the result goes; None for a new array
+
+
+make_work: Callable[[tuple[Any, ...]], Work] = functools.partial(tuple.__new__, Work)
+"""Make a work of its fields, at half the cost of a call of the class."""

@@ -9,7 +9,7 @@ from collections.abc import Hashable, Mapping
 from typing import Any, ClassVar, Self, overload
 
 from .._engine import plan
-from .._engine.work import Work
+from .._engine.work import Work, make_work
 from .._memory import find_shared
 from .._namespace import copy_array, write
 from .._parameter import Spec, check_out, examine, is_array_or_scalar
@@ -250,7 +250,7 @@ class OptimizerBase:
         try:
             lr = clock.ask(param_name, cur_loss)
             h = rule.scalars_at(self._values, lr, t)
-            launch = plan.prepare(rule, [Work(library, spec, param, grad, slots, owned, h, out)])
+            launch = plan.prepare(rule, [make_work((library, spec, param, grad, slots, owned, h, out))])
         except BaseException:
             clock.take_back()
             raise
