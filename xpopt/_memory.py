@@ -7,7 +7,8 @@ from operator import itemgetter
 
 import numpy as np
 
-from ._namespace import Layout, library_named, library_of
+from ._library import Layout
+from ._namespace import library_named, library_of
 from ._typing import Array
 
 _EFFORT = 100_000

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ._library import LOW, SUPPORTED, Library
 from ._memory import overlaps_itself
-from ._namespace import LOW, SUPPORTED, Library, library_of
+from ._namespace import library_of
 from ._tree import show
 from ._typing import Array
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from .._namespace import Library, library_of, write
+from .._library import Library
+from .._namespace import library_of, write
 from .._parameter import Spec, dtype_text
 from .._rule import Rule
 from .._typing import Array, Scalars

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from .._namespace import Library
+from .._library import Library
 from .._parameter import Spec
 from .._typing import Array, Scalars
 

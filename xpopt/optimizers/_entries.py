@@ -6,7 +6,8 @@ from collections.abc import Hashable, Mapping
 from operator import is_
 from typing import Any
 
-from .._namespace import Library, copy_array, library_of
+from .._library import Library
+from .._namespace import copy_array, library_of
 from .._parameter import Spec, are_slots, dtype_text
 from .._rule import Rule
 from .._tree import show

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from .._namespace import FLUSHING
+from .._library import FLUSHING
 from .._parameter import Spec, dtype_text
 from .._ranges import NON_NEGATIVE, POSITIVE
 from .._text import suggest

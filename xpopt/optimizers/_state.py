@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
-from .._namespace import Library, library_of
+from .._library import Library
+from .._namespace import library_of
 from .._parameter import Spec, are_slots, examine
 from .._rule import Rule
 from .._tree import show

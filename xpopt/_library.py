@@ -1,0 +1,115 @@
+"""What xpopt asks of an array library, answered as the array API standard describes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import array_api_compat
+import numpy as np
+
+from ._typing import Array, Namespace
+
+LOW = ("float16", "bfloat16")
+"""Dtypes that are computed, and keep their state, in float32."""
+
+SUPPORTED = (*LOW, "float32", "float64")
+
+
+Layout = tuple[int, tuple[int, ...], tuple[int, ...], int]
+"""An array's address, shape, strides in bytes and item size."""
+
+FLUSHING = ("cupy", "jax")
+"""Libraries whose arithmetic may take a subnormal number for 0."""
+
+
+class Library:
+    """One array library, as the standard describes it.
+
+    Parameters
+    ----------
+    name : str
+        Its name in messages, ``"numpy"``.
+    xp : Namespace
+        Its functions, as array-api-compat gives them.
+    """
+
+    mutable = True
+    """Whether `out=` can be written."""
+
+    def __init__(self, name: str, xp: Namespace) -> None:
+        self.name = name
+        self.xp = xp
+        self._dtype_names: dict[Any, str] = {}
+
+    def __repr__(self) -> str:
+        """Name the library."""
+        return f"<Library {self.name}>"
+
+    def dtype_name(self, dtype: Any) -> str | None:
+        """Return the standard's name of a supported `dtype`, else None."""
+        if not self._dtype_names:
+            self._dtype_names = {getattr(self.xp, name): name for name in SUPPORTED if hasattr(self.xp, name)}
+        return self._dtype_names.get(dtype)
+
+    def compute_dtype(self, dtype: Any) -> Any:
+        """Return the dtype that arrays of `dtype` are computed in and keep their state in."""
+        return self.xp.float32 if self.dtype_name(dtype) in LOW else dtype
+
+    def has_float64(self, x: Array) -> bool:
+        """Whether the device of `x` can hold float64."""
+        return "float64" in self.xp.__array_namespace_info__().dtypes(device=self.device(x))
+
+    def device(self, x: Array) -> Any:
+        """Return where `x` lives."""
+        return array_api_compat.device(x)
+
+    def admit(self, x: Any) -> Array:
+        """Return `x` as a rule may see it; a TypeError says why a rule may not."""
+        return x
+
+    def from_numpy(self, values: np.ndarray[Any, Any], like: Array) -> Array:
+        """Return a new array of `values` with the dtype and device of `like`."""
+        return self.xp.asarray(values, dtype=like.dtype, device=self.device(like), copy=True)
+
+    def guard(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return `function`, whose first argument is an array, set up to compute on arrays of this library."""
+        return np.errstate(all="ignore")(function)  # a caller's "raise" must not stop a rule half-way
+
+    def copy(self, x: Array) -> Array:
+        """Return a copy of `x` that shares nothing with it."""
+        return self.xp.asarray(x, copy=True)
+
+    def may_share(self, x: Array, others: list[Array]) -> bool:
+        """Whether `x` may be a view of memory that is not its own alone; where that cannot be asked, True."""
+        return True
+
+    def writable(self, x: Array) -> bool:
+        """Whether values can be written into `x`; where that cannot be asked, its own values are."""
+        try:
+            self.write(x, x)
+        except Exception:  # whatever a library raises for a read-only array
+            return False
+        return True
+
+    def write(self, out: Array, value: Array) -> None:
+        """Write `value` into `out`, which is like it."""
+        out[...] = value  # type: ignore[index]
+
+    def layout(self, x: Array) -> Layout:
+        """Return the address, shape, strides in bytes and item size of `x`."""
+        view = np.from_dlpack(x)  # type: ignore[arg-type]
+        return view.ctypes.data, view.shape, view.strides, view.itemsize
+
+    def bounds(self, x: Array) -> tuple[int, int]:
+        """Return the first address of `x`, and the one after its last; equal if it is empty."""
+        low, shape, strides, itemsize = self.layout(x)
+        if 0 in shape:
+            return low, low
+        high = low + itemsize
+        for count, step in zip(shape, strides, strict=True):
+            if step < 0:
+                low += (count - 1) * step
+            else:
+                high += (count - 1) * step
+        return low, high
