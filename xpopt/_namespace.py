@@ -77,7 +77,9 @@ def _address(x: Any) -> int:
     return _field(x) if _FIELD_IS_ADDRESS else int(x.ctypes.data)
 
 
-_FIELD_IS_ADDRESS = all(_field(x) == x.ctypes.data for x in (np.empty(3), np.empty((2, 3))[:, 1:], np.empty(())))
+_FIELD_IS_ADDRESS = sys.implementation.name == "cpython" and all(
+    _field(x) == x.ctypes.data for x in (np.empty(3), np.empty((2, 3))[:, 1:], np.empty(()))
+)
 
 
 class _CuPy(_NumPyDtypes):
