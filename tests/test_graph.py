@@ -10,6 +10,7 @@ import pytest
 import xpopt
 from xpopt._graph import UntraceableError, trace
 from xpopt._graph.interpret import interpret
+from xpopt._print import print_numbers, print_numpy
 from xpopt._rule import Rule
 
 
@@ -147,3 +148,18 @@ def test_what_cannot_be_traced_says_where_and_why(function, says):
     assert function.__name__ in str(caught.value)
     if function is not returns_a_number:
         assert f"line {function.__code__.co_firstlineno + 1} of" in str(caught.value)
+
+
+def test_what_is_shared_often_and_deeply_is_written_once():
+    def doubling(xp, param, grad, s, h):
+        number = h.lr
+        for _ in range(200):
+            number, grad = number + number, grad + grad
+        return param - number * grad / (grad if h.lr is None else 1), s
+
+    rule = Rule(doubling)
+    graph = trace(rule)
+    assert len(graph.arrays()) == 203
+    assert len(repr(graph.outputs[0])) < 1000
+    assert print_numbers(graph)(rule.scalars_at({}, 1.5, 1)) == (1.5 * 2.0**200, 1)
+    assert len(print_numpy(graph).text) < 20_000

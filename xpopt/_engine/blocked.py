@@ -15,6 +15,7 @@ import numpy as np
 
 from .._graph import Graph, trace
 from .._print import print_numbers, print_numpy
+from .._print.numpy import CALLED
 from .._rule import Rule
 from .._typing import Scalars
 from .eager import clipped
@@ -41,7 +42,7 @@ class Kernel:
     def __init__(self, graph: Graph) -> None:
         self.source = print_numpy(graph)
         self._numbers = print_numbers(graph)
-        names: dict[str, Any] = dict(vars(np))
+        names: dict[str, Any] = {name: getattr(np, name) for name in CALLED}
         exec(compile(self.source.text, f"<{graph.name} for NumPy>", "exec"), names)
         self._call = names["kernel"]
         self._local = threading.local()

@@ -35,8 +35,14 @@ class Node:
     value: str | float | None = None
 
     def __repr__(self) -> str:
-        """Write the expression."""
-        return str(self.value) if not self.args else f"{self.op}({', '.join(map(repr, self.args))})"
+        """Write the expression; of what is shared often and deeply, only the top."""
+        return self._text(4)
+
+    def _text(self, depth: int) -> str:
+        if not self.args:
+            return str(self.value)
+        args = (arg._text(depth - 1) for arg in self.args) if depth else ("...",)
+        return f"{self.op}({', '.join(args)})"
 
 
 @dataclass(eq=False)

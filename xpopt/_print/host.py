@@ -1,9 +1,9 @@
-"""The numbers of a step, as a Python expression that the host evaluates in float64."""
+"""The numbers of a step, as Python that the host runs in float64."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from .._graph.node import Graph, Node
@@ -24,13 +24,29 @@ INFIX = {
 }
 
 
-def expression(node: Node) -> str:
-    """Return a number of the rule as Python, fully parenthesised."""
+def expression(node: Node, names: Mapping[Node, str] | None = None, depth: int = 4) -> str:
+    """Return a number of the rule as Python.
+
+    Parameters
+    ----------
+    node : Node
+        The number.
+    names : mapping, optional
+        What its arguments are called; without it they are written out, `depth` levels deep.
+
+    Returns
+    -------
+    str
+        The expression, with all its parentheses.
+    """
     if node.op == "number":
         return f"h.{node.value}"
     if node.op == "constant":
         return repr(node.value) if math.isfinite(float(node.value or 0)) else f"float({str(node.value)!r})"
-    args = [expression(arg) for arg in node.args]
+    if names is not None:
+        args = [names[arg] for arg in node.args]
+    else:
+        args = [expression(arg, None, depth - 1) if depth else "..." for arg in node.args]
     if node.op in INFIX:
         return f"({args[0]} {INFIX[node.op]} {args[1]})"
     return f"(-{args[0]})" if node.op == "negative" else f"abs({args[0]})"
@@ -38,6 +54,16 @@ def expression(node: Node) -> str:
 
 def print_numbers(graph: Graph) -> Callable[[Scalars], tuple[Any, ...]]:
     """Return the function from `h` to the numbers that meet arrays, in the order of `Graph.scalars`."""
-    source = "".join(f"{expression(node)}, " for node in graph.scalars())
-    function: Callable[[Scalars], tuple[Any, ...]] = eval(compile(f"lambda h: ({source})", graph.name, "eval"))
+    names: dict[Node, str] = {}
+    lines = ["def numbers(h):"]
+    for node in graph.ordered():
+        if node.kind == "scalar":
+            text = expression(node, names)
+            names[node] = text if node.op == "constant" else f"n{len(names)}"
+            if node.op != "constant":
+                lines.append(f"    {names[node]} = {text}")
+    lines.append(f"    return ({''.join(f'{names[node]}, ' for node in graph.scalars())})")
+    scope: dict[str, Any] = {}
+    exec(compile("\n".join(lines), f"<numbers of {graph.name}>", "exec"), scope)
+    function: Callable[[Scalars], tuple[Any, ...]] = scope["numbers"]
     return function

@@ -6,13 +6,15 @@ import keyword
 import re
 from typing import NamedTuple
 
-import numpy as np
-
 from .._graph.node import Graph, Node
+from .._graph.trace import FUNCTIONS
 from .host import expression
 
 UFUNCS = {"pow": "power", "abs": "absolute"}
 """NumPy's names where they are not the standard's."""
+
+CALLED = {"copyto", *(UFUNCS.get(op, op) for op in FUNCTIONS if op != "where")}
+"""The functions of NumPy that a kernel calls by their bare names."""
 
 
 class NumPySource(NamedTuple):
@@ -105,9 +107,9 @@ def print_numpy(graph: Graph) -> NumPySource:
 
 def _names(wanted: list[str]) -> list[str]:
     """Return names for the inputs: the rule's own, but for a slot that is called as something else here."""
-    taken = {"param", "grad"}
-    clash = keyword.iskeyword, set(vars(np)).__contains__, re.compile(r"new_|[cmx]\d+$").match, taken.__contains__
-    return [*wanted[:2], *(f"s_{name}" if any(check(name) for check in clash) else name for name in wanted[2:])]
+    taken = {"param", "grad", *CALLED, *keyword.kwlist}
+    own = re.compile(r"new_|s_|[cmx]\d+$")
+    return [*wanted[:2], *(f"s_{name}" if name in taken or own.match(name) else name for name in wanted[2:])]
 
 
 def _targets(graph: Graph, outputs: list[str], order: list[Node], last_use: dict[Node, int]) -> dict[Node, str]:
