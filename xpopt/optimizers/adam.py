@@ -87,6 +87,6 @@ class Adam(OptimizerBase):
         """Algorithm 1 of Kingma and Ba."""
         mean = h.decay1 * s.mean + (1 - h.decay1) * grad
         var = h.decay2 * s.var + (1 - h.decay2) * grad * grad
-        correction1 = 1 - h.decay1**h.t
-        correction2 = 1 - h.decay2**h.t
-        return param - h.lr * (mean / correction1) / (xp.sqrt(var / correction2) + h.eps), AdamState(mean, var)
+        mean_hat = mean / (1 - h.decay1**h.t)
+        var_hat = var / (1 - h.decay2**h.t)
+        return param - h.lr * mean_hat / (xp.sqrt(var_hat) + h.eps), AdamState(mean, var)
