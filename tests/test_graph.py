@@ -10,6 +10,7 @@ import pytest
 import xpopt
 from xpopt._graph import UntraceableError, trace
 from xpopt._graph.interpret import interpret
+from xpopt._graph.trace import InPlaceError
 from xpopt._print import print_numbers, print_numpy
 from xpopt._rule import Rule
 
@@ -123,6 +124,26 @@ def returns_a_number(xp, param, grad, s, h):
     return h.lr, s
 
 
+def combines_numbers(xp, param, grad, s, h):
+    return param - ((h.t < 3) & (h.t > 1)) * grad, s
+
+
+def looks_a_number_up(xp, param, grad, s, h):
+    return param - {1: 0.5}.get(h.t, 0.1) * grad, s
+
+
+def chooses_between_numbers(xp, param, grad, s, h):
+    return param - xp.where(grad > 0, h.lr, 0.3) * grad, s
+
+
+def asks_whether_there_is_a_clip(xp, param, grad, s, h):
+    return (param, s) if h.clip_norm is None else (param - grad, s)
+
+
+def returns_a_list(xp, param, grad, s, h):
+    return [param - grad, s]
+
+
 def raises(xp, param, grad, s, h):
     raise RuntimeError("mine")
 
@@ -139,6 +160,11 @@ def raises(xp, param, grad, s, h):
         (brings_an_array, "ndarray"),
         (roots_a_number, r"\*\*0.5"),
         (returns_a_number, "'param'"),
+        (combines_numbers, "logical_and"),
+        (looks_a_number_up, "value of t"),
+        (chooses_between_numbers, "two numbers"),
+        (asks_whether_there_is_a_clip, "clip_norm"),
+        (returns_a_list, "a list"),
         (raises, "mine"),
     ],
 )
@@ -146,7 +172,7 @@ def test_what_cannot_be_traced_says_where_and_why(function, says):
     with pytest.raises(UntraceableError, match=says) as caught:
         trace(Rule(function))
     assert function.__name__ in str(caught.value)
-    if function is not returns_a_number:
+    if function not in (returns_a_number, returns_a_list):
         assert f"line {function.__code__.co_firstlineno + 1} of" in str(caught.value)
 
 
@@ -163,3 +189,12 @@ def test_what_is_shared_often_and_deeply_is_written_once():
     assert len(repr(graph.outputs[0])) < 1000
     assert print_numbers(graph)(rule.scalars_at({}, 1.5, 1)) == (1.5 * 2.0**200, 1)
     assert len(print_numpy(graph).text) < 20_000
+
+
+def test_a_rule_that_changes_an_array_in_place_is_an_error_for_every_engine():
+    def rule(xp, param, grad, s, h):
+        grad *= h.lr
+        return param - grad, s
+
+    with pytest.raises(InPlaceError, match=r"rule \(line .* in place"):
+        trace(Rule(rule))

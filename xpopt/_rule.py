@@ -79,8 +79,20 @@ class Rule:
         numbers["lr"] = lr
         numbers["t"] = t
         if self.scalars is not None:
-            numbers.update(self.scalars(h))
+            for name, value in self.scalars(h).items():  # NumPy's scalars would promote arrays
+                numbers[name] = value.item() if isinstance(value, np.generic) else value
         return h
+
+
+def taken_apart(rule: Rule, returned: Any) -> list[Any]:
+    """Return the new parameter and slots that a rule returned, if that is what it returned."""
+    wanted = f"wanted (param, slots), with the slots {', '.join(rule.fields) or '(none)'}"
+    if not isinstance(returned, tuple) or len(returned) != 2:
+        raise TypeError(f"{rule.name} returned a {type(returned).__name__}; {wanted}")
+    param, slots = returned
+    if not isinstance(slots, tuple | list) or len(slots) != len(rule.fields):
+        raise TypeError(f"{rule.name} returned a {type(slots).__name__} for the slots; {wanted}")
+    return [param, *slots]
 
 
 class _Recorder:

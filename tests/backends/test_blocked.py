@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import warnings
+import weakref
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -128,6 +129,8 @@ REWIRED = {
         Two(xp.where(g > 0, s.fast, s.slow), xp.where(s.fast > 0, s.slow, s.fast)),
     ),
     "every function": every_function,
+    "a negative number to a power": lambda xp, p, g, s, h: (p + (-1) ** h.t * g, Two(s.fast - -2 * g, s.slow)),
+    "a number that may be missing": lambda xp, p, g, s, h: (p - getattr(h, "wd", 0.5) * g, s),
 }
 
 
@@ -329,3 +332,26 @@ def test_a_number_that_is_not_real_comes_before_anything_is_written(backend):
     with pytest.raises(TypeError, match="complex"):
         opt.update(W, W, "W", out=W)
     assert (W.tolist(), opt.cache) == ([1.0, 1.0], {})
+
+
+def test_numpys_scalars_out_of_scalars_promote_nothing(backend):
+    class Own(xpopt.OptimizerBase):
+        @staticmethod
+        def scalars(h):
+            return {"rate": np.sqrt(h.lr)}
+
+        @staticmethod
+        def rule(xp, param, grad, s, h):
+            return param - h.rate * grad, s
+
+    compare(lambda: Own(0.25), (5,), "float32", 2, normal)
+
+
+def test_a_deleted_entry_is_let_go(backend):
+    opt = xpopt.AdaGrad()
+    params = {"a": np.ones(3), "b": np.ones(3)}
+    opt.update_all(params, params)
+    slot = weakref.ref(opt.cache["a"])
+    del opt.cache["a"]
+    opt.update_all({"b": params["b"]}, {"b": params["b"]})
+    assert slot() is None

@@ -24,8 +24,11 @@ from .work import Launch, Work
 BLOCK = 65_536
 """Elements in a block: the fastest size on processors with 1 MiB of cache for each core."""
 
+SMALL = 4_096
+"""Elements up to which an array has working arrays of its shape, kept for the next update."""
+
 _SHAPES_KEPT = 64
-"""Shapes of small arrays whose working arrays are kept for the next update; some 50 MB at the very most."""
+"""How many such shapes: some megabytes for each thread and rule."""
 
 _PACKING = {"float32": "f", "float64": "d"}
 
@@ -63,12 +66,20 @@ class Kernel:
             The first argument of `run`.
         """
         dtype = like.dtype
-        pack, *working = self._working(dtype, like.shape if like.size <= BLOCK else (BLOCK,))
+        shape, size = like.shape, like.size
+        if size <= SMALL:
+            pack, *working = self._working(dtype, shape)
+        else:
+            pack, memory, constants, arrays = self._working(dtype, (BLOCK,))
+            if size <= BLOCK:
+                arrays = [x[:size].reshape(shape) for x in arrays]
+            working = [memory, constants, arrays]
         values = self._numbers(h)
         try:
             packed = pack(*values)  # rounds each once, from float64
         except (OverflowError, struct.error):  # beyond float32, where NumPy rounds to infinity; or no real number
-            packed = np.array(values, dtype).tobytes()
+            with np.errstate(all="ignore"):
+                packed = np.array(values, dtype).tobytes()
         return packed, *working
 
     def run(self, prepared: tuple[Any, ...], inputs: tuple[Any, ...], outputs: tuple[Any, ...]) -> None:
@@ -114,10 +125,14 @@ class Kernel:
         return kept[dtype, shape]
 
 
-@functools.cache
-def kernel(rule: Rule) -> Kernel:
+_kernels: dict[Rule, Kernel] = {}
+
+
+def kernel(rule: Rule, h: Scalars | None = None) -> Kernel:
     """Return a rule's kernel; raises `UntraceableError` where it has none."""
-    return Kernel(trace(rule))
+    if rule not in _kernels:
+        _kernels[rule] = Kernel(trace(rule, h))
+    return _kernels[rule]
 
 
 def why_not(work: Work) -> str | None:
@@ -127,6 +142,8 @@ def why_not(work: Work) -> str | None:
         return f"blocks are for NumPy arrays, these are of {library.name}"
     if spec.compute != spec.dtype:
         return f"{spec.dtype} is computed in {spec.compute}"
+    if spec.shape == ():  # NumPy computes the intermediate values of such with another power function
+        return "it is one number"
     c_order = param.flags.c_contiguous and grad.flags.c_contiguous and (out is None or out.flags.c_contiguous)
     for x in slots or ():
         flags = x.flags

@@ -11,7 +11,7 @@ import numpy as np
 from .._library import Library
 from .._namespace import library_of, write
 from .._parameter import Spec, dtype_text
-from .._rule import Rule
+from .._rule import Rule, taken_apart
 from .._typing import Array, Scalars
 from ..clipping import clip
 from .work import Launch, Work
@@ -70,7 +70,7 @@ def update(
         grad = clip(xp, grad, h.clip_norm, float64=library.has_float64(grad))
     if slots is None:
         slots = rule.make_slots([xp.zeros_like(param) for _ in rule.fields])
-    new_param, *new_slots = _taken_apart(rule, rule.function(xp, param, grad, slots, h))
+    new_param, *new_slots = taken_apart(rule, rule.function(xp, param, grad, slots, h))
     taken = [param, grad, *slots]
     new_param = _own(rule, library, spec, new_param, "param", taken)
     pairs = zip(new_slots, rule.fields, strict=True)
@@ -99,17 +99,6 @@ def _copy_all(copies: list[tuple[Array, Array]]) -> None:
 def clipped(grad: Array, library: Library, clip_norm: float) -> Array:
     """Return `grad` scaled to a norm of at most `clip_norm`."""
     return library.guard(lambda x: clip(library.xp, x, clip_norm, float64=library.has_float64(x)))(grad)
-
-
-def _taken_apart(rule: Rule, returned: Any) -> list[Any]:
-    """Return the new parameter and slots that a rule returned, if that is what it returned."""
-    wanted = f"wanted (param, slots), with the slots {', '.join(rule.fields) or '(none)'}"
-    if not isinstance(returned, tuple) or len(returned) != 2:
-        raise TypeError(f"{rule.name} returned a {type(returned).__name__}; {wanted}")
-    param, slots = returned
-    if not isinstance(slots, tuple | list) or len(slots) != len(rule.fields):
-        raise TypeError(f"{rule.name} returned a {type(slots).__name__} for the slots; {wanted}")
-    return [param, *slots]
 
 
 def _own(rule: Rule, library: Library, spec: Spec, x: Any, field: str, taken: list[Any]) -> Array:

@@ -12,6 +12,7 @@ import numpy as np
 from .._graph import UntraceableError
 from .._memory import writes_cross_reads
 from .._rule import Rule
+from .._typing import Scalars
 from . import blocked, eager
 from .work import Launch, Work
 
@@ -124,14 +125,14 @@ def why_not_blocked(rule: Rule, work: Work) -> str | None:
     reason = blocked.why_not(work)
     if reason is not None:
         return reason
-    return _untraceable(rule)
+    return _untraceable(rule, work.h)
 
 
-def _untraceable(rule: Rule) -> str | None:
+def _untraceable(rule: Rule, h: Scalars) -> str | None:
     """Return why a rule has no kernel, and warn of it the first time; or None if it has one."""
     if rule not in _reasons:
         try:
-            blocked.kernel(rule)
+            blocked.kernel(rule, h)
             _reasons[rule] = None
         except UntraceableError as error:
             _reasons[rule] = str(error)

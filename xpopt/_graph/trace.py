@@ -6,12 +6,17 @@ import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from .._rule import Rule
+from .._rule import Rule, taken_apart
+from .._typing import Scalars
 from .node import COMPARISONS, LOGICAL, Graph, Kind, Node
 
 
 class UntraceableError(TypeError):
     """A rule does what cannot be written down as elementwise work; the message says what and where."""
+
+
+class InPlaceError(TypeError):
+    """A rule changes an array in place: no engine may run it."""
 
 
 class _Tape:
@@ -48,8 +53,12 @@ class _Traced:
     def __getattr__(self, name: str) -> NoReturn:
         raise UntraceableError(f"it reads .{name}; a rule knows neither shape, dtype nor device")
 
-    def __hash__(self) -> int:
-        return id(self.node)
+    __hash__ = _refuse  # a set or dict would look for the number that it stands for
+
+    def _refuse_in_place(self, other: Any) -> NoReturn:
+        raise InPlaceError("it changes an array in place, which may be the caller's; write x = x + y for x += y")
+
+    __iadd__ = __isub__ = __imul__ = __itruediv__ = __ipow__ = __setitem__ = _refuse_in_place
 
 
 def _apply(tape: _Tape, op: str, *values: Any) -> _Traced:
@@ -57,6 +66,8 @@ def _apply(tape: _Tape, op: str, *values: Any) -> _Traced:
     args = tuple(_node(tape, value) for value in values)
     kinds = {arg.kind for arg in args}
     if kinds == {"scalar"}:
+        if op.startswith("logical"):
+            raise UntraceableError(f"it combines numbers by {op}; do that in scalars(h)")
         return _Traced(tape, tape.node(op, "scalar", args))
     if op.startswith("logical"):
         if kinds != {"mask"}:
@@ -65,6 +76,8 @@ def _apply(tape: _Tape, op: str, *values: Any) -> _Traced:
         raise UntraceableError(f"{op} of booleans; choose numbers with xp.where")
     if op == "where" and args[0].kind != "mask":
         raise UntraceableError("where on something else than an array of booleans")
+    if op == "where" and args[1].kind == args[2].kind == "scalar":  # whose dtype depends on the library
+        raise UntraceableError("where between two numbers; make one an array, as in 0 * grad + h.lr")
     if op == "pow" and args[1].op == "constant" and args[1].value in (2, 0.5):
         op, args = ("square", args[:1]) if args[1].value == 2 else ("sqrt", args[:1])
     return _Traced(tape, tape.node(op, "mask" if op in COMPARISONS + LOGICAL else "array", args))
@@ -73,7 +86,7 @@ def _apply(tape: _Tape, op: str, *values: Any) -> _Traced:
 def _node(tape: _Tape, value: Any) -> Node:
     if isinstance(value, _Traced):
         return value.node
-    if isinstance(value, int | float) and not isinstance(value, bool) and type(value) in (int, float):
+    if type(value) is float or (type(value) is int and abs(value) < 2**53):
         return tape.node("constant", "scalar", value=value)
     raise UntraceableError(f"it computes with a {type(value).__name__}; wanted arrays, Python numbers and what h holds")
 
@@ -151,20 +164,26 @@ class _Namespace:
 class _Numbers:
     """What a rule reads as ``h`` while it is traced."""
 
-    def __init__(self, tape: _Tape) -> None:
+    def __init__(self, tape: _Tape, h: Scalars | None) -> None:
         self._tape = tape
+        self._h = h
 
     def __getattr__(self, name: str) -> _Traced:
+        value = 0.0 if self._h is None else getattr(self._h, name)
+        if name == "clip_norm" or isinstance(value, bool) or not isinstance(value, int | float):
+            raise UntraceableError(f"it reads h.{name}, which need not be a number")
         return _Traced(self._tape, self._tape.node("number", "scalar", value=name))
 
 
-def trace(rule: Rule) -> Graph:
+def trace(rule: Rule, h: Scalars | None = None) -> Graph:
     """Write down what a rule computes.
 
     Parameters
     ----------
     rule : Rule
         The rule; it runs once, on stand-ins for arrays and numbers.
+    h : Scalars, optional
+        The numbers of some step: which there are. Without it any name is taken for one.
 
     Returns
     -------
@@ -173,6 +192,8 @@ def trace(rule: Rule) -> Graph:
 
     Raises
     ------
+    InPlaceError
+        It changes an array in place.
     UntraceableError
         It branches on a value, uses a function that is not elementwise or not known, or returns something else than
         its parameter and slots. The message names the rule and the line.
@@ -182,14 +203,12 @@ def trace(rule: Rule) -> Graph:
     inputs = tuple(tape.node("input", "array", value=name) for name in names)
     param, grad, *slots = (_Traced(tape, node) for node in inputs)
     try:
-        new_param, new_slots = rule.function(_Namespace(tape), param, grad, rule.make_slots(slots), _Numbers(tape))
-        results = (new_param, *new_slots)
+        returned = rule.function(_Namespace(tape), param, grad, rule.make_slots(slots), _Numbers(tape, h))
+        results = taken_apart(rule, returned)
+    except InPlaceError as error:
+        raise InPlaceError(f"{rule.name}{_place(rule, error)}: {error}") from None
     except Exception as error:
         raise UntraceableError(f"{rule.name} cannot be traced{_place(rule, error)}: {error}") from error
-    if len(results) != 1 + len(rule.fields):
-        raise UntraceableError(
-            f"{rule.name} returned {len(results) - 1} slots; wanted {', '.join(rule.fields) or 'none'}"
-        )
     for field, result in zip(("param", *rule.fields), results, strict=True):
         if not isinstance(result, _Traced) or result.node.kind != "array":
             raise UntraceableError(f"{rule.name} returned a {type(result).__name__} as {field!r}; wanted an array")

@@ -24,6 +24,9 @@ INFIX = {
 }
 
 
+PREFIX = {"negative": "-", "abs": "abs"}
+
+
 def expression(node: Node, names: Mapping[Node, str] | None = None, depth: int = 4) -> str:
     """Return a number of the rule as Python.
 
@@ -42,14 +45,15 @@ def expression(node: Node, names: Mapping[Node, str] | None = None, depth: int =
     if node.op == "number":
         return f"h.{node.value}"
     if node.op == "constant":
-        return repr(node.value) if math.isfinite(float(node.value or 0)) else f"float({str(node.value)!r})"
+        value: Any = node.value
+        return f"({value!r})" if math.isfinite(value) else f"float({str(value)!r})"
     if names is not None:
         args = [names[arg] for arg in node.args]
     else:
         args = [expression(arg, None, depth - 1) if depth else "..." for arg in node.args]
     if node.op in INFIX:
         return f"({args[0]} {INFIX[node.op]} {args[1]})"
-    return f"(-{args[0]})" if node.op == "negative" else f"abs({args[0]})"
+    return f"{PREFIX[node.op]}({args[0]})"
 
 
 def print_numbers(graph: Graph) -> Callable[[Scalars], tuple[Any, ...]]:

@@ -56,7 +56,7 @@ class Known:
                 return False
         if type(entry) is not dict:
             return slots[0] is entry
-        return len(entry) == len(slots) + 1 and all(map(is_, entry.values(), (self.t, *slots)))
+        return tuple(entry) == rule.keys and all(map(is_, entry.values(), (self.t, *slots)))
 
 
 def pack(rule: Rule, t: int, slots: tuple[Array, ...]) -> Any:

@@ -69,7 +69,6 @@ class State:
             library, spec, param, grad = examine(param, grad, name)
         if name not in self.cache:
             check_new(spec, name)
-            self.forget()
             return library, spec, param, grad, 1, None, False
         entry = self.cache[name]
         if known is None or known.entry is not entry:
@@ -100,7 +99,7 @@ class State:
 
     def forget(self) -> None:
         """Let go of what is known of parameters whose entries are gone."""
-        if len(self._known) != len(self.cache):
+        if self._known.keys() != self.cache.keys():
             self._known = {name: known for name, known in self._known.items() if name in self.cache}
 
     def copy(self) -> State:

@@ -321,6 +321,7 @@ class OptimizerBase:
             _, spec, _, _, t, *_ = tasks[name]
             self._state.store(rule, name, spec, t, slots)
         clock.confirm_whole()
+        self._state.forget()
         return answer
 
     # Copies and text
