@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from .._graph.node import Graph, Node
 from .._graph.trace import FUNCTIONS
-from .host import expression
+from .host import bare, expression
 
 UFUNCS = {"pow": "power", "abs": "absolute"}
 """NumPy's names where they are not the standard's."""
@@ -100,7 +100,7 @@ def print_numpy(graph: Graph) -> NumPySource:
     working = (*pools["array"].names, *pools["mask"].names)
     head = f"def kernel({', '.join((*inputs, *outputs, *working, *(names[node] for node in numbers)))}):"
     doc = f'"""{graph.name}, as calls of NumPy\'s ufuncs."""'
-    notes = [f"# {names[node]} = {expression(node)}" for node in numbers]
+    notes = [f"# {names[node]} = {bare(expression(node))}" for node in numbers]
     text = "\n    ".join([head, doc, *notes, *lines]) + "\n"
     return NumPySource(text, len(pools["array"].names), len(pools["mask"].names), len(numbers))
 
