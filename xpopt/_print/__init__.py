@@ -1,7 +1,7 @@
 """A graph as source code, one printer for each target."""
 
 from .host import print_numbers
-from .numba import print_numba
+from .numba import intrinsics_source, print_numba, print_squares
 from .numpy import print_numpy
 
-__all__ = ["print_numba", "print_numbers", "print_numpy"]
+__all__ = ["intrinsics_source", "print_numba", "print_numbers", "print_numpy", "print_squares"]
