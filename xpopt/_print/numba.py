@@ -34,7 +34,24 @@ _OPERATIONS = {
 
 _SCAFFOLD = (
     *("kernel", "table", "pieces", "counter", "rows", "numbers", "factors"),
-    *("piece", "tensor", "start", "size", "row", "i", "at", "take", "move", "sqrt", "exp", "log", "isinf", "isfinite"),
+    *(
+        "share",
+        "first",
+        "piece",
+        "tensor",
+        "start",
+        "size",
+        "row",
+        "i",
+        "at",
+        "take",
+        "move",
+        "sqrt",
+        "exp",
+        "log",
+        "isinf",
+        "isfinite",
+    ),
     *("float16", "bfloat16", "float32", "float64", "uint16"),
 )
 
@@ -119,9 +136,9 @@ def print_squares(dtype: str) -> str:
     before = [f"at_grad = at(table[1, tensor], start, size, {stored})", f"lanes = zeros({_LANES})"]
     lines = [
         f"whole = size // {_LANES} * {_LANES}",
-        f"for first in range(0, whole, {_LANES}):",
+        f"for begin in range(0, whole, {_LANES}):",
         f"    for lane in range({_LANES}):",
-        f"        x = float64({value.replace('[i]', '[first + lane]')})",
+        f"        x = float64({value.replace('[i]', '[begin + lane]')})",
         "        lanes[lane] += x * x",
         "for i in range(whole, size):",
         f"    x = float64({value})",
@@ -164,13 +181,15 @@ from {__package__}.intrinsics import {", ".join(calls)}
 def _over_pieces(signature: str, each_tensor: list[str], each_element: list[str]) -> str:
     lines = [
         f"def {signature}:",
+        "    share = min(max(len(pieces) // 64, 1), 16)",
         "    while True:",
-        "        piece = take(counter)",
-        "        if piece >= len(pieces):",
+        "        first = take(counter, share)",
+        "        if first >= len(pieces):",
         "            return",
-        "        tensor, start, size = pieces[piece, 0], pieces[piece, 1], pieces[piece, 2]",
-        *(f"        {line}" for line in each_tensor),
-        *(["        for i in range(size):"] if each_element else []),
-        *(f"            {line}" for line in each_element),
+        "        for piece in range(first, min(first + share, len(pieces))):",
+        "            tensor, start, size = pieces[piece, 0], pieces[piece, 1], pieces[piece, 2]",
+        *(f"            {line}" for line in each_tensor),
+        *(["            for i in range(size):"] if each_element else []),
+        *(f"                {line}" for line in each_element),
     ]
     return "\n".join(lines) + "\n"
