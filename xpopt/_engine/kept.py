@@ -174,7 +174,9 @@ class KeptPlan:
         ]
         self._last = b"", np.array([], np.int64)  # the last addresses to be written, and their order
 
-    def gather(self, params: list[Any], grads: list[Any], outs: list[Any] | None) -> list[Any] | None:
+    def gather(
+        self, params: list[Any], grads: list[Any], outs: list[Any] | None, resting: list[Any]
+    ) -> list[Any] | None:
         """Find where everything lies now.
 
         Parameters
@@ -183,6 +185,8 @@ class KeptPlan:
             As many as the plan has tensors; what they are is found out here.
         outs : list or None
             Where the results go: `params` itself, other arrays, or None for new ones.
+        resting : list
+            The parameters that are not to change: where results go to `params`, results of their own.
 
         Returns
         -------
@@ -191,6 +195,9 @@ class KeptPlan:
             read or written.
         """
         readers, groups = _readers(), self._groups
+        resting = [] if outs is None else resting
+        if not all(type(x) is np.ndarray and x.flags.forc and x.flags.writeable for x in resting):
+            return None
         if readers is None or not all(group.gather(readers[0], params, grads, outs) for group in groups):
             return None
         results = [None] * len(params) if outs is None else outs
@@ -201,6 +208,8 @@ class KeptPlan:
             outs = params
         # what may overlap something: the results' arrays only if they are the caller's, and params only if they stay
         spans = [group.spans(written=3 if outs is None else 2, read=1 if outs is params else 0) for group in groups]
+        if resting:
+            spans.append((_NONE, _NONE, *np.array([(address_of(x), x.nbytes) for x in resting], np.int64).T))
         starts, sizes, others, lengths = (_joined([of[k] for of in spans]) for k in range(4))
         return None if readers[1](starts, starts + sizes, self._sorted(starts, sizes), others, lengths) else results
 
@@ -228,6 +237,9 @@ class KeptPlan:
             order = np.argsort(starts, kind="stable")
             self._last = addresses, order[sizes[order] > 0]
         return self._last[1]
+
+
+_NONE = np.zeros(0, np.int64)
 
 
 def _joined(parts: list[Any]) -> Any:

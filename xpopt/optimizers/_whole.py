@@ -150,13 +150,17 @@ class Again:
     def gather(self, targets: list[Any] | None) -> bool:
         """Find where everything lies; return whether all of it is as it was."""
         params, active = self._leaves, self._kept.active
+        resting: list[Any] = []
         if active is not None:
-            if len(params) - self._grads.count(None) != len(active) or (targets is not None and targets is not params):
+            resting = [x for x, grad in zip(params, self._grads, strict=True) if grad is None]
+            if len(params) - len(resting) != len(active) or (targets is not None and targets is not params):
+                return False
+            if not all(map(is_array_or_scalar, resting)):
                 return False
             params = [params[i] for i in active]
             self._grads = [self._grads[i] for i in active]
             targets = None if targets is None else params
-        found = self._kept.plan.gather(params, self._grads, targets)
+        found = self._kept.plan.gather(params, self._grads, targets, resting)
         self._results = found or []
         return found is not None
 
