@@ -163,7 +163,7 @@ def prepare(rule: Rule, works: list[Work]) -> Launch:
         out, slots = new_arrays(rule, work)
         packed = of_rule.numbers.packed(h, spec.compute.char)
         if h.clip_norm is not None:
-            packed += _factor(grad, h.clip_norm).astype(spec.compute).tobytes()
+            packed += _factor(grad, h.clip_norm, spec.compute).tobytes()
         run = Run((param, grad, *slots), (out, *slots), packed, spec.compute)
         of_rule.warm(run)
         results.append((out, slots))
@@ -197,7 +197,7 @@ def _take_blocks(of_rule: Kernel, runs: list[Run], tasks: Iterator[tuple[Run, in
 
 
 @np.errstate(all="ignore")
-def _factor(grad: Any, clip_norm: float) -> Any:
+def _factor(grad: Any, clip_norm: float, compute: Any) -> Any:
     """Return what brings the norm of a gradient down to `clip_norm`; nothing of its size is allocated."""
     flat = grad.reshape(-1, order="C" if grad.flags.c_contiguous else "F")
     total = 0.0
@@ -205,7 +205,9 @@ def _factor(grad: Any, clip_norm: float) -> Any:
         wide = flat[start : start + BLOCK].astype(np.float64)
         total += np.add.reduce(np.multiply(wide, wide, wide))
     (factor,), (unsure,) = clip_factors(np.array([total]), clip_norm)
-    return clip_factor(np, grad, clip_norm, float64=True) if unsure and grad.dtype == np.float64 else factor
+    if unsure and grad.dtype == np.float64:
+        factor = clip_factor(np, grad, clip_norm, float64=True)
+    return factor.astype(compute)
 
 
 def why_not(work: Work) -> str | None:
