@@ -75,7 +75,7 @@ def print_numbers(graph: Graph) -> Callable[[Scalars], tuple[Any, ...]]:
     names: dict[Node, str] = {}
     lines = ["def numbers(h):"]
     for node in graph.ordered():
-        if node.kind == "scalar":
+        if node.kind == "scalar" and node.op != "factor":
             text = expression(node, names)
             names[node] = text if node.op == "constant" else f"n{len(names)}"
             if node.op != "constant":
