@@ -20,7 +20,7 @@ import xpopt
 from xpopt._graph import trace
 from xpopt._print import print_cuda, print_numbers
 from xpopt._print.cuda import OPTIONS, PIECE, THREADS
-from xpopt._rule import NoSlots, Rule
+from xpopt._rule import Rule
 
 on_cpu = [
     pytest.mark.backends("numpy"),
@@ -51,9 +51,9 @@ def swapped(xp: Any, param: Any, grad: Any, s: Any, h: Any) -> Any:
 def clashing(xp: Any, param: Any, grad: Any, s: Any, h: Any) -> Any:
     """Call values as CUDA C calls something else."""
     at = numbers = s.double + h.lr * grad
-    i = float = at * at + s.int
+    i = signed = at * at + s.int
     sqrtf = width = xp.sqrt(i) - numbers
-    return param - sqrtf / (width + float), Clash(at, sqrtf)
+    return param - sqrtf / (width + signed), Clash(at, sqrtf)
 
 
 class Clash(NamedTuple):
@@ -187,7 +187,9 @@ def shifted(values: Any, dtype: Any, offset: int) -> Any:
     return memory[start : start + values.size]
 
 
-def tensor(rule: Rule, dtype: Any, size: int, draw: Any, *, t: int = 3, offsets: Any = (0,), apart: bool = True) -> Tensor:
+def tensor(
+    rule: Rule, dtype: Any, size: int, draw: Any, *, t: int = 3, offsets: Any = (0,), apart: bool = True
+) -> Tensor:
     """Return a tensor; its arrays begin at `offsets` in turn, and its new param goes where the old is, or apart."""
     rng = np.random.default_rng(size + t)
     compute = np.dtype("float64" if dtype == "float64" else "float32")
@@ -311,7 +313,11 @@ class TestClipping:
         kernels, kind = Kernels(self.rule, dtype, folder, clipped=True), dtype_of(dtype)
         ulp = 2.0**-52 if dtype == "float64" else 2.0**-23
         for scale in SCALES[dtype]:
-            tensors = [tensor(self.rule, kind, size, lambda r, n: r.uniform(-1, 1, n) * scale) for size in SIZES[1:4]]
+
+            def draw(rng, size, scale=scale):
+                return rng.uniform(-1, 1, size) * scale
+
+            tensors = [tensor(self.rule, kind, size, draw) for size in SIZES[1:4]]
             for clip_norm in (scale / 1000, scale, 1.0, scale * 1000):
                 if clip_norm == 0 or not math.isfinite(clip_norm):
                     continue

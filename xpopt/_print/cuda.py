@@ -68,7 +68,7 @@ _SCAFFOLD = (
     *(f"{name}{suffix}" for name in ("pow", "fabs", "sqrt", "exp", "log") for suffix in ("", "f")),
 )
 
-_RESERVED = {*_SCAFFOLD, *KEYWORDS}
+_RESERVED = {*_SCAFFOLD, *KEYWORDS.split()}
 
 
 def print_cuda(graph: Graph, dtype: str = "float32") -> str:
