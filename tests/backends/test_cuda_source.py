@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import re
 from fractions import Fraction
@@ -32,15 +33,31 @@ compiled = pytest.mark.backends("cupy")
 """What needs NVRTC, as CuPy does."""
 
 
+Exact = NamedTuple(
+    "Exact",
+    [
+        (name, Any)
+        for name in ("largest", "smallest", "clipped", "sign", "size", "root", "square", "chosen", "quotient")
+    ],
+)
+
+
 def exact(xp: Any, param: Any, grad: Any, s: Any, h: Any) -> Any:
-    """Use every function whose result is rounded correctly."""
-    fast = xp.where(grad > h.edge, s.fast * 0.5, xp.maximum(s.fast, -grad))
-    slow = xp.clip(s.slow + abs(grad) ** 2, 0.0, h.top) + xp.square(xp.minimum(fast, 1))
-    flat = xp.isnan(grad) | ~xp.isfinite(grad) & (grad <= 0) ^ xp.isinf(slow)
-    other = xp.logical_or(grad >= h.edge, xp.logical_and(grad < slow, grad != fast))
-    step = xp.where(flat, xp.sign(param), xp.sqrt(slow) ** 0.5 / (slow + 2))
-    bound = xp.where(other, xp.maximum(param, -0.0), xp.minimum(grad, 0.0))
-    return param - (h.edge**2 - 1) * step + bound - xp.where(fast == slow, fast, 1.0), Two(fast, slow)
+    """Use every function whose result is rounded correctly, and keep what comes of each."""
+    either = xp.isnan(grad) | ~xp.isfinite(grad) & (grad <= 0) ^ xp.isinf(s.root)
+    other = xp.logical_or(grad >= h.edge, xp.logical_and(grad < s.size, grad != s.square))
+    new = Exact(
+        largest=xp.maximum(-param, grad),
+        smallest=xp.minimum(-param, grad),
+        clipped=xp.clip(grad, -h.edge, h.top) + xp.maximum(grad, -0.0),
+        sign=xp.sign(grad),
+        size=abs(grad),
+        root=xp.sqrt(s.root) ** 0.5,
+        square=xp.square(grad) - param**2,
+        chosen=xp.where(either, param, xp.where(other, grad, h.edge)),
+        quotient=(s.largest + 2) / (grad * (h.edge**2 - 1)),
+    )
+    return param - new.quotient + xp.where(new.size > s.size, new.root, 1.0), new
 
 
 def swapped(xp: Any, param: Any, grad: Any, s: Any, h: Any) -> Any:
@@ -68,7 +85,7 @@ OPTIMIZERS = {
     "RMSProp": xpopt.RMSProp()._rule({}),
     "Adam": xpopt.Adam()._rule({}),
 }
-EXACT = {**OPTIMIZERS, "exact": Rule(exact, Two), "swapped": Rule(swapped, Two), "clashing": Rule(clashing, Clash)}
+EXACT = {**OPTIMIZERS, "exact": Rule(exact, Exact), "swapped": Rule(swapped, Two), "clashing": Rule(clashing, Clash)}
 ALL = {**EXACT, "wild": Rule(wild, Two)}
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 SIZES = (0, 1, 7, 4097, 100_003)
@@ -121,7 +138,7 @@ class Kernels:
         before = 0
         owners: list[int] = []
         for k, (param, grad, slots, target, t) in enumerate(tensors):
-            words += [x.ctypes.data for x in (param, grad, *slots, target)]
+            words += [x.ctypes.data for x in (param, grad, target, *slots)]
             pieces = -(-param.size // PIECE)
             words += [param.size, before, counts.index(t)]
             owners += [k] * pieces
@@ -193,7 +210,7 @@ def tensor(
     """Return a tensor; its arrays begin at `offsets` in turn, and its new param goes where the old is, or apart."""
     rng = np.random.default_rng(size + t)
     compute = np.dtype("float64" if dtype == "float64" else "float32")
-    offset = iter([*offsets] * 9)
+    offset = itertools.cycle(offsets)
     with np.errstate(all="ignore"):
         param, grad = (shifted(draw(rng, size).astype(dtype), dtype, next(offset)) for _ in range(2))
         slots = [shifted(np.abs(draw(rng, size)).astype(compute), compute, next(offset)) for _ in rule.fields]
@@ -257,6 +274,21 @@ class TestOnTheProcessor:
         kernels = Kernels(rule, dtype, folder, by_value=by_value)
         for counts in ([5] * 40, [1, 2] * 20, range(1, 41)):
             check(kernels, [tensor(rule, dtype_, 211 * k % 9000, normal, t=t) for k, t in enumerate(counts)])
+
+    def test_elements_beyond_32_bits(self, folder):
+        """The last piece of a tensor that would fill more memory than there is."""
+        rule = OPTIMIZERS["momentum"]
+        kernels = Kernels(rule, "float32", folder)
+        one = tensor(rule, np.dtype(np.float32), 4097, normal)
+        table, _, pieces = kernels.table([one])
+        words = np.frombuffer(table, np.int64).copy()
+        before = 2**20  # pieces, of 2**32 elements
+        words[:4] -= before * PIECE * 4
+        words[4:6] = before * PIECE + 4097, -before
+        new, velocity = eager(rule, one, kernels.compute)
+        kernels.update((pieces,), (THREADS,), (words.ctypes.data, None))
+        assert same_bits(one.target, new)
+        assert same_bits(one.slots[0], velocity)
 
     def test_functions_of_the_device_library(self, folder):
         """exp, log and other powers are as good as the compiler's library."""
@@ -334,6 +366,10 @@ class TestClipping:
             one = Tensor(np.zeros(999), edge, [], np.zeros(999), 1)
             (factor,) = kernels.run([one], float(np.ldexp(1.0, centre)))
             assert abs(factor / factor_of(edge, float(np.ldexp(1.0, centre))) - 1) < 1e-15
+        for size, clip_norm in ((490, 1.3 * 2.0**-430), (-500, 2.0**-1070), (-500, 2.0**-600), (1023, 2.0**-40)):
+            one = Tensor(np.zeros(9), np.ldexp(np.linspace(0.5, 1, 9), size), [], np.zeros(9), 1)
+            (factor,) = kernels.run([one], clip_norm)
+            assert abs(factor / factor_of(one.grad, clip_norm) - 1) < 1e-15
         wide = np.ldexp(1.0, np.arange(-1074, 1023))
         (factor,) = kernels.run([Tensor(wide, wide, [], wide.copy(), 1)], 1.0)
         assert abs(factor / factor_of(wide, 1.0) - 1) < 1e-15

@@ -89,10 +89,9 @@ def print_cuda(graph: Graph, dtype: str = "float32") -> str:
         `PIECE` elements:
 
         ========== ===================================================================================================
-        table      for each tensor, in words of 64 bits: the addresses of param, grad, the slots and of where the new
-                   param goes, its size, how many pieces come before its own, and how many bytes before its numbers;
-                   after all tensors the numbers, in the compute dtype. By value where TABLE_BYTES is defined, else
-                   by address
+        table      for each tensor, in words of 64 bits: the addresses of param, grad, where the new param goes, and the
+                   slots; its size, how many pieces come before its own, and how many bytes before its numbers. After
+                   all tensors the numbers, in the compute dtype. By value where TABLE_BYTES is defined, else by address
         owners     int32, the tensor of each piece; null if there is one tensor
         ========== ===================================================================================================
 
@@ -145,7 +144,7 @@ def print_cuda(graph: Graph, dtype: str = "float32") -> str:
         "loads": _indented(2, loads),
         "each_element": _indented(3, each_element),
         "stores": _indented(2, stores),
-        "addresses": "\n        | ".join(f"(unsigned long long)at.{name}" for name in (*body.inputs, "target")),
+        "addresses": "\n        | ".join(f"(unsigned long long)at.{name}" for name in (param, grad, "target", *slots)),
         "factor": f", {kind.number} {factor}" if factor else "",
         "factors": f", const {kind.number} *factors" if factor else "",
         "and_factor": ", factors[piece.tensor]" if factor else "",

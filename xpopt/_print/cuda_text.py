@@ -12,8 +12,8 @@ constexpr int THREADS = $threads;
 constexpr int WIDTH = $width;  // elements of a vector: 128 bits of the widest arrays
 
 struct Tensor {
-    const $stored *$param, *$grad;$slots
-    $stored *target;  // where the new param goes
+    const $stored *$param, *$grad;
+    $stored *target;  // where the new param goes$slots
     long long size;
     long long pieces_before;
     long long bytes_before;  // in the table, before its numbers of the step
