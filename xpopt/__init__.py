@@ -1,6 +1,7 @@
 """Gradient-based optimizers, each written once, for NumPy, CuPy and every other array-API library."""
 
 from ._engine.plan import engine
+from ._engine.pool import num_threads
 from ._machine import default_namespace
 from ._ranges import Range
 from .config import OptimizerInitializer, make_optimizer
@@ -38,4 +39,5 @@ __all__ = [
     "kernel_source",
     "make_optimizer",
     "make_scheduler",
+    "num_threads",
 ]

@@ -59,11 +59,11 @@ class _NumPy(_NumPyDtypes):
         return bool(x.flags.writeable)  # type: ignore[attr-defined]
 
     def layout(self, x: Array) -> Layout:
-        return _address(x), x.shape, x.strides, x.itemsize  # type: ignore[attr-defined]
+        return address_of(x), x.shape, x.strides, x.itemsize  # type: ignore[attr-defined]
 
     def bounds(self, x: Array) -> tuple[int, int]:
         if x.flags.c_contiguous:  # type: ignore[attr-defined]
-            low = _address(x)
+            low = address_of(x)
             return low, low + x.nbytes  # type: ignore[attr-defined]
         return super().bounds(x)
 
@@ -73,7 +73,8 @@ def _field(x: Any) -> int:
     return ctypes.c_size_t.from_address(id(x) + object.__basicsize__).value
 
 
-def _address(x: Any) -> int:
+def address_of(x: Any) -> int:
+    """Return where the data of a NumPy array begins."""
     return _field(x) if _FIELD_IS_ADDRESS else int(x.ctypes.data)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import FrameType, ModuleType
 
 import numpy as np
 
@@ -13,10 +15,10 @@ from .._graph import UntraceableError
 from .._memory import writes_cross_reads
 from .._rule import Rule
 from .._typing import Scalars
-from . import blocked, eager
+from . import blocked, compiled, eager
 from .work import Launch, Work
 
-ENGINES = ("auto", "eager", "blocked")
+ENGINES = ("auto", "eager", "blocked", "compiled")
 
 _choice: ContextVar[str] = ContextVar("xpopt_engine", default="auto")
 
@@ -27,7 +29,7 @@ def engine(name: str) -> Iterator[None]:
 
     Parameters
     ----------
-    name : {"auto", "eager", "blocked"}
+    name : {"auto", "eager", "blocked", "compiled"}
         ``"auto"`` takes the fastest that can run each update. Another one takes what it can run, whatever its size, and
         leaves the rest to ``"eager"``.
 
@@ -50,6 +52,11 @@ def engine(name: str) -> Iterator[None]:
         _choice.reset(token)
 
 
+def chosen() -> str:
+    """Return the engine chosen in this context."""
+    return _choice.get()
+
+
 def prepare(rule: Rule, works: list[Work]) -> Launch:
     """Check and allocate all that a launch needs; nothing of the caller's or of the state is written.
 
@@ -65,10 +72,12 @@ def prepare(rule: Rule, works: list[Work]) -> Launch:
     Launch
         The results, in the order of `works`, and what writes them.
     """
+    if not works:
+        return eager.prepare(rule, works)
     if len(works) == 1:
         (work,) = works
-        fits = why_not_blocked(rule, work) is None and not _crosses(work)
-        return (blocked if fits else eager).prepare(rule, works)
+        fits = why_not_fused(rule, work) is None and not _crosses(work)
+        return (_fused(rule, works) if fits else eager).prepare(rule, works)
     of_numpy = [work for work in works if work.library.name == "numpy"]
     if _reads_state(of_numpy) or (
         any(work.out is not None for work in of_numpy)
@@ -78,10 +87,13 @@ def prepare(rule: Rule, works: list[Work]) -> Launch:
     fused: list[int] = []
     others: list[int] = []
     for i, work in enumerate(works):
-        (fused if why_not_blocked(rule, work) is None else others).append(i)
+        (fused if why_not_fused(rule, work) is None else others).append(i)
     if not others:
-        return blocked.prepare(rule, works)
-    launches = eager.prepare(rule, [works[i] for i in others]), blocked.prepare(rule, [works[i] for i in fused])
+        return _fused(rule, works).prepare(rule, works)
+    launches = [eager.prepare(rule, [works[i] for i in others])]
+    if fused:
+        picked = [works[i] for i in fused]
+        launches.append(_fused(rule, picked).prepare(rule, picked))
     results = dict(zip([*others, *fused], [result for launch in launches for result in launch.results], strict=True))
 
     def finish() -> None:
@@ -89,6 +101,14 @@ def prepare(rule: Rule, works: list[Work]) -> Launch:
             launch.finish()
 
     return Launch([results[i] for i in range(len(works))], finish)
+
+
+def _fused(rule: Rule, works: list[Work]) -> ModuleType:
+    """Return the faster of the engines that fuse, of those that can run these updates."""
+    choice = _choice.get()
+    if choice == "blocked" or compiled.why_not(rule, works, chosen=choice == "compiled") is not None:
+        return blocked
+    return compiled
 
 
 def _reads_state(works: list[Work]) -> bool:
@@ -118,8 +138,8 @@ def _crosses(work: Work) -> bool:
     return any(np.may_share_memory(out, x) for x in read)
 
 
-def why_not_blocked(rule: Rule, work: Work) -> str | None:
-    """Return why an update cannot run on the blocked engine, or None if it can."""
+def why_not_fused(rule: Rule, work: Work) -> str | None:
+    """Return why an update cannot run fused on the CPU, or None if it can."""
     if _choice.get() == "eager":
         return "the eager engine was chosen"
     reason = blocked.why_not(work)
@@ -130,14 +150,27 @@ def why_not_blocked(rule: Rule, work: Work) -> str | None:
 
 def _untraceable(rule: Rule, h: Scalars) -> str | None:
     """Return why a rule has no kernel, and warn of it the first time; or None if it has one."""
-    if rule not in _reasons:
+    key = rule, h.clip_norm is not None
+    if key not in _reasons:
         try:
             blocked.kernel(rule, h)
-            _reasons[rule] = None
+            _reasons[key] = None
         except UntraceableError as error:
-            _reasons[rule] = str(error)
-            warnings.warn(f"{error}. It runs eagerly, one array operation at a time", UserWarning, stacklevel=5)
-    return _reasons[rule]
+            _reasons[key] = str(error)
+            if _reasons.get((rule, h.clip_norm is None)) is None:
+                message = f"{error}. It runs eagerly, one array operation at a time"
+                warnings.warn(message, UserWarning, stacklevel=_levels_to_caller())
+    return _reasons[key]
 
 
-_reasons: dict[Rule, str | None] = {}
+def _levels_to_caller() -> int:
+    """Return the `stacklevel`, seen from the calling function, of the first line that is not this package's."""
+    package = str(__package__).partition(".")[0]
+    frame: FrameType | None = sys._getframe(1)
+    level = 1
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+        frame, level = frame.f_back, level + 1
+    return level
+
+
+_reasons: dict[tuple[Rule, bool], str | None] = {}

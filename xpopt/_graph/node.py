@@ -82,6 +82,10 @@ class Graph:
                 found.update((arg, None) for arg in node.args if arg.kind == "scalar" and arg.op != "factor")
         return list(found)
 
+    def factor(self) -> Node | None:
+        """Return the factor that clips the gradient, if there is one that the rule reads."""
+        return next((arg for node in self.arrays() for arg in node.args if arg.op == "factor"), None)
+
 
 def _ordered(roots: tuple[Node, ...]) -> Iterator[Node]:
     """Yield the nodes below `roots`, each once, arguments first; without recursion, however deep a rule is."""

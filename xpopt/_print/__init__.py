@@ -2,7 +2,7 @@
 
 from .cuda import print_cuda
 from .host import print_numbers
-from .numba import print_numba
+from .numba import intrinsics_source, print_numba, print_squares
 from .numpy import print_numpy
 
-__all__ = ["print_cuda", "print_numba", "print_numbers", "print_numpy"]
+__all__ = ["intrinsics_source", "print_cuda", "print_numba", "print_numbers", "print_numpy", "print_squares"]

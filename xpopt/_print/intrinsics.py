@@ -39,14 +39,14 @@ def move(source, target, start, size, dtype):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def take(typing: Any, counter: Any) -> Any:
-    """Return the first element of an int64 array, and count it up; no two threads get the same."""
+def take(typing: Any, counter: Any, share: Any) -> Any:
+    """Return the element of an int64 array of one, and raise it by a share; no two threads get the same."""
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         data = context.make_array(signature.args[0])(context, builder, args[0]).data
-        return builder.atomic_rmw("add", data, context.get_constant(types.int64, 1), "monotonic")
+        return builder.atomic_rmw("add", data, args[1], "monotonic")
 
-    return types.int64(counter), build
+    return types.int64(counter, types.int64), build
 
 
 @intrinsic

@@ -83,12 +83,10 @@ def emit(graph: Graph, language: Language) -> Body:
         wanted = str(node.value) if node.op == "number" else graph.names.get(node, f"c{i}")
         text[node] = _unique(wanted, taken)
         numbers.append((text[node], bare(expression(node))))
-    factor = None
+    clip = graph.factor()
+    if clip is not None:
+        text[clip] = _unique("clip_factor", taken)
     values = graph.arrays()
-    for node in values:
-        for arg in node.args:
-            if arg.op == "factor" and factor is None:
-                factor = text[arg] = _unique("clip_factor", taken)
     uses = Counter(arg for node in values for arg in node.args) + Counter(graph.outputs)
     repeated = {arg for node in values if _repeats(language.operations[node.op]) for arg in node.args}
     depth: dict[Node, int] = {}
@@ -104,6 +102,7 @@ def emit(graph: Graph, language: Language) -> Body:
             lines.append((language.number if node.kind == "array" else language.mask).format(text[node], bare(value)))
         else:
             text[node] = value
+    factor = None if clip is None else text[clip]
     return Body(inputs, tuple(numbers), factor, lines, tuple(bare(text[node]) for node in graph.outputs))
 
 

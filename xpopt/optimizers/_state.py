@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
@@ -21,9 +23,18 @@ class State:
     """The cache by parameter name, and the description of each parameter that it cannot hold itself."""
 
     def __init__(self) -> None:
-        self.cache: dict[Hashable, Any] = {}
+        self._cache: dict[Hashable, Any] = {}
         self._known: dict[Hashable, Known] = {}
         self._shown = 0
+        self._kept: Any = None  # the model of the last update, and how often the cache had been shown then
+        self._ahead = 0  # updates of that model that the counts in the cache do not say yet
+
+    @property
+    def cache(self) -> dict[Hashable, Any]:
+        """The entries."""
+        if self._ahead:
+            self._settle()
+        return self._cache
 
     def show(self) -> dict[Hashable, Any]:
         """Return the cache to a caller, who may keep what is in it: no slot there is written from now on."""
@@ -32,8 +43,50 @@ class State:
 
     def replace(self, entries: Mapping[Hashable, Any]) -> None:
         """Start over from other entries."""
-        self.cache = dict(entries)
+        self._drop()
+        self._cache = dict(entries)
         self._known = {}
+
+    def restore(self, entries: Mapping[Hashable, Any]) -> None:
+        """Put entries in the place of those of the same names."""
+        self._drop()
+        self._cache.update(entries)
+
+    # The model of the last update: void once another update, or a caller who was shown the cache, may have touched it
+
+    def keep(self, kept: Any) -> None:
+        """Keep a model whose parameters have just been stored, each with its state."""
+        self._kept = kept, self._shown
+
+    def kept(self) -> Any:
+        """Return the model kept, if nobody can have changed its state; else None."""
+        if self._kept is None or self._kept[1] != self._shown or self._holders() != _HOLDERS:
+            return None
+        return self._kept[0]
+
+    def advance(self) -> None:
+        """Count an update of the model kept."""
+        counts = self._kept[0].counts
+        counts[:] = [t + 1 for t in counts]
+        self._ahead += 1
+
+    def _holders(self) -> float:
+        """Return how many references there are to the cache: one more if a caller kept it."""
+        return sys.getrefcount(self._cache) if hasattr(sys, "getrefcount") else math.nan
+
+    def _settle(self) -> None:
+        kept, _ = self._kept
+        for name in kept.updated():
+            known = self._known[name]
+            known.t += self._ahead
+            if type(known.entry) is dict:
+                known.entry["t"] = known.t
+        self._ahead = 0
+
+    def _drop(self) -> None:
+        if self._ahead:
+            self._settle()
+        self._kept = None
 
     def specs(self) -> dict[Hashable, Spec]:
         """Return the descriptions of the parameters in the cache, as far as they are known."""
@@ -67,10 +120,11 @@ class State:
             assert library is not None
         else:
             library, spec, param, grad = examine(param, grad, name)
-        if name not in self.cache:
+        cache = self.cache
+        if name not in cache:
             check_new(spec, name)
             return library, spec, param, grad, 1, None, False
-        entry = self.cache[name]
+        entry = cache[name]
         if known is None or known.entry is not entry:
             check_new(spec, name)
         elif spec is not known.spec and spec != known.spec:
@@ -89,7 +143,9 @@ class State:
 
     def store(self, rule: Rule, name: Hashable, spec: Spec, t: int, slots: Slots) -> None:
         """Put the result of an update in the cache."""
-        self.cache[name] = entry = pack(rule, t, slots)
+        if self._kept is not None:
+            self._drop()
+        self._cache[name] = entry = pack(rule, t, slots)
         known = self._known.get(name)
         if known is None:
             known = self._known[name] = Known(entry, spec, t, slots)
@@ -105,14 +161,23 @@ class State:
     def copy(self) -> State:
         """Return the same state in arrays of its own."""
         twin = State()
-        twin.cache = {name: copy_entry(entry) for name, entry in self.cache.items()}
+        twin._cache = {name: copy_entry(entry) for name, entry in self.cache.items()}
         twin._known = {
-            name: Known(twin.cache[name], known.spec, known.t)
+            name: Known(twin._cache[name], known.spec, known.t)
             for name, known in self._known.items()
             if self.cache.get(name) is known.entry
         }
         return twin
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle the truth alone."""
+        self._drop()
+        return self.__dict__
+
     def __deepcopy__(self, memo: dict[int, Any]) -> State:
         """Return `copy`."""
         return self.copy()
+
+
+_HOLDERS = State()._holders()
+"""How many there are if nobody else holds it; NaN, which equals nothing, where Python does not count them."""
