@@ -7,8 +7,7 @@ from ._library import SUPPORTED
 from ._print import print_cuda, print_numba, print_numpy
 from .optimizers import OptimizerBase
 
-TARGETS = {"numpy": ("float32", "float64"), "numba": SUPPORTED, "cuda": SUPPORTED}
-"""What there is source for, and for parameters of which dtypes."""
+TARGETS = ("numpy", "numba", "cuda")
 
 
 def kernel_source(opt: OptimizerBase, target: str = "numpy", dtype: str = "float32") -> str:
@@ -22,18 +21,18 @@ def kernel_source(opt: OptimizerBase, target: str = "numpy", dtype: str = "float
         What runs it: calls of NumPy's functions on blocks of one array, or, for many arrays at once, a loop in Python
         that Numba compiles, or kernels in CUDA C.
     dtype : {"float16", "bfloat16", "float32", "float64"}
-        The dtype of the parameter. The first two are computed in float32, and not by ``"numpy"``, whose source is the
-        same for the others.
+        The dtype of the parameter. The first two are computed in float32. For ``"numpy"``, which converts them outside
+        of its source, it makes no difference.
 
     Returns
     -------
     str
-        The source, whose head says what its arguments are. ``"numpy"`` clips gradients before it, the others within.
+        The source, with the rule's own names.
 
     Raises
     ------
     ValueError
-        There is no such target, or it has no source for that dtype.
+        There is no such target or dtype.
     TypeError
         The rule cannot be traced; the message says where and why.
 
@@ -55,10 +54,7 @@ def kernel_source(opt: OptimizerBase, target: str = "numpy", dtype: str = "float
         raise ValueError(f"target {target!r}; wanted one of {', '.join(TARGETS)}")
     if dtype not in SUPPORTED:
         raise ValueError(f"dtype {dtype!r}; wanted one of {', '.join(SUPPORTED)}")
-    if dtype not in TARGETS[target]:
-        raise ValueError(f"dtype {dtype!r} runs eagerly on NumPy; target 'numba' or 'cuda' has source for it")
-    rule = opt._rule(opt._values)
+    graph = trace(opt._rule(opt._values), clipped=opt._values["clip_norm"] is not None)
     if target == "numpy":
-        return print_numpy(trace(rule)).text
-    graph = trace(rule, clipped=opt._values["clip_norm"] is not None)
+        return print_numpy(graph).text
     return print_numba(graph, dtype) if target == "numba" else print_cuda(graph, dtype)
