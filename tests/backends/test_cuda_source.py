@@ -130,33 +130,30 @@ class Kernels:
             for name in ("update", "sum_squares", "find_factors")
         )
 
-    def table(self, tensors: list[Tensor]) -> tuple[Any, Any, int]:
+    def table(self, tensors: list[Tensor]) -> tuple[Any, int]:
         counts = sorted({tensor.t for tensor in tensors})
         numbers = print_numbers(self.graph)
         rows = np.array([numbers(self.rule.scalars_at(NUMBERS, 0.1, t)) for t in counts], self.compute)
         words: list[int] = []
         before = 0
-        owners: list[int] = []
-        for k, (param, grad, slots, target, t) in enumerate(tensors):
+        for param, grad, slots, target, t in tensors:
             words += [x.ctypes.data for x in (param, grad, target, *slots)]
-            pieces = -(-param.size // PIECE)
             words += [param.size, before, counts.index(t)]
-            owners += [k] * pieces
-            before += pieces
+            before += -(-param.size // PIECE)
         table = np.array(words, np.int64).reshape(len(tensors), -1)
         table[:, -1] = table.nbytes + table[:, -1] * rows.itemsize * rows.shape[1]
-        return table.tobytes() + rows.tobytes(), np.array(owners, np.int32), before
+        return table.tobytes() + rows.tobytes(), before
 
     def run(self, tensors: list[Tensor], clip_norm: float | None = None) -> Any:
         """Update tensors as a launch does; return the factors, if the gradients are clipped."""
-        table, owners, pieces = self.table(tensors)
+        table, pieces = self.table(tensors)
         if self.by_value:
             argument: Any = np.zeros(1, f"V{self.by_value}")
             argument.view(np.uint8)[: len(table)] = np.frombuffer(table, np.uint8)
         else:
             memory = np.frombuffer(table, np.uint8)
             argument = memory.ctypes.data
-        shared = argument, None if len(tensors) == 1 else owners.ctypes.data
+        shared = argument, np.int32(len(tensors))
         if clip_norm is None:
             self.update((pieces,), (THREADS,), shared)
             return None
@@ -280,13 +277,13 @@ class TestOnTheProcessor:
         rule = OPTIMIZERS["momentum"]
         kernels = Kernels(rule, "float32", folder)
         one = tensor(rule, np.dtype(np.float32), 4097, normal)
-        table, _, pieces = kernels.table([one])
+        table, pieces = kernels.table([one])
         words = np.frombuffer(table, np.int64).copy()
         before = 2**20  # pieces, of 2**32 elements
         words[:4] -= before * PIECE * 4
         words[4:6] = before * PIECE + 4097, -before
         new, velocity = eager(rule, one, kernels.compute)
-        kernels.update((pieces,), (THREADS,), (words.ctypes.data, None))
+        kernels.update((pieces,), (THREADS,), (words.ctypes.data, np.int32(1)))
         assert same_bits(one.target, new)
         assert same_bits(one.slots[0], velocity)
 

@@ -85,18 +85,18 @@ def print_cuda(graph: Graph, dtype: str = "float32") -> str:
     Returns
     -------
     str
-        A source with the kernel ``update(table, owners)``, launched with a block of `THREADS` threads for each piece of
+        A source with the kernel ``update(table, tensors)``, launched with a block of `THREADS` threads for each piece of
         `PIECE` elements:
 
         ========== ===================================================================================================
         table      for each tensor, in words of 64 bits: the addresses of param, grad, where the new param goes, and the
                    slots; its size, how many pieces come before its own, and how many bytes before its numbers. After
                    all tensors the numbers, in the compute dtype. By value where TABLE_BYTES is defined, else by address
-        owners     int32, the tensor of each piece; null if there is one tensor
+        tensors    how many there are
         ========== ===================================================================================================
 
         If the graph clips, ``update`` takes one more: the factors of the tensors, in the compute dtype. Two kernels
-        find them: ``sum_squares(table, owners, sums)``, launched as ``update`` is, with room for three float64 in
+        find them: ``sum_squares(table, tensors, sums)``, launched as ``update`` is, with room for three float64 in
         `sums` for each piece; then ``find_factors(table, sums, clip_norm, factors)`` with a block for each tensor.
     """
     kind = _DTYPES[dtype]

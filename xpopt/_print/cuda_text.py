@@ -31,13 +31,21 @@ struct Piece {
     long long first, last;  // its elements, of which the last is the next one's first
 };
 
-// Find the piece of this block. `owners` is null where there is one tensor.
-__device__ __forceinline__ Piece piece_of_block(const Table &table, const int *owners)
+// Find the piece of this block: it is one of the last tensor before which no more pieces come than blocks.
+__device__ __forceinline__ Piece piece_of_block(const Table &table, int tensors)
 {
-    const int tensor = owners == nullptr ? 0 : owners[blockIdx.x];
-    const Tensor &at = ((const Tensor *)table.bytes)[tensor];
-    const long long first = (blockIdx.x - at.pieces_before) * PIECE;
-    return {tensor, first, first + PIECE < at.size ? first + PIECE : at.size};
+    const Tensor *all = (const Tensor *)table.bytes;
+    int tensor = 0;
+    for (int beyond = tensors; beyond - tensor > 1;) {
+        const int middle = (tensor + beyond) / 2;
+        if (all[middle].pieces_before <= blockIdx.x)
+            tensor = middle;
+        else
+            beyond = middle;
+    }
+    const long long first = (blockIdx.x - all[tensor].pieces_before) * PIECE;
+    const long long size = all[tensor].size;
+    return {tensor, first, first + PIECE < size ? first + PIECE : size};
 }
 $conversions"""
 
@@ -62,9 +70,9 @@ $stores    }
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-update(const __grid_constant__ Table table, const int *owners$factors)
+update(const __grid_constant__ Table table, int tensors$factors)
 {
-    const Piece piece = piece_of_block(table, owners);
+    const Piece piece = piece_of_block(table, tensors);
     const Tensor at = ((const Tensor *)table.bytes)[piece.tensor];
     const $number *numbers = (const $number *)(table.bytes + at.bytes_before);
     const unsigned long long all_bits = $addresses;
@@ -90,9 +98,9 @@ __device__ __forceinline__ Squares sum_of_block(const Squares &own)
 
 // Sum up each piece of the gradients.
 extern "C" __global__ void __launch_bounds__(THREADS)
-sum_squares(const __grid_constant__ Table table, const int *owners, Squares *sums)
+sum_squares(const __grid_constant__ Table table, int tensors, Squares *sums)
 {
-    const Piece piece = piece_of_block(table, owners);
+    const Piece piece = piece_of_block(table, tensors);
     const $stored *elements = ((const Tensor *)table.bytes)[piece.tensor].$grad;
     Squares own = {};
     for (long long i = piece.first + threadIdx.x; i < piece.last; i += THREADS)
