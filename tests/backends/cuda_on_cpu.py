@@ -11,6 +11,7 @@ import hashlib
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -135,15 +136,25 @@ class Module:
             subprocess.run(command, input=text, text=True, check=True)
         self._library = ctypes.CDLL(str(library))
 
-    def get_function(self, name: str) -> Any:
-        """Return a kernel, to be called with grid, block and arguments."""
-        launch = getattr(self._library, f"launch_{name}")
+    def get_function(self, name: str) -> Kernel:
+        """Return a kernel."""
+        return Kernel(getattr(self._library, f"launch_{name}"))
 
-        def call(grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...]) -> None:
-            values = [_value(arg) for arg in args]
-            launch(grid[0], block[0], (ctypes.c_void_p * len(values))(*map(ctypes.addressof, values)))
 
-        return call
+class Kernel:
+    """A kernel, to be called with grid, block and arguments."""
+
+    def __init__(self, launch: Any) -> None:
+        self._launch = launch
+
+    def __call__(self, grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...]) -> None:
+        self.bind(grid, block, args)()
+
+    def bind(self, grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...]) -> Callable[[], None]:
+        """Return the launch with its arguments as they are now: to run it later, as a stream does."""
+        values = [_value(arg) for arg in args]
+        pointers = (ctypes.c_void_p * len(values))(*map(ctypes.addressof, values))
+        return lambda: self._launch(grid[0], block[0], pointers) and values
 
 
 def _drivers(source: str) -> list[str]:

@@ -85,8 +85,8 @@ def print_cuda(graph: Graph, dtype: str = "float32") -> str:
     Returns
     -------
     str
-        A source with the kernel ``update(table, tensors)``, launched with a block of `THREADS` threads for each piece of
-        `PIECE` elements:
+        A source with the kernel ``update(table, tensors)``, launched with a block of `THREADS` threads for each piece
+        of `PIECE` elements:
 
         ========== ===================================================================================================
         table      for each tensor, in words of 64 bits: the addresses of param, grad, where the new param goes, and the
