@@ -136,7 +136,7 @@ def why_not(rule: Rule, works: Sequence[Work], *, chosen: bool) -> str | None:
 
 def prepare(rule: Rule, works: list[Work]) -> Launch:
     """Allocate what updates need, and find where everything lies; slots are written in place."""
-    results = [new_arrays(rule, work) for work in works]
+    results = new_arrays(rule, works)
     if len(works) == 1:
         return Launch(results, _call(rule, works, results), "compiled")
     by_dtype: dict[str, list[int]] = {}

@@ -17,6 +17,10 @@ from .._memory import writes_cross_reads
 from .._rule import Rule
 from .._typing import Scalars
 from . import blocked, compiled, cuda, eager
+from .kept import Group
+from .kept_blocked import BlockedGroup
+from .kept_compiled import CompiledGroup
+from .kept_cuda import CudaGroup
 from .work import Launch, Work
 
 ENGINES = ("auto", "eager", "blocked", "compiled", "cuda")
@@ -88,14 +92,13 @@ def prepare(rule: Rule, works: list[Work]) -> Launch:
         by_library.setdefault(work.library.name if why_not_fused(rule, work) is None else "", []).append(i)
     by_engine: dict[ModuleType, list[int]] = {}
     for library, members in by_library.items():
-        engine = _fused(rule, [works[i] for i in members]) if library else eager
-        by_engine.setdefault(engine, []).extend(members)
+        by_engine.setdefault(_fused(rule, [works[i] for i in members]) if library else eager, []).extend(members)
     if len(by_engine) <= 1:
         return next(iter(by_engine), eager).prepare(rule, works)
     results: list[Any] = [None] * len(works)
     launches = []
-    for engine, members in by_engine.items():
-        launch = engine.prepare(rule, [works[i] for i in members])
+    for fastest, members in by_engine.items():
+        launch = fastest.prepare(rule, [works[i] for i in members])
         launches.append(launch)
         for i, result in zip(members, launch.results, strict=True):
             results[i] = result
@@ -125,12 +128,18 @@ def _fused(rule: Rule, works: list[Work]) -> ModuleType:
     return compiled
 
 
+def group_of(engine: str) -> type[Group] | None:
+    """Return how tensors that an engine has updated are kept for the next time, if they are."""
+    return {"blocked": BlockedGroup, "compiled": CompiledGroup, "cuda": CudaGroup}.get(engine)
+
+
 def _reads_state(works: list[Work]) -> bool:
     """Whether a parameter or gradient is a slot, or a view of one: it would be written while it is still read."""
     slots: set[int] = set()
     for work in works:
         if work.slots is not None:
             slots.update(map(id, work.slots))
+            slots.update(id(x.base) for x in work.slots if x.base is not None)
     for work in works:
         param, grad = work.param, work.grad
         if id(grad) in slots or id(grad.base) in slots or id(param) in slots or id(param.base) in slots:
@@ -170,7 +179,7 @@ def _untraceable(rule: Rule, h: Scalars) -> str | None:
     key = rule, h.clip_norm is not None
     if key not in _reasons:
         try:
-            blocked.kernel(rule, h)
+            blocked.kernel(rule, h, clipped=h.clip_norm is not None)
             _reasons[key] = None
         except UntraceableError as error:
             _reasons[key] = str(error)
