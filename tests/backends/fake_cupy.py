@@ -151,8 +151,8 @@ class FakeCuPy:
         self.allocated += values.nbytes
         return on_device(values, self.number)
 
-    def empty(self, size: int, dtype: Any) -> Any:
-        return self._new(np.frombuffer(b"\xff" * (size * np.dtype(dtype).itemsize), dtype).copy())
+    def empty(self, shape: int | tuple[int, ...], dtype: Any) -> Any:
+        return self._new(np.full(shape, np.nan, dtype))
 
     def empty_like(self, x: Any) -> Any:
         new = np.empty_like(values_of(x))

@@ -19,9 +19,6 @@ from .device import Buffer, Device, device
 from .numbers import Numbers
 from .work import Launch, Result, Work
 
-_SQUARES = 24
-"""Bytes of the largest sum of squares."""
-
 
 class Kernel:
     """A rule printed for one dtype.
@@ -37,8 +34,8 @@ class Kernel:
     """
 
     def __init__(self, rule: Rule, h: Scalars, dtype: str) -> None:
-        self._clips = h.clip_norm is not None
-        graph = trace(rule, h, clipped=self._clips)
+        graph = trace(rule, h, clipped=h.clip_norm is not None)
+        self._clips = graph.factor() is not None  # not where the rule reads no gradient
         self.source = print_cuda(graph, dtype)
         self.compute = np.dtype("float64" if dtype == "float64" else "float32")
         self._numbers = Numbers(graph)
@@ -98,7 +95,8 @@ class Kernel:
             return _nothing
         clip = None
         if self._clips:
-            clip = scalars[0].clip_norm, on.empty(count * _SQUARES, np.uint8), on.empty(tensors, self.compute)
+            sums = on.empty((count, 3 if self.compute == np.float64 else 1), np.float64)
+            clip = scalars[0].clip_norm, sums, on.empty(tensors, self.compute)
         room = on.room(len(data))
         buffer = None if room else on.take_buffer(len(data))
         return _Job(on, self._compiled[on, room], data, room, buffer, np.int32(tensors), count, clip).launch

@@ -104,10 +104,10 @@ class Device:
         with self.current():
             return _cupy().array(x, order="K")
 
-    def empty(self, size: int, dtype: Any) -> Any:
-        """Return a new array of one dimension."""
+    def empty(self, shape: int | tuple[int, ...], dtype: Any) -> Any:
+        """Return a new array."""
         with self.current():
-            return _cupy().empty(size, dtype)
+            return _cupy().empty(shape, dtype)
 
     def take_buffer(self, size: int) -> Buffer:
         """Return a buffer of at least `size` bytes that nobody uses; give it back when it is marked."""

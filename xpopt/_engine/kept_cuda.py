@@ -36,8 +36,12 @@ class CudaGroup(Group):
 
     def gather(self, params: list[Any], grads: list[Any], outs: list[Any] | None) -> bool:
         """Read where everything lies, but new outs; return whether all of it looks as it did."""
-        roles = [params, grads] if outs is None else [params, grads, outs]
-        return all(self._read(row, self.mine(arrays)) for row, arrays in enumerate(roles))
+        roles = [params, grads] if outs is None or outs is params else [params, grads, outs]
+        if not all(self._read(row, self.mine(arrays)) for row, arrays in enumerate(roles)):
+            return False
+        if outs is params:
+            self.table[2] = self.table[0]
+        return True
 
     def prepare(
         self, scalars: Sequence[Scalars], params: list[Any], grads: list[Any], outs: list[Any]
