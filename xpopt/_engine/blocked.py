@@ -203,7 +203,7 @@ def prepare(rule: Rule, works: list[Work]) -> Launch:
     for (_, spec, param, grad, _, _, h, _), (out, slots) in zip(works, results, strict=True):
         packed = of_rule.numbers.packed(h, spec.compute.char)
         if h.clip_norm is not None:
-            packed += factor(grad, h.clip_norm).astype(spec.compute).tobytes()
+            packed += factor(grad, h.clip_norm, spec.compute).tobytes()
         run = Run(of_rule, (param, grad, *slots), (out, *slots), packed, spec.compute)
         run.warm()
         runs.append(run)
@@ -238,15 +238,17 @@ def _run_shares(runs: Sequence[Call], shares: Iterator[Callable[[], None]]) -> N
 
 
 @np.errstate(all="ignore")
-def factor(grad: Any, clip_norm: float) -> Any:
+def factor(grad: Any, clip_norm: float, compute: Any) -> Any:
     """Return what brings the norm of a gradient down to `clip_norm`; nothing of its size is allocated."""
     elements = flat(grad)
     total = 0.0
     for start in range(0, grad.size, BLOCK):
         wide = elements[start : start + BLOCK].astype(np.float64)
         total += np.add.reduce(np.multiply(wide, wide, wide))
-    (factor,), (unsure,) = clip_factors(np.array([total]), clip_norm)
-    return clip_factor(np, grad, clip_norm, float64=True) if unsure and grad.dtype == np.float64 else factor
+    (found,), (unsure,) = clip_factors(np.array([total]), clip_norm)
+    if unsure and grad.dtype == np.float64:
+        found = clip_factor(np, grad, clip_norm, float64=True)
+    return found.astype(compute)
 
 
 def why_not(work: Work) -> str | None:

@@ -86,7 +86,7 @@ class Kernel:
         clip_norm = scalars[0].clip_norm
         factors = _NO_FACTORS[self.compute]
         if clip_norm is not None:
-            factors = _factors(self.dtype, clip_norm, table, pieces, grads, helpers).astype(self.compute)
+            factors = _factors(self, clip_norm, table, pieces, grads, helpers)
         counter = np.zeros(1, np.int64)
         call = functools.partial(self._call, table, pieces, counter, rows, self.numbers(scalars), factors)
         return functools.partial(pool.run, call, helpers) if helpers else call
@@ -208,12 +208,12 @@ def _squares(dtype: str) -> Callable[..., None]:
 
 
 @np.errstate(all="ignore")
-def _factors(dtype: str, clip_norm: float, table: Any, pieces: Any, grads: Sequence[Any], helpers: int) -> Any:
+def _factors(of: Kernel, clip_norm: float, table: Any, pieces: Any, grads: Sequence[Any], helpers: int) -> Any:
     """Return what brings the norm of each gradient down to `clip_norm`; every sum is taken in one order."""
     sums = np.empty(len(pieces))
-    pool.run(functools.partial(_squares(dtype), table, pieces, np.zeros(1, np.int64), sums), helpers)
+    pool.run(functools.partial(_squares(of.dtype), table, pieces, np.zeros(1, np.int64), sums), helpers)
     found, unsure = clip_factors(np.bincount(pieces[:, 0], sums, len(grads)), clip_norm)
-    if dtype == "float64":
+    if of.dtype == "float64":
         for k in np.flatnonzero(unsure).tolist():
             found[k] = clip_factor(np, grads[k], clip_norm, float64=True)
-    return found
+    return found.astype(of.compute)

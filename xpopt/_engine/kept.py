@@ -104,7 +104,9 @@ class KeptPlan:
         ]
         self._last = b"", np.array([], np.int64)  # the last addresses to be written, and their order
 
-    def gather(self, params: list[Any], grads: list[Any], outs: list[Any] | None) -> list[Any] | None:
+    def gather(
+        self, params: list[Any], grads: list[Any], outs: list[Any] | None, resting: list[Any]
+    ) -> list[Any] | None:
         """Find where everything lies now.
 
         Parameters
@@ -113,6 +115,8 @@ class KeptPlan:
             As many as the plan has tensors; what they are is found out here.
         outs : list or None
             Where the results go: `params` itself, other arrays, or None for new ones.
+        resting : list
+            The parameters that are not to change: where results go to `params`, results of their own.
 
         Returns
         -------
@@ -121,6 +125,9 @@ class KeptPlan:
             read or written.
         """
         groups = self._groups
+        resting = [] if outs is None else resting
+        if not all(type(x) is np.ndarray and x.flags.forc and x.flags.writeable for x in resting):
+            return None
         if not all(group.gather(params, grads, outs) for group in groups):
             return None
         results = [None] * len(params) if outs is None else outs
@@ -131,6 +138,8 @@ class KeptPlan:
             outs = params
         # what may overlap something: the results' arrays only if they are the caller's, and params only if they stay
         spans = [group.spans(written=3 if outs is None else 2, read=1 if outs is params else 0) for group in groups]
+        if resting:
+            spans.append((_NONE, _NONE, *np.array([(address_of(x), x.nbytes) for x in resting], np.int64).T))
         return None if self._overlap(*(_joined([of[k] for of in spans]) for k in range(4))) else results
 
     def prepare(
@@ -167,6 +176,9 @@ class KeptPlan:
         before = np.searchsorted(starts, others + lengths)
         ends = np.concatenate([[0], ends])[before]
         return bool(((ends > others) & (lengths > 0)).any())
+
+
+_NONE = np.zeros(0, np.int64)
 
 
 def _joined(parts: list[Any]) -> Any:

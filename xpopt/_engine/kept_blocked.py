@@ -107,7 +107,7 @@ class BlockedGroup(Group):
         """Return the function that updates them; nothing in it can fail."""
         params, grads, outs = self.mine(params), self.mine(grads), self.mine(outs)
         clip_norm, compute = scalars[0].clip_norm, self._compute
-        factors = [] if clip_norm is None else [blocked.factor(x, clip_norm).astype(compute) for x in grads]
+        factors = [] if clip_norm is None else [blocked.factor(x, clip_norm, compute) for x in grads]
         runs: list[blocked.Call] = []
         if self._bundles:
             of_rule = blocked.kernel(self.rule, scalars[0], clipped=False)

@@ -158,15 +158,17 @@ class Again:
     def gather(self, targets: list[Any] | None) -> bool:
         """Find where everything lies; return whether all of it is as it was."""
         (params, grads), active = self._tensors, self._kept.active
+        resting: list[Any] = []
         if active is not None:
-            if len(params) - sum(x is None for x in grads) != len(active) or (
-                targets is not None and targets is not params
-            ):
+            resting = [x for x, grad in zip(params, grads, strict=True) if grad is None]
+            if len(params) - len(resting) != len(active) or (targets is not None and targets is not params):
+                return False
+            if not all(map(is_array_or_scalar, resting)):
                 return False
             in_place = targets is params
             params, grads = [params[i] for i in active], [grads[i] for i in active]
             targets = params if in_place else None
-        found = self._kept.plan.gather(params, grads, targets)
+        found = self._kept.plan.gather(params, grads, targets, resting)
         self._tensors, self._results = (params, grads), found or []
         return found is not None
 
