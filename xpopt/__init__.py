@@ -1,8 +1,10 @@
 """Gradient-based optimizers, each written once, for NumPy, CuPy and every other array-API library."""
 
+from ._checkpoint import CheckpointError
 from ._engine.plan import engine
 from ._machine import default_namespace
 from ._ranges import Range
+from .checkpoint import load_optimizer
 from .config import OptimizerInitializer, make_optimizer
 from .explain import kernel_source
 from .optimizers import SGD, AdaGrad, Adam, OptimizerBase, RMSProp
@@ -22,6 +24,7 @@ __all__ = [
     "SGD",
     "AdaGrad",
     "Adam",
+    "CheckpointError",
     "ConstantScheduler",
     "ExponentialScheduler",
     "KingScheduler",
@@ -36,6 +39,7 @@ __all__ = [
     "default_namespace",
     "engine",
     "kernel_source",
+    "load_optimizer",
     "make_optimizer",
     "make_scheduler",
 ]

@@ -7,11 +7,12 @@ from typing import Any
 
 from .._library import Library
 from .._namespace import library_of
-from .._parameter import Spec, are_slots, examine
+from .._parameter import Spec, are_slots, dtype_text, examine
 from .._rule import Rule
 from .._tree import show
 from .._typing import Array
 from ._entries import Known, Slots, copy_entry, mismatch, pack, unpack
+from ._stored import Stored
 
 Task = tuple[Library, Spec, Array, Array, int, Slots | None, bool]
 """One update, checked: whose arrays, what they are, parameter, gradient, count, state, whether that is all our own."""
@@ -23,6 +24,7 @@ class State:
     def __init__(self) -> None:
         self.cache: dict[Hashable, Any] = {}
         self._known: dict[Hashable, Known] = {}
+        self._stored: dict[Hashable, Stored] = {}
         self._shown = 0
 
     def show(self) -> dict[Hashable, Any]:
@@ -34,6 +36,22 @@ class State:
         """Start over from other entries."""
         self.cache = dict(entries)
         self._known = {}
+        self._stored = {}
+
+    def restore(self, loaded: Mapping[Hashable, Known | Stored]) -> None:
+        """Start over from what was loaded, in arrays of its own."""
+        self.replace({name: one.entry for name, one in loaded.items()})
+        self._known = {name: one for name, one in loaded.items() if isinstance(one, Known)}
+        self._stored = {name: one for name, one in loaded.items() if isinstance(one, Stored)}
+
+    def described(self, name: Hashable) -> tuple[tuple[int, ...] | None, str | None, int]:
+        """Return shape, dtype and count of the parameter of an entry, None or 0 where they are not known."""
+        entry, known, stored = self.cache[name], self._known.get(name), self._stored.get(name)
+        if known is not None and known.entry is entry:
+            return known.spec.shape, dtype_text(known.spec.dtype), known.t
+        if stored is not None and stored.entry is entry:
+            return stored.shape, stored.dtype, stored.t
+        return None, None, 0
 
     def specs(self) -> dict[Hashable, Spec]:
         """Return the descriptions of the parameters in the cache, as far as they are known."""
@@ -71,6 +89,11 @@ class State:
             check_new(spec, name)
             return library, spec, param, grad, 1, None, False
         entry = self.cache[name]
+        stored = self._stored.get(name)
+        if stored is not None and stored.entry is entry:
+            check_new(spec, name)
+            known = stored.place(library, spec, param, name)
+            entry = known.entry
         if known is None or known.entry is not entry:
             check_new(spec, name)
         elif spec is not known.spec and spec != known.spec:
@@ -101,6 +124,8 @@ class State:
         """Let go of what is known of parameters whose entries are gone."""
         if self._known.keys() != self.cache.keys():
             self._known = {name: known for name, known in self._known.items() if name in self.cache}
+        if self._stored:
+            self._stored = {name: one for name, one in self._stored.items() if self.cache.get(name) is one.entry}
 
     def copy(self) -> State:
         """Return the same state in arrays of its own."""
@@ -110,6 +135,11 @@ class State:
             name: Known(twin.cache[name], known.spec, known.t)
             for name, known in self._known.items()
             if self.cache.get(name) is known.entry
+        }
+        twin._stored = {
+            name: stored._replace(entry=twin.cache[name])
+            for name, stored in self._stored.items()
+            if self.cache.get(name) is stored.entry
         }
         return twin
 
