@@ -27,8 +27,14 @@ def load_optimizer(
     ----------
     path : path-like
         What `OptimizerBase.save` wrote.
-    like, rename, cast, progress
-        As for `OptimizerBase.load`.
+    like : container of arrays, optional
+        The parameters, as for `OptimizerBase.load`.
+    rename : mapping, optional
+        New parameter names by old ones, as for `OptimizerBase.load_state_dict`.
+    cast : bool
+        Whether state is converted to the dtype that `like` asks for.
+    progress : callable, bool or None
+        As for `OptimizerBase.save`.
 
     Returns
     -------
@@ -62,7 +68,7 @@ def load_optimizer(
     """
     with file.naming(path):
         header, arrays = file.read(path, progress)
-        found = Header.from_json(header)
+        found = Header.from_json(header, owned=True)
         cls = find_optimizer(found.rule)
         if cls is None or cls.__name__ != found.rule:
             raise CheckpointError(f"unknown optimizer {found.rule!r}; import the module that defines it first")

@@ -125,18 +125,20 @@ class Header:
         }
 
     @classmethod
-    def from_json(cls, value: Any) -> Header:
+    def from_json(cls, value: Any, *, owned: bool) -> Header:
         """Read what `to_json` wrote.
 
         Parameters
         ----------
         value : object
             Whatever came.
+        owned : bool
+            Whether it came out of a file, so that it is made of what JSON has, and nobody else has it.
 
         Returns
         -------
         Header
-            It shares nothing with `value`.
+            Of what nobody else has.
 
         Raises
         ------
@@ -145,7 +147,7 @@ class Header:
         """
         try:
             check_format(value)
-            return cls._read(value)
+            return cls._read(value if owned else plain(value, "it"))
         except RecursionError:
             raise CheckpointError("the header is nested too deeply") from None
         except (TypeError, ValueError) as error:
@@ -159,15 +161,17 @@ class Header:
         if current is not None:
             rate, names = _fields(current, "pass", ("rate", "names"))
             reached = tuple(decode(one) for one in _kind(names, list, "names"))
+            if len(set(reached)) != len(reached):
+                raise ValueError(f"pass names {short(reached)}, one of them twice")
             current = Current(_kind(rate, float, "rate"), reached)
         return cls(
             _kind(name, str, "rule name"),
             _count(version, "rule version"),
-            _kind(plain(hyperparameters, "hyperparameters"), dict, "hyperparameters"),
+            _kind(hyperparameters, dict, "hyperparameters"),
             Schedule(
                 _kind(owner, str, "schedule name"),
-                _kind(plain(keywords, "schedule"), dict, "hyperparameters"),
-                _kind(plain(state, "schedule state"), dict, "state"),
+                _kind(keywords, dict, "schedule hyperparameters"),
+                _kind(state, dict, "schedule state"),
             ),
             _count(cur_step, "cur_step"),
             current,

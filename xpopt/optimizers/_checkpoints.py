@@ -151,9 +151,14 @@ class Checkpoints:
         ----------
         path : path-like
             The file.
-        strict, rename, like, cast
-            As for `load_state_dict`. Without `like`, the cache holds NumPy arrays until the first update of each
-            parameter.
+        strict : bool
+            As for `load_state_dict`, and so are the next three.
+        rename : mapping, optional
+            New parameter names by old ones.
+        like : container of arrays, optional
+            The parameters. Without them, the cache holds NumPy arrays until the first update of each parameter.
+        cast : bool
+            Whether state is converted to the dtype that `like` asks for.
         progress : callable, bool or None
             As for `save`.
 

@@ -73,7 +73,7 @@ def load(
         raise TypeError("cast=True needs like=, the parameters whose dtypes are wanted")
     renaming = Renaming(rename)
     homes = None if like is None else _homes(like)
-    found = Header.from_json(header)
+    found = Header.from_json(header, owned=owned)
     problems: list[str] = []
     parameters = _renamed(found, renaming, problems)
     values = _checked_values(opt, found, problems)
@@ -142,6 +142,8 @@ def _made_schedule(opt: OptimizerBase, header: Header, problems: list[str]) -> S
         scheduler = kind(**keywords) if own else make_scheduler({"id": name, **keywords})
         if type(scheduler).__name__ != name:
             raise ValueError(f"unknown scheduler {name!r}")
+        if keywords.keys() != scheduler.ranges.keys():
+            raise ValueError(f"has {', '.join(keywords)} in the checkpoint; wanted {', '.join(scheduler.ranges)}")
         scheduler.restore(state)
         if header.current is not None:
             NON_NEGATIVE.check("pass", "rate", header.current.rate)
