@@ -342,7 +342,7 @@ def test_a_cache_of_the_wrong_form_cannot_be_saved(backend):
 
 
 @every_optimizer
-def test_entries_from_set_params_are_saved_as_far_as_they_are_known(backend, make, tmp_path):
+def test_entries_from_set_params_are_saved_as_far_as_they_are_known(backend, make):
     """Their parameter's dtype is not; a shape is that of the slots."""
     source, opt = make(), make()
     params = train(backend, source, 2, dtype=backend.dtypes[0])
