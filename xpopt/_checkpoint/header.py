@@ -20,6 +20,8 @@ FORMAT = 1
 class CheckpointError(ValueError):
     """A checkpoint is damaged or does not fit. The message lists every reason; nothing has been loaded."""
 
+    __module__ = __name__.rpartition("._checkpoint")[0]  # where it is public, for tracebacks
+
 
 def refusal(problems: Iterable[str]) -> CheckpointError:
     """Return one error for all that is wrong."""
