@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -13,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -110,14 +111,14 @@ def read(path: str | os.PathLike[str], progress: Progress) -> tuple[Any, dict[st
     """
     safetensors = _safetensors()
     _check_regular(Path(path))
-    os.stat(path)  # which says in the usual way that there is no such file
     report = _reporter(progress, f"loading {Path(path).name}")
     arrays: dict[str, Host] = {}
-    with _damage(safetensors.SafetensorError):
+    # To open it here says in the usual way what is missing or forbidden.
+    with open(path, "rb") as raw, _damage(safetensors.SafetensorError):
         file = safetensors.safe_open(path, framework="np")
+        _refuse_duplicates(raw)
     with file:
         with _damage(safetensors.SafetensorError):
-            _refuse_duplicates(path)
             text, digest, header = _read_metadata(file.metadata() or {})
             views = {key: file.get_slice(key) for key in sorted(file.keys())}
             kinds = {view.get_dtype() for view in views.values()}
@@ -172,10 +173,9 @@ def _read_metadata(metadata: dict[str, str]) -> tuple[str, str, Any]:
     return metadata["xpopt"], metadata["sha256"], header
 
 
-def _refuse_duplicates(path: str | os.PathLike[str]) -> None:
+def _refuse_duplicates(file: BinaryIO) -> None:
     """Raise if a key is there twice in what safetensors reads, which would take either; its length has been checked."""
-    with open(path, "rb") as file:
-        json.loads(file.read(int.from_bytes(file.read(8), "little")), object_pairs_hook=_unique)
+    json.loads(file.read(int.from_bytes(file.read(8), "little")), object_pairs_hook=_unique)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -206,12 +206,16 @@ def _check_regular(path: Path) -> None:
 
 def _sync_folder(folder: Path) -> None:
     """Bring a new name in a folder to the disk, where folders can be opened."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # of file systems that cannot do so with folders
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def _safetensors() -> ModuleType:

@@ -98,11 +98,13 @@ class Header:
         ------
         TypeError
             A name, or a value of the schedule, is of a kind that cannot be kept.
+        CheckpointError
+            What came out could not be read.
         """
         from .. import __version__
 
         owner, schedule, current = self.schedule.name, self.schedule, self.current
-        return {
+        header = {
             "format_version": FORMAT,
             "xpopt_version": __version__,
             "rule": {"name": self.rule, "version": self.version},
@@ -125,6 +127,8 @@ class Header:
                 for p in self.parameters
             ],
         }
+        self.from_json(header, owned=True)  # nothing is written that could not be read
+        return header
 
     @classmethod
     def from_json(cls, value: Any, *, owned: bool) -> Header:

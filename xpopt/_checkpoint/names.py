@@ -11,6 +11,13 @@ from typing import Any
 WANTED = "a checkpoint keeps names of None, bool, int, str, bytes and tuples of these"
 
 
+_JSON = re.compile(r'["\[{0-9-]|(null|true|false)?\Z')
+"""How a text begins that could be taken for JSON; or the whole of it."""
+
+_CONTROL = re.compile("[\x00-\x1f\ud800-\udfff]")
+"""What text in a file is escaped for, or cannot have."""
+
+
 def encode(name: Hashable) -> Any:
     """Return a name as JSON has it: a tuple as an array, bytes as ``{"bytes": hexadecimal}``.
 
@@ -55,7 +62,7 @@ def array_key(name: Hashable, slot: str) -> str:
     Parameters
     ----------
     name : hashable
-        The parameter. A string stands for itself, unless it could be taken for JSON or does not print; any other name
+        The parameter. A string stands for itself, unless it could be taken for JSON or is no plain text; any other name
         is written as JSON.
     slot : str
         The slot, an identifier.
@@ -65,8 +72,7 @@ def array_key(name: Hashable, slot: str) -> str:
     str
         ``W/mean``; ``["enc","w"]/mean`` for the name ``("enc", "w")``, and ``"3"/mean`` for the string ``"3"``.
     """
-    plain = type(name) is str and name.isprintable() and name[:1] not in '"[{-0123456789'
-    if not plain or name in ("null", "true", "false"):
+    if type(name) is not str or _JSON.match(name) or _CONTROL.search(name):
         name = json.dumps(encode(name), separators=(",", ":"))
     return f"{name}/{slot}"
 

@@ -89,13 +89,12 @@ class State:
             check_new(spec, name)
             return library, spec, param, grad, 1, None, False
         entry = self.cache[name]
-        stored = self._stored.get(name)
-        if stored is not None and stored.entry is entry:
-            check_new(spec, name)
-            known = stored.place(library, spec, param, name)
-            entry = known.entry
         if known is None or known.entry is not entry:
             check_new(spec, name)
+            stored = self._stored.get(name)
+            if stored is not None and stored.entry is entry:
+                known = stored.place(library, spec, param, name)
+                entry = known.entry
         elif spec is not known.spec and spec != known.spec:
             raise ValueError(
                 f"{show(name)} names a parameter that is {known.spec.describe()}, and this one is {spec.describe()}; "
