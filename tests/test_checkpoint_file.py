@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -322,7 +323,7 @@ def test_an_optimizer_that_nobody_knows(tmp_path):
     content = (tmp_path / "opt").read_bytes()
     assert type(xpopt.load_optimizer(tmp_path / "opt")) is Unknown
     (tmp_path / "opt").write_bytes(content)
-    with pytest.raises(CheckpointError, match="the checkpoint is of Unknown, and this is Adam"):
+    with pytest.raises(CheckpointError, match="the checkpoint is of 'Unknown', and this is Adam"):
         Adam().load(tmp_path / "opt")
     state = Adam().state_dict()
     state["header"]["rule"]["name"] = "adam"  # not in any case, as text may
@@ -351,3 +352,21 @@ def test_parameters_that_have_not_been_updated_are_not_in_it(backend, tmp_path):
     again = xpopt.load_optimizer(tmp_path / "opt", like={"W": params["W"]})
     want = frozen(backend, opt.update_all(params, grads))
     assert frozen(backend, again.update_all(params, grads)) == want
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs folders that can be opened")
+def test_the_disk_has_the_file_before_its_name_and_then_its_name(tmp_path, monkeypatch):
+    events, fsync, replace = [], os.fsync, Path.replace
+
+    def synced(descriptor):
+        events.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
+        fsync(descriptor)
+
+    def replaced(self, target):
+        events.append("name")
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", replaced)
+    Adam().save(tmp_path / "opt")
+    assert events == ["file", "name", "folder"]

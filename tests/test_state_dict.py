@@ -151,7 +151,7 @@ def test_all_mismatches_are_listed_in_one_error(backend):
         "decay1=2.0 is out of range",
         "no hyperparameter 'momentum'",
         "has the hyperparameter 'eps'",
-        "the schedule KingScheduler: KingScheduler: a loss='low'",
+        "the schedule 'KingScheduler': KingScheduler: a loss='low'",
         "array 'W/var' is missing",
         "'W' has shape (2, 3) in the checkpoint, and (3, 2) in like",
         "array 'b/var' is",
@@ -357,3 +357,10 @@ def test_entries_from_set_params_are_saved_as_far_as_they_are_known(backend, mak
         again = make()
         again.load_state_dict(state, **options)
         assert frozen(backend, train(backend, again, 2, params, backend.dtypes[0])) == want
+    if slots and backend.widest == "float64" and backend.dtypes[0] != "float64":
+        wide, _ = model(backend, "float64")
+        refused = pytest.raises(CheckpointError, match=r"'b' is float32 .* float64 in like")
+        with nothing_changes(backend, opt, dtype=backend.dtypes[0]), refused:
+            opt.load_state_dict(state, like=wide)
+        opt.load_state_dict(state, like=wide, cast=True)
+        train(backend, opt, 1, wide, "float64")

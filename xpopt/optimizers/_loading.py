@@ -116,7 +116,7 @@ def _checked_values(opt: OptimizerBase, header: Header, problems: list[str]) -> 
     """Return the hyperparameters, or None if they cannot be this optimizer's."""
     cls, before = type(opt), len(problems)
     if header.rule != cls.__name__:
-        problems.append(f"the checkpoint is of {header.rule}, and this is {cls.__name__}; see xpopt.load_optimizer")
+        problems.append(f"the checkpoint is of {header.rule!r}, and this is {cls.__name__}; see xpopt.load_optimizer")
         return None
     if header.version != cls.version:
         problems.append(f"the checkpoint is of {cls.__name__}'s version {header.version}, and this is {cls.version}")
@@ -149,7 +149,7 @@ def _made_schedule(opt: OptimizerBase, header: Header, problems: list[str]) -> S
             NON_NEGATIVE.check("pass", "rate", header.current.rate)
         return scheduler
     except Exception as error:  # whatever a schedule of the user's own makes of a state that is not its own
-        problems.append(f"the schedule {name}: {error}")
+        problems.append(f"the schedule {name!r}: {error}")
         return None
 
 
@@ -168,7 +168,7 @@ def _faults(
         if homes is not None and name not in homes:
             lines.append(f"{name!r} has state in the checkpoint and is not in like")
         elif homes is not None:
-            lines += _faults_of_home(parameter, name, homes[name][1], cast)
+            lines += _faults_of_home(parameter, name, arrays, homes[name][1], cast)
         if values is not None and not lines:
             try:
                 _entry(opt, values, parameter, name, arrays)
@@ -204,13 +204,20 @@ def _faults_of_arrays(parameter: Parameter, arrays: Mapping[str, Any]) -> list[s
     return lines
 
 
-def _faults_of_home(parameter: Parameter, name: Hashable, spec: Spec, cast: bool) -> list[str]:
+def _faults_of_home(
+    parameter: Parameter, name: Hashable, arrays: Mapping[str, Any], spec: Spec, cast: bool
+) -> list[str]:
     lines = []
     if parameter.shape not in (None, spec.shape):
         lines.append(f"{name!r} has shape {parameter.shape} in the checkpoint, and {spec.shape} in like")
-    dtype = dtype_text(spec.dtype)
-    if parameter.dtype not in (None, dtype) and not cast:
-        lines.append(f"{name!r} is {parameter.dtype} in the checkpoint, and {dtype} in like; cast=True converts it")
+    keys = [array_key(parameter.name, slot) for slot in parameter.slots]
+    found, wanted = [parameter.dtype], spec.dtype
+    if parameter.dtype is None:  # then its slots must be what those of `like` would be
+        found, wanted = [dtype_text(arrays[key].dtype) for key in keys if library_of(arrays.get(key))], spec.compute
+    if not cast and any(dtype != dtype_text(wanted) for dtype in found):
+        lines.append(
+            f"{name!r} is {found[0]} in the checkpoint, and {dtype_text(wanted)} in like; cast=True converts it"
+        )
     return lines
 
 
