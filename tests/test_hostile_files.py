@@ -61,12 +61,19 @@ def sign(header, arrays, path):
     checksum = hashlib.sha256(text.encode())
     for key in sorted(arrays):
         checksum.update(arrays[key].tobytes())
+    path.unlink(missing_ok=True)
     tensors.save_file(arrays, path, metadata={"xpopt": text, "sha256": checksum.hexdigest()})
 
 
 def raw(header, data=b""):
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     return len(text).to_bytes(8, "little") + text + data
+
+
+def put(path, content):
+    """Write a file anew: to truncate and rewrite one makes some file systems wait for the disk, thousands of times."""
+    path.unlink(missing_ok=True)
+    path.write_bytes(content)
 
 
 def damaged(content, rng):
@@ -99,7 +106,7 @@ def test_ten_thousand_accidents(opt, victim, tmp_path):
         bad = damaged(content, rng)
         if bad == content:
             continue
-        path.write_bytes(bad)
+        put(path, bad)
         with pytest.raises(CheckpointError):
             victim.load(path)
         refused += 1
@@ -118,7 +125,7 @@ def test_every_bit_and_every_length_counts(opt, victim, tmp_path):
             content[:i],
             *(content[:i] + bytes([content[i] ^ 1 << bit]) + content[i + 1 :] for bit in range(8)),
         ):
-            path.write_bytes(bad)
+            put(path, bad)
             with pytest.raises(CheckpointError):
                 victim.load(path)
     assert look(victim) == before
