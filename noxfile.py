@@ -20,13 +20,16 @@ DEMO = PROJECT["optional-dependencies"]["demo"]  # with these, the suite tests t
 # Each: what to install beside xpopt, and the variants that the suite runs in one go.
 BACKENDS = {
     "numpy": (["ml_dtypes", *DEMO], ["numpy", "numpy-readonly"]),
+    "numba": (["ml_dtypes", "numba"], ["numpy"]),
     "array-api-strict": (["array-api-strict", *DEMO], ["array-api-strict"]),
     # This exact release, for it comes as a CPU build; a plain torch pulls gigabytes of CUDA libraries.
     "torch": (["torch==2.13.0"], ["torch"]),
     "jax": (["jax"], ["jax", "jax-x64"]),
     "dask": (["dask[array]"], ["dask"]),
-    "cupy": (["cupy-cuda13x>=14"], ["cupy"]),
+    # NVRTC compiles for a device where there is none.
+    "cupy": (["cupy-cuda13x>=14", "nvidia-cuda-nvrtc==13.*", "ml_dtypes"], ["cupy"]),
 }
+ENGINES = {"numba": ["eager", "blocked", "compiled"]}  # the engines that the suite runs on, one after the other
 
 
 def cuda_extra() -> str | None:
@@ -53,10 +56,12 @@ def tests(session: nox.Session, backend: str) -> None:
     packages, variants = BACKENDS[backend]
     extra = cuda_extra() if backend == "cupy" else None
     if extra:  # with the CUDA toolkit: a driver alone compiles no kernel
-        session.install("-e", f".[test,checkpoint,{extra}]")
+        session.install("-e", f".[test,checkpoint,{extra}]", "ml_dtypes")
     else:
         session.install("-e", ".[test,checkpoint]", *packages)
-    session.run("python", "-m", "pytest", *(f"--backend={name}" for name in variants), *session.posargs)
+    for engine in ENGINES.get(backend, ["auto"]):
+        chosen = [f"--engine={engine}", *(f"--backend={name}" for name in variants)]
+        session.run("python", "-m", "pytest", *chosen, *session.posargs)
 
 
 @nox.session(python="3.11")

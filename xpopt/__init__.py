@@ -2,6 +2,7 @@
 
 from ._checkpoint import CheckpointError
 from ._engine.plan import engine
+from ._engine.pool import num_threads
 from ._machine import default_namespace
 from ._ranges import Range
 from .checkpoint import load_optimizer
@@ -42,4 +43,5 @@ __all__ = [
     "load_optimizer",
     "make_optimizer",
     "make_scheduler",
+    "num_threads",
 ]

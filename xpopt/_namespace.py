@@ -62,27 +62,31 @@ class _NumPy(_NumPyDtypes):
         return bool(x.flags.writeable)  # type: ignore[attr-defined]
 
     def layout(self, x: Array) -> Layout:
-        return _address(x), x.shape, x.strides, x.itemsize  # type: ignore[attr-defined]
+        return address_of(x), x.shape, x.strides, x.itemsize  # type: ignore[attr-defined]
 
     def bounds(self, x: Array) -> tuple[int, int]:
         if x.flags.c_contiguous:  # type: ignore[attr-defined]
-            low = _address(x)
+            low = address_of(x)
             return low, low + x.nbytes  # type: ignore[attr-defined]
         return super().bounds(x)
 
 
-def _field(x: Any) -> int:
+def _address_field(x: Any) -> int:
     """Read the address from where NumPy keeps it, behind the object's head: a tenth of the cost of ``ctypes.data``."""
-    return ctypes.c_size_t.from_address(id(x) + object.__basicsize__).value
+    return _word_at(id(x) + _HEAD).value
 
 
 def _address(x: Any) -> int:
-    return _field(x) if _FIELD_IS_ADDRESS else int(x.ctypes.data)
+    return int(x.ctypes.data)
 
 
-_FIELD_IS_ADDRESS = sys.implementation.name == "cpython" and all(
-    _field(x) == x.ctypes.data for x in (np.empty(3), np.empty((2, 3))[:, 1:], np.empty(()))
+_HEAD = object.__basicsize__
+_word_at = ctypes.c_size_t.from_address
+_as_expected = sys.implementation.name == "cpython" and all(
+    _address_field(x) == _address(x) for x in (np.empty(3), np.empty((2, 3))[:, 1:], np.empty(()))
 )
+address_of = _address_field if _as_expected else _address
+"""Return where the data of a NumPy array begins."""
 
 
 class _CuPy(_NumPyDtypes):
@@ -112,6 +116,12 @@ class _CuPy(_NumPyDtypes):
 
     def layout(self, x: Array) -> Layout:
         return x.data.ptr, x.shape, x.strides, x.itemsize  # type: ignore[attr-defined]
+
+    def bounds(self, x: Array) -> tuple[int, int]:
+        if x.flags.c_contiguous:  # type: ignore[attr-defined]
+            low = x.data.ptr  # type: ignore[attr-defined]
+            return low, low + x.nbytes  # type: ignore[attr-defined]
+        return super().bounds(x)
 
 
 class _Torch(Library):
@@ -198,11 +208,6 @@ def library_of(x: Any) -> Library | None:
     except KeyError:
         library = _LIBRARIES[type(x)] = _identify(x)
         return library
-
-
-def library_named(name: str) -> Library:
-    """Return a library by name, once an array of it has been seen."""
-    return _NAMED[name]
 
 
 def copy_array(x: Array) -> Array:

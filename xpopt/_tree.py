@@ -51,20 +51,32 @@ def flatten(tree: Any, what: str) -> dict[Hashable, Any]:
             f"{what} is a {type(tree).__name__}; wanted a mapping, list or tuple of arrays (for one array: update)"
         )
     leaves: dict[Hashable, Any] = {}
-
-    def visit(node: Any, path: Path) -> None:
-        for key, value in _items(node):
-            here = (*path, key)
-            if is_container(value):
-                visit(value, here)
-                continue
-            name = here if path else key
-            if name in leaves:
-                raise ValueError(f"{what} has two leaves named {show(name)}; rename one")
-            leaves[name] = value
-
-    visit(tree, ())
+    _collect(tree, (), what, leaves)
     return leaves
+
+
+def _collect(node: Any, path: Path, what: str, leaves: dict[Hashable, Any]) -> None:
+    # a function of its own: one that closes over itself would keep the arrays until garbage is collected
+    for key, value in _items(node):
+        here = (*path, key)
+        if is_container(value):
+            _collect(value, here, what, leaves)
+            continue
+        name = here if path else key
+        if name in leaves:
+            raise ValueError(f"{what} has two leaves named {show(name)}; rename one")
+        leaves[name] = value
+
+
+def leaves_in_order(tree: Any, names: list[Hashable]) -> list[Any] | None:
+    """Return the leaves of `tree` in the order of `names`, or None if it has others, or is no container."""
+    if isinstance(tree, dict) and list(tree) == names:
+        return list(tree.values())  # of which one may be a container: the caller looks at what they are
+    try:
+        leaves = flatten(tree, "")
+    except (TypeError, ValueError):  # to be raised where it can be told what it came as
+        return None
+    return list(map(leaves.get, names)) if leaves.keys() == set(names) else None
 
 
 def matched(leaves: Mapping[Hashable, Any], others: dict[Hashable, Any], what: str) -> dict[Hashable, Any]:
@@ -77,17 +89,13 @@ def matched(leaves: Mapping[Hashable, Any], others: dict[Hashable, Any], what: s
     return others
 
 
-def rebuild(tree: Any, leaf: Callable[[Hashable], Any]) -> Any:
-    """Return containers of the same kinds as `tree` with ``leaf(name)`` for every leaf."""
-
-    def visit(node: Any, path: Path) -> Any:
-        values = {}
-        for key, value in _items(node):
-            here = (*path, key)
-            values[key] = visit(value, here) if is_container(value) else leaf(here if path else key)
-        return _like(node, values)
-
-    return visit(tree, ())
+def rebuild(tree: Any, leaf: Callable[[Hashable], Any], path: Path = ()) -> Any:
+    """Return containers of the same kinds as `tree` with ``leaf(name)`` for every leaf; they lie at `path`."""
+    values = {}
+    for key, value in _items(tree):
+        here = (*path, key)
+        values[key] = rebuild(value, leaf, here) if is_container(value) else leaf(here if path else key)
+    return _like(tree, values)
 
 
 def _items(node: Any) -> Any:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+
 from ._typing import Array, Namespace
 
 
@@ -58,6 +62,34 @@ def clip_factor(xp: Namespace, grad: Array, clip_norm: float, *, float64: bool) 
     factor = (clip_norm / scale) / xp.where(norm > 1, norm, xp.ones_like(norm))
     factor = xp.where(factor < 1, factor, xp.ones_like(factor))
     return xp.where(xp.isfinite(largest) & xp.isfinite(norm), factor, xp.full_like(factor, xp.nan))
+
+
+def clip_factors(squares: Any, clip_norm: float) -> tuple[Any, Any]:
+    """Return the factors for gradients whose squares have been summed in float64.
+
+    Parameters
+    ----------
+    squares : ndarray of float64
+        The sum of the squares of each gradient.
+    clip_norm : float
+        The largest norm allowed. Greater than 0.
+
+    Returns
+    -------
+    factors : ndarray of float64
+        As `clip_factor` returns them.
+    unsure : ndarray of bool
+        Where a gradient of float64 may have overflowed or underflowed in its sum; ask `clip_factor` there.
+    """
+    with np.errstate(all="ignore"):
+        norms = np.sqrt(squares)
+        factors = np.where(norms > clip_norm, clip_norm / norms, 1.0)
+        factors[~np.isfinite(norms)] = np.nan
+        return factors, ~np.isfinite(norms) | ((norms < _SAFE) & (clip_norm < _SAFE))
+
+
+_SAFE = 1e-140
+"""A norm below which float64 may have lost the squares of its elements."""
 
 
 def clip(xp: Namespace, grad: Array, clip_norm: float, *, float64: bool) -> Array:

@@ -7,30 +7,52 @@ gradient and the slots travel; everything between stays where the processor is. 
 from __future__ import annotations
 
 import functools
-import struct
 import threading
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from .._graph import Graph, trace
-from .._print import print_numbers, print_numpy
+from .._graph import trace
+from .._print import print_numpy
 from .._print.numpy import CALLED
 from .._rule import Rule
 from .._typing import Scalars
-from .eager import clipped
-from .work import Launch, Work
-
-BLOCK = 65_536
-"""Elements in a block: the fastest size on processors with 1 MiB of cache for each core."""
+from ..clipping import clip_factor, clip_factors
+from . import pool
+from .numbers import Numbers
+from .work import BLOCK, Launch, Work, new_arrays
 
 SMALL = 4_096
 """Elements up to which an array has working arrays of its shape, kept for the next update."""
 
+SERIAL = 1_000_000
+"""Elements in one call up to which a helper thread costs more than it brings."""
+
 _SHAPES_KEPT = 64
 """How many such shapes: some megabytes for each thread and rule."""
 
-_PACKING = {"float32": "f", "float64": "d"}
+
+class Working(NamedTuple):
+    """What a kernel works in, beside what it is given."""
+
+    memory: memoryview  # of the numbers
+    numbers: list[Any]  # each as an array of shape ()
+    arrays: list[Any]  # scratch and masks
+    blocks: list[Any]  # where values go to be computed: a parameter and a gradient of 16 bits, or of many tensors
+
+
+class Call(Protocol):
+    """Some work of a launch, that can be shared out."""
+
+    def warm(self) -> object:
+        """Allocate what it works in."""
+
+    def shares(self) -> Iterator[Callable[[], None]]:
+        """Yield calls that make it up."""
+
+    def __call__(self) -> None:
+        """Do it all."""
 
 
 class Kernel:
@@ -38,112 +60,202 @@ class Kernel:
 
     Parameters
     ----------
-    graph : Graph
-        The traced rule.
+    rule : Rule
+        The rule.
+    h : Scalars
+        The numbers of some step.
+    clipped : bool
+        Whether the gradient is multiplied by a factor.
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, rule: Rule, h: Scalars, *, clipped: bool) -> None:
+        graph = trace(rule, h, clipped=clipped)
         self.source = print_numpy(graph)
-        self._numbers = print_numbers(graph)
+        self.numbers = Numbers(graph)
         names: dict[str, Any] = {name: getattr(np, name) for name in CALLED}
         exec(compile(self.source.text, f"<{graph.name} for NumPy>", "exec"), names)
-        self._call = names["kernel"]
+        self.call = names["kernel"]
         self._local = threading.local()
 
-    def prepare(self, like: Any, h: Scalars) -> tuple[Any, ...]:
-        """Return all that a run needs beside its arrays: the numbers of the step, and arrays to work in.
-
-        Parameters
-        ----------
-        like : ndarray
-            The parameter.
-        h : Scalars
-            The numbers that the rule reads.
-
-        Returns
-        -------
-        tuple
-            The first argument of `run`.
-        """
-        dtype = like.dtype
-        shape, size = like.shape, like.size
-        if size <= SMALL:
-            pack, *working = self._working(dtype, shape)
-        else:
-            pack, memory, constants, arrays = self._working(dtype, (BLOCK,))
-            if size <= BLOCK:
-                arrays = [x[:size].reshape(shape) for x in arrays]
-            working = [memory, constants, arrays]
-        values = self._numbers(h)
+    def working(self, shape: tuple[int, ...], compute: Any, blocks: int) -> Working:
+        """Return this thread's arrays to work in, of a shape, with so many to put other arrays' values in."""
+        kept: dict[Any, Working] = self._local.__dict__
+        key = shape, compute, blocks
         try:
-            packed = pack(*values)  # rounds each once, from float64
-        except (OverflowError, struct.error):  # beyond float32, where NumPy rounds to infinity; or no real number
-            with np.errstate(all="ignore"):
-                packed = np.array(values, dtype).tobytes()
-        return packed, *working
-
-    def run(self, prepared: tuple[Any, ...], inputs: tuple[Any, ...], outputs: tuple[Any, ...]) -> None:
-        """Compute `outputs` from `inputs`; nothing in it can fail.
-
-        Parameters
-        ----------
-        prepared : tuple
-            From `prepare`.
-        inputs, outputs : tuple of ndarray of one shape and one float dtype
-            Contiguous in one order; param, grad and slots, and where the new param and slots go, which may be the place
-            of the old.
-        """
-        packed, numbers, constants, arrays = prepared
-        numbers[:] = packed
-        first = inputs[0]
-        size = first.size
-        if size <= BLOCK:
-            self._call(*inputs, *outputs, *arrays, *constants)
-            return
-        order = "C" if first.flags.c_contiguous else "F"
-        flat = [x.reshape(-1, order=order) for x in (*inputs, *outputs)]
-        for start in range(0, size, BLOCK):
-            stop = min(start + BLOCK, size)
-            self._call(*[x[start:stop] for x in flat], *[x[: stop - start] for x in arrays], *constants)
-
-    def _working(self, dtype: Any, shape: tuple[int, ...]) -> tuple[Any, ...]:
-        """How to pack the numbers, where to, each as an array; arrays to work in: all kept for this thread's next."""
-        kept: dict[Any, tuple[Any, ...]] = self._local.__dict__
-        try:
-            return kept[dtype, shape]
+            return kept[key]
         except KeyError:
             pass
         if len(kept) >= _SHAPES_KEPT:
             kept.clear()
         source = self.source
-        arrays = [np.empty(shape, dtype) for _ in range(source.scratch)]
+        arrays = [np.empty(shape, compute) for _ in range(source.scratch)]
         arrays += [np.empty(shape, bool) for _ in range(source.masks)]
-        numbers = np.empty(source.numbers, dtype)
-        pack = struct.Struct(f"{source.numbers}{_PACKING[dtype.name]}").pack
-        memory: Any = memoryview(numbers.view(np.uint8))  # type: ignore[arg-type]
-        kept[dtype, shape] = pack, memory, [numbers[i, ...] for i in range(source.numbers)], arrays
-        return kept[dtype, shape]
+        numbers = np.empty(source.numbers, compute)
+        memory = memoryview(numbers.view(np.uint8))  # type: ignore[arg-type]
+        views = [numbers[i, ...] for i in range(source.numbers)]
+        kept[key] = Working(memory, views, arrays, [np.empty(shape, compute) for _ in range(blocks)])
+        return kept[key]
 
 
-_kernels: dict[Rule, Kernel] = {}
+class Run:
+    """One update, ready to be computed; nothing in it can fail once this thread has called `warm`.
+
+    Parameters
+    ----------
+    kernel : Kernel
+        The rule's.
+    inputs : tuple of ndarray
+        Param, grad and slots: of one shape, contiguous in one order.
+    outputs : tuple of ndarray
+        Where the new param and slots go, which may be the place of the old.
+    packed : bytes
+        The numbers of the step.
+    compute : dtype
+        That of the arithmetic, the slots and the numbers.
+    """
+
+    __slots__ = ("_compute", "_inputs", "_kernel", "_low", "_outputs", "_packed", "_shape", "_size")
+
+    def __init__(
+        self, kernel: Kernel, inputs: tuple[Any, ...], outputs: tuple[Any, ...], packed: bytes, compute: Any
+    ) -> None:
+        first = inputs[0]
+        self._kernel = kernel
+        self._inputs = inputs
+        self._outputs = outputs
+        self._packed = packed
+        self._compute = compute
+        self._low = first.dtype != compute
+        self._size = first.size
+        self._shape = first.shape
+
+    def warm(self) -> Working:
+        """Return this thread's arrays to work in; they are made at its first update of the size, and kept."""
+        shape = self._shape if self._size <= SMALL else (BLOCK,)
+        return self._kernel.working(shape, self._compute, 2 if self._low else 0)
+
+    def shares(self) -> Iterator[Callable[[], None]]:
+        """Yield calls that make up the update, each for a block at most; in any order, by any threads."""
+        if self._size <= BLOCK:
+            yield self
+        else:
+            for start in range(0, self._size, BLOCK):
+                yield functools.partial(self._block, start)
+
+    def __call__(self) -> None:
+        """Compute the update."""
+        size = self._size
+        if size > BLOCK:
+            for start in range(0, size, BLOCK):
+                self._block(start)
+            return
+        working = self.warm()
+        arrays, blocks = working.arrays, working.blocks
+        if size > SMALL:
+            arrays = [x[:size].reshape(self._shape) for x in arrays]
+            blocks = [x[:size].reshape(self._shape) for x in blocks]
+        self._run(working, self._inputs, self._outputs, arrays, blocks)
+
+    def _block(self, start: int) -> None:
+        working = self.warm()
+        stop = min(start + BLOCK, self._size)
+        inputs, outputs = ([flat(x)[start:stop] for x in arrays] for arrays in (self._inputs, self._outputs))
+        arrays, blocks = ([x[: stop - start] for x in arrays] for arrays in (working.arrays, working.blocks))
+        self._run(working, inputs, outputs, arrays, blocks)
+
+    def _run(
+        self, working: Working, inputs: Sequence[Any], outputs: Sequence[Any], arrays: list[Any], blocks: list[Any]
+    ) -> None:
+        working.memory[:] = self._packed
+        if not blocks:
+            self._kernel.call(*inputs, *outputs, *arrays, *working.numbers)
+            return
+        param, grad = blocks
+        np.copyto(param, inputs[0])
+        np.copyto(grad, inputs[1])
+        self._kernel.call(param, grad, *inputs[2:], param, *outputs[1:], *arrays, *working.numbers)
+        np.copyto(outputs[0], param, casting="unsafe")
 
 
-def kernel(rule: Rule, h: Scalars | None = None) -> Kernel:
+def flat(x: Any) -> Any:
+    """Return a contiguous array as one of its elements in the order of memory."""
+    return x if x.ndim == 1 else x.reshape(-1) if x.flags.c_contiguous else x.T.reshape(-1)
+
+
+_kernels: dict[tuple[Rule, bool], Kernel] = {}
+
+
+def kernel(rule: Rule, h: Scalars, *, clipped: bool) -> Kernel:
     """Return a rule's kernel; raises `UntraceableError` where it has none."""
-    if rule not in _kernels:
-        _kernels[rule] = Kernel(trace(rule, h))
-    return _kernels[rule]
+    key = rule, clipped
+    if key not in _kernels:
+        _kernels[key] = Kernel(rule, h, clipped=clipped)
+    return _kernels[key]
+
+
+def prepare(rule: Rule, works: list[Work]) -> Launch:
+    """Allocate what updates need: new parameters where there is no `out`, and slots where they may not be written."""
+    h = works[0].h
+    of_rule = kernel(rule, h, clipped=h.clip_norm is not None)
+    results = new_arrays(rule, works)
+    runs: list[Call] = []
+    size = 0
+    for (_, spec, param, grad, _, _, h, _), (out, slots) in zip(works, results, strict=True):
+        packed = of_rule.numbers.packed(h, spec.compute.char)
+        if h.clip_norm is not None:
+            packed += factor(grad, h.clip_norm, spec.compute).tobytes()
+        run = Run(of_rule, (param, grad, *slots), (out, *slots), packed, spec.compute)
+        run.warm()
+        runs.append(run)
+        size += param.size
+    return Launch(results, together(runs, size), "blocked")
+
+
+def together(runs: Sequence[Call], size: int) -> Callable[[], None]:
+    """Return what computes all of `runs`, of so many elements in all, with a helper if these are many."""
+    if size <= SERIAL or pool.threads() == 1:
+        return functools.partial(_run_all, runs)
+    shares = iter([share for run in runs for share in run.shares()])
+    # one helper: NumPy's loops are short, and between them threads wait for the interpreter's lock
+    return functools.partial(pool.run, functools.partial(_run_shares, runs, shares), 1)
+
+
+@np.errstate(all="ignore")
+def _run_all(runs: Sequence[Call]) -> None:
+    for run in runs:
+        run()
+
+
+@np.errstate(all="ignore")
+def _run_shares(runs: Sequence[Call], shares: Iterator[Callable[[], None]]) -> None:
+    try:
+        for run in runs:
+            run.warm()
+    except MemoryError:  # in a helper; the caller has its arrays since `prepare`, and does it all
+        return
+    for share in shares:  # threads share the iterator; each item is given out once
+        share()
+
+
+@np.errstate(all="ignore")
+def factor(grad: Any, clip_norm: float, compute: Any) -> Any:
+    """Return what brings the norm of a gradient down to `clip_norm`; nothing of its size is allocated."""
+    elements = flat(grad)
+    total = 0.0
+    for start in range(0, grad.size, BLOCK):
+        wide = elements[start : start + BLOCK].astype(np.float64)
+        total += np.add.reduce(np.multiply(wide, wide, wide))
+    (found,), (unsure,) = clip_factors(np.array([total]), clip_norm)
+    if unsure and grad.dtype == np.float64:
+        found = clip_factor(np, grad, clip_norm, float64=True)
+    return found.astype(compute)
 
 
 def why_not(work: Work) -> str | None:
     """Return why an update cannot run in blocks, or None if it can."""
-    library, spec, param, grad, slots, _, _, out = work
+    library, _, param, grad, slots, _, _, out = work
     if library.name != "numpy":
         return f"blocks are for NumPy arrays, these are of {library.name}"
-    if spec.compute != spec.dtype:
-        return f"{spec.dtype} is computed in {spec.compute}"
-    if spec.shape == ():  # NumPy computes the intermediate values of such with another power function
-        return "it is one number"
     c_order = param.flags.c_contiguous and grad.flags.c_contiguous and (out is None or out.flags.c_contiguous)
     for x in slots or ():
         flags = x.flags
@@ -153,27 +265,3 @@ def why_not(work: Work) -> str | None:
     if c_order or all(x.flags.f_contiguous for x in (param, grad, *(slots or ()), param if out is None else out)):
         return None
     return "the arrays are not contiguous, or not in one order"
-
-
-def prepare(rule: Rule, works: list[Work]) -> Launch:
-    """Allocate what updates need: new parameters where there is no `out`, and slots where they may not be written."""
-    of_rule = kernel(rule)
-    results, runs = [], []
-    for library, _, param, grad, slots, owned, h, out in works:
-        if h.clip_norm is not None:
-            grad = clipped(grad, library, h.clip_norm)
-        if out is None:
-            out = np.empty(param.shape, param.dtype, "C" if param.flags.c_contiguous else "F")
-        if slots is None:
-            slots = rule.make_slots([np.zeros_like(param) for _ in rule.fields])
-        elif not owned:
-            slots = rule.make_slots([np.array(x) for x in slots])
-        results.append((out, slots))
-        runs.append((of_rule.prepare(param, h), (param, grad, *slots), (out, *slots)))
-    return Launch(results, functools.partial(_run_all, of_rule, runs))
-
-
-@np.errstate(all="ignore")
-def _run_all(of_rule: Kernel, runs: list[tuple[Any, ...]]) -> None:
-    for prepared, inputs, outputs in runs:
-        of_rule.run(prepared, inputs, outputs)

@@ -96,11 +96,6 @@ def _copy_all(copies: list[tuple[Array, Array]]) -> None:
         write(out, new)
 
 
-def clipped(grad: Array, library: Library, clip_norm: float) -> Array:
-    """Return `grad` scaled to a norm of at most `clip_norm`."""
-    return library.guard(lambda x: clip(library.xp, x, clip_norm, float64=library.has_float64(x)))(grad)
-
-
 def _own(rule: Rule, library: Library, spec: Spec, x: Any, field: str, taken: list[Any]) -> Array:
     """Return the result `x` as an array that shares nothing with those `taken`, to which it is added."""
     if library.name == "numpy" and isinstance(x, np.generic):  # what NumPy makes of 0-d arrays

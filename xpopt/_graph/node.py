@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Kind = Literal["array", "mask", "scalar"]
@@ -20,7 +20,7 @@ class Node:
     ----------
     op : str
         The standard's name of an elementwise function; or ``"input"``, an array that the rule is given; ``"number"``,
-        an attribute of `h`; ``"constant"``.
+        an attribute of `h`; ``"constant"``; ``"factor"``, what a clipped gradient is multiplied by, of each parameter.
     kind : {"array", "mask", "scalar"}
         An array of the compute dtype, one of booleans, or a number that the host computes in float64.
     args : tuple of Node
@@ -57,11 +57,14 @@ class Graph:
         ``param``, ``grad`` and the slots, whether the rule reads them or not.
     outputs : tuple of Node
         The new ``param`` and slots.
+    names : dict
+        What the rule itself calls its values: the names of its local variables.
     """
 
     name: str
     inputs: tuple[Node, ...]
     outputs: tuple[Node, ...] = ()
+    names: dict[Node, str] = field(default_factory=dict)
 
     def ordered(self) -> Iterator[Node]:
         """Yield every node that the outputs need, each once, arguments first."""
@@ -72,12 +75,16 @@ class Graph:
         return [node for node in _ordered(self.outputs) if node.kind != "scalar" and node.args]
 
     def scalars(self) -> list[Node]:
-        """Return every number that meets an array, in the order of first use."""
+        """Return every number of the step that meets an array, in the order of first use."""
         found: dict[Node, None] = {}
         for node in _ordered(self.outputs):
             if node.kind != "scalar":
-                found.update((arg, None) for arg in node.args if arg.kind == "scalar")
+                found.update((arg, None) for arg in node.args if arg.kind == "scalar" and arg.op != "factor")
         return list(found)
+
+    def factor(self) -> Node | None:
+        """Return the factor that clips the gradient, if there is one that the rule reads."""
+        return next((arg for node in self.arrays() for arg in node.args if arg.op == "factor"), None)
 
 
 def _ordered(roots: tuple[Node, ...]) -> Iterator[Node]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any, NoReturn
 
 from .._rule import Rule, taken_apart
@@ -175,7 +178,7 @@ class _Numbers:
         return _Traced(self._tape, self._tape.node("number", "scalar", value=name))
 
 
-def trace(rule: Rule, h: Scalars | None = None) -> Graph:
+def trace(rule: Rule, h: Scalars | None = None, *, clipped: bool = False) -> Graph:
     """Write down what a rule computes.
 
     Parameters
@@ -184,6 +187,8 @@ def trace(rule: Rule, h: Scalars | None = None) -> Graph:
         The rule; it runs once, on stand-ins for arrays and numbers.
     h : Scalars, optional
         The numbers of some step: which there are. Without it any name is taken for one.
+    clipped : bool
+        Whether the rule sees its gradient multiplied by a factor.
 
     Returns
     -------
@@ -202,8 +207,11 @@ def trace(rule: Rule, h: Scalars | None = None) -> Graph:
     names = ("param", "grad", *(f"s.{field}" for field in rule.fields))
     inputs = tuple(tape.node("input", "array", value=name) for name in names)
     param, grad, *slots = (_Traced(tape, node) for node in inputs)
+    if clipped:
+        grad = _apply(tape, "multiply", grad, _Traced(tape, tape.node("factor", "scalar")))
     try:
-        returned = rule.function(_Namespace(tape), param, grad, rule.make_slots(slots), _Numbers(tape, h))
+        with _watched(rule) as variables:
+            returned = rule.function(_Namespace(tape), param, grad, rule.make_slots(slots), _Numbers(tape, h))
         results = taken_apart(rule, returned)
     except InPlaceError as error:
         raise InPlaceError(f"{rule.name}{_place(rule, error)}: {error}") from None
@@ -212,7 +220,26 @@ def trace(rule: Rule, h: Scalars | None = None) -> Graph:
     for field, result in zip(("param", *rule.fields), results, strict=True):
         if not isinstance(result, _Traced) or result.node.kind != "array":
             raise UntraceableError(f"{rule.name} returned a {type(result).__name__} as {field!r}; wanted an array")
-    return Graph(rule.name, inputs, tuple(result.node for result in results))
+    called = {x.node: name for name, x in reversed(variables.items()) if isinstance(x, _Traced)}
+    return Graph(rule.name, inputs, tuple(result.node for result in results), called)
+
+
+@contextmanager
+def _watched(rule: Rule) -> Iterator[dict[str, Any]]:
+    """Yield a dict that the local variables of the rule are in once it has returned."""
+    variables: dict[str, Any] = {}
+    code = getattr(rule.function, "__code__", None)
+    previous = sys.getprofile()
+
+    def watch(frame: FrameType, event: str, arg: Any) -> None:
+        if event == "return" and frame.f_code is code:
+            variables.update(frame.f_locals)
+
+    sys.setprofile(watch)
+    try:
+        yield variables
+    finally:
+        sys.setprofile(previous)
 
 
 def _place(rule: Rule, error: Exception) -> str:

@@ -46,7 +46,9 @@ def expression(node: Node, names: Mapping[Node, str] | None = None, depth: int =
         return f"h.{node.value}"
     if node.op == "constant":
         value: Any = node.value
-        return f"({value!r})" if math.isfinite(value) else f"float({str(value)!r})"
+        if not math.isfinite(value):
+            return f"float({str(value)!r})"
+        return repr(value) if math.copysign(1, value) > 0 else f"({value!r})"
     if names is not None:
         args = [names[arg] for arg in node.args]
     else:
@@ -56,12 +58,24 @@ def expression(node: Node, names: Mapping[Node, str] | None = None, depth: int =
     return f"{PREFIX[node.op]}({args[0]})"
 
 
+def bare(text: str) -> str:
+    """Drop the outermost parentheses if they are a pair."""
+    if not (text.startswith("(") and text.endswith(")")):
+        return text
+    level = 0
+    for i, character in enumerate(text):
+        level += (character == "(") - (character == ")")
+        if level == 0:
+            return text[1:-1] if i == len(text) - 1 else text
+    return text
+
+
 def print_numbers(graph: Graph) -> Callable[[Scalars], tuple[Any, ...]]:
     """Return the function from `h` to the numbers that meet arrays, in the order of `Graph.scalars`."""
     names: dict[Node, str] = {}
     lines = ["def numbers(h):"]
     for node in graph.ordered():
-        if node.kind == "scalar":
+        if node.kind == "scalar" and node.op != "factor":
             text = expression(node, names)
             names[node] = text if node.op == "constant" else f"n{len(names)}"
             if node.op != "constant":

@@ -91,7 +91,7 @@ def load(
     current = found.current and (found.current.rate, tuple(map(renaming, found.current.names)))
     opt._values = values
     opt._clock.restore(scheduler, found.cur_step, current)
-    opt._state.restore(loaded)
+    opt._state.load(loaded)
     return LoadReport(tuple(loaded), {name: "; ".join(lines) for name, lines in faults.items()})
 
 

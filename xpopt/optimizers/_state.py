@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
@@ -22,10 +24,19 @@ class State:
     """The cache by parameter name, and the description of each parameter that it cannot hold itself."""
 
     def __init__(self) -> None:
-        self.cache: dict[Hashable, Any] = {}
+        self._cache: dict[Hashable, Any] = {}
         self._known: dict[Hashable, Known] = {}
         self._stored: dict[Hashable, Stored] = {}
         self._shown = 0
+        self._kept: Any = None  # the model of the last update, and how often the cache had been shown then
+        self._ahead = 0  # updates of that model that the counts in the cache do not say yet
+
+    @property
+    def cache(self) -> dict[Hashable, Any]:
+        """The entries."""
+        if self._ahead:
+            self._settle()
+        return self._cache
 
     def show(self) -> dict[Hashable, Any]:
         """Return the cache to a caller, who may keep what is in it: no slot there is written from now on."""
@@ -34,11 +45,12 @@ class State:
 
     def replace(self, entries: Mapping[Hashable, Any]) -> None:
         """Start over from other entries."""
-        self.cache = dict(entries)
+        self._drop()
+        self._cache = dict(entries)
         self._known = {}
         self._stored = {}
 
-    def restore(self, loaded: Mapping[Hashable, Known | Stored]) -> None:
+    def load(self, loaded: Mapping[Hashable, Known | Stored]) -> None:
         """Start over from what was loaded, in arrays of its own."""
         self.replace({name: one.entry for name, one in loaded.items()})
         self._known = {name: one for name, one in loaded.items() if isinstance(one, Known)}
@@ -52,6 +64,49 @@ class State:
         if stored is not None and stored.entry is entry:
             return stored.shape, stored.dtype, stored.t
         return None, None, 0
+
+    def restore(self, entries: Mapping[Hashable, Any]) -> None:
+        """Put entries in the place of those of the same names."""
+        self._drop()
+        self._cache.update(entries)
+
+    # The model of the last update: void once another update, or a caller who was shown the cache, may have touched it
+
+    def keep(self, kept: Any) -> None:
+        """Keep a model whose parameters have just been stored, each with its state, unless a caller may reach it."""
+        self._kept = (kept, self._shown) if self._is_ours() else None
+
+    def kept(self) -> Any:
+        """Return the model kept, if nobody can have changed its state; else None."""
+        return self._kept[0] if self._kept is not None and self._kept[1] == self._shown else None
+
+    def advance(self) -> None:
+        """Count an update of the model kept."""
+        counts = self._kept[0].counts
+        counts[:] = [t + 1 for t in counts]
+        self._ahead += 1
+
+    def _is_ours(self) -> bool:
+        """Whether no caller kept the cache, where he would find what is stored there without being shown it."""
+        return self._holders() == _HOLDERS
+
+    def _holders(self) -> float:
+        """Return how many references there are to the cache: one more if a caller kept it."""
+        return sys.getrefcount(self._cache) if hasattr(sys, "getrefcount") else math.nan
+
+    def _settle(self) -> None:
+        kept, _ = self._kept
+        for name in kept.updated():
+            known = self._known[name]
+            known.t += self._ahead
+            if type(known.entry) is dict:
+                known.entry["t"] = known.t
+        self._ahead = 0
+
+    def _drop(self) -> None:
+        if self._ahead:
+            self._settle()
+        self._kept = None
 
     def specs(self) -> dict[Hashable, Spec]:
         """Return the descriptions of the parameters in the cache, as far as they are known."""
@@ -85,10 +140,11 @@ class State:
             assert library is not None
         else:
             library, spec, param, grad = examine(param, grad, name)
-        if name not in self.cache:
+        cache = self.cache
+        if name not in cache:
             check_new(spec, name)
             return library, spec, param, grad, 1, None, False
-        entry = self.cache[name]
+        entry = cache[name]
         if known is None or known.entry is not entry:
             check_new(spec, name)
             stored = self._stored.get(name)
@@ -111,13 +167,15 @@ class State:
 
     def store(self, rule: Rule, name: Hashable, spec: Spec, t: int, slots: Slots) -> None:
         """Put the result of an update in the cache."""
-        self.cache[name] = entry = pack(rule, t, slots)
+        if self._kept is not None:
+            self._drop()
+        self._cache[name] = entry = pack(rule, t, slots)
         known = self._known.get(name)
         if known is None:
             known = self._known[name] = Known(entry, spec, t, slots)
         else:
             known.entry, known.spec, known.t, known.slots = entry, spec, t, slots
-        known.shown = self._shown
+        known.shown = self._shown if self._is_ours() else -1
 
     def forget(self) -> None:
         """Let go of what is known of parameters whose entries are gone."""
@@ -129,9 +187,9 @@ class State:
     def copy(self) -> State:
         """Return the same state in arrays of its own."""
         twin = State()
-        twin.cache = {name: copy_entry(entry) for name, entry in self.cache.items()}
+        twin._cache = {name: copy_entry(entry) for name, entry in self.cache.items()}
         twin._known = {
-            name: Known(twin.cache[name], known.spec, known.t)
+            name: Known(twin._cache[name], known.spec, known.t)
             for name, known in self._known.items()
             if self.cache.get(name) is known.entry
         }
@@ -142,6 +200,15 @@ class State:
         }
         return twin
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle the truth alone."""
+        self._drop()
+        return self.__dict__
+
     def __deepcopy__(self, memo: dict[int, Any]) -> State:
         """Return `copy`."""
         return self.copy()
+
+
+_HOLDERS = State()._holders()
+"""How many there are if nobody else holds it; NaN, which equals nothing, where Python does not count them."""

@@ -9,14 +9,11 @@ from collections.abc import Hashable, Mapping
 from typing import Any, ClassVar, Self, overload
 
 from .._engine import plan
-from .._engine.work import Work, make_work
-from .._memory import find_shared
-from .._namespace import copy_array, write
-from .._parameter import Spec, check_out, examine, is_array_or_scalar
+from .._engine.work import make_work
+from .._parameter import Spec, check_out
 from .._ranges import Range
 from .._rule import NoSlots, Rule
 from .._text import format_call
-from .._tree import flatten, matched, rebuild, show
 from .._typing import ArrayT, Tree, TreeT
 from ..schedulers import SchedulerBase, make_scheduler
 from ._checkpoints import Checkpoints
@@ -31,7 +28,8 @@ from ._settings import (
     documented_names,
     hint,
 )
-from ._state import State, Task
+from ._state import State
+from ._whole import Each, again
 
 
 class OptimizerBase(Checkpoints):
@@ -191,7 +189,7 @@ class OptimizerBase(Checkpoints):
         self._values = values
         if scheduler is not None:
             self._clock.replace_scheduler(scheduler)
-        self._state.cache.update(entries)
+        self._state.restore(entries)
 
     # What the optimizer does
 
@@ -294,35 +292,18 @@ class OptimizerBase(Checkpoints):
             nothing has changed.
         """
         rule = self._rule(self._values)
-        leaves = flatten(params, "params")
-        gradients = matched(leaves, flatten(grads, "grads"), "grads")
-        targets = {} if out is None else matched(leaves, flatten(out, "out"), "out")
-        tasks = self._take_in_all(rule, leaves, gradients, targets)
+        update = again(self._state, rule, params, grads, out) or Each(
+            self._state, rule, params, grads, out, self._check_new
+        )
         clock = self._clock
         try:
             lr = clock.ask_whole(cur_loss)
-            scalars = {t: rule.scalars_at(self._values, lr, t) for t in {task[4] for task in tasks.values()}}
-            works = [
-                Work(library, spec, param, grad, slots, owned, scalars[t], targets.get(name))
-                for name, (library, spec, param, grad, t, slots, owned) in tasks.items()
-            ]
-            launch = plan.prepare(rule, works)
-            results = dict(zip(tasks, launch.results, strict=True))
-            new = {name: results[name][0] if name in results else param for name, param in leaves.items()}
-            answer = rebuild(params, new.__getitem__) if out is None else out
-            # a parameter without a gradient may lie where another one's result goes
-            kept = {name: copy_array(leaves[name]) for name in targets if name not in tasks}
+            answer = update.prepare({t: rule.scalars_at(self._values, lr, t) for t in update.counts})
         except BaseException:
             clock.take_back()
             raise
-        launch.finish()
-        for name, value in kept.items():
-            write(targets[name], value)
-        for name, (_, slots) in results.items():
-            _, spec, _, _, t, *_ = tasks[name]
-            self._state.store(rule, name, spec, t, slots)
+        update.finish()
         clock.confirm_whole()
-        self._state.forget()
         return answer
 
     # Copies and text
@@ -349,31 +330,6 @@ class OptimizerBase(Checkpoints):
         """Return the rule that the hyperparameters select; an optimizer with more than one overrides this."""
         cls: Any = type(self)
         return _own_rule(cls)
-
-    def _take_in_all(
-        self,
-        rule: Rule,
-        params: Mapping[Hashable, Any],
-        grads: Mapping[Hashable, Any],
-        targets: Mapping[Hashable, Any],
-    ) -> dict[Hashable, Task]:
-        """Check everything that `update_all` got; return the updates of what has a gradient."""
-        tasks = {}
-        for name, param in params.items():
-            grad = grads[name]
-            for what, x in (("parameter", param), ("gradient of", param if grad is None else grad)):
-                if not is_array_or_scalar(x):
-                    raise TypeError(f"{what} {show(name)} is a {type(x).__name__}; wanted an array")
-            if grad is not None:
-                tasks[name] = self._state.take_in(rule, param, grad, name, self._check_new)
-            if targets:
-                library, spec, *_ = tasks[name] if grad is not None else examine(param, param, name)
-                check_out(library, spec, targets[name], name)
-        shared = find_shared(targets.items())
-        if shared is not None:
-            first, second = map(show, shared)
-            raise ValueError(f"out of {first} and out of {second} share memory; give each its own")
-        return tasks
 
     def _check_new(self, spec: Spec, name: Hashable) -> None:
         check_in_dtype(type(self), self._values, spec, name)

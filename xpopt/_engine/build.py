@@ -1,0 +1,162 @@
+"""Python source made machine code by Numba, and kept on disk for the next process."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import os
+import platform
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from .._print import intrinsics_source
+
+_lock = threading.RLock()
+
+
+def _new_lock() -> None:
+    """Start over in a forked process, where another thread's hold on the lock would last for ever."""
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_lock)
+
+
+@functools.cache
+def why_no_numba() -> str | None:
+    """Return why Numba cannot be used, or None if it can. Imports it."""
+    if importlib.util.find_spec("numba") is None:
+        return "Numba is not installed (pip install 'xpopt[cpu]')"
+    try:
+        import numba
+    except Exception as error:  # such as a NumPy that it does not know
+        return f"Numba's import fails: {error}"
+    if numba.config.DISABLE_JIT:
+        return "NUMBA_DISABLE_JIT is set"
+    return None
+
+
+@functools.cache
+def why_no_float16() -> str | None:
+    """Return why Numba cannot convert to and from float16, or None if it can."""
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return None
+    from llvmlite import binding
+
+    return None if binding.get_host_cpu_features().get("f16c") else "this processor has no float16 conversions"
+
+
+def build(source: str, name: str, signature: str) -> Callable[..., Any]:
+    """Compile a function, or load what an earlier process compiled.
+
+    Parameters
+    ----------
+    source : str
+        A module with the function.
+    name : str
+        The function.
+    signature : str
+        Its types, for Numba.
+
+    Returns
+    -------
+    callable
+        The function; it runs without the interpreter's lock.
+    """
+    import numba
+
+    def compiled(function: Any, *, cache: bool) -> Any:
+        return numba.njit(signature, nogil=True, error_model="numpy", cache=cache)(function)
+
+    with _lock:
+        folder = cache_dir()
+        if folder is not None:
+            try:
+                return compiled(getattr(_module(source, folder), name), cache=True)
+            except Exception:  # a full disk, a file of another's or half a file: compile it again, in memory
+                pass
+        scope: dict[str, Any] = {}
+        exec(compile(source, f"<{name}>", "exec"), scope)
+        return compiled(scope[name], cache=False)
+
+
+def source_of(module: str) -> str:
+    """Return the source of a module beside this one, its imports written out, to be built."""
+    root = str(__package__).rpartition(".")[0]
+    text = (resources.files(__package__) / f"{module}.py").read_text("utf-8")
+    return text.replace("from ..", f"from {root}.")
+
+
+def cache_dir() -> Path | None:
+    """Return the private folder that compiled kernels are kept in, or None if there can be none.
+
+    It is ``XPOPT_CACHE_DIR``, else ``xpopt`` in the user's cache folder. What lies in it is run, so it must belong to
+    this user, and nobody else may write to it.
+
+    Returns
+    -------
+    Path or None
+        The folder, which exists.
+    """
+    chosen = os.environ.get("XPOPT_CACHE_DIR")
+    try:
+        folder = Path(chosen) if chosen else _user_cache() / "xpopt"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if hasattr(os, "getuid"):
+            status = folder.stat()
+            if status.st_uid != os.getuid() or status.st_mode & 0o022:
+                return None
+        return folder.resolve() if os.access(folder, os.W_OK) else None
+    except (OSError, RuntimeError):  # no permission, no home
+        return None
+
+
+def _user_cache() -> Path:
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+
+
+def _module(source: str, folder: Path) -> ModuleType:
+    """Import `source` from a file of its own in `folder`; Numba keeps what it makes of a file beside it."""
+    digest = hashlib.sha256((source + intrinsics_source()).encode()).hexdigest()[:32]
+    name = f"xpopt_{digest}"
+    if name in sys.modules:
+        return sys.modules[name]
+    path = folder / f"{name}.py"
+    if not path.exists() or path.read_text("utf-8") != source:
+        _write(path, source)
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # Numba looks for it there
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file as a whole, whoever else writes it at the same time."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".tmp")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

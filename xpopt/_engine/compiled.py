@@ -1,0 +1,219 @@
+"""The compiled engine: a rule as machine code for the CPU, all tensors of a model in one call."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .._graph import trace
+from .._namespace import address_of
+from .._parameter import dtype_text
+from .._print import print_numba, print_squares
+from .._rule import Rule
+from .._typing import Scalars
+from ..clipping import clip_factor, clip_factors
+from . import build, pool
+from .numbers import Numbers
+from .work import Launch, Result, Work, new_arrays
+
+WORTH = 65_536
+"""Elements in one call from which a kernel is worth its compilation; one that is there runs everything."""
+
+SERIAL = 524_288
+"""Elements in one call up to which other threads would come too late to help."""
+
+PIECE = 16_384
+"""Elements that a thread takes at a time."""
+
+_FEW = SERIAL // PIECE
+
+_INDICES = "int64[:,::1], int64[:,::1], int64[::1]"
+
+
+class Kernel:
+    """A rule compiled for one dtype.
+
+    Parameters
+    ----------
+    rule : Rule
+        The rule.
+    h : Scalars
+        The numbers of some step, which say whether the gradient is clipped.
+    dtype : str
+        The parameters' dtype.
+    """
+
+    def __init__(self, rule: Rule, h: Scalars, dtype: str) -> None:
+        graph = trace(rule, h, clipped=h.clip_norm is not None)
+        self.dtype = dtype
+        self.compute = np.dtype("float64" if dtype == "float64" else "float32")
+        self._numbers = Numbers(graph)
+        rest = f"int64[::1], {self.compute}[:,::1], {self.compute}[::1]"
+        self._call = build.build(print_numba(graph, dtype), "kernel", f"void({_INDICES}, {rest})")
+
+    def numbers(self, scalars: Iterable[Scalars]) -> Any:
+        """Return the numbers of a step, a row for each of `scalars`."""
+        packed = [self._numbers.packed(h, self.compute.char) for h in scalars]
+        return np.ndarray((len(packed), self._numbers.count), self.compute, bytearray(b"".join(packed)))
+
+    def prepare(
+        self, table: Any, pieces: Any, rows: Any, scalars: Sequence[Scalars], grads: Sequence[Any]
+    ) -> Callable[[], None]:
+        """Return a function that updates the tensors of one dtype; nothing in it can fail.
+
+        Parameters
+        ----------
+        table : ndarray of int64, (roles, tensors)
+            The addresses of param, grad, where the new param goes, and the slots.
+        pieces : ndarray of int64, (pieces, 3)
+            From `cut`.
+        rows : ndarray of int64, (tensors,)
+            Which of `scalars` each tensor uses.
+        scalars : sequence of Scalars
+            The numbers of the step for each count that a tensor has.
+        grads : sequence of ndarray
+            The gradients.
+
+        Returns
+        -------
+        callable
+            To be called while the arrays are alive.
+        """
+        helpers = pool.threads() - 1 if len(pieces) >= _FEW and pieces[:, 2].sum() > SERIAL else 0
+        clip_norm = scalars[0].clip_norm
+        factors = _NO_FACTORS[self.compute]
+        if clip_norm is not None:
+            factors = _factors(self, clip_norm, table, pieces, grads, helpers)
+        counter = np.zeros(1, np.int64)
+        call = functools.partial(self._call, table, pieces, counter, rows, self.numbers(scalars), factors)
+        return functools.partial(pool.run, call, helpers) if helpers else call
+
+
+_NO_FACTORS = {np.dtype(dtype): np.ones(0, dtype) for dtype in ("float32", "float64")}
+
+_name = functools.cache(dtype_text)
+
+_kernels: dict[tuple[Rule, str, bool], Kernel] = {}
+
+
+def kernel(rule: Rule, h: Scalars, dtype: str) -> Kernel:
+    """Return a rule's kernel; raises `UntraceableError` where it has none."""
+    key = rule, dtype, h.clip_norm is not None
+    if key not in _kernels:
+        _kernels[key] = Kernel(rule, h, dtype)
+    return _kernels[key]
+
+
+def why_not(rule: Rule, works: Sequence[Work], *, chosen: bool) -> str | None:
+    """Return why updates that could run in blocks cannot run compiled, or None if they can.
+
+    Parameters
+    ----------
+    rule : Rule
+        The formula.
+    works : sequence of Work
+        The updates of one call.
+    chosen : bool
+        Whether it was asked for, whatever the size.
+
+    Returns
+    -------
+    str or None
+        The reason.
+    """
+    clipped = works[0].h.clip_norm is not None
+    dtypes = {work.spec.dtype for work in works} if len(works) > 1 else (works[0].spec.dtype,)
+    if not all((rule, _name(dtype), clipped) in _kernels for dtype in dtypes):
+        size = sum(work.param.size for work in works)
+        if size < WORTH and not chosen:
+            return f"{size} elements are not worth a compilation"
+        return build.why_no_numba() or (build.why_no_float16() if "float16" in map(_name, dtypes) else None)
+    return None
+
+
+def prepare(rule: Rule, works: list[Work]) -> Launch:
+    """Allocate what updates need, and find where everything lies; slots are written in place."""
+    results = new_arrays(rule, works)
+    if len(works) == 1:
+        return Launch(results, _call(rule, works, results), "compiled")
+    by_dtype: dict[str, list[int]] = {}
+    for i, work in enumerate(works):
+        by_dtype.setdefault(_name(work.spec.dtype), []).append(i)
+    calls = [_call(rule, [works[i] for i in of], [results[i] for i in of]) for of in by_dtype.values()]
+    return Launch(results, functools.partial(_call_all, calls), "compiled")
+
+
+def _call(rule: Rule, works: list[Work], results: list[Result]) -> Callable[[], None]:
+    """Return what updates tensors of one dtype."""
+    grads = [work.grad for work in works]
+    columns = [
+        [address_of(x) for x in (work.param, work.grad, out, *slots)]
+        for work, (out, slots) in zip(works, results, strict=True)
+    ]
+    if len(works) == 1:
+        table, rows, scalars = np.array(columns[0], np.int64).reshape(-1, 1), _FIRST_ROW, [works[0].h]
+    else:
+        table = np.ascontiguousarray(np.array(columns, np.int64).T)
+        by_count = {id(work.h): work.h for work in works}
+        row = {key: k for k, key in enumerate(by_count)}
+        rows = np.array([row[id(work.h)] for work in works], np.int64)
+        scalars = list(by_count.values())
+    of_rule = kernel(rule, scalars[0], _name(works[0].spec.dtype))
+    return of_rule.prepare(table, cut(tuple([x.size for x in grads])), rows, scalars, grads)
+
+
+_FIRST_ROW = np.zeros(1, np.int64)
+
+
+def _call_all(calls: list[Callable[[], None]]) -> None:
+    for call in calls:
+        call()
+
+
+def cut(sizes: tuple[int, ...]) -> Any:
+    """Cut tensors into pieces.
+
+    Parameters
+    ----------
+    sizes : tuple of int
+        The number of elements of each.
+
+    Returns
+    -------
+    ndarray of int64, (pieces, 3)
+        The tensor, the first element and the number of elements of each piece.
+    """
+    return _cut_one(sizes[0]) if len(sizes) == 1 else _cut(sizes)
+
+
+def _cut(sizes: tuple[int, ...]) -> Any:
+    of_each = np.array(sizes, np.int64)
+    counts = -(-of_each // PIECE)
+    tensor = np.repeat(np.arange(len(of_each)), counts)
+    start = (np.arange(len(tensor)) - (np.cumsum(counts) - counts)[tensor]) * PIECE
+    return np.stack([tensor, start, np.minimum(of_each[tensor] - start, PIECE)], axis=1)
+
+
+@functools.lru_cache(256)
+def _cut_one(size: int) -> Any:
+    return _cut((size,))
+
+
+@functools.cache
+def _squares(dtype: str) -> Callable[..., None]:
+    return build.build(print_squares(dtype), "squares", f"void({_INDICES}, float64[::1])")
+
+
+@np.errstate(all="ignore")
+def _factors(of: Kernel, clip_norm: float, table: Any, pieces: Any, grads: Sequence[Any], helpers: int) -> Any:
+    """Return what brings the norm of each gradient down to `clip_norm`; every sum is taken in one order."""
+    sums = np.empty(len(pieces))
+    pool.run(functools.partial(_squares(of.dtype), table, pieces, np.zeros(1, np.int64), sums), helpers)
+    found, unsure = clip_factors(np.bincount(pieces[:, 0], sums, len(grads)), clip_norm)
+    if of.dtype == "float64":
+        for k in np.flatnonzero(unsure).tolist():
+            found[k] = clip_factor(np, grads[k], clip_norm, float64=True)
+    return found.astype(of.compute)

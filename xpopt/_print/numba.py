@@ -1,0 +1,195 @@
+"""A graph as Python that Numba compiles: a loop over pieces of many arrays, one element after the other."""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import keyword
+from importlib import resources
+
+from .._graph.node import Graph
+from .host import INFIX
+from .loop import Language, emit
+
+_OPERATIONS = {
+    **{op: f"({{0}} {sign} {{1}})" for op, sign in INFIX.items()},
+    "negative": "(-{0})",
+    "abs": "abs({0})",
+    "sign": "({0} if {0} != {0} else {compute}({0} > 0) - {compute}({0} < 0))",
+    "sqrt": "sqrt({0})",
+    "square": "({0} * {0})",
+    "exp": "exp({0})",
+    "log": "log({0})",
+    "maximum": "({0} if {0} > {1} or {0} != {0} else {1})",  # of two zeros the second, as NumPy's on x86
+    "minimum": "({0} if {0} < {1} or {0} != {0} else {1})",
+    "where": "({1} if {0} else {2})",
+    "isnan": "({0} != {0})",
+    "isinf": "isinf({0})",
+    "isfinite": "isfinite({0})",
+    "logical_and": "({0} & {1})",
+    "logical_or": "({0} | {1})",
+    "logical_xor": "({0} ^ {1})",
+    "logical_not": "(not {0})",
+}
+
+_SCAFFOLD = (
+    *("kernel", "table", "pieces", "counter", "rows", "numbers", "factors"),
+    *(
+        "share",
+        "first",
+        "piece",
+        "tensor",
+        "start",
+        "size",
+        "row",
+        "i",
+        "at",
+        "take",
+        "move",
+        "sqrt",
+        "exp",
+        "log",
+        "isinf",
+        "isfinite",
+    ),
+    *("float16", "bfloat16", "float32", "float64", "uint16"),
+)
+
+_RESERVED = {*_SCAFFOLD, *keyword.kwlist, *dir(builtins)}
+
+_STORED = {"float16": "uint16", "bfloat16": "uint16"}
+"""What Numba sees of the dtypes that it does not have."""
+
+
+def print_numba(graph: Graph, dtype: str = "float32") -> str:
+    """Print a graph for Numba.
+
+    Parameters
+    ----------
+    graph : Graph
+        What to print.
+    dtype : {"float16", "bfloat16", "float32", "float64"}
+        The dtype of the parameter and its gradient. The arithmetic, the slots and the numbers are of float64 for
+        float64, else of float32.
+
+    Returns
+    -------
+    str
+        A module with a function ``kernel(table, pieces, counter, rows, numbers, factors)``, which any number of threads
+        may call at once with the same `counter`:
+
+        ========== ========================== ====================================================================
+        table      int64, (roles, tensors)    addresses of param, grad, where the new param goes, and the slots
+        pieces     int64, (pieces, 3)         the tensor, the first element and the number of elements of each
+        counter    int64, (1,)                how many pieces have been taken, by all threads together
+        rows       int64, (tensors,)          the row of `numbers` for each tensor
+        numbers    compute, (rows, numbers)   the numbers of the step
+        factors    compute, (tensors,)        what each gradient is multiplied by, if the graph clips
+        ========== ========================== ====================================================================
+    """
+    compute, stored, low = _types(dtype)
+    operations = {op: text.replace("{compute}", compute) for op, text in _OPERATIONS.items()}
+    body = emit(graph, Language(operations, "{0} = {1}", "{0} = {1}", _RESERVED))
+    param, grad, *slots = body.inputs
+    each_tensor = [
+        f"move(table[0, tensor], table[2, tensor], start, size, {stored})",
+        f"at_{param} = at(table[2, tensor], start, size, {stored})",
+        f"at_{grad} = at(table[1, tensor], start, size, {stored})",
+        *(f"at_{slot} = at(table[{k}, tensor], start, size, {compute})" for k, slot in enumerate(slots, 3)),
+        "row = rows[tensor]",
+        *(f"{name} = numbers[row, {k}]  # {what}" for k, (name, what) in enumerate(body.numbers)),
+        *([f"{body.factor} = factors[tensor]"] if body.factor else []),
+    ]
+    load, store = (f"load_{dtype}(at_{{0}}[i])", f"store_{dtype}({{0}})") if low else ("at_{0}[i]", "{0}")
+    each_element = [
+        *(f"{name} = {load.format(name)}" for name in (param, grad)),
+        *(f"{slot} = at_{slot}[i]" for slot in slots),
+        *body.lines,
+        f"at_{param}[i] = {store.format(body.outputs[0])}",
+        *(f"at_{slot}[i] = {value}" for slot, value in zip(slots, body.outputs[1:], strict=True)),
+    ]
+    calls = ["at", *([f"load_{dtype}"] if low else []), "move", *([f"store_{dtype}"] if low else []), "take"]
+    head = _head(f"{graph.name} on {dtype}, computed in {compute}.", {stored, compute}, calls)
+    return head + _over_pieces("kernel(table, pieces, counter, rows, numbers, factors)", each_tensor, each_element)
+
+
+_LANES = 64
+"""Sums that go on side by side, so that they are computed many at a time."""
+
+
+def print_squares(dtype: str) -> str:
+    """Print the first half of the gradients' norms for Numba.
+
+    Parameters
+    ----------
+    dtype : {"float16", "bfloat16", "float32", "float64"}
+        The dtype of the gradients.
+
+    Returns
+    -------
+    str
+        A module with a function ``squares(table, pieces, counter, sums)``: it writes the sum of the squares of each
+        piece to the float64 array `sums`, added up in an order that depends on nothing but the piece's size.
+    """
+    _, stored, low = _types(dtype)
+    value = f"load_{dtype}(at_grad[i])" if low else "at_grad[i]"
+    before = [f"at_grad = at(table[1, tensor], start, size, {stored})", f"lanes = zeros({_LANES})"]
+    lines = [
+        f"whole = size // {_LANES} * {_LANES}",
+        f"for begin in range(0, whole, {_LANES}):",
+        f"    for lane in range({_LANES}):",
+        f"        x = float64({value.replace('[i]', '[begin + lane]')})",
+        "        lanes[lane] += x * x",
+        "for i in range(whole, size):",
+        f"    x = float64({value})",
+        "    lanes[i - whole] += x * x",
+        "total = 0.0",
+        f"for lane in range({_LANES}):",
+        "    total += lanes[lane]",
+        "sums[piece] = total",
+    ]
+    calls = ["at", *([f"load_{dtype}"] if low else []), "take"]
+    head = _head(f"Sums of squares of {dtype} gradients.", {stored, "float64"}, calls, "\nfrom numpy import zeros")
+    return head + _over_pieces("squares(table, pieces, counter, sums)", [*before, *lines], [])
+
+
+@functools.cache
+def intrinsics_source() -> str:
+    """Return the source of what printed kernels call: part of what they are."""
+    return (resources.files(__package__) / "intrinsics.py").read_text("utf-8")
+
+
+def _types(dtype: str) -> tuple[str, str, bool]:
+    """Return what a parameter's dtype is computed in, what Numba takes it for, and whether that is something else."""
+    stored = _STORED.get(dtype, dtype)
+    return "float64" if dtype == "float64" else "float32", stored, stored != dtype
+
+
+def _head(doc: str, types: set[str], calls: list[str], imports: str = "") -> str:
+    return f'''"""{doc}"""
+
+from math import exp, isfinite, isinf, log, sqrt
+
+from numba import {", ".join(sorted(types))}{imports}
+
+from {__package__}.intrinsics import {", ".join(calls)}
+
+
+'''
+
+
+def _over_pieces(signature: str, each_tensor: list[str], each_element: list[str]) -> str:
+    lines = [
+        f"def {signature}:",
+        "    share = min(max(len(pieces) // 64, 1), 16)",
+        "    while True:",
+        "        first = take(counter, share)",
+        "        if first >= len(pieces):",
+        "            return",
+        "        for piece in range(first, min(first + share, len(pieces))):",
+        "            tensor, start, size = pieces[piece, 0], pieces[piece, 1], pieces[piece, 2]",
+        *(f"            {line}" for line in each_tensor),
+        *(["            for i in range(size):"] if each_element else []),
+        *(f"                {line}" for line in each_element),
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,210 @@
+"""The two ways to update a whole model: tensor by tensor, or all again as the last time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from .._engine import plan
+from .._engine.kept import Group, KeptPlan
+from .._engine.work import Launch, Work
+from .._memory import find_shared
+from .._namespace import copy_array, write
+from .._parameter import check_out, examine, is_array_or_scalar
+from .._rule import Rule
+from .._tree import flatten, leaves_in_order, matched, rebuild, show
+from .._typing import Scalars, Tree
+from ._state import State, Task
+
+
+class Each:
+    """Updates every parameter as if it were the first time.
+
+    Parameters
+    ----------
+    state : State
+        The optimizer's.
+    rule : Rule
+        The formula.
+    params, grads, out
+        As for `OptimizerBase.update_all`.
+    check_new : callable
+        Called with the description and name of a parameter that is new here.
+    """
+
+    def __init__(
+        self, state: State, rule: Rule, params: Tree, grads: Tree, out: Tree | None, check_new: Callable[..., None]
+    ) -> None:
+        self._state = state
+        self._rule = rule
+        self._params = params
+        self._out = out
+        self._leaves = flatten(params, "params")
+        gradients = matched(self._leaves, flatten(grads, "grads"), "grads")
+        self._targets = {} if out is None else matched(self._leaves, flatten(out, "out"), "out")
+        self._tasks = self._take_in(gradients, check_new)
+        self._launch = Launch([], lambda: None)
+        self._kept: dict[Hashable, Any] = {}
+
+    @property
+    def counts(self) -> set[int]:
+        """The counts that this update brings parameters to."""
+        return {task[4] for task in self._tasks.values()}
+
+    def prepare(self, scalars: Mapping[int, Scalars]) -> Any:
+        """Do all that can fail; return what `update_all` will.
+
+        Parameters
+        ----------
+        scalars : mapping
+            The numbers of the step for each of `counts`.
+
+        Returns
+        -------
+        containers of the kinds of `params`
+            With arrays that hold the results once `finish` has been called.
+        """
+        works = [
+            Work(library, spec, param, grad, slots, owned, scalars[t], self._targets.get(name))
+            for name, (library, spec, param, grad, t, slots, owned) in self._tasks.items()
+        ]
+        self._launch = plan.prepare(self._rule, works)
+        # a parameter without a gradient may lie where another one's result goes
+        self._kept = {name: copy_array(self._leaves[name]) for name in self._targets if name not in self._tasks}
+        if self._out is not None:
+            return self._out
+        new = dict(zip(self._tasks, self._launch.results, strict=True))
+        return rebuild(self._params, lambda name: new[name][0] if name in new else self._leaves[name])
+
+    def finish(self) -> None:
+        """Write the results and store the state."""
+        self._launch.finish()
+        for name, value in self._kept.items():
+            write(self._targets[name], value)
+        for (name, task), (_, slots) in zip(self._tasks.items(), self._launch.results, strict=True):
+            self._state.store(self._rule, name, task[1], task[4], slots)
+        self._state.forget()
+        group = plan.group_of(self._launch.engine)
+        if group is not None:
+            slots = [slots for _, slots in self._launch.results]
+            self._state.keep(Kept.of(group, self._rule, list(self._leaves), self._tasks, slots))
+
+    def _take_in(self, grads: Mapping[Hashable, Any], check_new: Callable[..., None]) -> dict[Hashable, Task]:
+        """Check everything; return the updates of what has a gradient."""
+        tasks = {}
+        for name, param in self._leaves.items():
+            grad = grads[name]
+            for what, x in (("parameter", param), ("gradient of", param if grad is None else grad)):
+                if not is_array_or_scalar(x):
+                    raise TypeError(f"{what} {show(name)} is a {type(x).__name__}; wanted an array")
+            if grad is not None:
+                tasks[name] = self._state.take_in(self._rule, param, grad, name, check_new)
+            if self._targets:
+                library, spec, *_ = tasks[name] if grad is not None else examine(param, param, name)
+                check_out(library, spec, self._targets[name], name)
+        shared = find_shared(self._targets.items())
+        if shared is not None:
+            first, second = map(show, shared)
+            raise ValueError(f"out of {first} and out of {second} share memory; give each its own")
+        return tasks
+
+
+class Kept(NamedTuple):
+    """The model of the last update, if one engine can update all its tensors again."""
+
+    rule: Rule
+    names: list[Hashable]
+    active: list[int] | None  # those of them that had a gradient; None for all
+    counts: list[int]  # of updates: one for each row of the plan
+    plan: KeptPlan
+    choice: str  # of the engine, where that was
+
+    def updated(self) -> list[Hashable]:
+        """Return the parameters that had a gradient."""
+        return self.names if self.active is None else [self.names[i] for i in self.active]
+
+    @classmethod
+    def of(
+        cls,
+        group: type[Group],
+        rule: Rule,
+        names: list[Hashable],
+        tasks: Mapping[Hashable, Task],
+        slots: Sequence[Any],
+    ) -> Kept:
+        """Keep what `Each` has found out."""
+        counts = sorted({task[4] for task in tasks.values()})
+        rows = [counts.index(task[4]) for task in tasks.values()] if len(counts) > 1 else [0] * len(tasks)
+        active = None if len(tasks) == len(names) else [i for i, name in enumerate(names) if name in tasks]
+        kept = KeptPlan(group, rule, [task[2] for task in tasks.values()], slots, rows)
+        return cls(rule, names, active, counts, kept, plan.chosen())
+
+
+class Again:
+    """Updates every parameter of the last update once more; made by `again`."""
+
+    def __init__(
+        self, state: State, kept: Kept, params: Tree, out: Tree | None, leaves: list[Any], grads: list[Any]
+    ) -> None:
+        self._state = state
+        self._kept = kept
+        self._params = params
+        self._out = out
+        self._leaves = leaves
+        self._tensors = leaves, grads
+        self._results: list[Any] = []
+        self._calls: list[Callable[[], None]] = []
+
+    def gather(self, targets: list[Any] | None) -> bool:
+        """Find where everything lies; return whether all of it is as it was."""
+        (params, grads), active = self._tensors, self._kept.active
+        resting: list[Any] = []
+        if active is not None:
+            resting = [x for x, grad in zip(params, grads, strict=True) if grad is None]
+            if len(params) - len(resting) != len(active) or (targets is not None and targets is not params):
+                return False
+            if not all(map(is_array_or_scalar, resting)):
+                return False
+            in_place = targets is params
+            params, grads = [params[i] for i in active], [grads[i] for i in active]
+            targets = params if in_place else None
+        found = self._kept.plan.gather(params, grads, targets, resting)
+        self._tensors, self._results = (params, grads), found or []
+        return found is not None
+
+    @property
+    def counts(self) -> list[int]:
+        """The counts that this update brings parameters to."""
+        return [t + 1 for t in self._kept.counts]
+
+    def prepare(self, scalars: Mapping[int, Scalars]) -> Any:
+        """Do all that can fail; return what `update_all` will."""
+        self._calls = self._kept.plan.prepare([scalars[t] for t in self.counts], *self._tensors, self._results)
+        if self._out is not None:
+            return self._out
+        new = self._results
+        if self._kept.active is not None:
+            new = list(self._leaves)
+            for i, x in zip(self._kept.active, self._results, strict=True):
+                new[i] = x
+        named = dict(zip(self._kept.names, new, strict=True))
+        return rebuild(self._params, named.__getitem__)
+
+    def finish(self) -> None:
+        """Write the results, and count."""
+        for call in self._calls:
+            call()
+        self._state.advance()
+
+
+def again(state: State, rule: Rule, params: Tree, grads: Tree, out: Tree | None) -> Again | None:
+    """Return the update of a model that is the one of the last update, with nothing touched since; else None."""
+    kept = state.kept()
+    if kept is None or kept.rule is not rule or kept.choice != plan.chosen():
+        return None
+    leaves, gradients = leaves_in_order(params, kept.names), leaves_in_order(grads, kept.names)
+    targets = leaves if out is params else None if out is None else leaves_in_order(out, kept.names)
+    if leaves is None or gradients is None or (targets is None) != (out is None):
+        return None
+    update = Again(state, kept, params, out, leaves, gradients)
+    return update if update.gather(targets) else None
