@@ -17,6 +17,7 @@ from .._text import format_call
 from .._tree import flatten
 from .._typing import ArrayT, Tree, TreeT
 from ..schedulers import SchedulerBase, make_scheduler
+from ._checkpoints import Checkpoints
 from ._clock import Clock
 from ._entries import check_entry, copy_entry
 from ._explanation import Explanation
@@ -33,7 +34,7 @@ from ._state import State
 from ._whole import Each, again
 
 
-class OptimizerBase:
+class OptimizerBase(Checkpoints):
     """Base of every optimizer: derive from it, give it a rule, and it is one.
 
     A subclass declares `slots`, the NamedTuple class of its state, `ranges`, what its hyperparameters may be, and the
