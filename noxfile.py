@@ -26,7 +26,8 @@ BACKENDS = {
     "torch": (["torch==2.13.0"], ["torch"]),
     "jax": (["jax"], ["jax", "jax-x64"]),
     "dask": (["dask[array]"], ["dask"]),
-    "cupy": (["cupy-cuda13x>=14"], ["cupy"]),
+    # NVRTC compiles for a device where there is none.
+    "cupy": (["cupy-cuda13x>=14", "nvidia-cuda-nvrtc==13.*", "ml_dtypes"], ["cupy"]),
 }
 ENGINES = {"numba": ["eager", "blocked", "compiled"]}  # the engines that the suite runs on, one after the other
 
@@ -55,7 +56,7 @@ def tests(session: nox.Session, backend: str) -> None:
     packages, variants = BACKENDS[backend]
     extra = cuda_extra() if backend == "cupy" else None
     if extra:  # with the CUDA toolkit: a driver alone compiles no kernel
-        session.install("-e", f".[test,{extra}]")
+        session.install("-e", f".[test,{extra}]", "ml_dtypes")
     else:
         session.install("-e", ".[test]", *packages)
     for engine in ENGINES.get(backend, ["auto"]):

@@ -111,6 +111,12 @@ class _CuPy(_NumPyDtypes):
     def layout(self, x: Array) -> Layout:
         return x.data.ptr, x.shape, x.strides, x.itemsize  # type: ignore[attr-defined]
 
+    def bounds(self, x: Array) -> tuple[int, int]:
+        if x.flags.c_contiguous:  # type: ignore[attr-defined]
+            low = x.data.ptr  # type: ignore[attr-defined]
+            return low, low + x.nbytes  # type: ignore[attr-defined]
+        return super().bounds(x)
+
 
 class _Torch(Library):
     def admit(self, x: Any) -> Array:
@@ -184,11 +190,6 @@ def library_of(x: Any) -> Library | None:
     except KeyError:
         library = _LIBRARIES[type(x)] = _identify(x)
         return library
-
-
-def library_named(name: str) -> Library:
-    """Return a library by name, once an array of it has been seen."""
-    return _NAMED[name]
 
 
 def copy_array(x: Array) -> Array:

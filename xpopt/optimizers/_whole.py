@@ -161,9 +161,9 @@ class Again:
         resting: list[Any] = []
         if active is not None:
             resting = [x for x, grad in zip(params, grads, strict=True) if grad is None]
-            if len(params) - len(resting) != len(active) or not all(map(is_array_or_scalar, resting)):
+            if len(params) - len(resting) != len(active) or (targets is not None and targets is not params):
                 return False
-            if targets is not None and targets is not params:
+            if not all(map(is_array_or_scalar, resting)):
                 return False
             in_place = targets is params
             params, grads = [params[i] for i in active], [grads[i] for i in active]
