@@ -147,9 +147,12 @@ def _fused(rule: Rule, works: Sequence[Work]) -> ModuleType:
             return cuda
         _warn_once(f"{reason}. CuPy arrays are updated eagerly, one array operation at a time")
         return eager
-    if choice == "blocked" or compiled.why_not(rule, works, chosen=choice == "compiled") is not None:
+    if choice == "blocked":
         return blocked
-    return compiled
+    chosen = choice == "compiled"
+    if len(works) == 1:
+        return compiled if compiled.fits(rule, works[0], chosen=chosen) else blocked
+    return compiled if compiled.why_not(rule, works, chosen=chosen) is None else blocked
 
 
 def group_of(engine: str) -> type[Group] | None:
@@ -192,8 +195,8 @@ def why_not_fused(rule: Rule, work: Work) -> str | None:
     library = work.library.name
     if library not in _FUSED:
         return f"no engine fuses updates of {library} arrays"
-    if _choice.get() not in _FUSED[library]:
-        return f"the {_choice.get()} engine was chosen"
+    if (choice := _choice.get()) != "auto" and choice not in _FUSED[library]:
+        return f"the {choice} engine was chosen"
     reason = cuda.why_not(work) if library == "cupy" else blocked.why_not(work)
     if reason is not None:
         return reason
@@ -203,7 +206,9 @@ def why_not_fused(rule: Rule, work: Work) -> str | None:
 def _untraceable(rule: Rule, h: Scalars) -> str | None:
     """Return why a rule has no kernel, and warn of it the first time; or None if it has one."""
     key = rule, h.clip_norm is not None
-    if key not in _reasons:
+    try:
+        return _reasons[key]
+    except KeyError:
         try:
             blocked.kernel(rule, h, clipped=h.clip_norm is not None)
             _reasons[key] = None
@@ -211,7 +216,7 @@ def _untraceable(rule: Rule, h: Scalars) -> str | None:
             _reasons[key] = str(error)
             if _reasons.get((rule, h.clip_norm is None)) is None:
                 _warn(f"{error}. It runs eagerly, one array operation at a time")
-    return _reasons[key]
+        return _reasons[key]
 
 
 def _warn(message: str) -> None:
