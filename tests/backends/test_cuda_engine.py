@@ -331,6 +331,22 @@ def test_without_a_compiler_it_runs_eagerly_after_one_warning(runtime, eagerly, 
     assert "eagerly" in str(caught[0].message)
 
 
+def test_explain_says_what_runs_it(runtime):
+    params = {"W": on_device(np.ones((4, 6))), "b": on_device(np.ones(6)), "view": on_device(np.ones((4, 6))[:, ::2])}
+    opt = xpopt.Adam()
+    assert [(row.engine, row.launch) for row in opt.explain(params)] == [("cuda", 1), ("cuda", 1), ("eager", 2)]
+    assert "contiguous" in opt.explain(params)[2].reason
+
+
+def test_explain_says_why_there_is_no_kernel(runtime):
+    runtime.cuda.runtime.is_hip = True
+    params = {"W": on_device(np.ones(4)), "view": on_device(np.ones(8)[::2]), "host": np.ones(8)[::2]}
+    with pytest.warns(UserWarning, match="ROCm"):
+        rows = xpopt.Adam().explain(params)
+    assert [row.engine for row in rows] == ["eager"] * 3
+    assert ["ROCm" in row.reason for row in rows] == [True, False, False]
+
+
 def test_on_rocm_it_runs_eagerly(runtime, eagerly):
     runtime.cuda.runtime.is_hip = True
     x = on_device(np.ones(4))
