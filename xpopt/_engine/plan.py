@@ -121,15 +121,16 @@ def describe(rule: Rule, works: Sequence[Work]) -> list[tuple[str, str]]:
     described = [("", "")] * len(works)
     for module, members in _assigned(rule, works).items():
         name = module.__name__.rpartition(".")[2]
-        for i in members:
-            reason: str | None = ""
-            if module is eager:
-                reason = why_not_fused(rule, works[i])
-                if reason is None:  # it has a place in a launch for which there is no kernel
-                    reason = cuda.why_no_kernel(rule, [works[i] for i in members])
-            elif module is blocked:
-                reason = compiled.why_not(rule, [works[i] for i in members], chosen=chosen() == "compiled")
-                reason = reason or "the blocked engine was chosen"
+        reasons: list[str | None] = [None] * len(members)
+        if module is eager:
+            reasons = [why_not_fused(rule, works[i]) for i in members]
+            launched = [works[i] for i, reason in zip(members, reasons, strict=True) if reason is None]
+            no_kernel = cuda.why_no_kernel(rule, launched)  # for what has a place in a launch
+            reasons = [reason or no_kernel for reason in reasons]
+        elif module is blocked:
+            reason = compiled.why_not(rule, [works[i] for i in members], chosen=chosen() == "compiled")
+            reasons = [reason or "the blocked engine was chosen"] * len(members)
+        for i, reason in zip(members, reasons, strict=True):
             described[i] = name, reason or ""
     return described
 
