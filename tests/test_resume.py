@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 import resumption
-from states import OPTIMIZERS, SCHEDULERS, every_optimizer, frozen, held, train
+from states import OPTIMIZERS, SCHEDULERS, every_optimizer, frozen, held, model, train
 
 import xpopt
 from xpopt._engine import plan
@@ -153,3 +153,27 @@ def test_a_momentum_that_is_off_keeps_what_it_had(backend, tmp_path):
     for one in (opt, again):
         one.set_params({"momentum": 0.5})
     assert frozen(backend, train(backend, again, 2, params)) == frozen(backend, train(backend, opt, 2, params))
+
+
+@every_optimizer
+def test_one_goes_back_and_on_again(backend, make, tmp_path):
+    """In the middle of a training, with whatever an engine keeps from step to step."""
+    opt, (params, grads) = make(lr_scheduler=SCHEDULERS[3]), model(backend)
+    for _ in range(3):
+        params = opt.update_all(params, grads, 1.0)
+    opt.save(tmp_path / "opt")
+    views, here, ends = opt.state_dict(copy=False), params, []
+    ways = [
+        lambda: None,
+        lambda: opt.load(tmp_path / "opt"),
+        lambda: opt.load_state_dict(views),
+        lambda: opt.load(tmp_path / "opt", like=here),
+        lambda: opt.load_state_dict(views, like=here),
+    ]
+    for go_back in ways:
+        go_back()
+        params = here
+        for loss in (2.0, 3.0, 4.0):
+            params = opt.update_all(params, grads, loss)
+        ends.append((frozen(backend, params), held(backend, opt)))
+    assert ends == ends[:1] * len(ways)
