@@ -319,7 +319,7 @@ class OptimizerBase(Checkpoints):
         Returns
         -------
         tuple
-            A row for each parameter, with its `name`, the `engine`, the number of its `launch`, the `state_bytes` of its
+            A row for each parameter: its `name`, the `engine`, the number of its `launch`, the `state_bytes` of its
             slots, and the `reason` why no faster engine runs it, or ``""``. As text, a table.
 
         Raises
