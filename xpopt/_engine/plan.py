@@ -35,8 +35,8 @@ def engine(name: str) -> Iterator[None]:
     Parameters
     ----------
     name : {"auto", "eager", "blocked", "compiled", "cuda"}
-        ``"auto"`` takes the fastest that can run each update. Another one takes what it can run, whatever its size, and
-        leaves the rest to ``"eager"``.
+        ``"auto"`` takes the fastest that can run each update. Another one takes what it can run, whatever its size;
+        ``"compiled"`` leaves what only it cannot run to ``"blocked"``, and the rest goes to ``"eager"``.
 
     Yields
     ------

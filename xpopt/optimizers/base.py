@@ -325,8 +325,9 @@ class OptimizerBase(Checkpoints):
 
         Returns
         -------
-        Explanation
-            A row for each parameter; as text, a table.
+        tuple
+            A row for each parameter: its `name`, the `engine`, the number of its `launch`, the `state_bytes` of its
+            slots, and the `reason` why no faster engine runs it, or ``""``. As text, a table.
 
         Raises
         ------
