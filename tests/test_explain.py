@@ -1,83 +1,62 @@
-"""What `kernel_source` shows: the rule in each language, as its present settings and the dtype make it."""
+"""`explain` says what `update_all` does, and changes nothing."""
 
 from __future__ import annotations
 
-import re
-
+import numpy as np
 import pytest
-from states import OPTIMIZERS
 
 import xpopt
-from xpopt import kernel_source
+from xpopt._engine.build import why_no_numba
 
-TARGETS = ("numpy", "numba", "cuda")
-DTYPES = ("float16", "bfloat16", "float32", "float64")
-
-
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
-def test_every_optimizer_has_a_source(make, target):
-    source = kernel_source(make(), target)
-    assert make()._rule(make()._values).name in source
-    assert "float32" in source or target == "numpy"
+pytestmark = pytest.mark.backends("numpy")
 
 
-@pytest.mark.parametrize(
-    ("target", "update"),
-    [
-        ("numpy", ["add(x0, x1, new_velocity)", "subtract(param, new_velocity, new_param)"]),
-        ("numba", ["velocity = (momentum * s_velocity) + (lr * grad)", "at_param[i] = param - velocity"]),
-        (
-            "cuda",
-            ["const float velocity = (momentum * s_velocity) + (lr * grad);", "at_param.of[k] = param - velocity;"],
-        ),
-    ],
-)
-def test_it_reads_as_the_rule(target, update):
-    lines = [line.strip() for line in kernel_source(xpopt.SGD(momentum=0.9), target).splitlines()]
-    assert [line for line in lines if line in update] == update
+def model() -> dict[str, object]:
+    return {"W": np.zeros((300, 300), "f"), "b": np.zeros(3, "f"), "half": np.zeros(5, np.float16)}
 
 
-def test_settings_select_the_rule():
-    opt = xpopt.SGD()
-    assert "plain_rule" in kernel_source(opt)
-    opt.set_params({"momentum": 0.5})
-    assert "velocity" in kernel_source(opt)
+def test_a_row_for_each_parameter(backend):
+    with xpopt.engine("blocked"):
+        explained = xpopt.Adam().explain({**model(), "s": np.zeros((4, 4))[:, ::2]})
+    assert [row[:2] for row in explained] == [("W", "blocked"), ("b", "blocked"), ("half", "blocked"), ("s", "eager")]
+    assert [row.state_bytes for row in explained] == [2 * 4 * 90_000, 24, 40, 2 * 8 * 8]
+    assert explained[3].reason == "the arrays are not contiguous, or not in one order"
+    assert len({row.launch for row in explained}) == 4
 
 
-@pytest.mark.parametrize("target", TARGETS)
-def test_a_bound_on_the_norm_shows(target):
-    assert "clip_factor" in kernel_source(xpopt.SGD(clip_norm=1.0), target)
-    assert "clip_factor" not in kernel_source(xpopt.SGD(), target)
+@pytest.mark.skipif(why_no_numba() is not None, reason="Numba is not here")
+def test_one_launch_for_each_dtype(backend):
+    with xpopt.engine("compiled"):
+        explained = xpopt.SGD().explain(model())
+    assert [(row.engine, row.launch, row.reason) for row in explained] == [
+        ("compiled", 1, ""),
+        ("compiled", 1, ""),
+        ("compiled", 2, ""),
+    ]
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("target", ["numba", "cuda"])
-def test_dtypes_differ(target, dtype):
-    sources = [kernel_source(xpopt.Adam(), target, other) for other in DTYPES]
-    assert len(set(sources)) == 4
-    assert dtype in kernel_source(xpopt.Adam(), target, dtype)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (("opencl",), "target 'opencl'; wanted one of numpy, numba, cuda"),
-        (("cuda", "int8"), "dtype 'int8'; wanted one of float16, bfloat16, float32, float64"),
-        (("numpy", "bool"), "dtype 'bool'; wanted one of float16, bfloat16, float32, float64"),
-    ],
-)
-def test_what_there_is_not_is_an_error(arguments, says):
-    with pytest.raises(ValueError, match=re.escape(says)):
-        kernel_source(xpopt.Adam(), *arguments)
-
-
-@pytest.mark.parametrize("target", TARGETS)
-def test_a_rule_that_cannot_be_traced_says_why(target):
-    class Early(xpopt.OptimizerBase):
+def test_small_models_say_why_nothing_is_compiled(backend):
+    class Fresh(xpopt.OptimizerBase):
         @staticmethod
         def rule(xp, param, grad, s, h):
-            return (param, s) if h.t > 3 else (param - grad, s)
+            return param - h.lr * grad, s
 
-    with pytest.raises(TypeError, match=r"Early.rule cannot be traced \(line "):
-        kernel_source(Early(0.1), target)
+    with xpopt.engine("auto"):
+        (row,) = Fresh(0.1).explain([np.zeros(3)])
+    assert row == (0, "blocked", 1, 0, "3 elements are not worth a compilation")
+
+
+def test_it_changes_nothing_and_reads_as_a_table(backend):
+    opt = xpopt.Adam()
+    with xpopt.engine("eager"):
+        text = str(opt.explain({"net": {"W": np.zeros(2)}}))
+    assert (opt.cache, opt.cur_step) == ({}, 0)
+    assert text.splitlines() == [
+        "parameter  engine  launch  state, bytes  why not a faster one",
+        "'net/W'    eager   1       32            the eager engine was chosen",
+    ]
+
+
+def test_a_model_that_cannot_be_updated_cannot_be_explained(backend):
+    with pytest.raises(TypeError, match="parameter 'W' has dtype int64"):
+        xpopt.Adam().explain({"W": np.arange(3)})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import FrameType, ModuleType
@@ -87,12 +87,7 @@ def prepare(rule: Rule, works: list[Work]) -> Launch:
         and writes_cross_reads((work.param, (work.grad, *(work.slots or ())), work.out) for work in written)
     ):
         return eager.prepare(rule, works)  # which computes everything before it writes anything
-    by_library: dict[str, list[int]] = {}
-    for i, work in enumerate(works):
-        by_library.setdefault(work.library.name if why_not_fused(rule, work) is None else "", []).append(i)
-    by_engine: dict[ModuleType, list[int]] = {}
-    for library, members in by_library.items():
-        by_engine.setdefault(_fused(rule, [works[i] for i in members]) if library else eager, []).extend(members)
+    by_engine = _assigned(rule, works)
     if len(by_engine) <= 1:
         return next(iter(by_engine), eager).prepare(rule, works)
     results: list[Any] = [None] * len(works)
@@ -110,11 +105,40 @@ def prepare(rule: Rule, works: list[Work]) -> Launch:
     return Launch(results, finish)
 
 
+def _assigned(rule: Rule, works: Sequence[Work]) -> dict[ModuleType, list[int]]:
+    """Return the fastest engine for each update."""
+    by_library: dict[str, list[int]] = {}
+    for i, work in enumerate(works):
+        by_library.setdefault(work.library.name if why_not_fused(rule, work) is None else "", []).append(i)
+    by_engine: dict[ModuleType, list[int]] = {}
+    for library, members in by_library.items():
+        by_engine.setdefault(_fused(rule, [works[i] for i in members]) if library else eager, []).extend(members)
+    return by_engine
+
+
+def describe(rule: Rule, works: Sequence[Work]) -> list[tuple[str, str]]:
+    """Return the engine that runs each update, and why it is not a faster one, or ""."""
+    described = [("", "")] * len(works)
+    for module, members in _assigned(rule, works).items():
+        name = module.__name__.rpartition(".")[2]
+        for i in members:
+            reason: str | None = ""
+            if module is eager:
+                reason = why_not_fused(rule, works[i])
+                if reason is None:  # it has a place in a launch for which there is no kernel
+                    reason = cuda.why_no_kernel(rule, [works[i] for i in members])
+            elif module is blocked:
+                reason = compiled.why_not(rule, [works[i] for i in members], chosen=chosen() == "compiled")
+                reason = reason or "the blocked engine was chosen"
+            described[i] = name, reason or ""
+    return described
+
+
 _FUSED = {"numpy": ("auto", "blocked", "compiled"), "cupy": ("auto", "cuda")}
 """The libraries whose updates may be fused, and the choices of an engine that let them."""
 
 
-def _fused(rule: Rule, works: list[Work]) -> ModuleType:
+def _fused(rule: Rule, works: Sequence[Work]) -> ModuleType:
     """Return the fastest engine of those that can run these updates, which are of one library."""
     choice = _choice.get()
     if works[0].library.name == "cupy":
@@ -166,8 +190,10 @@ def _crosses(work: Work) -> bool:
 def why_not_fused(rule: Rule, work: Work) -> str | None:
     """Return why an update has to run eagerly, or None if it need not."""
     library = work.library.name
-    if _choice.get() not in _FUSED.get(library, ()):
-        return f"no engine that was chosen fuses updates of {library}"
+    if library not in _FUSED:
+        return f"no engine fuses updates of {library} arrays"
+    if _choice.get() not in _FUSED[library]:
+        return f"the {_choice.get()} engine was chosen"
     reason = cuda.why_not(work) if library == "cupy" else blocked.why_not(work)
     if reason is not None:
         return reason

@@ -97,7 +97,8 @@ def print_cuda(graph: Graph, dtype: str = "float32") -> str:
 
         If the graph clips, ``update`` takes one more: the factors of the tensors, in the compute dtype. Two kernels
         find them: ``sum_squares(table, tensors, sums)``, launched as ``update`` is, writes a float64 for each piece, or
-        three where that is the dtype; then ``find_factors(table, sums, clip_norm, factors)`` has a block for each tensor.
+        three where that is the dtype. Then ``find_factors(table, sums, clip_norm, factors)`` takes a block for each
+        tensor.
     """
     kind = _DTYPES[dtype]
     operations = {op: Template(text).substitute(f=kind.suffix, number=kind.number) for op, text in _OPERATIONS.items()}
