@@ -121,6 +121,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--engine") == "compiled" and (problem := why_no_numba()):
         raise pytest.UsageError(f"--engine=compiled: {problem}")
     config.addinivalue_line("markers", "backends(*names): what is true of these backends only; others leave it out")
+    config.addinivalue_line("markers", "numba: what needs Numba")
 
 
 def _chosen(config: pytest.Config) -> list[str]:
@@ -137,8 +138,15 @@ def _backend_of(item: pytest.Item) -> str | None:
     return item.callspec.params.get("backend") if hasattr(item, "callspec") else None
 
 
+def _skipped_once(items: list[pytest.Item], reason: str) -> list[pytest.Item]:
+    """Make the first a skip that says why; return the others, to be left out."""
+    for item in items[:1]:
+        item.add_marker(pytest.mark.skip(reason=reason))
+    return items[1:]
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what another session runs; make a missing GPU one skip that says so."""
+    """Leave out what another session runs; make a missing GPU, or Numba, one skip that says so."""
     chosen = _chosen(config)
     dropped: list[pytest.Item] = []
     for item in items:
@@ -148,13 +156,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 dropped.append(item)
         elif marker is not None and name not in marker.args:
             dropped.append(item)
-    problem = why_not("cupy") if "cupy" in chosen else None
-    if problem is not None:
-        gone = set(map(id, dropped))
-        of_cupy = [item for item in items if _backend_of(item) == "cupy" and id(item) not in gone]
-        for item in of_cupy[:1]:
-            item.add_marker(pytest.mark.skip(reason=f"no CuPy test can run: CuPy is {problem}"))
-        dropped += of_cupy[1:]
+    if "cupy" in chosen and (problem := why_not("cupy")):
+        of_cupy = [item for item in items if _backend_of(item) == "cupy" and item not in dropped]
+        dropped += _skipped_once(of_cupy, f"no CuPy test can run: CuPy is {problem}")
+    if problem := why_no_numba():
+        of_numba = [item for item in items if item.get_closest_marker("numba") and item not in dropped]
+        dropped += _skipped_once(of_numba, f"no test of the compiled engine can run: {problem}")
     if dropped:
         config.hook.pytest_deselected(items=dropped)
         gone = set(map(id, dropped))

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 import xpopt
-from xpopt._engine.build import why_no_numba
 
-needs_numba = pytest.mark.skipif(why_no_numba() is not None, reason=f"the compiled engine: {why_no_numba()}")
+needs_numba = pytest.mark.numba
 
 FUSED = ["blocked", pytest.param("compiled", marks=needs_numba)]
 """The engines that fuse operations of NumPy arrays, for the fixture `fused`."""

@@ -91,6 +91,15 @@ def test_a_damaged_file_is_replaced(backend, folder, damage):
         assert loads(built(source))
 
 
+def test_who_writes_the_same_source_again_voids_nothing(backend, folder):
+    """As a process does that began to look for it before another had written it."""
+    source = new_source()
+    built(source)
+    (path,) = folder.glob("*.py")
+    build._write(path, source)
+    assert loads(built(source))
+
+
 def test_a_lost_file_is_replaced(backend, folder):
     source = new_source()
     built(source)

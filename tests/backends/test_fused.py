@@ -10,6 +10,7 @@ from engines import MAKE, Two, compare, dyadic, every_optimizer, normal, of_rule
 
 import xpopt
 from xpopt._engine.work import BLOCK
+from xpopt._rule import NoSlots
 
 pytestmark = [pytest.mark.backends("numpy"), pytest.mark.usefixtures("fused")]
 
@@ -156,14 +157,34 @@ def test_own_rules_have_the_same_bits(backend, rule):
             compare(of_rule(rule), [(53,), (5000,)], dtype, 4, draw)
 
 
+NAMES = ["grad", "param", "multiply", "c0", "x0", "new_param", "copyto"]  # as other values are in a kernel
+NAMES += ["at_param", "s_x", "row", "i", "numbers", "kernel", "float32", "lr", "λ"]
+
+
 def test_slots_may_be_called_anything(backend):
-    Odd = NamedTuple("Odd", [(name, Any) for name in ("grad", "param", "multiply", "c0", "x0", "new_param", "copyto")])
+    Odd = NamedTuple("Odd", [(name, Any) for name in NAMES])
 
     def rule(xp, param, grad, s, h):
         new = Odd(*(0.5 * slot + grad for slot in s))
         return param - h.lr * new.multiply - s.grad, new
 
     compare(of_rule(rule, Odd), [(11,)], "float64", 3)
+
+
+def test_values_may_be_called_anything(backend):
+    def rule(xp, table, pieces, s, h):
+        numbers = table * 2
+        i = pieces + numbers
+        at = numbers * i
+        sqrt = xp.sqrt(at * at + 1)
+        float32 = sqrt + i
+        row = float32 * 1.5
+        kernel = at_param = row + float32
+        uint16 = at_param * kernel
+        λ = uint16 - at
+        return λ * h.lr - λ * λ, s
+
+    compare(of_rule(rule, NoSlots), [(11,)], "float32", 3)
 
 
 def test_numbers_beyond_float32_are_infinite_as_in_numpy(backend):

@@ -181,6 +181,7 @@ def _write(path: Path, text: str) -> None:
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(text.encode())
+        os.utime(temporary, (0, 0))  # Numba goes by its time: one for all who write this at once
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
