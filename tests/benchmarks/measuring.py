@@ -21,8 +21,8 @@ import numpy.typing as npt
 
 Array: TypeAlias = npt.NDArray[Any]
 
-TRIES = 3
-CALLS = 3  # in a block, at least
+TRIES = 2
+CALLS = 2  # in a block, at least
 REST = 0.01  # seconds before a block
 NOTICED = 0.05  # of one core, used by others
 _TICK = 1 / os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 0.01
@@ -102,16 +102,17 @@ def race(sides: Sequence[Side], rounds: int, patience: float = 0.0, block_second
 
 @dataclass
 class Stopwatch:
-    """Runs races of so many rounds, each with its own `patience`, and counts how many rounds others disturbed."""
+    """Runs races of so many rounds, or a share of them, each with `patience`; counts how many others disturbed."""
 
     rounds: int
     patience: float
     run: int = 0
     disturbed: int = 0
 
-    def __call__(self, sides: Sequence[Side], block_seconds: float = 0.1) -> Race:
-        result = race(sides, self.rounds, self.patience, block_seconds)
-        self.run += self.rounds
+    def __call__(self, sides: Sequence[Side], block_seconds: float = 0.1, share: float = 1.0) -> Race:
+        rounds = max(round(share * self.rounds), 3)
+        result = race(sides, rounds, self.patience, block_seconds)
+        self.run += rounds
         self.disturbed += result.disturbed
         return result
 

@@ -26,6 +26,7 @@ class Peer:
     needs: ClassVar[str] = "numpy"
     tolerance: ClassVar[float] = 1e-5  # beside the textbook
     clips: ClassVar[bool] = False  # whether it is measured with a norm for each gradient too
+    share: ClassVar[float] = 0.5  # of the rounds; all of them where there is a goal
 
     def __init__(self, model: Model, threads: int) -> None:
         raise NotImplementedError
@@ -103,7 +104,7 @@ class Textbook(Peer):
 
 class Fused(Peer):
     name, needs = "torch, fused", "torch"
-    clips = True
+    clips, share = True, 1.0
     options: ClassVar[dict[str, bool]] = {"fused": True}
 
     def __init__(self, model: Model, threads: int) -> None:
@@ -140,6 +141,7 @@ class Fused(Peer):
 
 class Foreach(Fused):
     name, options = "torch, foreach", {"foreach": True}
+    clips, share = False, 0.5
 
 
 class Optax(Peer):
@@ -196,6 +198,7 @@ class Thinc(Peer):
 
 class Traffic(Peer):
     name, needs = "the traffic alone", "numba"
+    share = 1.0
 
     def __init__(self, model: Model, threads: int) -> None:
         self._limit = Limit(model, slots=2, threads=threads)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -127,22 +129,17 @@ def show(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> 
 @contextmanager
 def progress(total: int) -> Iterator[Begin]:
     """Show how far the work is."""
-    try:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-    except ImportError:
-        yield lambda name: print(f"{name} ...", file=sys.stderr, flush=True)
+    if not sys.stderr.isatty() or importlib.util.find_spec("rich") is None:
+        numbers = count(1)
+        yield lambda name: print(f"{next(numbers)} of {total}: {name}", file=sys.stderr, flush=True)
         return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
     columns = BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}")
     # drawn when a part begins, and at no other time: a clock that ticks would take part in what is measured
     with Progress(*columns, console=Console(stderr=True), auto_refresh=False) as bar:
         task = bar.add_task("", total=total)
-        begun = 0
-
-        def begin(name: str) -> None:
-            nonlocal begun
-            bar.update(task, completed=begun, description=name, refresh=True)
-            begun += 1
-
-        yield begin
+        begun = count()
+        yield lambda name: bar.update(task, completed=next(begun), description=name, refresh=True)
         bar.update(task, completed=total, description="", refresh=True)

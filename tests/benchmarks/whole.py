@@ -84,7 +84,8 @@ def _beside(model: Model, kind: type[Peer], ours: type[Peer], threads: int, time
     reason = ours.why_not() or kind.why_not()
     if reason is not None:
         return reason
-    result = timed([ours(model, threads).side(), kind(model, threads).side()])
+    share = 1.0 if ours is Blocked else kind.share
+    result = timed([ours(model, threads).side(), kind(model, threads).side()], share=share)
     gc.collect()
     return result
 
