@@ -20,6 +20,7 @@ DEMO = PROJECT["optional-dependencies"]["demo"]  # with these, the suite tests t
 # Each: what to install beside xpopt, and the variants that the suite runs in one go.
 BACKENDS = {
     "numpy": (["ml_dtypes", *DEMO], ["numpy", "numpy-readonly"]),
+    "numba": (["ml_dtypes", "numba"], ["numpy"]),
     "array-api-strict": (["array-api-strict", *DEMO], ["array-api-strict"]),
     # This exact release, for it comes as a CPU build; a plain torch pulls gigabytes of CUDA libraries.
     "torch": (["torch==2.13.0"], ["torch"]),
@@ -27,6 +28,7 @@ BACKENDS = {
     "dask": (["dask[array]"], ["dask"]),
     "cupy": (["cupy-cuda13x>=14"], ["cupy"]),
 }
+ENGINES = {"numba": ["eager", "blocked", "compiled"]}  # the engines that the suite runs on, one after the other
 
 
 def cuda_extra() -> str | None:
@@ -56,7 +58,9 @@ def tests(session: nox.Session, backend: str) -> None:
         session.install("-e", f".[test,{extra}]")
     else:
         session.install("-e", ".[test]", *packages)
-    session.run("python", "-m", "pytest", *(f"--backend={name}" for name in variants), *session.posargs)
+    for engine in ENGINES.get(backend, ["auto"]):
+        chosen = [f"--engine={engine}", *(f"--backend={name}" for name in variants)]
+        session.run("python", "-m", "pytest", *chosen, *session.posargs)
 
 
 @nox.session(python="3.11")

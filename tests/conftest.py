@@ -1,4 +1,7 @@
-"""One behavioural suite, many array libraries: ``pytest --backend torch --backend jax``."""
+"""One behavioural suite, many array libraries: ``pytest --backend torch --backend jax``.
+
+And every engine: ``pytest --backend numpy --engine compiled``.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,11 @@ from typing import Any
 import hypothesis
 import numpy as np
 import pytest
+from engines import FUSED
 
 import xpopt
+from xpopt._engine.build import why_no_numba
+from xpopt._engine.plan import ENGINES
 from xpopt._machine import why_not
 
 hypothesis.settings.register_profile("xpopt", deadline=None, derandomize=True, max_examples=60)
@@ -103,14 +109,17 @@ class Backend:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add ``--backend``."""
+    """Add ``--backend`` and ``--engine``."""
     parser.addoption(
         "--backend", action="append", choices=list(NAMESPACES), help="array library to test; may be given again"
     )
+    parser.addoption("--engine", default="auto", choices=ENGINES, help="what runs updates where a test does not say")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the marker."""
+    """Declare the marker; refuse an engine that is not here, in whose place another would be tested."""
+    if config.getoption("--engine") == "compiled" and (problem := why_no_numba()):
+        raise pytest.UsageError(f"--engine=compiled: {problem}")
     config.addinivalue_line("markers", "backends(*names): what is true of these backends only; others leave it out")
 
 
@@ -161,6 +170,20 @@ def backend(request: pytest.FixtureRequest) -> Any:
     yield Backend(name, importlib.import_module(NAMESPACES[name]))
     if name == "jax-x64":
         jax.config.update("jax_enable_x64", False)
+
+
+@pytest.fixture(autouse=True)
+def engine(request: pytest.FixtureRequest) -> Any:
+    """Run each test on the engine chosen, until it chooses another."""
+    with xpopt.engine(request.config.getoption("--engine")):
+        yield
+
+
+@pytest.fixture(params=FUSED)
+def fused(request: pytest.FixtureRequest) -> Any:
+    """Run on each engine that fuses the operations of NumPy arrays; its name."""
+    with xpopt.engine(request.param):
+        yield request.param
 
 
 @pytest.fixture

@@ -68,19 +68,22 @@ class _NumPy(_NumPyDtypes):
         return super().bounds(x)
 
 
-def _field(x: Any) -> int:
+def _address_field(x: Any) -> int:
     """Read the address from where NumPy keeps it, behind the object's head: a tenth of the cost of ``ctypes.data``."""
-    return ctypes.c_size_t.from_address(id(x) + object.__basicsize__).value
+    return _word_at(id(x) + _HEAD).value
 
 
-def address_of(x: Any) -> int:
-    """Return where the data of a NumPy array begins."""
-    return _field(x) if _FIELD_IS_ADDRESS else int(x.ctypes.data)
+def _address(x: Any) -> int:
+    return int(x.ctypes.data)
 
 
-_FIELD_IS_ADDRESS = sys.implementation.name == "cpython" and all(
-    _field(x) == x.ctypes.data for x in (np.empty(3), np.empty((2, 3))[:, 1:], np.empty(()))
+_HEAD = object.__basicsize__
+_word_at = ctypes.c_size_t.from_address
+_as_expected = sys.implementation.name == "cpython" and all(
+    _address_field(x) == _address(x) for x in (np.empty(3), np.empty((2, 3))[:, 1:], np.empty(()))
 )
+address_of = _address_field if _as_expected else _address
+"""Return where the data of a NumPy array begins."""
 
 
 class _CuPy(_NumPyDtypes):

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -21,10 +21,7 @@ from .._typing import Scalars
 from ..clipping import clip_factor, clip_factors
 from . import pool
 from .numbers import Numbers
-from .work import Launch, Work, new_arrays
-
-BLOCK = 65_536
-"""Elements in a block: the fastest size on processors with 1 MiB of cache for each core."""
+from .work import BLOCK, Launch, Work, new_arrays
 
 SMALL = 4_096
 """Elements up to which an array has working arrays of its shape, kept for the next update."""
@@ -42,16 +39,20 @@ class Working(NamedTuple):
     memory: memoryview  # of the numbers
     numbers: list[Any]  # each as an array of shape ()
     arrays: list[Any]  # scratch and masks
-    casts: list[Any]  # where a parameter and a gradient of 16 bits go to be computed
+    blocks: list[Any]  # where values go to be computed: a parameter and a gradient of 16 bits, or of many tensors
 
 
-class Run(NamedTuple):
-    """One update, ready to be computed."""
+class Call(Protocol):
+    """Some work of a launch, that can be shared out."""
 
-    inputs: tuple[Any, ...]  # param, grad and slots: of one shape, contiguous in one order
-    outputs: tuple[Any, ...]  # where the new param and slots go, which may be the place of the old
-    packed: bytes  # the numbers of the step
-    compute: Any  # the dtype of the arithmetic
+    def warm(self) -> object:
+        """Allocate what it works in."""
+
+    def shares(self) -> Iterator[Callable[[], None]]:
+        """Yield calls that make it up."""
+
+    def __call__(self) -> None:
+        """Do it all."""
 
 
 class Kernel:
@@ -62,51 +63,24 @@ class Kernel:
     rule : Rule
         The rule.
     h : Scalars
-        The numbers of some step, which say whether the gradient is clipped.
+        The numbers of some step.
+    clipped : bool
+        Whether the gradient is multiplied by a factor.
     """
 
-    def __init__(self, rule: Rule, h: Scalars) -> None:
-        graph = trace(rule, h, clipped=h.clip_norm is not None)
+    def __init__(self, rule: Rule, h: Scalars, *, clipped: bool) -> None:
+        graph = trace(rule, h, clipped=clipped)
         self.source = print_numpy(graph)
         self.numbers = Numbers(graph)
         names: dict[str, Any] = {name: getattr(np, name) for name in CALLED}
         exec(compile(self.source.text, f"<{graph.name} for NumPy>", "exec"), names)
-        self._call = names["kernel"]
+        self.call = names["kernel"]
         self._local = threading.local()
 
-    def run(self, run: Run) -> None:
-        """Compute one update; nothing in it can fail once this thread has called `warm` for it."""
-        inputs, outputs, packed, _ = run
-        first = inputs[0]
-        size = first.size
-        if size > BLOCK:
-            for start in range(0, size, BLOCK):
-                self.run_block(run, start)
-            return
-        working = self.warm(run)
-        arrays, casts = working.arrays, working.casts
-        if size > SMALL:
-            shape = first.shape
-            arrays = [x[:size].reshape(shape) for x in arrays]
-            casts = [x[:size].reshape(shape) for x in casts]
-        self._compute(packed, working, inputs, outputs, arrays, casts)
-
-    def run_block(self, run: Run, start: int) -> None:
-        """Compute the block of an update that starts at an element of its flat arrays."""
-        working = self.warm(run)
-        first = run.inputs[0]
-        stop = min(start + BLOCK, first.size)
-        order = "C" if first.flags.c_contiguous else "F"
-        inputs, outputs = (tuple(x.reshape(-1, order=order)[start:stop] for x in arrays) for arrays in run[:2])
-        arrays, casts = ([x[: stop - start] for x in arrays] for arrays in (working.arrays, working.casts))
-        self._compute(run.packed, working, inputs, outputs, arrays, casts)
-
-    def warm(self, run: Run) -> Working:
-        """Return this thread's arrays to work in, made at its first update of the size, and kept."""
-        first, compute = run.inputs[0], run.compute
-        shape = first.shape if first.size <= SMALL else (BLOCK,)
+    def working(self, shape: tuple[int, ...], compute: Any, blocks: int) -> Working:
+        """Return this thread's arrays to work in, of a shape, with so many to put other arrays' values in."""
         kept: dict[Any, Working] = self._local.__dict__
-        key = shape, first.dtype
+        key = shape, compute, blocks
         try:
             return kept[key]
         except KeyError:
@@ -117,95 +91,164 @@ class Kernel:
         arrays = [np.empty(shape, compute) for _ in range(source.scratch)]
         arrays += [np.empty(shape, bool) for _ in range(source.masks)]
         numbers = np.empty(source.numbers, compute)
-        casts = [] if compute == first.dtype else [np.empty(shape, compute) for _ in range(2)]
         memory = memoryview(numbers.view(np.uint8))  # type: ignore[arg-type]
-        kept[key] = Working(memory, [numbers[i, ...] for i in range(source.numbers)], arrays, casts)
+        views = [numbers[i, ...] for i in range(source.numbers)]
+        kept[key] = Working(memory, views, arrays, [np.empty(shape, compute) for _ in range(blocks)])
         return kept[key]
 
-    def _compute(
-        self,
-        packed: bytes,
-        working: Working,
-        inputs: tuple[Any, ...],
-        outputs: tuple[Any, ...],
-        arrays: list[Any],
-        casts: list[Any],
+
+class Run:
+    """One update, ready to be computed; nothing in it can fail once this thread has called `warm`.
+
+    Parameters
+    ----------
+    kernel : Kernel
+        The rule's.
+    inputs : tuple of ndarray
+        Param, grad and slots: of one shape, contiguous in one order.
+    outputs : tuple of ndarray
+        Where the new param and slots go, which may be the place of the old.
+    packed : bytes
+        The numbers of the step.
+    compute : dtype
+        That of the arithmetic, the slots and the numbers.
+    """
+
+    __slots__ = ("_compute", "_inputs", "_kernel", "_low", "_outputs", "_packed", "_shape", "_size")
+
+    def __init__(
+        self, kernel: Kernel, inputs: tuple[Any, ...], outputs: tuple[Any, ...], packed: bytes, compute: Any
     ) -> None:
-        working.memory[:] = packed
-        if not casts:
-            self._call(*inputs, *outputs, *arrays, *working.numbers)
+        first = inputs[0]
+        self._kernel = kernel
+        self._inputs = inputs
+        self._outputs = outputs
+        self._packed = packed
+        self._compute = compute
+        self._low = first.dtype != compute
+        self._size = first.size
+        self._shape = first.shape
+
+    def warm(self) -> Working:
+        """Return this thread's arrays to work in; they are made at its first update of the size, and kept."""
+        shape = self._shape if self._size <= SMALL else (BLOCK,)
+        return self._kernel.working(shape, self._compute, 2 if self._low else 0)
+
+    def shares(self) -> Iterator[Callable[[], None]]:
+        """Yield calls that make up the update, each for a block at most; in any order, by any threads."""
+        if self._size <= BLOCK:
+            yield self
+        else:
+            for start in range(0, self._size, BLOCK):
+                yield functools.partial(self._block, start)
+
+    def __call__(self) -> None:
+        """Compute the update."""
+        size = self._size
+        if size > BLOCK:
+            for start in range(0, size, BLOCK):
+                self._block(start)
             return
-        param, grad = casts
-        np.copyto(param, inputs[0], casting="unsafe")
-        np.copyto(grad, inputs[1], casting="unsafe")
-        self._call(param, grad, *inputs[2:], param, *outputs[1:], *arrays, *working.numbers)
+        working = self.warm()
+        arrays, blocks = working.arrays, working.blocks
+        if size > SMALL:
+            arrays = [x[:size].reshape(self._shape) for x in arrays]
+            blocks = [x[:size].reshape(self._shape) for x in blocks]
+        self._run(working, self._inputs, self._outputs, arrays, blocks)
+
+    def _block(self, start: int) -> None:
+        working = self.warm()
+        stop = min(start + BLOCK, self._size)
+        inputs, outputs = ([flat(x)[start:stop] for x in arrays] for arrays in (self._inputs, self._outputs))
+        arrays, blocks = ([x[: stop - start] for x in arrays] for arrays in (working.arrays, working.blocks))
+        self._run(working, inputs, outputs, arrays, blocks)
+
+    def _run(
+        self, working: Working, inputs: Sequence[Any], outputs: Sequence[Any], arrays: list[Any], blocks: list[Any]
+    ) -> None:
+        working.memory[:] = self._packed
+        if not blocks:
+            self._kernel.call(*inputs, *outputs, *arrays, *working.numbers)
+            return
+        param, grad = blocks
+        np.copyto(param, inputs[0])
+        np.copyto(grad, inputs[1])
+        self._kernel.call(param, grad, *inputs[2:], param, *outputs[1:], *arrays, *working.numbers)
         np.copyto(outputs[0], param, casting="unsafe")
+
+
+def flat(x: Any) -> Any:
+    """Return a contiguous array as one of its elements in the order of memory."""
+    return x if x.ndim == 1 else x.reshape(-1) if x.flags.c_contiguous else x.T.reshape(-1)
 
 
 _kernels: dict[tuple[Rule, bool], Kernel] = {}
 
 
-def kernel(rule: Rule, h: Scalars) -> Kernel:
+def kernel(rule: Rule, h: Scalars, *, clipped: bool) -> Kernel:
     """Return a rule's kernel; raises `UntraceableError` where it has none."""
-    key = rule, h.clip_norm is not None
+    key = rule, clipped
     if key not in _kernels:
-        _kernels[key] = Kernel(rule, h)
+        _kernels[key] = Kernel(rule, h, clipped=clipped)
     return _kernels[key]
 
 
 def prepare(rule: Rule, works: list[Work]) -> Launch:
     """Allocate what updates need: new parameters where there is no `out`, and slots where they may not be written."""
-    of_rule = kernel(rule, works[0].h)
-    results, runs = [], []
+    h = works[0].h
+    of_rule = kernel(rule, h, clipped=h.clip_norm is not None)
+    results = new_arrays(rule, works)
+    runs: list[Call] = []
     size = 0
-    for work in works:
-        _, spec, param, grad, _, _, h, _ = work
-        out, slots = new_arrays(rule, work)
+    for (_, spec, param, grad, _, _, h, _), (out, slots) in zip(works, results, strict=True):
         packed = of_rule.numbers.packed(h, spec.compute.char)
         if h.clip_norm is not None:
-            packed += _factor(grad, h.clip_norm).astype(spec.compute).tobytes()
-        run = Run((param, grad, *slots), (out, *slots), packed, spec.compute)
-        of_rule.warm(run)
-        results.append((out, slots))
+            packed += factor(grad, h.clip_norm, spec.compute).tobytes()
+        run = Run(of_rule, (param, grad, *slots), (out, *slots), packed, spec.compute)
+        run.warm()
         runs.append(run)
         size += param.size
-    if size > SERIAL and pool.threads() > 1:
-        tasks = iter([(run, start) for run in runs for start in range(0, run.inputs[0].size, BLOCK)])
-        work_on = functools.partial(_take_blocks, of_rule, runs, tasks)
-        return Launch(results, functools.partial(pool.run, work_on, 1))  # one more: NumPy's loops share a lock
-    return Launch(results, functools.partial(_run_all, of_rule, runs))
+    return Launch(results, together(runs, size), "blocked")
+
+
+def together(runs: Sequence[Call], size: int) -> Callable[[], None]:
+    """Return what computes all of `runs`, of so many elements in all, with a helper if these are many."""
+    if size <= SERIAL or pool.threads() == 1:
+        return functools.partial(_run_all, runs)
+    shares = iter([share for run in runs for share in run.shares()])
+    # one helper: NumPy's loops are short, and between them threads wait for the interpreter's lock
+    return functools.partial(pool.run, functools.partial(_run_shares, runs, shares), 1)
 
 
 @np.errstate(all="ignore")
-def _run_all(of_rule: Kernel, runs: list[Run]) -> None:
+def _run_all(runs: Sequence[Call]) -> None:
     for run in runs:
-        of_rule.run(run)
+        run()
 
 
 @np.errstate(all="ignore")
-def _take_blocks(of_rule: Kernel, runs: list[Run], tasks: Iterator[tuple[Run, int]]) -> None:
+def _run_shares(runs: Sequence[Call], shares: Iterator[Callable[[], None]]) -> None:
     try:
         for run in runs:
-            of_rule.warm(run)
+            run.warm()
     except MemoryError:  # in a helper; the caller has its arrays since `prepare`, and does it all
         return
-    for run, start in tasks:  # threads share the iterator; each item is given out once
-        if run.inputs[0].size > BLOCK:
-            of_rule.run_block(run, start)
-        else:
-            of_rule.run(run)
+    for share in shares:  # threads share the iterator; each item is given out once
+        share()
 
 
 @np.errstate(all="ignore")
-def _factor(grad: Any, clip_norm: float) -> Any:
+def factor(grad: Any, clip_norm: float, compute: Any) -> Any:
     """Return what brings the norm of a gradient down to `clip_norm`; nothing of its size is allocated."""
-    flat = grad.reshape(-1, order="C" if grad.flags.c_contiguous else "F")
+    elements = flat(grad)
     total = 0.0
-    for start in range(0, flat.size, BLOCK):
-        wide = flat[start : start + BLOCK].astype(np.float64)
+    for start in range(0, grad.size, BLOCK):
+        wide = elements[start : start + BLOCK].astype(np.float64)
         total += np.add.reduce(np.multiply(wide, wide, wide))
-    (factor,), (unsure,) = clip_factors(np.array([total]), clip_norm)
-    return clip_factor(np, grad, clip_norm, float64=True) if unsure and grad.dtype == np.float64 else factor
+    (found,), (unsure,) = clip_factors(np.array([total]), clip_norm)
+    if unsure and grad.dtype == np.float64:
+        found = clip_factor(np, grad, clip_norm, float64=True)
+    return found.astype(compute)
 
 
 def why_not(work: Work) -> str | None:

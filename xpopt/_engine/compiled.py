@@ -17,7 +17,7 @@ from .._typing import Scalars
 from ..clipping import clip_factor, clip_factors
 from . import build, pool
 from .numbers import Numbers
-from .work import Launch, Work, new_arrays
+from .work import Launch, Result, Work, new_arrays
 
 WORTH = 65_536
 """Elements in one call from which a kernel is worth its compilation; one that is there runs everything."""
@@ -27,6 +27,8 @@ SERIAL = 524_288
 
 PIECE = 16_384
 """Elements that a thread takes at a time."""
+
+_FEW = SERIAL // PIECE
 
 _INDICES = "int64[:,::1], int64[:,::1], int64[::1]"
 
@@ -80,11 +82,11 @@ class Kernel:
         callable
             To be called while the arrays are alive.
         """
-        helpers = pool.threads() - 1 if len(pieces) * PIECE > SERIAL and pieces[:, 2].sum() > SERIAL else 0
+        helpers = pool.threads() - 1 if len(pieces) >= _FEW and pieces[:, 2].sum() > SERIAL else 0
         clip_norm = scalars[0].clip_norm
         factors = _NO_FACTORS[self.compute]
         if clip_norm is not None:
-            factors = _factors(self.dtype, clip_norm, table, pieces, grads, helpers).astype(self.compute)
+            factors = _factors(self, clip_norm, table, pieces, grads, helpers)
         counter = np.zeros(1, np.int64)
         call = functools.partial(self._call, table, pieces, counter, rows, self.numbers(scalars), factors)
         return functools.partial(pool.run, call, helpers) if helpers else call
@@ -122,43 +124,51 @@ def why_not(rule: Rule, works: Sequence[Work], *, chosen: bool) -> str | None:
     str or None
         The reason.
     """
-    dtypes = {_name(work.spec.dtype) for work in works}
     clipped = works[0].h.clip_norm is not None
-    if not chosen and any((rule, dtype, clipped) not in _kernels for dtype in dtypes):
+    dtypes = {work.spec.dtype for work in works} if len(works) > 1 else (works[0].spec.dtype,)
+    if not all((rule, _name(dtype), clipped) in _kernels for dtype in dtypes):
         size = sum(work.param.size for work in works)
-        if size < WORTH:
+        if size < WORTH and not chosen:
             return f"{size} elements are not worth a compilation"
-    return build.why_no_numba() or (build.why_no_float16() if "float16" in dtypes else None)
+        return build.why_no_numba() or (build.why_no_float16() if "float16" in map(_name, dtypes) else None)
+    return None
 
 
 def prepare(rule: Rule, works: list[Work]) -> Launch:
     """Allocate what updates need, and find where everything lies; slots are written in place."""
-    results = [new_arrays(rule, work) for work in works]
+    results = new_arrays(rule, works)
+    if len(works) == 1:
+        return Launch(results, _call(rule, works, results), "compiled")
     by_dtype: dict[str, list[int]] = {}
     for i, work in enumerate(works):
         by_dtype.setdefault(_name(work.spec.dtype), []).append(i)
-    calls = []
-    for dtype, members in by_dtype.items():
-        grads = [works[i].grad for i in members]
-        columns = [
-            [address_of(x) for x in (works[i].param, works[i].grad, results[i][0], *results[i][1])] for i in members
-        ]
-        scalars: dict[int, Scalars] = {id(works[i].h): works[i].h for i in members}
-        row = {key: k for k, key in enumerate(scalars)}
-        calls.append(
-            kernel(rule, works[members[0]].h, dtype).prepare(
-                np.array(columns, np.int64).T.copy(),
-                cut(tuple(x.size for x in grads)),
-                np.array([row[id(works[i].h)] for i in members], np.int64),
-                list(scalars.values()),
-                grads,
-            )
-        )
-    return Launch(results, functools.partial(_finish, calls, works), "compiled")
+    calls = [_call(rule, [works[i] for i in of], [results[i] for i in of]) for of in by_dtype.values()]
+    return Launch(results, functools.partial(_call_all, calls), "compiled")
 
 
-def _finish(calls: list[Callable[[], None]], works: list[Work]) -> None:
-    """Make the calls; `works` keeps alive what the addresses in them lead to."""
+def _call(rule: Rule, works: list[Work], results: list[Result]) -> Callable[[], None]:
+    """Return what updates tensors of one dtype."""
+    grads = [work.grad for work in works]
+    columns = [
+        [address_of(x) for x in (work.param, work.grad, out, *slots)]
+        for work, (out, slots) in zip(works, results, strict=True)
+    ]
+    if len(works) == 1:
+        table, rows, scalars = np.array(columns[0], np.int64).reshape(-1, 1), _FIRST_ROW, [works[0].h]
+    else:
+        table = np.ascontiguousarray(np.array(columns, np.int64).T)
+        by_count = {id(work.h): work.h for work in works}
+        row = {key: k for k, key in enumerate(by_count)}
+        rows = np.array([row[id(work.h)] for work in works], np.int64)
+        scalars = list(by_count.values())
+    of_rule = kernel(rule, scalars[0], _name(works[0].spec.dtype))
+    return of_rule.prepare(table, cut(tuple([x.size for x in grads])), rows, scalars, grads)
+
+
+_FIRST_ROW = np.zeros(1, np.int64)
+
+
+def _call_all(calls: list[Callable[[], None]]) -> None:
     for call in calls:
         call()
 
@@ -198,12 +208,12 @@ def _squares(dtype: str) -> Callable[..., None]:
 
 
 @np.errstate(all="ignore")
-def _factors(dtype: str, clip_norm: float, table: Any, pieces: Any, grads: Sequence[Any], helpers: int) -> Any:
+def _factors(of: Kernel, clip_norm: float, table: Any, pieces: Any, grads: Sequence[Any], helpers: int) -> Any:
     """Return what brings the norm of each gradient down to `clip_norm`; every sum is taken in one order."""
     sums = np.empty(len(pieces))
-    pool.run(functools.partial(_squares(dtype), table, pieces, np.zeros(1, np.int64), sums), helpers)
+    pool.run(functools.partial(_squares(of.dtype), table, pieces, np.zeros(1, np.int64), sums), helpers)
     found, unsure = clip_factors(np.bincount(pieces[:, 0], sums, len(grads)), clip_norm)
-    if dtype == "float64":
+    if of.dtype == "float64":
         for k in np.flatnonzero(unsure).tolist():
             found[k] = clip_factor(np, grads[k], clip_norm, float64=True)
-    return found
+    return found.astype(of.compute)

@@ -1,7 +1,7 @@
 """Where the data of many NumPy arrays lies, and that they are as expected: read from the objects' own fields.
 
-Asked of each array by its attributes, that would cost more than an update of a thousand elements. Numba compiles these
-functions; what they rely on is checked against the attributes when they are loaded.
+Asked of each array by its attributes, that would cost more than an update of a thousand elements. Numba compiles this;
+what it relies on is checked against the attributes when it is loaded.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -58,39 +58,3 @@ def read_arrays(objects, kind, dtype, ndims, shapes, flags, addresses):
             first += ndims[k]
             addresses[role, k] = at(x + DATA, 0, 1, int64)[0]
     return True
-
-
-def overlap(starts, ends, order, others, lengths):
-    """Ask whether one of `others` overlaps one of the spans from `starts` to `ends`, or two of these each other.
-
-    Parameters
-    ----------
-    starts, ends : int64 array
-        First address of each span, and the one after its last; none is empty.
-    order : int64 array
-        The indices of `starts` in ascending order of its values.
-    others, lengths : int64 array
-        First address and number of bytes of each other span; empty ones overlap none.
-
-    Returns
-    -------
-    bool
-        Whether there is an overlap.
-    """
-    count = len(order)
-    for k in range(1, count):
-        if ends[order[k - 1]] > starts[order[k]]:
-            return True
-    for k in range(len(others)):
-        low, high = 0, count  # the first span that starts behind this one's start
-        while low < high:
-            middle = (low + high) // 2
-            if starts[order[middle]] <= others[k]:
-                low = middle + 1
-            else:
-                high = middle
-        if lengths[k] and low > 0 and ends[order[low - 1]] > others[k]:
-            return True
-        if lengths[k] and low < count and starts[order[low]] < others[k] + lengths[k]:
-            return True
-    return False

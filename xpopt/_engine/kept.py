@@ -1,4 +1,4 @@
-"""A kept plan: the tensors of a model's last update, whose next update costs a fraction of a microsecond each.
+"""A kept plan: the tensors of a model's last update, whose next update costs far less than the first.
 
 Nothing of the caller's is kept. At every call, each array is asked again for its type, dtype, shape, layout, flags and
 address. If one is not as it was, the plan does not fit, and the update is prepared tensor by tensor.
@@ -6,71 +6,18 @@ address. If one is not as it was, the plan does not fit, and the update is prepa
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from .._namespace import address_of
-from .._parameter import dtype_text
 from .._rule import Rule
 from .._typing import Scalars
-from . import build, compiled
-
-_C_CONTIGUOUS, _F_CONTIGUOUS, _ALIGNED, _WRITEABLE = 0x1, 0x2, 0x100, 0x400  # as in NumPy's C API
-
-_Readers = tuple[Callable[..., bool], Callable[..., bool]]
 
 
-@functools.cache
-def _readers() -> _Readers | None:
-    """Return the functions of `fields`, or None where NumPy's arrays are not laid out as they expect."""
-    source = build.source_of("fields")
-    read = build.build(
-        source, "read_arrays", "boolean(int64, int64, int64, int64[::1], int64[::1], int64[:,::1], int64[:,::1])"
-    )
-    overlap = build.build(source, "overlap", f"boolean({', '.join(['int64[::1]'] * 5)})")
-    plain, locked = np.zeros((2, 3)), np.zeros((2, 3))
-    locked.flags.writeable = False
-    turned, number = np.asfortranarray(plain), np.zeros(())
-    good = [(plain, plain), (turned, turned), (plain[1:], plain[1:]), (number, number)]
-    bad = [(plain, turned), (turned, plain), (plain, locked), (plain, plain[:1]), (plain, plain[0])]
-    bad += [(plain, x) for x in (plain.view(np.int64), plain.astype(np.float32), 1.0, np.zeros((2, 4))[:, 1:])]
-    table = np.zeros((1, 1), np.int64)
-    for expected, pairs in ((True, good), (False, bad)):
-        for like, x in pairs:
-            ndims, shapes, flags = _look_of([like])
-            held = _Held(np.fromiter([x], object, 1), plain.dtype, flags | _WRITEABLE)
-            seen = held.read(read, ndims, shapes, table)
-            if seen != expected or (seen and table[0, 0] != x.ctypes.data):
-                return None
-    return read, overlap
-
-
-def _look_of(arrays: Sequence[Any]) -> tuple[Any, Any, Any]:
-    """Return the number of dimensions, the shapes one after the other, and the flags of contiguous arrays to read."""
-    ndims = np.array([x.ndim for x in arrays], np.int64)
-    shapes = np.array([size for x in arrays for size in x.shape], np.int64)
-    order = [_C_CONTIGUOUS if x.flags.c_contiguous else _F_CONTIGUOUS for x in arrays]
-    return ndims, shapes, np.array([order], np.int64) | _ALIGNED
-
-
-class _Held(NamedTuple):
-    """Arrays of one dtype: for each role, one for each tensor."""
-
-    arrays: Any  # ndarray of object
-    dtype: Any
-    flags: Any  # that they must have
-
-    def read(self, read: Callable[..., bool], ndims: Any, shapes: Any, table: Any) -> bool:
-        """Read where they lie into the first rows of `table`; return whether all of them look as they should."""
-        kind, flags = id(np.ndarray), self.flags
-        return read(address_of(self.arrays), kind, id(self.dtype), ndims, shapes, flags, table[: len(flags)])
-
-
-class _Group:
-    """The tensors of one dtype.
+class Group:
+    """The tensors of one dtype; an engine derives its own from this.
 
     Parameters
     ----------
@@ -78,59 +25,36 @@ class _Group:
         The formula.
     members : list of int
         Which of the plan's tensors they are.
-    params : sequence of ndarray
-        Their parameters, for their dtype, shapes and orders.
-    slots : sequence of tuple of ndarray
-        The state of each.
+    params : list of ndarray
+        Their parameters, for their dtype, shapes and orders; not kept.
+    slots : list of NamedTuple of ndarray
+        The optimizer's own state of each.
     rows : list of int
         Which of the plan's counts each has.
     """
 
-    def __init__(
-        self, rule: Rule, members: list[int], params: Sequence[Any], slots: Sequence[tuple[Any, ...]], rows: list[int]
-    ) -> None:
+    def __init__(self, rule: Rule, members: list[int], params: list[Any], slots: list[Any], rows: list[int]) -> None:
+        self.rule = rule
         self.members = members
         self.table = np.zeros((3 + len(rule.fields), len(members)), np.int64)
-        self._rule = rule
-        self._dtype = params[0].dtype
-        self._dtype_name = dtype_text(self._dtype)
-        self._ndims, self._shapes, flags = _look_of(params)
-        self._flags = {
-            "in place": np.concatenate([flags | _WRITEABLE, flags]),
-            "new": np.concatenate([flags, flags]),
-            "apart": np.concatenate([flags, flags, flags | _WRITEABLE]),
-        }
-        held = [x for of_field in zip(*slots, strict=True) for x in of_field]
-        slot_flags = np.repeat(flags | _WRITEABLE, len(rule.fields), axis=0)
-        self._slots = _Held(np.fromiter(held, object, len(held)), held[0].dtype if held else None, slot_flags)
-        self._rows = np.array(rows, np.int64)
-        self._pieces = compiled.cut(tuple(x.size for x in params))
+        """The addresses of param, grad, where the new param goes, and the slots."""
         of_params = [x.nbytes for x in params]
         of_slots = [[x.nbytes for x in arrays] for arrays in zip(*slots, strict=True)]
         self._bytes = np.array([of_params, of_params, of_params, *of_slots], np.int64)
 
-    def gather(self, read: Callable[..., bool], params: list[Any], grads: list[Any], outs: list[Any] | None) -> bool:
+    def gather(self, params: list[Any], grads: list[Any], outs: list[Any] | None) -> bool:
         """Read where everything lies, but new outs; return whether all of it looks as it did."""
-        where = "in place" if outs is params else "new" if outs is None else "apart"
-        arrays = [*self._mine(params), *self._mine(grads)]
-        if outs is not None and outs is not params:
-            arrays += self._mine(outs)
-        inputs = _Held(np.fromiter(arrays, object, len(arrays)), self._dtype, self._flags[where])
-        if not inputs.read(read, self._ndims, self._shapes, self.table):
-            return False
-        if where == "in place":
-            self.table[2] = self.table[0]
-        return self._slots.read(read, self._ndims, self._shapes, self.table[3:])
+        raise NotImplementedError
 
-    def spans(self, *, written: int, read: int) -> tuple[Any, Any, Any, Any]:
-        """Return addresses and sizes of the rows of the table from `written` on, and from `read` to the gradients."""
-        table, sizes = self.table, self._bytes
-        return (
-            table[written:].reshape(-1),
-            sizes[written:].reshape(-1),
-            table[read:2].reshape(-1),
-            sizes[read:2].reshape(-1),
-        )
+    def prepare(
+        self, scalars: Sequence[Scalars], params: list[Any], grads: list[Any], outs: list[Any]
+    ) -> Callable[[], None]:
+        """Return the function that updates them; nothing in it can fail."""
+        raise NotImplementedError
+
+    def mine(self, arrays: list[Any]) -> list[Any]:
+        """Return those arrays of the plan that are this group's."""
+        return arrays if len(arrays) == len(self.members) else [arrays[i] for i in self.members]
 
     def allocate(self, params: list[Any], into: list[Any]) -> None:
         """Make new arrays for the results, and put them `into` their places."""
@@ -138,13 +62,12 @@ class _Group:
             into[i] = x = np.empty_like(params[i])
             self.table[2, k] = address_of(x)
 
-    def prepare(self, scalars: Sequence[Scalars], grads: list[Any]) -> Callable[[], None]:
-        """Return the function that updates them; nothing in it can fail."""
-        kernel = compiled.kernel(self._rule, scalars[0], self._dtype_name)
-        return kernel.prepare(self.table, self._pieces, self._rows, scalars, self._mine(grads))
-
-    def _mine(self, arrays: list[Any]) -> list[Any]:
-        return arrays if len(arrays) == len(self.members) else [arrays[i] for i in self.members]
+    def spans(self, *, written: int, read: int) -> tuple[Any, Any, Any, Any]:
+        """Return addresses and sizes of the rows of the table from `written` on, and from `read` to the gradients."""
+        table, sizes = self.table, self._bytes
+        rows = table[written:], sizes[written:], table[read:2], sizes[read:2]
+        first, second, third, fourth = (x.reshape(-1) for x in rows)
+        return first, second, third, fourth
 
 
 class KeptPlan:
@@ -152,6 +75,8 @@ class KeptPlan:
 
     Parameters
     ----------
+    group : type of Group
+        The engine's.
     rule : Rule
         The formula.
     params : sequence of ndarray
@@ -163,18 +88,20 @@ class KeptPlan:
     """
 
     def __init__(
-        self, rule: Rule, params: Sequence[Any], slots: Sequence[tuple[Any, ...]], rows: Sequence[int]
+        self, group: type[Group], rule: Rule, params: Sequence[Any], slots: Sequence[Any], rows: Sequence[int]
     ) -> None:
         by_dtype: dict[Any, list[int]] = {}
         for i, x in enumerate(params):
             by_dtype.setdefault(x.dtype, []).append(i)
         self._groups = [
-            _Group(rule, members, [params[i] for i in members], [slots[i] for i in members], [rows[i] for i in members])
+            group(rule, members, [params[i] for i in members], [slots[i] for i in members], [rows[i] for i in members])
             for members in by_dtype.values()
         ]
         self._last = b"", np.array([], np.int64)  # the last addresses to be written, and their order
 
-    def gather(self, params: list[Any], grads: list[Any], outs: list[Any] | None) -> list[Any] | None:
+    def gather(
+        self, params: list[Any], grads: list[Any], outs: list[Any] | None, resting: list[Any]
+    ) -> list[Any] | None:
         """Find where everything lies now.
 
         Parameters
@@ -183,6 +110,8 @@ class KeptPlan:
             As many as the plan has tensors; what they are is found out here.
         outs : list or None
             Where the results go: `params` itself, other arrays, or None for new ones.
+        resting : list
+            The parameters that are not to change: where results go to `params`, results of their own.
 
         Returns
         -------
@@ -190,8 +119,11 @@ class KeptPlan:
             The results' arrays. None if the plan does not fit, or something is to be written where something else is
             read or written.
         """
-        readers, groups = _readers(), self._groups
-        if readers is None or not all(group.gather(readers[0], params, grads, outs) for group in groups):
+        groups = self._groups
+        resting = [] if outs is None else resting
+        if not all(type(x) is np.ndarray and x.flags.forc and x.flags.writeable for x in resting):
+            return None
+        if not all(group.gather(params, grads, outs) for group in groups):
             return None
         results = [None] * len(params) if outs is None else outs
         if outs is None:
@@ -201,33 +133,47 @@ class KeptPlan:
             outs = params
         # what may overlap something: the results' arrays only if they are the caller's, and params only if they stay
         spans = [group.spans(written=3 if outs is None else 2, read=1 if outs is params else 0) for group in groups]
-        starts, sizes, others, lengths = (_joined([of[k] for of in spans]) for k in range(4))
-        return None if readers[1](starts, starts + sizes, self._sorted(starts, sizes), others, lengths) else results
+        if resting:
+            spans.append((_NONE, _NONE, *np.array([(address_of(x), x.nbytes) for x in resting], np.int64).T))
+        return None if self._overlap(*(_joined([of[k] for of in spans]) for k in range(4))) else results
 
-    def prepare(self, scalars: Sequence[Scalars], grads: list[Any]) -> list[Callable[[], None]]:
+    def prepare(
+        self, scalars: Sequence[Scalars], params: list[Any], grads: list[Any], outs: list[Any]
+    ) -> list[Callable[[], None]]:
         """Return what updates the tensors gathered; nothing in it can fail.
 
         Parameters
         ----------
         scalars : sequence of Scalars
             The numbers of the step, for each of the plan's counts.
-        grads : list of ndarray
-            The gradients.
+        params, grads, outs : list of ndarray
+            What was gathered.
 
         Returns
         -------
         list of callable
             To be called while the arrays are alive.
         """
-        return [group.prepare(scalars, grads) for group in self._groups]
+        return [group.prepare(scalars, params, grads, outs) for group in self._groups]
 
-    def _sorted(self, starts: Any, sizes: Any) -> Any:
-        """Return the indices of the spans that are not empty, in the order of their addresses."""
+    def _overlap(self, starts: Any, sizes: Any, others: Any, lengths: Any) -> bool:
+        """Whether one of the spans written overlaps another one, or one of the `others`; empty ones never do."""
         addresses = starts.tobytes()
         if addresses != self._last[0]:
             order = np.argsort(starts, kind="stable")
             self._last = addresses, order[sizes[order] > 0]
-        return self._last[1]
+        order = self._last[1]
+        starts = starts[order]
+        ends = starts + sizes[order]
+        if (ends[:-1] > starts[1:]).any():
+            return True
+        # the last span that starts before the end of each other one; in front of the first, one that is empty
+        before = np.searchsorted(starts, others + lengths)
+        ends = np.concatenate([[0], ends])[before]
+        return bool(((ends > others) & (lengths > 0)).any())
+
+
+_NONE = np.zeros(0, np.int64)
 
 
 def _joined(parts: list[Any]) -> Any:

@@ -16,6 +16,9 @@ from .._memory import writes_cross_reads
 from .._rule import Rule
 from .._typing import Scalars
 from . import blocked, compiled, eager
+from .kept import Group
+from .kept_blocked import BlockedGroup
+from .kept_compiled import CompiledGroup
 from .work import Launch, Work
 
 ENGINES = ("auto", "eager", "blocked", "compiled")
@@ -111,12 +114,18 @@ def _fused(rule: Rule, works: list[Work]) -> ModuleType:
     return compiled
 
 
+def group_of(engine: str) -> type[Group] | None:
+    """Return how tensors that an engine has updated are kept for the next time, if they are."""
+    return {"blocked": BlockedGroup, "compiled": CompiledGroup}.get(engine)
+
+
 def _reads_state(works: list[Work]) -> bool:
     """Whether a parameter or gradient is a slot, or a view of one: it would be written while it is still read."""
     slots: set[int] = set()
     for work in works:
         if work.slots is not None:
             slots.update(map(id, work.slots))
+            slots.update(id(x.base) for x in work.slots if x.base is not None)
     for work in works:
         param, grad = work.param, work.grad
         if id(grad) in slots or id(grad.base) in slots or id(param) in slots or id(param.base) in slots:
@@ -153,7 +162,7 @@ def _untraceable(rule: Rule, h: Scalars) -> str | None:
     key = rule, h.clip_norm is not None
     if key not in _reasons:
         try:
-            blocked.kernel(rule, h)
+            blocked.kernel(rule, h, clipped=h.clip_norm is not None)
             _reasons[key] = None
         except UntraceableError as error:
             _reasons[key] = str(error)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +13,12 @@ from .._library import Library
 from .._parameter import Spec
 from .._rule import Rule
 from .._typing import Array, Scalars
+
+BLOCK = 65_536
+"""Elements in a block: the fastest size on processors with 1 MiB of cache for each core."""
+
+SHARED = 8_192
+"""Elements up to which a tensor shares a block with others; a larger one pays for its own calls."""
 
 Result = tuple[Array, Any]
 """A new parameter and the NamedTuple of its new slots."""
@@ -42,28 +49,62 @@ make_work: Callable[[tuple[Any, ...]], Work] = functools.partial(tuple.__new__, 
 """Make a work of its fields, at half the cost of a call of the class."""
 
 
-def new_arrays(rule: Rule, work: Work) -> Result:
-    """Allocate what an update of a NumPy array needs, to be written: a result if there is no `out`, and slots.
+def new_arrays(rule: Rule, works: Sequence[Work]) -> list[Result]:
+    """Allocate what updates of NumPy arrays need, to be written: results where there is no `out`, and slots.
 
     Parameters
     ----------
     rule : Rule
         The formula.
-    work : Work
-        The update.
+    works : sequence of Work
+        The updates.
 
     Returns
     -------
-    out : ndarray
-        Where the new parameter goes.
-    slots : NamedTuple of ndarray
-        The state before the update, in arrays that may be written.
+    list of (out, slots)
+        Where each new parameter goes; and the state before the update, in arrays that may be written. The slots of
+        small tensors that follow each other lie in one array, up to a block.
     """
-    _, spec, param, _, slots, owned, _, out = work
-    if out is None:
-        out = np.empty_like(param)
-    if slots is None:
-        slots = rule.make_slots([np.zeros_like(param, spec.compute) for _ in rule.fields])
-    elif not owned:
-        slots = rule.make_slots([np.array(x) for x in slots])
-    return out, slots
+    if len(works) == 1:
+        (work,) = works
+        slots = work.slots if work.owned else rule.make_slots([_array_of(work, k) for k in range(len(rule.fields))])
+        return [(np.empty_like(work.param) if work.out is None else work.out, slots)]
+    results = []
+    shared: list[Any] = []
+    for i, work in enumerate(works):
+        if work.owned:
+            slots = work.slots
+        elif work.param.size > SHARED or not rule.fields:
+            slots = rule.make_slots([_array_of(work, k) for k in range(len(rule.fields))])
+        else:
+            if not shared or len(shared[0]) < work.param.size or shared[0].dtype != work.spec.compute:
+                size = _following(works, i)
+                shared = [np.zeros(size, work.spec.compute) for _ in rule.fields]
+            slots = rule.make_slots([_shaped(x[: work.param.size], work.param) for x in shared])
+            shared = [x[work.param.size :] for x in shared]
+            for x, old in zip(slots, work.slots or (), strict=work.slots is not None):
+                x[...] = old
+        results.append((np.empty_like(work.param) if work.out is None else work.out, slots))
+    return results
+
+
+def _array_of(work: Work, field: int) -> Any:
+    """Return a new array with the values of a slot, or of zeros."""
+    if work.slots is None:
+        return np.zeros_like(work.param, work.spec.compute)
+    return np.array(work.slots[field])
+
+
+def _following(works: Sequence[Work], first: int) -> int:
+    """Return how many elements the small tensors have that follow from one on, up to a block."""
+    total = 0
+    for work in itertools.islice(works, first, None):
+        size, compute = work.param.size, work.spec.compute
+        if size > SHARED or work.owned or compute != works[first].spec.compute or total + size > BLOCK:
+            break
+        total += size
+    return total
+
+
+def _shaped(x: Any, like: Any) -> Any:
+    return x.reshape(like.shape) if like.flags.c_contiguous else x.reshape(like.shape[::-1]).T

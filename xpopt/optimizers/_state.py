@@ -55,20 +55,22 @@ class State:
     # The model of the last update: void once another update, or a caller who was shown the cache, may have touched it
 
     def keep(self, kept: Any) -> None:
-        """Keep a model whose parameters have just been stored, each with its state."""
-        self._kept = kept, self._shown
+        """Keep a model whose parameters have just been stored, each with its state, unless a caller may reach it."""
+        self._kept = (kept, self._shown) if self._is_ours() else None
 
     def kept(self) -> Any:
         """Return the model kept, if nobody can have changed its state; else None."""
-        if self._kept is None or self._kept[1] != self._shown or self._holders() != _HOLDERS:
-            return None
-        return self._kept[0]
+        return self._kept[0] if self._kept is not None and self._kept[1] == self._shown else None
 
     def advance(self) -> None:
         """Count an update of the model kept."""
         counts = self._kept[0].counts
         counts[:] = [t + 1 for t in counts]
         self._ahead += 1
+
+    def _is_ours(self) -> bool:
+        """Whether no caller kept the cache, where he would find what is stored there without being shown it."""
+        return self._holders() == _HOLDERS
 
     def _holders(self) -> float:
         """Return how many references there are to the cache: one more if a caller kept it."""
@@ -151,7 +153,7 @@ class State:
             known = self._known[name] = Known(entry, spec, t, slots)
         else:
             known.entry, known.spec, known.t, known.slots = entry, spec, t, slots
-        known.shown = self._shown
+        known.shown = self._shown if self._is_ours() else -1
 
     def forget(self) -> None:
         """Let go of what is known of parameters whose entries are gone."""

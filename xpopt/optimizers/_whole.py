@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from .._engine import plan
-from .._engine.kept import KeptPlan
+from .._engine.kept import Group, KeptPlan
 from .._engine.work import Launch, Work
 from .._memory import find_shared
 from .._namespace import copy_array, write
@@ -84,9 +84,10 @@ class Each:
         for (name, task), (_, slots) in zip(self._tasks.items(), self._launch.results, strict=True):
             self._state.store(self._rule, name, task[1], task[4], slots)
         self._state.forget()
-        if self._launch.engine == "compiled":
+        group = plan.group_of(self._launch.engine)
+        if group is not None:
             slots = [slots for _, slots in self._launch.results]
-            self._state.keep(Kept.of(self._rule, list(self._leaves), self._tasks, slots))
+            self._state.keep(Kept.of(group, self._rule, list(self._leaves), self._tasks, slots))
 
     def _take_in(self, grads: Mapping[Hashable, Any], check_new: Callable[..., None]) -> dict[Hashable, Task]:
         """Check everything; return the updates of what has a gradient."""
@@ -123,12 +124,19 @@ class Kept(NamedTuple):
         return self.names if self.active is None else [self.names[i] for i in self.active]
 
     @classmethod
-    def of(cls, rule: Rule, names: list[Hashable], tasks: Mapping[Hashable, Task], slots: Sequence[Any]) -> Kept:
+    def of(
+        cls,
+        group: type[Group],
+        rule: Rule,
+        names: list[Hashable],
+        tasks: Mapping[Hashable, Task],
+        slots: Sequence[Any],
+    ) -> Kept:
         """Keep what `Each` has found out."""
         counts = sorted({task[4] for task in tasks.values()})
         rows = [counts.index(task[4]) for task in tasks.values()] if len(counts) > 1 else [0] * len(tasks)
         active = None if len(tasks) == len(names) else [i for i, name in enumerate(names) if name in tasks]
-        kept = KeptPlan(rule, [task[2] for task in tasks.values()], slots, rows)
+        kept = KeptPlan(group, rule, [task[2] for task in tasks.values()], slots, rows)
         return cls(rule, names, active, counts, kept, plan.chosen())
 
 
@@ -143,21 +151,25 @@ class Again:
         self._params = params
         self._out = out
         self._leaves = leaves
-        self._grads = grads
+        self._tensors = leaves, grads
         self._results: list[Any] = []
         self._calls: list[Callable[[], None]] = []
 
     def gather(self, targets: list[Any] | None) -> bool:
         """Find where everything lies; return whether all of it is as it was."""
-        params, active = self._leaves, self._kept.active
+        (params, grads), active = self._tensors, self._kept.active
+        resting: list[Any] = []
         if active is not None:
-            if len(params) - self._grads.count(None) != len(active) or (targets is not None and targets is not params):
+            resting = [x for x, grad in zip(params, grads, strict=True) if grad is None]
+            if len(params) - len(resting) != len(active) or (targets is not None and targets is not params):
                 return False
-            params = [params[i] for i in active]
-            self._grads = [self._grads[i] for i in active]
-            targets = None if targets is None else params
-        found = self._kept.plan.gather(params, self._grads, targets)
-        self._results = found or []
+            if not all(map(is_array_or_scalar, resting)):
+                return False
+            in_place = targets is params
+            params, grads = [params[i] for i in active], [grads[i] for i in active]
+            targets = params if in_place else None
+        found = self._kept.plan.gather(params, grads, targets, resting)
+        self._tensors, self._results = (params, grads), found or []
         return found is not None
 
     @property
@@ -167,7 +179,7 @@ class Again:
 
     def prepare(self, scalars: Mapping[int, Scalars]) -> Any:
         """Do all that can fail; return what `update_all` will."""
-        self._calls = self._kept.plan.prepare([scalars[t] for t in self.counts], self._grads)
+        self._calls = self._kept.plan.prepare([scalars[t] for t in self.counts], *self._tensors, self._results)
         if self._out is not None:
             return self._out
         new = self._results

@@ -1,0 +1,183 @@
+"""The fused engines give eager NumPy's bits, whatever the rule, the values, the layout, and where results go."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from engines import MAKE, Two, compare, dyadic, every_optimizer, normal, of_rule, same_bits, special
+
+import xpopt
+from xpopt._engine import blocked
+
+pytestmark = [pytest.mark.backends("numpy"), pytest.mark.usefixtures("fused")]
+
+DTYPES = ["float16", "bfloat16", "float32", "float64"]
+SIZES = [(), (0,), (1,), (7,), (3, 5), (4097,), (blocked.BLOCK,), (blocked.BLOCK + 1,), (5, 40_001)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@every_optimizer
+def test_bits_are_eager_numpys_over_sizes(backend, name, dtype):
+    compare(MAKE[name], SIZES, dtype, 3)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@every_optimizer
+def test_bits_are_eager_numpys_over_50_steps(backend, name, dtype):
+    compare(MAKE[name], [(), (33, 29)], dtype, 50)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@every_optimizer
+def test_bits_are_eager_numpys_where_threads_share_the_work(backend, name, dtype):
+    with xpopt.num_threads(3):
+        compare(MAKE[name], [(7,), (1000, 1000), (65_537,)], dtype, 2)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@every_optimizer
+def test_bits_are_eager_numpys_for_special_values(backend, name, dtype):
+    compare(MAKE[name], [(999,), ()], dtype, 3, special)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@every_optimizer
+def test_bits_are_eager_numpys_under_a_clip(backend, name, dtype):
+    """The sum of the squares is one of float64 in any order, far finer than the factor that is made of it."""
+    for draw in (normal, special):
+        compare(lambda: MAKE[name](clip_norm=0.5), [(), (0,), (1001,), (70_001,)], dtype, 5, draw)
+
+
+def assert_near_eager(clip_norm: float, grad: Any) -> None:
+    """Demand that a step from 0, in float64, is eager NumPy's within some roundings."""
+    start = np.zeros(grad.shape)
+    moved = xpopt.SGD(lr=1, clip_norm=clip_norm).update(start, grad, "W")
+    with xpopt.engine("eager"):
+        want = xpopt.SGD(lr=1, clip_norm=clip_norm).update(start, grad, "W")
+    np.testing.assert_allclose(moved, want, rtol=16 * 2.0**-52)
+
+
+def test_a_clip_factor_of_float64_is_eagers_but_for_the_order_of_its_sum(backend):
+    """Its own bits where that is exact, else within a few roundings."""
+    compare(lambda: xpopt.SGD(lr=0.1, clip_norm=0.5), SIZES, "float64", 3, dyadic)
+    for size in (3, 4097, 200_003):
+        assert_near_eager(0.5, np.random.default_rng(size).standard_normal(size))
+
+
+@pytest.mark.parametrize("clip_norm", [1e-250, 1.0, 1e250])
+@pytest.mark.parametrize("scale", [1e-200, 1e200, np.inf, np.nan])
+def test_clip_factors_whose_sums_float64_cannot_hold(backend, scale, clip_norm):
+    with np.errstate(all="raise"):
+        assert_near_eager(clip_norm, scale * np.arange(1.0, 5))
+
+
+def test_a_clip_factor_that_underflows_is_no_error(backend):
+    with np.errstate(all="raise"):
+        grad = np.full(3, 3e38, np.float32)
+        assert xpopt.SGD(clip_norm=1e-20).update(np.ones(3, np.float32), grad, "W").tolist() == [1.0] * 3
+
+
+def offset(by: int) -> Any:
+    """Return what copies an array to an address that is `by` bytes off."""
+
+    def layout(x: Any) -> Any:
+        moved = np.empty(x.nbytes + 64, np.uint8)
+        start = -moved.ctypes.data % 64 + by
+        moved = moved[start : start + x.nbytes].view(x.dtype).reshape(x.shape)
+        moved[...] = x
+        return moved
+
+    return layout
+
+
+LAYOUTS = {
+    "F order": np.asfortranarray,
+    "every second": lambda x: np.repeat(x, 2, axis=0)[::2],
+    "backwards": lambda x: np.ascontiguousarray(x[::-1])[::-1],
+    "4 bytes off": offset(4),
+    "1 byte off": offset(1),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_any_layout_is_right(backend, layout, dtype):
+    compare(MAKE["Adam"], [(6, 5), (300, 400)], dtype, 3, normal, layout)
+
+
+def test_mixed_layouts_are_right(backend):
+    rng = np.random.default_rng(3)
+    for order_p, order_g in (("C", "F"), ("F", "C")):
+        eager, fused = xpopt.Adam(), xpopt.Adam()
+        p = q = np.array(rng.standard_normal((30, 40)), order=order_p)
+        for _ in range(3):
+            g = np.array(rng.standard_normal((30, 40)), order=order_g)
+            with xpopt.engine("eager"):
+                p = eager.update(p, g, "W")
+            q = fused.update(q, g, "W")
+            assert same_bits(p, q)
+
+
+def every_function(xp: Any, param: Any, grad: Any, s: Any, h: Any) -> Any:
+    fast = xp.where(grad > 0.1, s.fast * 0.5, xp.maximum(s.fast, -grad))
+    slow = xp.clip(s.slow + abs(grad) ** 2, 0.0, 3.0) + xp.square(xp.minimum(fast, 1))
+    flat = xp.isnan(grad) | ~xp.isfinite(grad) & (grad <= 0) ^ xp.isinf(slow)
+    step = xp.where(flat, xp.sign(param), xp.sqrt(slow) ** 0.5 / (slow + 2))
+    return param - (h.lr**2 - 1) * step + 2 - xp.where(fast == slow, fast, 1.0), Two(fast, slow)
+
+
+REWIRED = {
+    "slots swapped": lambda xp, p, g, s, h: (p - g, Two(s.slow, s.fast)),
+    "one value twice": lambda xp, p, g, s, h: (s.fast + g, Two(s.fast + g, s.slow)),
+    "everything kept": lambda xp, p, g, s, h: (p, Two(s.fast, s.slow)),
+    "inputs handed on": lambda xp, p, g, s, h: (g, Two(p, g)),
+    "sign momentum": lambda xp, p, g, s, h: (
+        p - h.lr * xp.where(xp.sign(s.fast) == xp.sign(g), xp.sign(g), 0.0 * g) / (abs(s.slow) + 1e-3),
+        Two(0.9 * s.fast + (1 - 0.9) * g, s.slow + g * g),
+    ),
+    "no numbers": lambda xp, p, g, s, h: (p - g, Two(s.fast * g, -s.slow)),
+    "the gradient is not read": lambda xp, p, g, s, h: (p * h.lr, Two(s.fast + 1, s.slow)),
+    "where reads its target last": lambda xp, p, g, s, h: (
+        xp.where(g > 0, p, g),
+        Two(xp.where(g > 0, s.fast, s.slow), xp.where(s.fast > 0, s.slow, s.fast)),
+    ),
+    "every function": every_function,
+    "a negative number to a power": lambda xp, p, g, s, h: (p + (-1) ** h.t * g, Two(s.fast - -2 * g, s.slow)),
+    "a number that may be missing": lambda xp, p, g, s, h: (p - getattr(h, "wd", 0.5) * g, s),
+}
+
+
+@pytest.mark.parametrize("rule", REWIRED.values(), ids=REWIRED)
+def test_own_rules_have_the_same_bits(backend, rule):
+    for draw in (normal, special):
+        for dtype in ("float16", "float32", "float64"):
+            compare(of_rule(rule), [(53,), (5000,)], dtype, 4, draw)
+
+
+def test_slots_may_be_called_anything(backend):
+    Odd = NamedTuple("Odd", [(name, Any) for name in ("grad", "param", "multiply", "c0", "x0", "new_param", "copyto")])
+
+    def rule(xp, param, grad, s, h):
+        new = Odd(*(0.5 * slot + grad for slot in s))
+        return param - h.lr * new.multiply - s.grad, new
+
+    compare(of_rule(rule, Odd), [(11,)], "float64", 3)
+
+
+def test_numbers_beyond_float32_are_infinite_as_in_numpy(backend):
+    compare(lambda: xpopt.SGD(lr=1e300), [(5,)], "float32", 2, lambda rng, shape: np.ones(shape))
+
+
+def test_numpys_scalars_out_of_scalars_promote_nothing(backend):
+    class Own(xpopt.OptimizerBase):
+        @staticmethod
+        def scalars(h):
+            return {"rate": np.sqrt(h.lr)}
+
+        @staticmethod
+        def rule(xp, param, grad, s, h):
+            return param - h.rate * grad, s
+
+    compare(lambda: Own(0.25), [(5,)], "float32", 2)

@@ -1,0 +1,294 @@
+"""A model updated again and again: whatever a caller did in between, the step is the one that eager NumPy makes."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import gc
+import pickle
+import weakref
+from typing import Any
+
+import numpy as np
+import pytest
+from engines import MAKE, dyadic, every_optimizer, same_bits
+
+import xpopt
+
+pytestmark = [pytest.mark.backends("numpy"), pytest.mark.usefixtures("fused")]
+
+SHAPES = {"a": (4, 5), ("b", 0): (), "c": (7,), "d": (1, 0), "e": (300,)}
+
+
+class Model:
+    """An optimizer with its parameters, and gradients that are new at each step."""
+
+    def __init__(self, make: Any = MAKE["Adam"], dtype: str = "float32") -> None:
+        self.opt = make()
+        self.rng = np.random.default_rng(3)
+        self.params = {name: np.array(self.rng.standard_normal(shape), dtype) for name, shape in SHAPES.items()}
+
+    def grads(self) -> dict[Any, Any]:
+        return {name: dyadic(self.rng, x.shape).astype(x.dtype) for name, x in self.params.items()}
+
+    def step(self, times: int = 1) -> None:
+        for _ in range(times):
+            self.opt.update_all(self.params, self.grads(), out=self.params)
+
+    def slot(self, name: Any = "a") -> Any:
+        entry = self.opt.cache[name]
+        return entry["mean"] if isinstance(entry, dict) else entry
+
+
+def assert_as_eager(deed: Any, *args: Any) -> None:
+    """Demand that three steps, a deed, and three steps more lead where they lead eagerly, in all that there is."""
+    ends = []
+    for engine in (contextlib.nullcontext(), xpopt.engine("eager")):
+        with engine:
+            model = Model(*args)
+            model.step(3)
+            left = deed(model)
+            model.step(3)
+            ends.append((model, left))
+    (model, left), (want, want_left) = ends
+    assert same_bits(model.params, want.params)
+    assert same_bits(left, want_left)
+    assert same_bits(model.opt.cache, want.opt.cache)
+    assert model.opt.cur_step == want.opt.cur_step
+
+
+# The cache is the only truth
+
+
+def assign(model: Model) -> None:
+    model.opt.cache["a"] = copy.deepcopy(model.opt.cache["a"])
+    model.slot()[...] = 3.0
+
+
+def write(model: Model) -> Any:
+    slot = model.slot()
+    slot[...] = 2.0
+    return slot
+
+
+def write_later(model: Model) -> Any:
+    cache = model.opt.cache
+    model.step(2)
+    entry = cache["a"]
+    (entry["mean"] if isinstance(entry, dict) else entry)[...] = 5.0
+    return cache
+
+
+def take_from_what_is_held(model: Model) -> Any:
+    """The entry is no longer the one in use, once a step has been made."""
+    cache = model.opt.cache
+    model.step()
+    entry = cache["a"]
+    del cache
+    (entry["mean"] if isinstance(entry, dict) else entry)[...] = 5.0
+    model.step()
+    (entry["mean"] if isinstance(entry, dict) else entry)[...] = 7.0
+    return entry
+
+
+def put_another_slot(model: Model) -> None:
+    cache = model.opt.cache
+    model.step()
+    entry = cache["a"]
+    if isinstance(entry, dict):
+        entry["mean"] = np.full_like(entry["mean"], 9.0)
+    else:
+        cache["a"] = np.full_like(entry, 9.0)
+
+
+def keep_an_entry(model: Model) -> Any:
+    entry = model.opt.cache["a"]
+    model.step()
+    return entry
+
+
+def pop(model: Model) -> Any:
+    return model.opt.cache.pop("a")
+
+
+def clear(model: Model) -> None:
+    model.opt.cache.clear()
+
+
+def start_over(model: Model) -> None:
+    model.opt.cache = {}
+
+
+def same_entries_in_another_dict(model: Model) -> Any:
+    entries = dict(model.opt.cache)
+    model.opt.cache = entries
+    return entries
+
+
+def restore(model: Model) -> None:
+    saved = copy.deepcopy(model.opt.cache)
+    model.step(2)
+    model.opt.set_params(cache_dict=saved)
+
+
+def count(model: Model) -> None:
+    for name, t in {"a": 0, "c": 7, "e": 10**6}.items():
+        if isinstance(model.opt.cache[name], dict):
+            model.opt.cache[name]["t"] = t
+
+
+def go_on_as(duplicate: Any) -> Any:
+    def deed(model: Model) -> Any:
+        original, model.opt = model.opt, duplicate(model.opt)
+        model.step()
+        return original.cache
+
+    return deed
+
+
+def change(**values: Any) -> Any:
+    return lambda model: model.opt.set_params(values)
+
+
+def rest(*names: Any) -> Any:
+    """Steps in which some parameters have no gradient."""
+
+    def deed(model: Model) -> None:
+        for step in range(4):
+            gone = names[step % len(names) :] if len(names) > 2 else names
+            grads = {name: None if name in gone else grad for name, grad in model.grads().items()}
+            if step % 2:
+                model.params = dict(model.opt.update_all(model.params, grads))
+            else:
+                model.opt.update_all(model.params, grads, out=model.params)
+
+    return deed
+
+
+def join_and_leave(model: Model) -> Any:
+    model.params["new"] = np.ones(3, np.float32)
+    model.step(2)
+    return model.params.pop("a")
+
+
+def update_one(model: Model) -> None:
+    model.params["a"] = model.opt.update(model.params["a"], model.grads()["a"], "a")
+
+
+def replace_arrays(model: Model) -> None:
+    model.params = {name: np.array(x, order="F") for name, x in model.params.items()}
+
+
+def nest(model: Model) -> None:
+    """The same names, in other containers and another order."""
+    params, grads = (
+        {"e": x["e"], "b": [x["b", 0]], "d": x["d"], "c": x["c"], "a": x["a"]} for x in (model.params, model.grads())
+    )
+    model.opt.update_all(params, grads, out=params)
+
+
+DEEDS = [
+    *(assign, write, write_later, take_from_what_is_held, put_another_slot, keep_an_entry, pop, clear, start_over),
+    *(same_entries_in_another_dict, restore, count, join_and_leave, update_one, replace_arrays, nest),
+]
+MORE_DEEDS = {
+    **{deed.__name__: deed for deed in DEEDS},
+    "copy": go_on_as(lambda opt: opt.copy()),
+    "deepcopy": go_on_as(copy.deepcopy),
+    "pickle": go_on_as(lambda opt: pickle.loads(pickle.dumps(opt))),
+    "set lr": change(lr=0.5),
+    "set clip_norm": change(clip_norm=0.5),
+    "one rests": rest("c"),
+    "others rest at each step": rest("a", "c", "e"),
+}
+
+
+@pytest.mark.parametrize("deed", MORE_DEEDS.values(), ids=MORE_DEEDS)
+@pytest.mark.parametrize("name", ["momentum", "Adam"])
+def test_a_deed_between_steps(backend, name, deed):
+    assert_as_eager(deed, MAKE[name])
+
+
+@every_optimizer
+def test_a_clip_that_comes_and_goes(backend, name):
+    def deed(model: Model) -> None:
+        for clip_norm in (0.5, None, 0.25):
+            model.opt.set_params({"clip_norm": clip_norm})
+            model.step(2)
+
+    assert_as_eager(deed, MAKE[name])
+
+
+def test_a_momentum_that_comes_and_goes(backend):
+    def deed(model: Model) -> None:
+        for momentum in (0.9, 0, 0.5):
+            model.opt.set_params({"momentum": momentum})
+            model.step(2)
+
+    assert_as_eager(deed, MAKE["SGD"])
+
+
+def test_another_engine_at_each_step(backend, fused):
+    def deed(model: Model) -> None:
+        for engine in ("eager", fused, "blocked", "auto", "eager", "auto", fused):
+            with xpopt.engine(engine):
+                model.step()
+
+    assert_as_eager(deed)
+
+
+def test_counts_that_differ_are_those_of_separate_calls(backend):
+    """1, 1, 7 and 10**6 in one call, which the corrections of Adam see."""
+    for dtype in ("float16", "float32", "float64"):
+        together, apart = Model(dtype=dtype), Model(dtype=dtype)
+        for model in (together, apart):
+            model.step()
+            for name, t in {"a": 7, "c": 10**6}.items():
+                model.opt.cache[name]["t"] = t
+        for _ in range(3):
+            together.step()
+            for name, grad in apart.grads().items():
+                apart.opt.update(apart.params[name], grad, name, out=apart.params[name])
+            apart.opt.step()
+        assert same_bits(together.params, apart.params)
+        assert same_bits(together.opt.cache, apart.opt.cache)
+        assert [entry["t"] for entry in together.opt.cache.values()] == [10, 4, 10**6 + 3, 4, 4]
+
+
+# Nothing of the caller's is kept
+
+
+@pytest.mark.parametrize("way", ["update", "update_all", "update_all in place"])
+def test_arrays_are_let_go_at_once(backend, way):
+    """Without the garbage collector: there are no cycles."""
+    model = Model()
+    model.step(2)
+    gc.disable()
+    try:
+        for _ in range(2):
+            params, grads = {name: x.copy() for name, x in model.params.items()}, model.grads()
+            if way == "update":
+                results = [model.opt.update(params["a"], grads["a"], "a")]
+            else:
+                out = params if way == "update_all in place" else None
+                results = list(model.opt.update_all(params, grads, out=out).values())
+                out = None
+            seen = [weakref.ref(x) for x in (*params.values(), *grads.values(), *results)]
+            del params, grads, results
+            assert [x() for x in seen] == [None] * len(seen)
+    finally:
+        gc.enable()
+
+
+def test_a_forgotten_optimizer_lets_its_state_go(backend):
+    model = Model()
+    model.step(3)
+    slots = [weakref.ref(model.slot(name)) for name in SHAPES]
+    model.step(3)
+    gc.disable()
+    try:
+        slots += [weakref.ref(model.slot(name)) for name in SHAPES]
+        del model
+        assert [x() for x in slots] == [None] * len(slots)
+    finally:
+        gc.enable()

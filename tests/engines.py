@@ -1,0 +1,120 @@
+"""What the tests of the engines share: which there are, optimizers to run, and when two arrays have the same bits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+import xpopt
+from xpopt._engine.build import why_no_numba
+
+needs_numba = pytest.mark.skipif(why_no_numba() is not None, reason=f"the compiled engine: {why_no_numba()}")
+
+FUSED = ["blocked", pytest.param("compiled", marks=needs_numba)]
+"""The engines that fuse operations of NumPy arrays, for the fixture `fused`."""
+
+MAKE: Mapping[str, Callable[..., xpopt.OptimizerBase]] = {
+    "SGD": lambda **kw: xpopt.SGD(lr=0.1, **kw),
+    "momentum": lambda **kw: xpopt.SGD(lr=0.1, momentum=0.9, **kw),
+    "AdaGrad": lambda **kw: xpopt.AdaGrad(lr=0.1, **kw),
+    "RMSProp": lambda **kw: xpopt.RMSProp(lr=0.1, **kw),
+    "Adam": lambda **kw: xpopt.Adam(lr=0.1, **kw),
+}
+every_optimizer = pytest.mark.parametrize("name", MAKE)
+
+SPECIALS = np.array([0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan, 1e-45, -1e-40, 1e-38, 3e38, -3e38])
+
+
+class Two(NamedTuple):
+    """Two slots."""
+
+    fast: Any
+    slow: Any
+
+
+def of_rule(rule: Any, slots: Any = Two) -> Any:
+    """Return an optimizer of a rule, as a user writes one."""
+
+    class Own(xpopt.OptimizerBase):
+        def __init__(self, lr: float = 0.1, **kwargs: Any) -> None:
+            super().__init__(lr, **kwargs)
+
+    Own.rule, Own.slots = staticmethod(rule), slots
+    return Own
+
+
+def normal(rng: Any, shape: tuple[int, ...]) -> Any:
+    return rng.standard_normal(shape)
+
+
+def special(rng: Any, shape: tuple[int, ...]) -> Any:
+    return rng.choice(SPECIALS, shape)
+
+
+def dyadic(rng: Any, shape: tuple[int, ...]) -> Any:
+    """Draw eighths, one of them 4 and none larger: every engine finds the same norm, whatever it adds up first."""
+    values = np.array(rng.integers(-32, 33, shape) / 8)
+    values.reshape(-1)[:1] = 4
+    return values
+
+
+WAYS: Mapping[str, Callable[..., dict[Any, Any]]] = {
+    "update": lambda opt, params, grads: {name: opt.update(x, grads[name], name) for name, x in params.items()},
+    "update in place": lambda opt, params, grads: {
+        name: opt.update(x, grads[name], name, out=x) for name, x in params.items()
+    },
+    "update_all": lambda opt, params, grads: opt.update_all(params, grads),
+    "update_all in place": lambda opt, params, grads: opt.update_all(params, grads, out=params),
+    "update_all apart": lambda opt, params, grads: opt.update_all(
+        params, grads, out={name: np.full_like(x, 7) for name, x in params.items()}
+    ),
+}
+"""What a caller may write for one step of a model."""
+
+
+def compare(make: Any, shapes: Any, dtype: str, steps: int, draw: Any = normal, layout: Any = np.asarray) -> None:
+    """Walk eagerly, and on this context's engine in every way; demand the same bits of parameters at every step.
+
+    The state is looked at in the end alone: whoever looks at it sooner gets arrays of his own.
+    """
+    rng = np.random.default_rng(11)
+    start = {shape: cast(draw(rng, shape), dtype) for shape in shapes}
+    eager, params = make(), start
+    walks = {way: (make(), {name: layout(x.copy()) for name, x in start.items()}) for way in WAYS}
+    for _ in range(steps):
+        grads = {shape: cast(draw(rng, shape), dtype) for shape in shapes}
+        with xpopt.engine("eager"):
+            params = eager.update_all(params, grads)
+        grads = {name: layout(x) for name, x in grads.items()}
+        for way, (opt, values) in walks.items():
+            values.update(WAYS[way](opt, values, grads))
+            assert same_bits(params, values), way
+    for way, (opt, _) in walks.items():
+        assert same_bits(eager.cache, opt.cache), way
+
+
+def dtype_of(name: str) -> Any:
+    """Return NumPy's dtype of that name."""
+    return np.dtype(pytest.importorskip("ml_dtypes").bfloat16 if name == "bfloat16" else name)
+
+
+def cast(values: Any, dtype: str) -> Any:
+    """Return values as a new array of a dtype; those beyond it are infinite."""
+    with np.errstate(all="ignore"):
+        return np.array(values).astype(dtype_of(dtype))
+
+
+def same_bits(a: Any, b: Any) -> bool:
+    """Whether two arrays, or entries or containers of them, have the same bits; any NaN is as good as another."""
+    if isinstance(a, Mapping):
+        return list(a) == list(b) and all(same_bits(a[key], b[key]) for key in a)
+    if not isinstance(a, np.ndarray):
+        return a == b
+    if a.dtype != b.dtype or a.shape != b.shape:
+        return False
+    bits = f"u{a.itemsize}"
+    a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
+    return bool(np.all((a.view(bits) == b.view(bits)) | (np.isnan(a) & np.isnan(b))))
