@@ -68,12 +68,13 @@ print(peak() - before - 2 * params[0].nbytes / 2**20)
 def memory(size: int, begin: Begin) -> Section:
     """Measure the most memory that a step takes beyond the state, each engine in a process of its own."""
     text = f"What three steps in place of Adam take beside the state, for {size // M}M elements: the rise of the peak."
-    found = Section("Memory", text)
+    found = Section("Memory", text, ["engine", "MiB"])
     for engine in ("blocked", "compiled"):
         begin(f"{size // M}M elements, {engine}")
         if engine == "blocked" or Compiled.why_not() is None:
-            more = [float(_python(MEMORY, engine, str(size))) for _ in range(3)]
-            found.goals.append(at_most(f"memory of a step, {engine}", 8, np.array(more), "MiB", 1))
+            more = np.array([_python(MEMORY, engine, str(size)) for _ in range(3)], np.float64)
+            found.rows.append([engine, spread(more, 1)])
+            found.goals.append(at_most(f"memory of a step, {engine}", 8, more, "MiB", 1))
     return found
 
 

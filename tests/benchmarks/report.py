@@ -21,6 +21,8 @@ import xpopt
 
 LIBRARIES = ("numpy", "array-api-compat", "numba", "torch", "jax", "optax", "thinc")
 
+STAR = " *"
+
 Begin = Callable[[str], None]
 """To be called with the name of each thing to measure as it begins."""
 
@@ -32,10 +34,11 @@ class Goal:
     what: str
     wanted: str
     found: str
-    met: bool | None = None
+    met: bool
 
     def cells(self) -> list[str]:
-        return [self.what, self.wanted, self.found, {True: "yes", False: "**no**", None: "-"}[self.met]]
+        doubt = "?" if self.what.endswith(STAR) else ""
+        return [self.what, self.wanted, self.found, ("yes" if self.met else "no" if doubt else "**no**") + doubt]
 
 
 def at_least(what: str, wanted: float, gains: Array, beside: str, *, noise: float = 1.0) -> Goal:
@@ -56,7 +59,7 @@ def near(what: str, percent: float, gains: Array, beside: str) -> Goal:
 
 def marked(name: str, result: Race) -> str:
     """Return the name of a figure, with a star if other processes took part in most of its rounds."""
-    return f"{name} *" if 2 * result.disturbed > len(result.seconds) else name
+    return name + STAR if 2 * result.disturbed > len(result.seconds) else name
 
 
 @dataclass
