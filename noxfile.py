@@ -26,7 +26,8 @@ BACKENDS = {
     "torch": (["torch==2.13.0"], ["torch"]),
     "jax": (["jax"], ["jax", "jax-x64"]),
     "dask": (["dask[array]"], ["dask"]),
-    "cupy": (["cupy-cuda13x>=14"], ["cupy"]),
+    # NVRTC compiles for a device where there is none.
+    "cupy": (["cupy-cuda13x>=14", "nvidia-cuda-nvrtc==13.*", "ml_dtypes"], ["cupy"]),
 }
 ENGINES = {"numba": ["eager", "blocked", "compiled"]}  # the engines that the suite runs on, one after the other
 
@@ -55,9 +56,9 @@ def tests(session: nox.Session, backend: str) -> None:
     packages, variants = BACKENDS[backend]
     extra = cuda_extra() if backend == "cupy" else None
     if extra:  # with the CUDA toolkit: a driver alone compiles no kernel
-        session.install("-e", f".[test,{extra}]")
+        session.install("-e", f".[test,checkpoint,{extra}]", "ml_dtypes")
     else:
-        session.install("-e", ".[test]", *packages)
+        session.install("-e", ".[test,checkpoint]", *packages)
     for engine in ENGINES.get(backend, ["auto"]):
         chosen = [f"--engine={engine}", *(f"--backend={name}" for name in variants)]
         session.run("python", "-m", "pytest", *chosen, *session.posargs)
@@ -92,7 +93,7 @@ def types(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation, warnings as errors, and run the examples in it and in the docstrings."""
-    session.install("-e", ".[docs]")
+    session.install("-e", ".[docs,checkpoint]")
     shutil.rmtree("docs/api", ignore_errors=True)  # pages of names that are gone
     session.run("sphinx-build", "-q", "-W", "--keep-going", "-E", "docs", "docs/_build/html")
     examples = ["--doctest-modules", "--doctest-glob=*.md", "--ignore-glob=docs/*.py"]

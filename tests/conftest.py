@@ -141,11 +141,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leave out what another session runs; make a missing GPU one skip that says so."""
     chosen = _chosen(config)
     dropped: list[pytest.Item] = []
-    if "numpy" not in chosen:  # what needs no backend runs with NumPy's
-        dropped += [item for item in items if "backend" not in getattr(item, "fixturenames", ())]
     for item in items:
-        marker = item.get_closest_marker("backends")
-        if marker is not None and item.callspec.params["backend"] not in marker.args:
+        marker, name = item.get_closest_marker("backends"), _backend_of(item)
+        if name is None:  # it needs no backend, and runs with those that it names, or with NumPy's
+            if not set(marker.args if marker else ["numpy"]).intersection(chosen):
+                dropped.append(item)
+        elif marker is not None and name not in marker.args:
             dropped.append(item)
     problem = why_not("cupy") if "cupy" in chosen else None
     if problem is not None:

@@ -6,6 +6,7 @@ import os
 import runpy
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,49 @@ def test_the_program_trains_with_every_optimizer_and_schedule_and_draws(tmp_path
     assert len(picture) > 20_000
 
 
+def figures(printed):
+    """What the program prints, but for the seconds that it took."""
+    rows = [line.split("│") for line in printed.splitlines() if "│" in line]
+    return [[cell.strip() for cell in (*row[1:5], *row[6:])] for row in rows], printed.splitlines()[-2:]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
+def test_killed_and_resumed_it_ends_as_if_it_had_been_left_alone(tmp_path):
+    """At random moments, with SIGKILL: the same figures, and the same picture to the last bit."""
+    rng, arguments = np.random.default_rng(3), ["--backend", "numpy", "--epochs", "4", "--save-every", "1"]
+    alone, killed = tmp_path / "alone", tmp_path / "killed"
+    alone.mkdir()
+    killed.mkdir()
+    undisturbed = run(*arguments, folder=alone)
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    checkpoint, ends = killed / "digits.checkpoint", []
+    for _ in range(4):
+        before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else None
+        command = [sys.executable, str(SCRIPT), *arguments, "--resume"]
+        with subprocess.Popen(command, cwd=killed, stdout=subprocess.DEVNULL) as running:
+            while running.poll() is None and (not checkpoint.exists() or checkpoint.stat().st_mtime_ns == before):
+                time.sleep(0.001)
+            time.sleep(rng.uniform(0, 0.15))
+            running.kill()
+        ends.append(running.returncode)
+    assert ends == [-9] * 4
+    resumed = run(*arguments, "--resume", folder=killed)
+    assert resumed.returncode == 0, resumed.stderr
+    assert resumed.stdout.count(" s\n") < 16  # of the runs, some were over
+    assert figures(resumed.stdout) == figures(undisturbed.stdout)
+    assert (killed / "digits.png").read_bytes() == (alone / "digits.png").read_bytes()
+    assert [path.name for path in killed.iterdir()] == ["digits.png"]
+
+
+def test_a_checkpoint_of_other_settings_is_refused(tmp_path, demo):
+    checkpoint = demo["Checkpoint"](tmp_path / "digits.checkpoint", 1, {"epochs": 3})
+    opt = demo["OPTIMIZERS"]["Adam"].copy()
+    checkpoint.save(opt, {}, np.random.default_rng(0), losses=[], rates=[], seconds=0.0)
+    done = run("--backend", "numpy", "--resume", folder=tmp_path)
+    assert done.returncode == 2
+    assert "{'epochs': 3}; give it the same" in done.stderr
+
+
 def test_cupy_that_cannot_be_used_is_an_error_without_a_traceback(tmp_path):
     if why_not("cupy") is None:
         pytest.skip("CuPy can be used here")
@@ -71,6 +115,7 @@ def test_cupy_that_cannot_be_used_is_an_error_without_a_traceback(tmp_path):
         (["--backend", "torch"], "", "invalid choice: 'torch'"),
         ([], "torch", "XPOPT_BACKEND='torch'; wanted one of numpy, cupy"),
         (["--epochs", "0"], "", "--epochs of at least 1"),
+        (["--save-every", "0"], "", "--save-every and --epochs of at least 1"),
         (["--seed", "-1"], "", "--seed of at least 0"),
         (["--output", "nowhere/digits.png"], "", "a folder that exists"),
     ],

@@ -24,6 +24,7 @@ OPTIONAL = {
     "ml_dtypes",
     "scipy",
     "sklearn",
+    "safetensors",
     "sparse",
     "ndonnx",
 }

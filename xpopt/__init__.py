@@ -1,9 +1,11 @@
 """Gradient-based optimizers, each written once, for NumPy, CuPy and every other array-API library."""
 
+from ._checkpoint import CheckpointError
 from ._engine.plan import engine
 from ._engine.pool import num_threads
 from ._machine import default_namespace
 from ._ranges import Range
+from .checkpoint import load_optimizer
 from .config import OptimizerInitializer, make_optimizer
 from .explain import kernel_source
 from .optimizers import SGD, AdaGrad, Adam, OptimizerBase, RMSProp
@@ -23,6 +25,7 @@ __all__ = [
     "SGD",
     "AdaGrad",
     "Adam",
+    "CheckpointError",
     "ConstantScheduler",
     "ExponentialScheduler",
     "KingScheduler",
@@ -37,6 +40,7 @@ __all__ = [
     "default_namespace",
     "engine",
     "kernel_source",
+    "load_optimizer",
     "make_optimizer",
     "make_scheduler",
     "num_threads",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import array_api_compat
@@ -71,6 +71,10 @@ class Library:
     def from_numpy(self, values: np.ndarray[Any, Any], like: Array) -> Array:
         """Return a new array of `values` with the dtype and device of `like`."""
         return self.xp.asarray(values, dtype=like.dtype, device=self.device(like), copy=True)
+
+    def to_numpy(self, xs: list[Array]) -> Iterable[np.ndarray[Any, Any]]:
+        """Return the values of arrays on the host, to be read; memory may be shared."""
+        return map(np.from_dlpack, xs)  # type: ignore[arg-type]
 
     def guard(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return `function`, whose first argument is an array, set up to compute on arrays of this library."""

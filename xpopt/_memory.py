@@ -8,7 +8,7 @@ from operator import itemgetter
 import numpy as np
 
 from ._library import Layout
-from ._namespace import library_named, library_of
+from ._namespace import library_of
 from ._typing import Array
 
 _EFFORT = 100_000
@@ -91,21 +91,22 @@ def writes_cross_reads(works: Iterable[tuple[Array, tuple[Array, ...], Array | N
     Parameters
     ----------
     works : iterable of (param, others, out)
-        NumPy arrays: the parameter, what else is read with it, and where the result goes, which may be None for a new
-        array, or `param` itself.
+        Arrays of NumPy or CuPy: the parameter, what else is read with it, and where the result goes, which may be None
+        for a new array, or `param` itself.
 
     Returns
     -------
     bool
         Whether some `out` lies within the bounds of another array than its own `param`. Interleaved views count too.
     """
-    numpy = library_named("numpy")
     spans: list[tuple[int, int, bool]] = []
     for param, others, out in works:
-        spans += [(*numpy.bounds(x), False) for x in others]
-        spans.append((*numpy.bounds(param), out is param))
+        library = library_of(param)
+        assert library is not None
+        spans += [(*library.bounds(x), False) for x in others]
+        spans.append((*library.bounds(param), out is param))
         if out is not None and out is not param:
-            spans.append((*numpy.bounds(out), True))
+            spans.append((*library.bounds(out), True))
     spans.sort(key=itemgetter(0))
     any_end = written_end = 0
     for low, high, written in spans:

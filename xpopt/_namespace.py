@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import array_api_compat
@@ -51,6 +51,9 @@ class _NumPy(_NumPyDtypes):
             f"is a {type(x).__module__}.{type(x).__qualname__}, whose arithmetic is not a plain array's; "
             f"pass numpy.asarray(x)"
         )
+
+    def to_numpy(self, xs: list[Array]) -> Iterable[Any]:
+        return xs
 
     def may_share(self, x: Array, others: list[Array]) -> bool:
         return x.base is not None  # type: ignore[attr-defined]
@@ -102,6 +105,9 @@ class _CuPy(_NumPyDtypes):
     def from_numpy(self, values: np.ndarray[Any, Any], like: Array) -> Array:
         return self.guard(lambda like: super(_CuPy, self).from_numpy(values, like))(like)
 
+    def to_numpy(self, xs: list[Array]) -> Iterable[Any]:
+        return (x.get() for x in xs)  # type: ignore[attr-defined]
+
     def may_share(self, x: Array, others: list[Array]) -> bool:
         return x.base is not None  # type: ignore[attr-defined]
 
@@ -110,6 +116,12 @@ class _CuPy(_NumPyDtypes):
 
     def layout(self, x: Array) -> Layout:
         return x.data.ptr, x.shape, x.strides, x.itemsize  # type: ignore[attr-defined]
+
+    def bounds(self, x: Array) -> tuple[int, int]:
+        if x.flags.c_contiguous:  # type: ignore[attr-defined]
+            low = x.data.ptr  # type: ignore[attr-defined]
+            return low, low + x.nbytes  # type: ignore[attr-defined]
+        return super().bounds(x)
 
 
 class _Torch(Library):
@@ -125,6 +137,9 @@ class _Torch(Library):
     def from_numpy(self, values: np.ndarray[Any, Any], like: Array) -> Array:
         # not torch.asarray, which refuses to convert arrays of shape ()
         return self.xp.tensor(values, dtype=like.dtype, device=self.device(like))
+
+    def to_numpy(self, xs: list[Array]) -> Iterable[Any]:
+        return (x.detach().cpu().numpy() for x in xs)  # type: ignore[attr-defined]
 
     def copy(self, x: Array) -> Array:
         return x.detach().clone()  # type: ignore[attr-defined]
@@ -159,6 +174,12 @@ class _JAX(_Immutable):
     def copy(self, x: Array) -> Array:
         return self.xp.array(x, copy=True)  # the caller may donate the original
 
+    def from_numpy(self, values: np.ndarray[Any, Any], like: Array) -> Array:
+        return self.xp.asarray(values.astype(like.dtype), device=self.device(like))
+
+    def to_numpy(self, xs: list[Array]) -> Iterable[Any]:
+        return map(np.asarray, xs)
+
     def admit(self, x: Any) -> Array:
         if isinstance(x, sys.modules["jax"].core.Tracer):
             raise TypeError("is a JAX tracer, which the cache would outlive; call update outside jax.jit")
@@ -166,6 +187,9 @@ class _JAX(_Immutable):
 
 
 class _Dask(_Immutable):
+    def to_numpy(self, xs: list[Array]) -> Iterable[Any]:
+        return sys.modules["dask"].compute(*xs)  # together, for they have much of their graphs in common
+
     def copy(self, x: Array) -> Array:
         return x
 
@@ -184,11 +208,6 @@ def library_of(x: Any) -> Library | None:
     except KeyError:
         library = _LIBRARIES[type(x)] = _identify(x)
         return library
-
-
-def library_named(name: str) -> Library:
-    """Return a library by name, once an array of it has been seen."""
-    return _NAMED[name]
 
 
 def copy_array(x: Array) -> Array:

@@ -46,10 +46,9 @@ def make_optimizer(spec: str | Mapping[str, Any] | OptimizerBase | None = None) 
     if not isinstance(spec, str | Mapping):
         raise TypeError(f"{spec!r} is no optimizer; wanted None, an optimizer object, a name, a call string or a dict")
     call = parse(spec)
-    known = {cls.__name__.lower(): cls for cls in _subclasses(OptimizerBase)}
-    cls = known.get(call.name.lower())
+    cls = find_optimizer(call.name)
     if cls is None:
-        names = tuple(cls.__name__ for cls in known.values())
+        names = tuple({cls.__name__.lower(): cls.__name__ for cls in _subclasses(OptimizerBase)}.values())
         raise call.error(f"unknown optimizer {call.name!r}{hint(call.name, names)}")
     names = documented_names(cls)
     for keyword in call.keywords:
@@ -81,6 +80,23 @@ class OptimizerInitializer:
             As `make_optimizer` returns it.
         """
         return make_optimizer(self.param)
+
+
+def find_optimizer(name: str) -> type[OptimizerBase] | None:
+    """Return the optimizer class of a name in any case, or None.
+
+    Parameters
+    ----------
+    name : str
+        The name of one of xpopt's classes, or of your own.
+
+    Returns
+    -------
+    type or None
+        Of classes with one name, the last that was defined.
+    """
+    known = {cls.__name__.lower(): cls for cls in _subclasses(OptimizerBase)}
+    return known.get(name.lower())
 
 
 def _subclasses(cls: type[Any]) -> Iterator[type[Any]]:

@@ -3,32 +3,36 @@
 from __future__ import annotations
 
 from ._graph import trace
-from ._print import print_numpy
+from ._library import SUPPORTED
+from ._print import print_cuda, print_numba, print_numpy
 from .optimizers import OptimizerBase
 
-TARGETS = ("numpy",)
+TARGETS = ("numpy", "numba", "cuda")
 
 
-def kernel_source(opt: OptimizerBase, target: str = "numpy") -> str:
+def kernel_source(opt: OptimizerBase, target: str = "numpy", dtype: str = "float32") -> str:
     '''Return the source that is generated from an optimizer's rule.
 
     Parameters
     ----------
     opt : OptimizerBase
-        The optimizer; its present hyperparameters select the rule.
-    target : {"numpy"}
-        What the source is for.
+        The optimizer; its present hyperparameters select the rule, and whether gradients are clipped.
+    target : {"numpy", "numba", "cuda"}
+        What runs it: calls of NumPy's functions on blocks of one array, or, for many arrays at once, a loop in Python
+        that Numba compiles, or kernels in CUDA C.
+    dtype : {"float16", "bfloat16", "float32", "float64"}
+        The dtype of the parameter. The first two are computed in float32. For ``"numpy"``, which converts them outside
+        of its source, it makes no difference.
 
     Returns
     -------
     str
-        A function of the parameter, the gradient, the slots, where their new values go, arrays to work in, and the
-        numbers of the step.
+        The source, with the rule's own names.
 
     Raises
     ------
     ValueError
-        There is no such target.
+        There is no such target or dtype.
     TypeError
         The rule cannot be traced; the message says where and why.
 
@@ -48,4 +52,9 @@ def kernel_source(opt: OptimizerBase, target: str = "numpy") -> str:
     '''
     if target not in TARGETS:
         raise ValueError(f"target {target!r}; wanted one of {', '.join(TARGETS)}")
-    return print_numpy(trace(opt._rule(opt._values))).text
+    if dtype not in SUPPORTED:
+        raise ValueError(f"dtype {dtype!r}; wanted one of {', '.join(SUPPORTED)}")
+    graph = trace(opt._rule(opt._values), clipped=opt._values["clip_norm"] is not None)
+    if target == "numpy":
+        return print_numpy(graph).text
+    return print_numba(graph, dtype) if target == "numba" else print_cuda(graph, dtype)

@@ -1,20 +1,23 @@
 """Train a two-layer network on handwritten digits with every optimizer and every schedule, and compare them.
 
-    python docs/examples/train_digits.py [--backend numpy|cupy] [--epochs N] [--seed N] [--output PNG]
+    python docs/examples/train_digits.py [--backend numpy|cupy] [--epochs N] [--seed N] [--output PNG] [--resume]
 
 Forward and backward pass are written by hand, on `xp`: the array namespace that `xpopt.default_namespace()` finds,
 CuPy on a machine with a CUDA device and NumPy elsewhere. Nothing in the mathematics knows which of the two it is.
 
-All runs begin with the same weights and see the same batches: only the optimizer and the schedule differ.
+All runs begin with the same weights and see the same batches: only the optimizer and the schedule differ. Until the end
+a checkpoint is kept beside the plot: killed at any moment, the program goes on with `--resume` to the same figures.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
+import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -118,17 +121,71 @@ def batches(xp: Any, x: Any, y: Any, rng: np.random.Generator) -> Iterator[tuple
         yield x[start : start + BATCH, :], y[start : start + BATCH, :]
 
 
-def train(xp: Any, data: list[Any], optimizer: str, schedule: str, epochs: int, seed: int, report: Report) -> Result:
-    """Train from the start; `report` gets the loss of each epoch."""
+class Checkpoint:
+    """One file with all that a run needs to go on, and the results of the runs before it; replaced as a whole."""
+
+    def __init__(self, path: Path, every: int, settings: dict[str, Any]) -> None:
+        self.path, self.every, self.settings = path, every, settings
+        self.results: list[Result] = []
+        self.run: dict[str, Any] | None = None  # the one that was under way
+        self.arrays: dict[str, Any] = {}
+
+    def save(self, opt: xpopt.OptimizerBase, params: Params, rng: np.random.Generator, **curves: Any) -> None:
+        """Write where a run is."""
+        state = opt.state_dict()
+        run = {"optimizer": state["header"], "rng": rng.bit_generator.state, **curves}
+        text = json.dumps([self.settings, [asdict(result) for result in self.results], run])
+        arrays = {**state["arrays"], **{f"parameter {name}": x for name, x in params.items()}}
+        part = self.path.with_suffix(".part")
+        with open(part, "wb") as file:
+            np.savez(file, text=text, **{key: x.get() if hasattr(x, "get") else x for key, x in arrays.items()})
+        part.replace(self.path)  # whenever the program is killed, there is the old file or the new one
+
+    def load(self) -> None:
+        """Read where a run was, if it was; a ValueError says that it had other settings."""
+        if self.path.exists():
+            with np.load(self.path) as file:
+                self.arrays = dict(file)
+            settings, results, self.run = json.loads(str(self.arrays.pop("text")))
+            if settings != self.settings:
+                raise ValueError(f"{self.path} is of a program with {settings}; give it the same")
+            self.results = [Result(**result) for result in results]
+
+    def resume(self, xp: Any, opt: xpopt.OptimizerBase, params: Params, rng: np.random.Generator) -> tuple[Any, ...]:
+        """Bring a run that begins to where it was when the program ended; return its parameters and curves."""
+        if self.run is None:
+            return params, [], [], 0.0
+        run, arrays, self.run = self.run, self.arrays, None
+        params = {name: xp.asarray(arrays.pop(f"parameter {name}")) for name in params}
+        opt.load_state_dict({"header": run["optimizer"], "arrays": arrays}, like=params)
+        rng.bit_generator.state = run["rng"]
+        return params, run["losses"], run["rates"], run["seconds"]
+
+
+def train(
+    xp: Any,
+    data: list[Any],
+    optimizer: str,
+    schedule: str,
+    epochs: int,
+    seed: int,
+    report: Report,
+    checkpoint: Checkpoint | None = None,
+) -> Result:
+    """Train from the start, or from where `checkpoint` left off; `report` gets the loss of each epoch."""
     x, x_test, y, y_test = data
     epoch = x.shape[0] // BATCH
     opt = OPTIMIZERS[optimizer].copy()
     opt.lr_scheduler = schedules(opt.hyperparameters["lr"], epoch, epochs * epoch)[schedule]
     rng = np.random.default_rng(seed)
     params = first_weights(xp, rng)
-    losses, rates = [], []
-    begin = time.perf_counter()
-    for _ in range(epochs):
+    losses, rates, seconds = [], [], 0.0
+    if checkpoint is not None:
+        params, losses, rates, seconds = checkpoint.resume(xp, opt, params, rng)
+    for loss in losses:
+        report(loss)
+    begin = time.perf_counter() - seconds
+    while len(losses) < epochs:
         total = 0.0
         # On a GPU the host never waits in this loop, but for King, who reads `loss` at each step. The others get it and
         # leave it where it is; `total` grows on the device and is read once, after the epoch.
@@ -139,8 +196,10 @@ def train(xp: Any, data: list[Any], optimizer: str, schedule: str, epochs: int, 
             params = opt.update_all(params, grads, cur_loss=loss)
             total = total + loss
         losses.append(float(total) / epoch)
+        seconds = time.perf_counter() - begin
+        if checkpoint is not None and (len(losses) % checkpoint.every == 0 or len(losses) == epochs):
+            checkpoint.save(opt, params, rng, losses=losses, rates=rates, seconds=seconds)
         report(losses[-1])
-    seconds = time.perf_counter() - begin
     _, z = forward(xp, params, x_test)
     right = xp.argmax(z, axis=1) == xp.argmax(y_test, axis=1)
     return Result(optimizer, schedule, losses, rates, float(xp.mean(xp.astype(right, xp.float32))), seconds)
@@ -179,28 +238,37 @@ def plot(results: list[Result], output: Path) -> None:
     figure.savefig(output, dpi=120, format="png")
 
 
-def parse_arguments() -> tuple[argparse.Namespace, Any]:
-    """Return the command line, and the namespace that it asks for; what cannot be ends the program with code 2."""
+def parse_arguments() -> tuple[argparse.Namespace, Any, Checkpoint]:
+    """Return the command line, the namespace that it asks for, and the checkpoint; what cannot be ends the program."""
     parser = argparse.ArgumentParser(description="Train a network on handwritten digits with every optimizer.")
     parser.add_argument("--backend", choices=["numpy", "cupy"], help="default: CuPy on a CUDA device, else NumPy")
     parser.add_argument("--epochs", type=int, default=60, help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="of weights, split and batches; default: %(default)s")
     parser.add_argument("--output", type=Path, default=Path("digits.png"), help="the plot; default: %(default)s")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint, if any")
+    parser.add_argument("--save-every", type=int, default=10, metavar="EPOCHS", help="default: %(default)s")
     args = parser.parse_args()
-    if args.epochs < 1 or args.seed < 0 or not args.output.parent.is_dir():
-        parser.error("wanted --epochs of at least 1, --seed of at least 0 and --output in a folder that exists")
+    if min(args.epochs, args.save_every) < 1 or args.seed < 0 or not args.output.parent.is_dir():
+        parser.error(
+            "wanted --save-every and --epochs of at least 1, --seed of at least 0 and --output in a folder that exists"
+        )
     if args.backend:
         os.environ["XPOPT_BACKEND"] = args.backend
     try:
-        return args, xpopt.default_namespace()
+        xp = xpopt.default_namespace()
+        settings = {"epochs": args.epochs, "seed": args.seed, "backend": xp.__name__}
+        checkpoint = Checkpoint(args.output.with_suffix(".checkpoint"), args.save_every, settings)
+        if args.resume:
+            checkpoint.load()
+        return args, xp, checkpoint
     except (RuntimeError, ValueError) as error:
         parser.error(str(error))
 
 
 def main() -> None:
     """Train, print the table, write the plot."""
-    args, xp = parse_arguments()
-    data, console, results = load(xp, args.seed), Console(), []
+    args, xp, checkpoint = parse_arguments()
+    data, console, results = load(xp, args.seed), Console(), checkpoint.results
     columns = TextColumn("{task.description:<20}"), BarColumn(), MofNCompleteColumn(), TextColumn("epochs")
     # In a file or a pipe nobody watches a bar move: there, each run leaves a line.
     live = console.is_terminal
@@ -210,17 +278,19 @@ def main() -> None:
         def report(loss: float) -> None:
             progress.update(task, advance=1, loss=f"loss {loss:.5f}")
 
-        for optimizer in OPTIMIZERS:
-            for schedule in STYLES:
-                progress.update(task, description=f"{optimizer}, {schedule}")
-                results.append(train(xp, data, optimizer, schedule, args.epochs, args.seed, report))
-                if not live:
-                    print(f"{optimizer}, {schedule}: {results[-1].seconds:.2f} s", flush=True)
+        for loss in (loss for result in results for loss in result.losses):
+            report(loss)
+        for optimizer, schedule in list(itertools.product(OPTIMIZERS, STYLES))[len(results) :]:
+            progress.update(task, description=f"{optimizer}, {schedule}")
+            results.append(train(xp, data, optimizer, schedule, args.epochs, args.seed, report, checkpoint))
+            if not live:
+                print(f"{optimizer}, {schedule}: {results[-1].seconds:.2f} s", flush=True)
     console.print(make_table(results, xp.__name__.rpartition(".")[2]))
     best = max(results, key=lambda r: (r.accuracy, -r.losses[-1]))
     print(f"Best: {best.accuracy:.2%} of the test images, by {best.optimizer} with the {best.schedule} schedule.")
     plot(results, args.output)
     print(f"Curves of loss and rate: {args.output}")
+    checkpoint.path.unlink()
 
 
 if __name__ == "__main__":

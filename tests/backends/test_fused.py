@@ -9,12 +9,12 @@ import pytest
 from engines import MAKE, Two, compare, dyadic, every_optimizer, normal, of_rule, same_bits, special
 
 import xpopt
-from xpopt._engine import blocked
+from xpopt._engine.work import BLOCK
 
 pytestmark = [pytest.mark.backends("numpy"), pytest.mark.usefixtures("fused")]
 
 DTYPES = ["float16", "bfloat16", "float32", "float64"]
-SIZES = [(), (0,), (1,), (7,), (3, 5), (4097,), (blocked.BLOCK,), (blocked.BLOCK + 1,), (5, 40_001)]
+SIZES = [(), (0,), (1,), (7,), (3, 5), (4097,), (BLOCK,), (BLOCK + 1,), (5, 40_001)]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

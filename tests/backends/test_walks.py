@@ -12,6 +12,7 @@ import pytest
 from engines import MAKE, dtype_of, dyadic, needs_numba, same_bits
 
 import xpopt
+from xpopt._engine import blocked, compiled
 
 pytestmark = pytest.mark.backends("numpy")
 
@@ -192,7 +193,11 @@ DEEDS = [
 @needs_numba
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("name", MAKE)
-def test_every_engine_goes_where_eager_numpy_does(backend, name, seed):
+def test_every_engine_goes_where_eager_numpy_does(backend, name, seed, monkeypatch):
+    for engine in (blocked, compiled):  # threads share the work
+        monkeypatch.setattr(engine, "SERIAL", 10_000)
+    monkeypatch.setattr(compiled, "_FEW", 1)
+    monkeypatch.setattr(compiled, "WORTH", 100)
     walkers = [Walker(MAKE[name](), engine) for engine in [*ENGINES, "another at each step"]]
     draw = random.Random(f"{name} {seed}")
     log = []
@@ -204,7 +209,7 @@ def test_every_engine_goes_where_eager_numpy_does(backend, name, seed):
         engine = draw.choice(ENGINES)
         log.append(deed.__name__)
         for walker in walkers:
-            with xpopt.engine(walker.engine if walker.engine in ENGINES else engine):
+            with xpopt.engine(walker.engine if walker.engine in ENGINES else engine), xpopt.num_threads(3):
                 deed(walker, random.Random(seed), np.random.default_rng(int(seed * 2**50)))
         look = draw.random() < 0.2
         for walker in walkers[1:]:

@@ -34,9 +34,9 @@ if hasattr(os, "register_at_fork"):
 @functools.cache
 def why_no_numba() -> str | None:
     """Return why Numba cannot be used, or None if it can. Imports it."""
-    if importlib.util.find_spec("numba") is None:
-        return "Numba is not installed (pip install 'xpopt[cpu]')"
     try:
+        if importlib.util.find_spec("numba") is None:
+            return "Numba is not installed (pip install 'xpopt[cpu]')"
         import numba
     except Exception as error:  # such as a NumPy that it does not know
         return f"Numba's import fails: {error}"
@@ -81,7 +81,12 @@ def build(source: str, name: str, signature: str) -> Callable[..., Any]:
         folder = cache_dir()
         if folder is not None:
             try:
-                return compiled(getattr(_module(source, folder), name), cache=True)
+                path = _file(source, folder)
+                _drop_if_changed(path)
+                function = compiled(getattr(_module(source, path), name), cache=True)
+                if function.stats.cache_misses:
+                    _note(path)
+                return function
             except Exception:  # a full disk, a file of another's or half a file: compile it again, in memory
                 pass
         scope: dict[str, Any] = {}
@@ -128,34 +133,54 @@ def _user_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 
 
-def _module(source: str, folder: Path) -> ModuleType:
-    """Import `source` from a file of its own in `folder`; Numba keeps what it makes of a file beside it."""
+def _file(source: str, folder: Path) -> Path:
+    """Return the file of its own that a module has in `folder`; Numba keeps beside it what it makes of it."""
     digest = hashlib.sha256((source + intrinsics_source()).encode()).hexdigest()[:32]
-    name = f"xpopt_{digest}"
-    if name in sys.modules:
-        return sys.modules[name]
-    path = folder / f"{name}.py"
-    if not path.exists() or path.read_text("utf-8") != source:
+    path = folder / f"xpopt_{digest}.py"
+    if not path.exists() or path.read_bytes() != source.encode():
         _write(path, source)
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # Numba looks for it there
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
+    return path
+
+
+def _module(source: str, path: Path) -> ModuleType:
+    if path.stem not in sys.modules:
+        module = ModuleType(path.stem)
+        exec(compile(source, path, "exec"), module.__dict__)
+        sys.modules[path.stem] = module  # where Numba looks for it
+    return sys.modules[path.stem]
+
+
+def _kept(path: Path) -> list[Path]:
+    """Return the files in which Numba keeps what it made of a module."""
+    return sorted(path.parent.glob(f"__pycache__/{path.stem}.*.nb[ci]"))
+
+
+def _digest(path: Path) -> str:
+    found = hashlib.sha256()
+    for file in _kept(path):
+        found.update(file.name.encode() + file.read_bytes())
+    return found.hexdigest()
+
+
+def _note(path: Path) -> None:
+    """Remember what Numba keeps of a module as it is now."""
+    _write(path.with_suffix(".sha256"), _digest(path))
+
+
+def _drop_if_changed(path: Path) -> None:
+    """Delete what Numba keeps of a module unless it is as it was: nobody else looks before it is run."""
+    noted = path.with_suffix(".sha256")
+    if not noted.exists() or noted.read_bytes() != _digest(path).encode():
+        for file in _kept(path):
+            file.unlink(missing_ok=True)
 
 
 def _write(path: Path, text: str) -> None:
     """Write a file as a whole, whoever else writes it at the same time."""
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".tmp")
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(text.encode())
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)

@@ -17,7 +17,7 @@ from .._typing import Scalars
 
 
 class Group:
-    """The tensors of one dtype; an engine derives its own from this.
+    """The tensors of one kind, which is at least one dtype; an engine derives its own from this.
 
     Parameters
     ----------
@@ -41,6 +41,11 @@ class Group:
         of_params = [x.nbytes for x in params]
         of_slots = [[x.nbytes for x in arrays] for arrays in zip(*slots, strict=True)]
         self._bytes = np.array([of_params, of_params, of_params, *of_slots], np.int64)
+
+    @staticmethod
+    def kind(x: Any) -> Any:
+        """Return what all parameters of a group have in common."""
+        return x.dtype
 
     def gather(self, params: list[Any], grads: list[Any], outs: list[Any] | None) -> bool:
         """Read where everything lies, but new outs; return whether all of it looks as it did."""
@@ -90,12 +95,12 @@ class KeptPlan:
     def __init__(
         self, group: type[Group], rule: Rule, params: Sequence[Any], slots: Sequence[Any], rows: Sequence[int]
     ) -> None:
-        by_dtype: dict[Any, list[int]] = {}
+        by_kind: dict[Any, list[int]] = {}
         for i, x in enumerate(params):
-            by_dtype.setdefault(x.dtype, []).append(i)
+            by_kind.setdefault(group.kind(x), []).append(i)
         self._groups = [
             group(rule, members, [params[i] for i in members], [slots[i] for i in members], [rows[i] for i in members])
-            for members in by_dtype.values()
+            for members in by_kind.values()
         ]
         # the last addresses to be written; these and the ends in ascending order; whether they overlap each other
         self._last: tuple[bytes, Any, Any, bool] = b"", _NONE, np.zeros(1, np.int64), False

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import FrameType, ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -15,13 +16,14 @@ from .._graph import UntraceableError
 from .._memory import writes_cross_reads
 from .._rule import Rule
 from .._typing import Scalars
-from . import blocked, compiled, eager
+from . import blocked, compiled, cuda, eager
 from .kept import Group
 from .kept_blocked import BlockedGroup
 from .kept_compiled import CompiledGroup
+from .kept_cuda import CudaGroup
 from .work import Launch, Work
 
-ENGINES = ("auto", "eager", "blocked", "compiled")
+ENGINES = ("auto", "eager", "blocked", "compiled", "cuda")
 
 _choice: ContextVar[str] = ContextVar("xpopt_engine", default="auto")
 
@@ -32,7 +34,7 @@ def engine(name: str) -> Iterator[None]:
 
     Parameters
     ----------
-    name : {"auto", "eager", "blocked", "compiled"}
+    name : {"auto", "eager", "blocked", "compiled", "cuda"}
         ``"auto"`` takes the fastest that can run each update. Another one takes what it can run, whatever its size, and
         leaves the rest to ``"eager"``.
 
@@ -75,40 +77,76 @@ def prepare(rule: Rule, works: list[Work]) -> Launch:
     Launch
         The results, in the order of `works`, and what writes them.
     """
-    if not works:
-        return eager.prepare(rule, works)
     if len(works) == 1:
         (work,) = works
         fits = why_not_fused(rule, work) is None and not _crosses(work)
         return (_fused(rule, works) if fits else eager).prepare(rule, works)
-    of_numpy = [work for work in works if work.library.name == "numpy"]
-    if _reads_state(of_numpy) or (
-        any(work.out is not None for work in of_numpy)
-        and writes_cross_reads((work.param, (work.grad, *(work.slots or ())), work.out) for work in of_numpy)
+    written = [work for work in works if work.library.name in _FUSED]
+    if _reads_state(written) or (
+        any(work.out is not None for work in written)
+        and writes_cross_reads((work.param, (work.grad, *(work.slots or ())), work.out) for work in written)
     ):
         return eager.prepare(rule, works)  # which computes everything before it writes anything
-    fused: list[int] = []
-    others: list[int] = []
-    for i, work in enumerate(works):
-        (fused if why_not_fused(rule, work) is None else others).append(i)
-    if not others:
-        return _fused(rule, works).prepare(rule, works)
-    launches = [eager.prepare(rule, [works[i] for i in others])]
-    if fused:
-        picked = [works[i] for i in fused]
-        launches.append(_fused(rule, picked).prepare(rule, picked))
-    results = dict(zip([*others, *fused], [result for launch in launches for result in launch.results], strict=True))
+    by_engine = _assigned(rule, works)
+    if len(by_engine) <= 1:
+        return next(iter(by_engine), eager).prepare(rule, works)
+    results: list[Any] = [None] * len(works)
+    launches = []
+    for fastest, members in by_engine.items():
+        launch = fastest.prepare(rule, [works[i] for i in members])
+        launches.append(launch)
+        for i, result in zip(members, launch.results, strict=True):
+            results[i] = result
 
     def finish() -> None:
         for launch in launches:
             launch.finish()
 
-    return Launch([results[i] for i in range(len(works))], finish)
+    return Launch(results, finish)
 
 
-def _fused(rule: Rule, works: list[Work]) -> ModuleType:
-    """Return the faster of the engines that fuse, of those that can run these updates."""
+def _assigned(rule: Rule, works: Sequence[Work]) -> dict[ModuleType, list[int]]:
+    """Return the fastest engine for each update."""
+    by_library: dict[str, list[int]] = {}
+    for i, work in enumerate(works):
+        by_library.setdefault(work.library.name if why_not_fused(rule, work) is None else "", []).append(i)
+    by_engine: dict[ModuleType, list[int]] = {}
+    for library, members in by_library.items():
+        by_engine.setdefault(_fused(rule, [works[i] for i in members]) if library else eager, []).extend(members)
+    return by_engine
+
+
+def describe(rule: Rule, works: Sequence[Work]) -> list[tuple[str, str]]:
+    """Return the engine that runs each update, and why it is not a faster one, or ""."""
+    described = [("", "")] * len(works)
+    for module, members in _assigned(rule, works).items():
+        name = module.__name__.rpartition(".")[2]
+        for i in members:
+            reason: str | None = ""
+            if module is eager:
+                reason = why_not_fused(rule, works[i])
+                if reason is None:  # it has a place in a launch for which there is no kernel
+                    reason = cuda.why_no_kernel(rule, [works[i] for i in members])
+            elif module is blocked:
+                reason = compiled.why_not(rule, [works[i] for i in members], chosen=chosen() == "compiled")
+                reason = reason or "the blocked engine was chosen"
+            described[i] = name, reason or ""
+    return described
+
+
+_FUSED = {"numpy": ("auto", "blocked", "compiled"), "cupy": ("auto", "cuda")}
+"""The libraries whose updates may be fused, and the choices of an engine that let them."""
+
+
+def _fused(rule: Rule, works: Sequence[Work]) -> ModuleType:
+    """Return the fastest engine of those that can run these updates, which are of one library."""
     choice = _choice.get()
+    if works[0].library.name == "cupy":
+        reason = cuda.why_no_kernel(rule, works)
+        if reason is None:
+            return cuda
+        _warn_once(f"{reason}. CuPy arrays are updated eagerly, one array operation at a time")
+        return eager
     if choice == "blocked" or compiled.why_not(rule, works, chosen=choice == "compiled") is not None:
         return blocked
     return compiled
@@ -116,7 +154,7 @@ def _fused(rule: Rule, works: list[Work]) -> ModuleType:
 
 def group_of(engine: str) -> type[Group] | None:
     """Return how tensors that an engine has updated are kept for the next time, if they are."""
-    return {"blocked": BlockedGroup, "compiled": CompiledGroup}.get(engine)
+    return {"blocked": BlockedGroup, "compiled": CompiledGroup, "cuda": CudaGroup}.get(engine)
 
 
 def _reads_state(works: list[Work]) -> bool:
@@ -135,23 +173,28 @@ def _reads_state(works: list[Work]) -> bool:
 
 def _crosses(work: Work) -> bool:
     """Whether the result or a slot would be written where this update still has to read."""
-    param, grad, out = work.param, work.grad, work.out
-    if work.slots is not None:
+    library, _, param, grad, slots, _, _, out = work
+    if slots is not None:
         bases = param.base, grad.base
-        for x in work.slots:
+        for x in slots:
             if x is grad or x is param or x is bases[0] or x is bases[1]:
                 return True
     if out is None:
         return False
-    read = (grad, *(work.slots or ()), *(() if out is param else (param,)))
+    if library.name != "numpy":
+        return writes_cross_reads([(param, (grad, *(slots or ())), out)])
+    read = (grad, *(slots or ()), *(() if out is param else (param,)))
     return any(np.may_share_memory(out, x) for x in read)
 
 
 def why_not_fused(rule: Rule, work: Work) -> str | None:
-    """Return why an update cannot run fused on the CPU, or None if it can."""
-    if _choice.get() == "eager":
-        return "the eager engine was chosen"
-    reason = blocked.why_not(work)
+    """Return why an update has to run eagerly, or None if it need not."""
+    library = work.library.name
+    if library not in _FUSED:
+        return f"no engine fuses updates of {library} arrays"
+    if _choice.get() not in _FUSED[library]:
+        return f"the {_choice.get()} engine was chosen"
+    reason = cuda.why_not(work) if library == "cupy" else blocked.why_not(work)
     if reason is not None:
         return reason
     return _untraceable(rule, work.h)
@@ -167,9 +210,21 @@ def _untraceable(rule: Rule, h: Scalars) -> str | None:
         except UntraceableError as error:
             _reasons[key] = str(error)
             if _reasons.get((rule, h.clip_norm is None)) is None:
-                message = f"{error}. It runs eagerly, one array operation at a time"
-                warnings.warn(message, UserWarning, stacklevel=_levels_to_caller())
+                _warn(f"{error}. It runs eagerly, one array operation at a time")
     return _reasons[key]
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, UserWarning, stacklevel=_levels_to_caller())
+
+
+def _warn_once(message: str) -> None:
+    if message not in _warned:
+        _warned.add(message)
+        _warn(message)
+
+
+_warned: set[str] = set()
 
 
 def _levels_to_caller() -> int:

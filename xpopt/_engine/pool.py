@@ -112,12 +112,17 @@ class _Job:
 
     def close(self) -> None:
         """Let no more helpers in, wait for those that are, and raise what one of them raised."""
-        with self._lock:
-            self._function = None
-        with self._idle:
-            pass
-        if self._error is not None:
-            raise self._error
+        interrupt = None
+        while True:
+            try:
+                with self._lock:
+                    self._function = None
+                with self._idle:
+                    break
+            except BaseException as error:  # from a signal's handler: helpers are in the caller's memory, so wait on
+                interrupt = error
+        if self._error or interrupt:
+            raise self._error or interrupt  # type: ignore[misc]
 
 
 class _Pool:
@@ -136,6 +141,7 @@ class _Pool:
                 except RuntimeError:  # no more threads here: those that there are will do
                     break
                 self._threads += 1
+            helpers = min(helpers, self._threads)
         for _ in range(helpers):
             self._jobs.put(job)
 
@@ -171,8 +177,8 @@ def run(function: Callable[[], None], helpers: int) -> None:
         function()
         return
     job = _Job(function)
-    _pool.invite(job, helpers)
     try:
+        _pool.invite(job, helpers)
         function()
     finally:
         job.close()

@@ -50,6 +50,19 @@ class Clock:
         self._moved = True
         self._rate = None
 
+    def current(self) -> tuple[float, tuple[Hashable, ...]] | None:
+        """Return the rate of the pass that is under way and the names that it has reached; None between two passes."""
+        return None if self._rate is None else (self._rate, tuple(sorted(self._names, key=repr)))
+
+    def restore(self, scheduler: SchedulerBase, step: int, current: tuple[float, tuple[Hashable, ...]] | None) -> None:
+        """Go on from where another clock was."""
+        self.scheduler = scheduler
+        self.cur_step = step
+        self._rate, names = current or (None, ())
+        self._names = set(names)
+        self._moved = step > 0
+        self._last = ""
+
     def tick(self) -> None:
         """Count one step."""
         self.move(self.cur_step + 1)

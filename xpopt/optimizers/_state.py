@@ -9,11 +9,12 @@ from typing import Any
 
 from .._library import Library
 from .._namespace import library_of
-from .._parameter import Spec, are_slots, examine
+from .._parameter import Spec, are_slots, dtype_text, examine
 from .._rule import Rule
 from .._tree import show
 from .._typing import Array
 from ._entries import Known, Slots, copy_entry, mismatch, pack, unpack
+from ._stored import Stored
 
 Task = tuple[Library, Spec, Array, Array, int, Slots | None, bool]
 """One update, checked: whose arrays, what they are, parameter, gradient, count, state, whether that is all our own."""
@@ -25,6 +26,7 @@ class State:
     def __init__(self) -> None:
         self._cache: dict[Hashable, Any] = {}
         self._known: dict[Hashable, Known] = {}
+        self._stored: dict[Hashable, Stored] = {}
         self._shown = 0
         self._kept: Any = None  # the model of the last update, and how often the cache had been shown then
         self._ahead = 0  # updates of that model that the counts in the cache do not say yet
@@ -46,6 +48,22 @@ class State:
         self._drop()
         self._cache = dict(entries)
         self._known = {}
+        self._stored = {}
+
+    def load(self, loaded: Mapping[Hashable, Known | Stored]) -> None:
+        """Start over from what was loaded, in arrays of its own."""
+        self.replace({name: one.entry for name, one in loaded.items()})
+        self._known = {name: one for name, one in loaded.items() if isinstance(one, Known)}
+        self._stored = {name: one for name, one in loaded.items() if isinstance(one, Stored)}
+
+    def described(self, name: Hashable) -> tuple[tuple[int, ...] | None, str | None, int]:
+        """Return shape, dtype and count of the parameter of an entry, None or 0 where they are not known."""
+        entry, known, stored = self.cache[name], self._known.get(name), self._stored.get(name)
+        if known is not None and known.entry is entry:
+            return known.spec.shape, dtype_text(known.spec.dtype), known.t
+        if stored is not None and stored.entry is entry:
+            return stored.shape, stored.dtype, stored.t
+        return None, None, 0
 
     def restore(self, entries: Mapping[Hashable, Any]) -> None:
         """Put entries in the place of those of the same names."""
@@ -129,6 +147,10 @@ class State:
         entry = cache[name]
         if known is None or known.entry is not entry:
             check_new(spec, name)
+            stored = self._stored.get(name)
+            if stored is not None and stored.entry is entry:
+                known = stored.place(library, spec, param, name)
+                entry = known.entry
         elif spec is not known.spec and spec != known.spec:
             raise ValueError(
                 f"{show(name)} names a parameter that is {known.spec.describe()}, and this one is {spec.describe()}; "
@@ -159,6 +181,8 @@ class State:
         """Let go of what is known of parameters whose entries are gone."""
         if self._known.keys() != self.cache.keys():
             self._known = {name: known for name, known in self._known.items() if name in self.cache}
+        if self._stored:
+            self._stored = {name: one for name, one in self._stored.items() if self.cache.get(name) is one.entry}
 
     def copy(self) -> State:
         """Return the same state in arrays of its own."""
@@ -168,6 +192,11 @@ class State:
             name: Known(twin._cache[name], known.spec, known.t)
             for name, known in self._known.items()
             if self.cache.get(name) is known.entry
+        }
+        twin._stored = {
+            name: stored._replace(entry=twin.cache[name])
+            for name, stored in self._stored.items()
+            if self.cache.get(name) is stored.entry
         }
         return twin
 

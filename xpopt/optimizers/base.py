@@ -14,10 +14,13 @@ from .._parameter import Spec, check_out
 from .._ranges import Range
 from .._rule import NoSlots, Rule
 from .._text import format_call
+from .._tree import flatten
 from .._typing import ArrayT, Tree, TreeT
 from ..schedulers import SchedulerBase, make_scheduler
+from ._checkpoints import Checkpoints
 from ._clock import Clock
 from ._entries import check_entry, copy_entry
+from ._explanation import Explanation
 from ._settings import (
     Hyperparameters,
     changed_values,
@@ -31,7 +34,7 @@ from ._state import State
 from ._whole import Each, again
 
 
-class OptimizerBase:
+class OptimizerBase(Checkpoints):
     """Base of every optimizer: derive from it, give it a rule, and it is one.
 
     A subclass declares `slots`, the NamedTuple class of its state, `ranges`, what its hyperparameters may be, and the
@@ -304,6 +307,31 @@ class OptimizerBase:
         update.finish()
         clock.confirm_whole()
         return answer
+
+    def explain(self, params: Tree) -> Explanation:
+        """Say how `update_all` would update a model: on which engine, and why not on a faster one.
+
+        Parameters
+        ----------
+        params : mapping, list or tuple of array, nested at will
+            The parameters; only looked at. Gradients are taken to be laid out like them, and results to be new arrays.
+
+        Returns
+        -------
+        Explanation
+            A row for each parameter; as text, a table.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As for `update_all`.
+        """
+        rule = self._rule(self._values)
+        tasks = {
+            name: self._state.take_in(rule, param, param, name, self._check_new)
+            for name, param in flatten(params, "params").items()
+        }
+        return Explanation.of(rule, tasks, lambda t: rule.scalars_at(self._values, self._values["lr"], t))
 
     # Copies and text
 

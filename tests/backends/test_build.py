@@ -1,0 +1,210 @@
+"""Compiled functions are kept on disk for the next process; whatever is wrong there, they are right."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from engines import needs_numba
+
+import xpopt
+from xpopt._engine import build
+
+pytestmark = [pytest.mark.backends("numpy"), needs_numba]
+
+_names = itertools.count()
+
+
+@pytest.fixture
+def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The folder chosen for kernels."""
+    monkeypatch.setenv("XPOPT_CACHE_DIR", str(tmp_path / "kernels"))
+    return tmp_path / "kernels"
+
+
+def new_source() -> str:
+    """Return a module that no other test has."""
+    return f'"""Number {next(_names)} of {os.getpid()}."""\n\n\ndef double(x):\n    return 2 * x\n'
+
+
+def built(source: str) -> Any:
+    """Build as another process would, and demand that the result is right."""
+    for name in [name for name in sys.modules if name.startswith("xpopt_")]:
+        del sys.modules[name]
+    function = build.build(source, "double", "int64(int64)")
+    assert function(21) == 42
+    return function
+
+
+def loads(function: Any) -> bool:
+    """Whether a function came from the disk."""
+    assert sum(function.stats.cache_hits.values()) + sum(function.stats.cache_misses.values()) == 1
+    return bool(function.stats.cache_hits)
+
+
+def test_what_was_built_is_loaded(backend, folder):
+    source = new_source()
+    assert not loads(built(source))
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert [path.read_text() for path in folder.glob("*.py")] == [source]
+    assert loads(built(source))
+    assert not loads(built(new_source()))
+    assert loads(built(source))
+
+
+DAMAGE = {
+    "empty": lambda data: b"",
+    "half": lambda data: data[: len(data) // 2],
+    "one byte short": lambda data: data[:-1],
+    "one byte more": lambda data: data + b"\0",
+    "zeros": lambda data: bytes(len(data)),
+    "noise": lambda data: np.random.default_rng(1).bytes(len(data)),
+    **{
+        f"a bit at {place}/8": lambda data, place=place: bytes(
+            byte ^ (4 if i == place * len(data) // 8 else 0) for i, byte in enumerate(data)
+        )
+        for place in range(8)
+    },
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_file_is_replaced(backend, folder, damage):
+    """Also one whose time and size are what they were."""
+    source = new_source()
+    built(source)
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert sorted(path.suffix for path in files) == [".nbc", ".nbi", ".py", ".sha256"]
+    for path in files:
+        times = path.stat()
+        path.write_bytes(damage(path.read_bytes()))
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+        built(source)
+        assert loads(built(source))
+
+
+def test_a_lost_file_is_replaced(backend, folder):
+    source = new_source()
+    built(source)
+    for path in [path for path in folder.rglob("*") if path.is_file()]:
+        path.unlink()
+        built(source)
+        assert loads(built(source))
+
+
+def test_where_the_folder_is(backend, monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setenv("XPOPT_CACHE_DIR", str(tmp_path / "mine"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert build.cache_dir() == tmp_path / "mine"
+    monkeypatch.delenv("XPOPT_CACHE_DIR")
+    assert build.cache_dir() == tmp_path / "user" / "xpopt"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert build.cache_dir() == tmp_path / "home" / ".cache" / "xpopt"
+
+
+def raising(error: Exception) -> Any:
+    def function(*args: Any, **kwargs: Any) -> Any:
+        raise error
+
+    return function
+
+
+NO_FOLDER = {
+    "others may write": lambda patch, folder: (folder.mkdir(), folder.chmod(0o777)),
+    "the group may write": lambda patch, folder: (folder.mkdir(), folder.chmod(0o770)),
+    "another's": lambda patch, folder: patch.setattr(os, "getuid", lambda: os.geteuid() + 1),
+    "a file is there": lambda patch, folder: folder.write_text(""),
+    "not to be made": lambda patch, folder: patch.setattr(Path, "mkdir", raising(PermissionError(errno.EACCES, ""))),
+    "not to be written": lambda patch, folder: patch.setattr(os, "access", lambda path, mode: False),
+    "no home": lambda patch, folder: (
+        [patch.delenv(name, raising=False) for name in ("XPOPT_CACHE_DIR", "XDG_CACHE_HOME")],
+        patch.setattr(Path, "home", raising(RuntimeError("no home"))),
+    ),
+}
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="the owner and mode of a folder: this system has none")
+@pytest.mark.parametrize("arrange", NO_FOLDER.values(), ids=NO_FOLDER)
+def test_without_a_private_folder_kernels_are_built_in_memory(backend, folder, monkeypatch, arrange):
+    arrange(monkeypatch, folder)
+    assert build.cache_dir() is None
+    built(new_source())
+    assert not folder.is_dir() or not list(folder.iterdir())
+
+
+@pytest.mark.parametrize("where", ["tempfile.mkstemp", "os.replace", "numba.core.caching.IndexDataCacheFile.save"])
+def test_on_a_full_disk_kernels_are_built_in_memory(backend, folder, monkeypatch, where):
+    with monkeypatch.context() as patch:
+        patch.setattr(where, raising(OSError(errno.ENOSPC, "No space left on device")))
+        source = new_source()
+        built(source)
+    assert not list(folder.rglob("*.tmp*"))
+    built(source)
+    assert loads(built(source))
+
+
+STEP = """
+import sys
+import numpy as np
+import xpopt
+from xpopt._engine import compiled
+
+opt, size = xpopt.Adam(lr=0.5), int(sys.argv[1])
+params = {"W": np.zeros(size, np.float32), "b": np.zeros((), np.float32)}
+for _ in range(3):
+    opt.update_all(params, {name: x + 1 for name, x in params.items()}, out=params)
+kernels = [kernel._call.stats for kernel in compiled._kernels.values()]
+print(params["W"].sum(), "numba" in sys.modules, [sum(x.cache_hits.values()) for x in kernels])
+"""
+
+
+def start(size: int, code: str = "", **environment: str) -> subprocess.Popen[str]:
+    """Start a process that makes three steps, warnings being errors, after it has run `code`."""
+    root = str(Path(xpopt.__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([environment.pop("first", root), root]), **environment}
+    command = [sys.executable, "-W", "error", "-c", code + STEP, str(size)]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def said(process: subprocess.Popen[str]) -> str:
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (0, "")
+    return out.strip()
+
+
+def test_many_processes_may_build_at_once(backend, folder):
+    """They all succeed; a later one compiles nothing."""
+    answers = {said(process) for process in [start(100_000) for _ in range(6)]}
+    assert len({answer.partition(" ")[0] for answer in answers}) == 1
+    assert said(start(100_000)).endswith("True [1]")
+
+
+def test_small_models_do_not_wait_for_numba(backend, folder):
+    assert said(start(1000)).endswith("False []")
+    assert not folder.exists()
+
+
+def test_without_numba_blocks_do_the_same(backend, folder, tmp_path):
+    """Not installed, of another version than NumPy, half installed, or told not to compile; nobody is warned."""
+    (tmp_path / "broken" / "numba").mkdir(parents=True)
+    (tmp_path / "broken" / "numba" / "__init__.py").write_text("raise OSError('libllvmlite.so: not there')")
+    processes = [
+        start(100_000),
+        start(100_000, "import sys; sys.modules['numba'] = None"),
+        start(100_000, "import sys, types; sys.modules['numba'] = types.ModuleType('numba')"),
+        start(100_000, first=str(tmp_path / "broken")),
+        start(100_000, NUMBA_DISABLE_JIT="1"),
+    ]
+    first, *others = [said(process) for process in processes]
+    assert first.endswith("True [0]")
+    assert all(other.partition(" ")[0] == first.partition(" ")[0] and other.endswith("[]") for other in others)

@@ -1,0 +1,469 @@
+"""The CUDA engine without a device: CuPy's arrays lie in the host's memory, and kernels run on the processor."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+import xpopt
+from xpopt._engine import cuda, device, eager, plan
+from xpopt._engine.work import Launch
+
+cupy = pytest.importorskip("cupy", reason="CuPy, whose arrays these are, is missing")
+cuda_on_cpu = pytest.importorskip("cuda_on_cpu")
+fake_cupy = pytest.importorskip("fake_cupy")
+on_device, values_of = fake_cupy.on_device, fake_cupy.values_of
+
+pytestmark = [
+    pytest.mark.backends("cupy"),
+    pytest.mark.skipif(cuda_on_cpu.COMPILER is None, reason="g++, which compiles for the processor, is missing"),
+]
+
+MAKE = {
+    "SGD": lambda **kw: xpopt.SGD(lr=0.1, **kw),
+    "momentum": lambda **kw: xpopt.SGD(lr=0.1, momentum=0.9, **kw),
+    "AdaGrad": lambda **kw: xpopt.AdaGrad(lr=0.1, **kw),
+    "RMSProp": lambda **kw: xpopt.RMSProp(lr=0.1, **kw),
+    "Adam": lambda **kw: xpopt.Adam(lr=0.1, **kw),
+}
+DTYPES = ("float16", "bfloat16", "float32", "float64")
+SHAPES = {"number": (), "none": (0,), "one": (1,), "matrix": (7, 5), "odd": (4097,), "large": (3, 33_335)}
+
+optimizers = pytest.mark.parametrize("make", MAKE.values(), ids=MAKE)
+every_dtype = pytest.mark.parametrize("dtype", DTYPES)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("kernels")
+
+
+@pytest.fixture
+def runtime(monkeypatch, folder):
+    """A CuPy that needs no device, in the place of the one that does; devices and kernels start anew."""
+    fake = fake_cupy.FakeCuPy(folder)
+    monkeypatch.setattr(device, "_cupy", lambda: fake)
+    monkeypatch.setattr(cuda, "_kernels", {})
+    monkeypatch.setattr(plan, "_warned", set())
+    device.device.cache_clear()
+    yield fake
+    device.device.cache_clear()
+    fake_cupy.KEPT_ALIVE.clear()
+
+
+@pytest.fixture
+def eagerly(monkeypatch):
+    """The updates that came to the eager engine, which on CuPy would need a device."""
+    met: list[Any] = []
+
+    def prepare(rule: Any, works: list[Any]) -> Launch:
+        met.extend(works)
+        return Launch([(work.param, rule.make_slots([work.param] * len(rule.fields))) for work in works], lambda: None)
+
+    monkeypatch.setattr(eager, "prepare", prepare)
+    return met
+
+
+def dtype_of(name: str) -> Any:
+    return np.dtype(pytest.importorskip("ml_dtypes").bfloat16 if name == "bfloat16" else name)
+
+
+def draw(shape: tuple[int, ...], dtype: str, seed: int) -> Any:
+    return np.asarray(np.random.default_rng(seed).standard_normal(shape), dtype_of(dtype))
+
+
+def powers_of_two(shape: tuple[int, ...], dtype: str, seed: int) -> Any:
+    """Gradients whose squares every sum adds up exactly, scaled or not: so their norm has one value."""
+    return np.asarray(np.random.default_rng(seed).choice([-8.0, -4.0, -1.0, 0.5, 2.0], shape), dtype_of(dtype))
+
+
+def same_bits(a: Any, b: Any) -> bool:
+    if a.dtype != b.dtype or a.shape != b.shape:
+        return False
+    return a.tobytes() == b.tobytes()
+
+
+def arrays_in(entry: Any) -> list[Any]:
+    return [x for key, x in entry.items() if key != "t"] if isinstance(entry, dict) else [entry]
+
+
+def same_state(opt: Any, reference: Any) -> bool:
+    """Whether two optimizers, of CuPy and of NumPy, hold the same."""
+    ours, theirs = opt.cache, reference.cache
+    return ours.keys() == theirs.keys() and all(
+        same_bits(values_of(a), b)
+        for name in ours
+        for a, b in zip(arrays_in(ours[name]), arrays_in(theirs[name]), strict=True)
+    )
+
+
+class Model:
+    """A model on the device and the same on the host, which NumPy updates eagerly."""
+
+    def __init__(self, opt: Any, arrays: dict[Any, Any], number: Any = lambda name: 0) -> None:
+        self.opt, self.reference = opt, opt.copy()
+        self.number = number
+        self.want = dict(arrays)
+        self.params = {name: on_device(x.copy(order="K"), number(name)) for name, x in arrays.items()}
+
+    def step(self, grads: dict[Any, Any], *, in_place: bool = False) -> None:
+        on = {name: None if x is None else on_device(x, self.number(name)) for name, x in grads.items()}
+        out = self.params if in_place else None
+        self.params = self.opt.update_all(self.params, on, out=out)
+        with xpopt.engine("eager"):
+            self.want = self.reference.update_all(self.want, grads)
+
+    def same(self) -> bool:
+        results = all(same_bits(values_of(x), self.want[name]) for name, x in self.params.items())
+        return results and same_state(self.opt, self.reference)
+
+
+@pytest.mark.parametrize("clip_norm", [None, 2.0])
+@every_dtype
+@optimizers
+def test_update_has_the_bits_of_numpy(runtime, make, dtype, clip_norm):
+    ours, theirs = make(clip_norm=clip_norm), make(clip_norm=clip_norm)
+    grads = draw if clip_norm is None else powers_of_two
+    for k, shape in enumerate(SHAPES.values()):
+        want = draw(shape, dtype, k)
+        x, y = on_device(want.copy()), on_device(want.copy())
+        for step in range(3):
+            g = grads(shape, dtype, 10 + step)
+            with xpopt.engine("eager"):
+                want = theirs.update(want, g, k)
+            x = ours.update(x, on_device(g), k)
+            assert ours.update(y, on_device(g), ("in place", k), out=y) is y
+            assert same_bits(values_of(x), want)
+            assert same_bits(values_of(y), want)
+    assert {name for name, *_ in runtime.launches} >= {"update", *([] if clip_norm is None else ["find_factors"])}
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+@pytest.mark.parametrize("clip_norm", [None, 2.0])
+@optimizers
+def test_update_all_has_the_bits_of_numpy(runtime, make, clip_norm, in_place):
+    grads = draw if clip_norm is None else powers_of_two
+    names = {(dtype, shape): (dtype, SHAPES[shape]) for dtype in DTYPES for shape in SHAPES}
+    model = Model(make(clip_norm=clip_norm), {name: draw(shape, dtype, 1) for name, (dtype, shape) in names.items()})
+    for step in range(4):
+        model.step({name: grads(shape, dtype, step) for name, (dtype, shape) in names.items()}, in_place=in_place)
+        if step in (0, 3):
+            assert model.same()
+
+
+def many(count: int, dtype: str = "float32") -> dict[Any, tuple[int, ...]]:
+    return {k: draw((k * 37 % 300,), dtype, k) for k in range(count)}
+
+
+@pytest.mark.parametrize(
+    ("count", "driver", "travels"),
+    [(3, 13000, True), (60, 13000, True), (400, 13000, True), (400, 12000, False), (700, 13000, False)],
+)
+def test_one_launch_updates_all(runtime, count, driver, travels):
+    """By value in a launch of 4 or 32 kilobytes, and through a buffer where that is too little."""
+    runtime.driver = driver
+    model = Model(xpopt.Adam(), many(count))
+    for step in range(3):
+        before = len(runtime.launches)
+        model.step({name: draw(x.shape, "float32", step) for name, x in model.want.items()})
+        assert len(runtime.launches) == before + 1
+    assert model.same()
+    assert (runtime.buffers == 0) == travels
+
+
+@pytest.mark.parametrize("count", [20, 700])
+def test_each_tensor_has_its_own_count(runtime, count):
+    """Parameters that join late, or have no gradient now and then, share the launch with the others."""
+    arrays = many(count)
+    model = Model(xpopt.Adam(), arrays)
+    for step in range(6):
+        grads = {
+            k: draw(x.shape, "float32", step) if (k + step) % 4 and k <= 100 * step else None for k, x in arrays.items()
+        }
+        before = len(runtime.launches)
+        model.step(grads)
+        assert len(runtime.launches) == before + any(g is not None and g.size for g in grads.values())
+    assert model.same()
+
+
+def test_a_table_that_its_numbers_make_too_large_for_a_small_launch(runtime):
+    """62 tensors and two rows of numbers fill it; here are three."""
+    model = Model(xpopt.Adam(), {k: draw((5,), "float32", k) for k in range(62)})
+    for step in range(4):
+        model.step({k: draw((5,), "float32", step) if k % 3 <= step else None for k in model.want})
+    assert model.same()
+
+
+def test_a_launch_for_each_dtype_and_device(runtime):
+    arrays = {(k, dtype): draw((9,), dtype, k) for k in range(6) for dtype in ("float32", "float64")}
+    model = Model(xpopt.Adam(), arrays, lambda name: name[0] % 2)
+    for step in range(3):
+        model.step({name: draw((9,), name[1], step) for name in arrays})
+    assert model.same()
+    assert [number for _, number, *_ in runtime.launches] == [0, 0, 1, 1] * 3
+    assert all(x.data.device_id == name[0] % 2 for name, x in model.params.items())
+
+
+def test_a_bound_on_a_gradient_that_is_not_read(runtime):
+    class Decay(xpopt.OptimizerBase):
+        @staticmethod
+        def rule(xp, param, grad, s, h):
+            return param - h.lr * param, s
+
+    model = Model(Decay(0.25, clip_norm=1.0), {"W": draw((7,), "float32", 0)})
+    for _ in range(2):
+        model.step({"W": np.full(7, np.nan, np.float32)})
+    assert model.same()
+
+
+def test_what_is_written_in_place_is_the_optimizers_own(runtime):
+    opt, param, grad = xpopt.AdaGrad(), on_device(np.ones(5)), on_device(np.ones(5))
+    opt.update(param, grad, "W")
+    seen = opt.cache["W"]
+    opt.update(param, grad, "W")
+    assert values_of(seen).tolist() == [1.0] * 5
+    assert values_of(opt.cache["W"]).tolist() == [2.0] * 5
+    assert values_of(param).tolist() == [1.0] * 5
+
+
+def test_a_step_in_place_allocates_nothing_of_the_models_size(runtime):
+    arrays = {k: draw((100_000,), "float32", k) for k in range(4)}
+    for clip_norm, most in ((None, 0), (1.0, 100_000)):
+        model = Model(xpopt.Adam(clip_norm=clip_norm), arrays)
+        for step in range(3):
+            before = runtime.allocated
+            model.step({k: powers_of_two(x.shape, "float32", step) for k, x in arrays.items()}, in_place=True)
+        assert runtime.allocated - before <= most
+        assert model.same()
+
+
+# Streams
+
+
+def test_the_host_waits_for_nothing(runtime):
+    """A device that is far behind gets all its tables, and every step its own numbers."""
+    runtime.driver = 12000
+    arrays = many(100)
+    model = Model(xpopt.Adam(), arrays)
+    runtime.deferred = True
+    for step in range(8):
+        model.step({name: draw(x.shape, "float32", step) for name, x in arrays.items()})
+    assert runtime.buffers == 8
+    runtime.run("null")
+    assert model.same()
+    for step in range(8):
+        model.step({name: draw(x.shape, "float32", step) for name, x in arrays.items()})
+        runtime.run("null")
+    assert runtime.buffers == 8
+    assert model.same()
+
+
+def test_streams_share_no_buffer_that_is_in_use(runtime):
+    """Two models on two streams, the second far ahead of the first; each stream runs when it likes."""
+    runtime.driver = 12000
+    models = {stream: Model(xpopt.Adam(), many(100)) for stream in ("one", "two")}
+    runtime.deferred = True
+
+    def step(stream, seed):
+        with runtime.using(stream):
+            model = models[stream]
+            model.step({name: draw(x.shape, "float32", seed) for name, x in model.want.items()})
+
+    for seed in range(3):
+        step("one", seed)
+        step("two", seed)
+        runtime.run("two")
+    runtime.run("one", 4)
+    step("two", 3)
+    runtime.run("two")
+    runtime.run("one")
+    assert all(model.same() for model in models.values())
+    assert {stream for *_, stream, _ in runtime.launches} == {"one", "two"}
+
+
+def test_a_smaller_table_takes_a_buffer_and_a_larger_one_makes_its_own(runtime):
+    runtime.driver = 12000
+    for count, buffers in ((400, 1), (100, 1), (2000, 2), (400, 2)):
+        model = Model(xpopt.SGD(), many(count))
+        model.step({name: draw(x.shape, "float32", 0) for name, x in model.want.items()})
+        assert model.same()
+        assert runtime.buffers == buffers
+
+
+# What runs eagerly
+
+
+def test_arrays_in_no_one_order_run_eagerly(runtime, eagerly):
+    x, turned = np.ones((4, 6), np.float32), np.asfortranarray(np.ones((4, 6), np.float32))
+    for param, grad in ((x, turned), (turned, x), (x[:, ::2], x[:, ::2]), (x[::-1], x[::-1])):
+        xpopt.SGD().update(on_device(param), on_device(grad), "W")
+    assert len(eagerly) == 4
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_all_of_a_tensor_in_fortrans_order_is_right(runtime, in_place):
+    model = Model(xpopt.Adam(), {"W": draw((5, 6), "float32", 1).T, "b": draw((4, 6), "float32", 2)})
+    for step in range(3):
+        grads = {"W": draw((5, 6), "float32", step).T, "b": draw((4, 6), "float32", step)}
+        model.step(grads, in_place=in_place)
+    assert model.same()
+
+
+def test_results_that_go_where_others_are_read_run_eagerly(runtime, eagerly):
+    memory = np.arange(9.0)
+    shifted = on_device(memory[:8]), on_device(np.ones(8)), on_device(memory[1:])
+    xpopt.SGD().update(shifted[0], shifted[1], "W", out=shifted[2])
+    a, b, g = (on_device(np.ones(4)) for _ in range(3))
+    xpopt.SGD().update_all({"a": a, "b": b}, {"a": g, "b": g}, out={"a": b, "b": a})
+    opt = xpopt.AdaGrad()
+    opt.update(a, g, "a")
+    opt.update(b, opt.cache["a"], "a")
+    assert len(eagerly) == 4
+
+
+@pytest.mark.parametrize("name", ["eager", "blocked"])
+def test_an_engine_that_was_chosen(runtime, eagerly, name):
+    x = on_device(np.ones(4))
+    with xpopt.engine(name):
+        xpopt.SGD().update(x, x, "W")
+    assert len(eagerly) == 1
+    with xpopt.engine("cuda"):
+        xpopt.SGD().update(x, x, "W")
+        xpopt.SGD().update(np.ones(4), np.ones(4), "W")
+    assert [work.library.name for work in eagerly] == ["cupy", "numpy"]
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("Failed to find CUDA headers"), OSError("disk full"), Exception("no kernel image")]
+)
+def test_without_a_compiler_it_runs_eagerly_after_one_warning(runtime, eagerly, error):
+    def fail(**kwargs: Any) -> Any:
+        raise error
+
+    runtime.RawModule = fail
+    x = on_device(np.ones(4))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for opt in (xpopt.SGD(), xpopt.Adam(), xpopt.Adam(clip_norm=1.0)):
+            opt.update(x, x, "W")
+            opt.update_all({"a": x, "b": x}, {"a": x, "b": x})
+    assert len(eagerly) == 9
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    assert str(error) in str(caught[0].message)
+    assert "eagerly" in str(caught[0].message)
+
+
+def test_on_rocm_it_runs_eagerly(runtime, eagerly):
+    runtime.cuda.runtime.is_hip = True
+    x = on_device(np.ones(4))
+    with pytest.warns(UserWarning, match="ROCm"):
+        xpopt.SGD().update(x, x, "W")
+    assert len(eagerly) == 1
+
+
+# Models of several libraries, errors, and copies
+
+
+def test_a_model_of_numpy_and_cupy(runtime):
+    opt, reference = xpopt.Adam(), xpopt.Adam()
+    want = {"host": np.ones(5), "device": np.linspace(0, 1, 7)}
+    params = {"host": np.ones(5), "device": on_device(np.linspace(0, 1, 7))}
+    for step in range(3):
+        grads = {name: draw(x.shape, "float64", step) for name, x in want.items()}
+        params = opt.update_all(params, {"host": grads["host"], "device": on_device(grads["device"])})
+        with xpopt.engine("eager"):
+            want = reference.update_all(want, grads)
+    assert same_bits(params["host"], want["host"])
+    assert same_bits(values_of(params["device"]), want["device"])
+
+
+@pytest.mark.parametrize("count", [3, 700])
+def test_nothing_changes_when_memory_runs_out(runtime, monkeypatch, count):
+    model = Model(xpopt.Adam(clip_norm=1.0), many(count))
+    grads = {name: powers_of_two(x.shape, "float32", 0) for name, x in model.want.items()}
+    for _ in range(2):
+        model.step(grads, in_place=True)
+
+    def fail(*args: Any) -> Any:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runtime, "empty", fail)
+        with pytest.raises(MemoryError):
+            model.opt.update_all(model.params, {name: on_device(x) for name, x in grads.items()}, out=model.params)
+    assert model.opt.cur_step == 2
+    assert model.same()
+    model.step(grads, in_place=True)
+    assert model.same()
+
+
+def test_a_number_that_fails_comes_before_anything_is_written(runtime):
+    class Two(NamedTuple):
+        fast: Any
+        slow: Any
+
+    class Own(xpopt.OptimizerBase):
+        slots = Two
+
+        @staticmethod
+        def rule(xp, param, grad, s, h):
+            return param - h.lr / (h.t - 2) * grad, Two(s.fast + 1, s.slow - 1)
+
+    opt, x, g = Own(0.1), on_device(np.ones(3)), on_device(np.ones(3))
+    opt.update_all([x], [g], out=[x])
+    before = values_of(x).tolist()
+    with pytest.raises(ZeroDivisionError):
+        opt.update_all([x], [g], out=[x])
+    assert values_of(x).tolist() == before
+    assert opt.cur_step == 1
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_the_next_step_prepares_nothing_anew(runtime, monkeypatch, in_place):
+    """It goes on from what the last one found out, also where gradients are missing; but asks where each array lies."""
+    model = Model(xpopt.Adam(), many(20))
+    names = [name for name in model.want if in_place or name % 5]
+
+    def step(seed):
+        grads = {name: draw(x.shape, "float32", seed) if name in names else None for name, x in model.want.items()}
+        model.step(grads, in_place=in_place)
+
+    for seed in range(2):
+        step(seed)
+    monkeypatch.setattr(cuda, "prepare", None)
+    for seed in range(2, 5):
+        step(seed)
+    assert model.same()
+
+
+def test_a_gradient_that_is_turned_is_seen(runtime, eagerly):
+    opt = xpopt.SGD()
+    params = {"W": on_device(np.ones((6, 5))), "b": on_device(np.ones(5))}
+    grads = {"W": on_device(np.ones((6, 5))), "b": on_device(np.ones(5))}
+    for _ in range(3):
+        opt.update_all(params, grads, out=params)
+    assert not eagerly
+    opt.update_all(params, {**grads, "W": on_device(np.ones((5, 6)).T)}, out=params)
+    assert len(eagerly) == 1
+
+
+def test_gradients_may_move_and_change(runtime):
+    """What was found out about the last step is asked again at each: another place, order, shape or kind is seen."""
+    model = Model(xpopt.Adam(), {"W": draw((6, 5), "float32", 0), "b": draw((5,), "float32", 1)})
+    for step in range(4):
+        model.step({name: draw(x.shape, "float32", step) for name, x in model.want.items()})
+    b = model.params["b"]
+    for grad, error in (
+        (on_device(np.ones((5, 5), np.float32)), ValueError),  # of the same strides
+        (on_device(np.ones((6, 5), np.int32)), TypeError),  # of the same size
+        (on_device(np.ones((6, 5), np.float32), 1), ValueError),
+        (np.ones((6, 5), np.float32), TypeError),
+    ):
+        with pytest.raises(error, match="'W'"):
+            model.opt.update_all(model.params, {"W": grad, "b": b})
+    model.step({name: draw(x.shape, "float32", 9) for name, x in model.want.items()}, in_place=True)
+    assert model.same()

@@ -1,0 +1,267 @@
+"""Threads that share an update: how many there are, and that nothing depends on it; forks, ends and interrupts."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from engines import MAKE, cast, same_bits
+
+import xpopt
+from xpopt._engine import pool
+
+pytestmark = pytest.mark.backends("numpy")
+
+SIZE = 1_200_007  # more than any engine does alone
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pool without threads, and no setting of the environment."""
+    monkeypatch.setattr(pool, "_pool", pool._Pool())
+    monkeypatch.delenv("XPOPT_NUM_THREADS", raising=False)
+
+
+def helpers() -> int:
+    return pool._pool._threads
+
+
+def trained(name: str = "Adam", dtype: str = "float32", **kwargs: Any) -> Any:
+    """Return the parameters after some steps of a model with a large and small tensors."""
+    opt, rng = MAKE[name](**kwargs), np.random.default_rng(2)
+    params = {shape: cast(rng.standard_normal(shape), dtype) for shape in (SIZE, (3, 5), (), 40_000)}
+    for _ in range(3):
+        grads = {shape: cast(rng.standard_normal(shape), dtype) for shape in params}
+        opt.update_all(params, grads, out=params)
+    return params
+
+
+@pytest.mark.parametrize("clip_norm", [None, 0.5])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_the_numbers_do_not_depend_on_the_threads(backend, fused, dtype, clip_norm):
+    """Clip factors of float64 neither."""
+    with xpopt.num_threads(1):
+        want = trained(dtype=dtype, clip_norm=clip_norm)
+    assert helpers() == 0
+    for n in (2, 5):
+        with xpopt.num_threads(n):
+            assert same_bits(trained(dtype=dtype, clip_norm=clip_norm), want)
+        assert helpers() == (n - 1 if fused == "compiled" else 1)
+
+
+def test_a_small_model_starts_no_thread(backend, fused):
+    with xpopt.num_threads(5):
+        opt, W = xpopt.Adam(), np.ones(100_000)
+        for _ in range(2):
+            opt.update_all([W], [W])
+    assert helpers() == 0
+
+
+@pytest.mark.parametrize(("n", "error"), [(0, ValueError), (-1, ValueError), (True, ValueError), (1.5, TypeError)])
+def test_a_number_of_threads_that_is_none(backend, n, error):
+    with pytest.raises(error, match="wanted an int of at least 1"), xpopt.num_threads(n):
+        pass
+    with pytest.raises(TypeError, match="'2' is a str"), xpopt.num_threads("2"):
+        pass
+
+
+def test_the_innermost_choice_counts(backend, monkeypatch):
+    monkeypatch.setenv("XPOPT_NUM_THREADS", "3")
+    assert pool.threads() == 3
+    with xpopt.num_threads(np.int64(2)):
+        with xpopt.num_threads(1):
+            assert pool.threads() == 1
+        assert pool.threads() == 2
+    monkeypatch.delenv("XPOPT_NUM_THREADS")
+    assert 1 <= pool.threads() <= 8
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "two", "1.5", " "])
+@pytest.mark.parametrize("whole", [True, False])
+def test_an_environment_that_makes_no_sense_is_told_before_anything_is_written(
+    backend, fused, monkeypatch, text, whole
+):
+    opt, params = xpopt.Adam(), {"W": np.zeros(SIZE, np.float32)}
+    opt.update_all(params, {"W": params["W"] + 1}, out=params)
+    monkeypatch.setenv("XPOPT_NUM_THREADS", text)
+    before = params["W"].copy()
+    arguments = (params, {"W": before + 1}) if whole else (params["W"], before + 1, "W")
+    with pytest.raises(ValueError, match=f"XPOPT_NUM_THREADS={text!r}; wanted an int"):
+        (opt.update_all if whole else opt.update)(*arguments, out=arguments[0])
+    assert same_bits(params["W"], before)
+    assert (opt.cur_step, opt.cache["W"]["t"]) == (1, 1)
+
+
+def test_where_no_thread_can_be_started_the_caller_does_it_all(backend, fused, monkeypatch):
+    with xpopt.num_threads(1):
+        want = trained()
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with xpopt.num_threads(4):
+        assert same_bits(trained(), want)
+    assert (helpers(), pool._pool._jobs.qsize()) == (0, 0)
+
+
+def test_an_error_in_a_helper_is_the_callers(backend):
+    caller = threading.get_ident()
+    helped = threading.Event()
+
+    def work() -> None:
+        if threading.get_ident() != caller:
+            helped.set()
+            raise MemoryError("mine")
+        helped.wait(10)
+
+    with pytest.raises(MemoryError, match="mine"):
+        pool.run(work, 1)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="an alarm: this system has none")
+def test_an_interrupt_waits_for_the_helpers(backend):
+    """They write to memory that is the caller's."""
+    caller = threading.get_ident()
+    helping, done = threading.Event(), threading.Event()
+
+    def work() -> None:
+        if threading.get_ident() == caller:
+            helping.wait(10)
+            signal.setitimer(signal.ITIMER_REAL, 0.01)
+        else:
+            helping.set()
+            time.sleep(0.1)
+            done.set()
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            pool.run(work, 1)
+        assert done.is_set()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+# Processes
+
+TRAIN = """
+import os, sys, threading, time
+import numpy as np
+import xpopt
+
+def train(steps=3):
+    with xpopt.engine(sys.argv[1]), xpopt.num_threads(3):
+        opt, params = xpopt.Adam(lr=0.5), {"W": np.zeros(1_200_007, np.float32)}
+        for _ in range(steps):
+            opt.update_all(params, {"W": params["W"] + 1}, out=params)
+    return params["W"]
+
+def busy():
+    global going
+    while going:
+        train(1)
+
+def in_child(function):
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            code = 0 if function() else 2
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status)
+
+want, going = train(), True
+"""
+
+FORKS = {
+    "after an update": "assert in_child(lambda: (train() == want).all()) == 0",
+    "while others update": """
+others = [threading.Thread(target=busy) for _ in range(2)]
+for thread in others:
+    thread.start()
+for _ in range(20):
+    assert in_child(lambda: (train() == want).all()) == 0
+going = False
+for thread in others:
+    thread.join()
+""",
+    "of a fork": "assert in_child(lambda: in_child(lambda: (train() == want).all()) == 0) == 0",
+    "a child that ends by itself": """
+child = os.fork()
+if child:
+    assert os.waitpid(child, 0)[1] == 0
+assert (train() == want).all()
+""",
+}
+ENDS = {
+    "at once": "",
+    "while a daemon updates": "threading.Thread(target=busy, daemon=True).start(); time.sleep(0.05)",
+    "while a daemon updates, by an error": (
+        "threading.Thread(target=busy, daemon=True).start(); time.sleep(0.05); sys.exit(0)"
+    ),
+}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="fork: this system has none")
+@pytest.mark.parametrize("code", {**FORKS, **ENDS}.values(), ids={**FORKS, **ENDS})
+def test_processes_fork_and_end(backend, fused, code):
+    """A hang is an error after some time."""
+    root = str(Path(xpopt.__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": root}
+    command = [sys.executable, "-W", "ignore:This process:DeprecationWarning", "-c", TRAIN + code, fused]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+MEMORY = r"""
+import re, sys, tracemalloc
+import numpy as np
+import xpopt
+
+def resident(what):
+    with open("/proc/self/status") as file:
+        return 1024 * int(re.search(what + r":\s*(\d+) kB", file.read())[1])
+
+engine, clip_norm = sys.argv[1], float(sys.argv[2]) or None
+with xpopt.engine(engine), xpopt.num_threads(2):
+    opt = xpopt.Adam(clip_norm=clip_norm)
+    params = {i: np.ones(size, np.float32) for i, size in enumerate([20_000_000, 5_000_000, *[10_000] * 200])}
+    grads = {name: np.ones_like(x) for name, x in params.items()}
+    for _ in range(3):
+        opt.update_all(params, grads, out=params)
+    before = resident("VmRSS")
+    tracemalloc.start()
+    for _ in range(3):
+        opt.update_all(params, grads, out=params)
+    traced = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    print(traced, resident("VmHWM") - before, sum(x.nbytes for x in params.values()))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of resident memory: Linux says it")
+@pytest.mark.parametrize("clip_norm", [0, 0.5], ids=["unclipped", "clipped"])
+def test_a_step_in_place_allocates_next_to_nothing(backend, fused, clip_norm):
+    """Of a model of 108 MB, with 216 MB of state: less than 8 MiB, by Python's count and by the system's."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(xpopt.__file__).parents[1])}
+    command = [sys.executable, "-c", MEMORY, fused, str(clip_norm)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    traced, resident, model = map(int, done.stdout.split())
+    assert model > 100e6
+    assert max(traced, resident) < 8 * 2**20, (traced, resident)

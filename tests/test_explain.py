@@ -1,0 +1,62 @@
+"""`explain` says what `update_all` does, and changes nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import xpopt
+from xpopt._engine.build import why_no_numba
+
+pytestmark = pytest.mark.backends("numpy")
+
+
+def model() -> dict[str, object]:
+    return {"W": np.zeros((300, 300), "f"), "b": np.zeros(3, "f"), "half": np.zeros(5, np.float16)}
+
+
+def test_a_row_for_each_parameter(backend):
+    with xpopt.engine("blocked"):
+        explained = xpopt.Adam().explain({**model(), "s": np.zeros((4, 4))[:, ::2]})
+    assert [row[:2] for row in explained] == [("W", "blocked"), ("b", "blocked"), ("half", "blocked"), ("s", "eager")]
+    assert [row.state_bytes for row in explained] == [2 * 4 * 90_000, 24, 40, 2 * 8 * 8]
+    assert explained[3].reason == "the arrays are not contiguous, or not in one order"
+    assert len({row.launch for row in explained}) == 4
+
+
+@pytest.mark.skipif(why_no_numba() is not None, reason="Numba is not here")
+def test_one_launch_for_each_dtype(backend):
+    with xpopt.engine("compiled"):
+        explained = xpopt.SGD().explain(model())
+    assert [(row.engine, row.launch, row.reason) for row in explained] == [
+        ("compiled", 1, ""),
+        ("compiled", 1, ""),
+        ("compiled", 2, ""),
+    ]
+
+
+def test_small_models_say_why_nothing_is_compiled(backend):
+    class Fresh(xpopt.OptimizerBase):
+        @staticmethod
+        def rule(xp, param, grad, s, h):
+            return param - h.lr * grad, s
+
+    with xpopt.engine("auto"):
+        (row,) = Fresh(0.1).explain([np.zeros(3)])
+    assert row == (0, "blocked", 1, 0, "3 elements are not worth a compilation")
+
+
+def test_it_changes_nothing_and_reads_as_a_table(backend):
+    opt = xpopt.Adam()
+    with xpopt.engine("eager"):
+        text = str(opt.explain({"net": {"W": np.zeros(2)}}))
+    assert (opt.cache, opt.cur_step) == ({}, 0)
+    assert text.splitlines() == [
+        "parameter  engine  launch  state, bytes  why not a faster one",
+        "'net/W'    eager   1       32            the eager engine was chosen",
+    ]
+
+
+def test_a_model_that_cannot_be_updated_cannot_be_explained(backend):
+    with pytest.raises(TypeError, match="parameter 'W' has dtype int64"):
+        xpopt.Adam().explain({"W": np.arange(3)})

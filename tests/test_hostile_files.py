@@ -1,0 +1,358 @@
+"""Files that are damaged, or made to do harm: one clear error, nothing loaded, no memory beyond the file's size."""
+
+import hashlib
+import json
+import random
+import tracemalloc
+
+import numpy as np
+import pytest
+from states import KING
+
+import xpopt
+from xpopt import Adam, CheckpointError
+
+pytest.importorskip("safetensors", reason="checkpoints need safetensors: pip install 'xpopt[checkpoint]'")
+import safetensors.numpy as tensors
+
+ROUNDS = 10_000
+
+
+@pytest.fixture
+def opt():
+    """An optimizer with some of everything."""
+    opt, x = Adam(lr_scheduler=KING), np.arange(3.0)
+    for step in range(3):
+        for name in ("W", ("enc", b"\x00", None), 7):
+            opt.update(x, x, name, float(step))
+        opt.step()
+    opt.update(np.ones((), np.float32), np.ones((), np.float32), "b", 3.0)
+    return opt
+
+
+@pytest.fixture
+def victim():
+    """An optimizer that must stay as it is."""
+    victim = Adam(lr=0.5, lr_scheduler=KING)
+    victim.update(np.ones(2), np.ones(2), "mine", 1.0)
+    return victim
+
+
+def look(opt):
+    """Everything that `opt` holds."""
+    state = opt.state_dict()
+    return state["header"], {key: x.tobytes() for key, x in state["arrays"].items()}
+
+
+def refuses(victim, path, message=None):
+    """Whether a file is refused as it should be, and nothing is loaded."""
+    before = look(victim)
+    for work in (victim.load, xpopt.load_optimizer):
+        with pytest.raises(CheckpointError, match=message) as error:
+            work(path)
+        assert str(error.value).startswith(str(path))
+        assert "\n" not in str(error.value) or "things are wrong" in str(error.value)
+    assert look(victim) == before
+
+
+def sign(header, arrays, path):
+    """Write a file as an attacker would who knows the format: the checksum is right."""
+    text = header if isinstance(header, str) else json.dumps(header)
+    checksum = hashlib.sha256(text.encode())
+    for key in sorted(arrays):
+        checksum.update(arrays[key].tobytes())
+    path.unlink(missing_ok=True)
+    tensors.save_file(arrays, path, metadata={"xpopt": text, "sha256": checksum.hexdigest()})
+
+
+def raw(header, data=b""):
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + data
+
+
+def put(path, content):
+    """Write a file anew: to truncate and rewrite one makes some file systems wait for the disk, thousands of times."""
+    path.unlink(missing_ok=True)
+    path.write_bytes(content)
+
+
+def damaged(content, rng):
+    """The same bytes with an accident."""
+    at, other = rng.randrange(len(content)), rng.randrange(len(content))
+    low, high = sorted((at, other))
+    return rng.choice(
+        [
+            lambda: content[:at],
+            lambda: content[:at] + bytes([content[at] ^ 1 << rng.randrange(8)]) + content[at + 1 :],
+            lambda: content[:at] + rng.randbytes(rng.randrange(1, 9)) + content[at:],
+            lambda: content[:at] + content[at + rng.randrange(1, 9) :],
+            lambda: content[:low] + content[high:] + content[low:high],
+            lambda: content[:low] + bytes(high - low) + content[high:],
+            lambda: rng.randrange(2**64).to_bytes(8, "little") + content[8:],
+            lambda: (
+                (int.from_bytes(content[:8], "little") + rng.randrange(-16, 17)).to_bytes(8, "little") + content[8:]
+            ),
+            lambda: content + rng.randbytes(rng.randrange(1, 9)),
+            lambda: content[:low] + content[low:high] + content[low:],
+        ]
+    )()
+
+
+def test_ten_thousand_accidents(opt, victim, tmp_path):
+    opt.save(tmp_path / "good")
+    content, path, rng = (tmp_path / "good").read_bytes(), tmp_path / "bad", random.Random(20170814)
+    before, refused = look(victim), 0
+    for _ in range(ROUNDS):
+        bad = damaged(content, rng)
+        if bad == content:
+            continue
+        put(path, bad)
+        with pytest.raises(CheckpointError):
+            victim.load(path)
+        refused += 1
+    assert look(victim) == before
+    assert refused > 0.98 * ROUNDS
+
+
+def test_every_bit_and_every_length_counts(opt, victim, tmp_path):
+    opt = Adam()
+    opt.update(np.ones((), np.float32), np.ones((), np.float32), "\x1b")
+    opt.save(tmp_path / "good")
+    content, path = (tmp_path / "good").read_bytes(), tmp_path / "bad"
+    before = look(victim)
+    for i in range(len(content)):
+        for bad in (
+            content[:i],
+            *(content[:i] + bytes([content[i] ^ 1 << bit]) + content[i + 1 :] for bit in range(8)),
+        ):
+            put(path, bad)
+            with pytest.raises(CheckpointError):
+                victim.load(path)
+    assert look(victim) == before
+
+
+WRONG = [None, True, -1, 0.5, float("nan"), float("inf"), 1e999, 10**4000, 2**63, "", "x", "W", [], [[]], {}, {"a": []}]
+
+
+def places(value, path=()):
+    """Every place in a header, as the keys that lead there."""
+    yield path
+    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+        yield from places(value[key], (*path, key))
+
+
+def forged(header, rng):
+    """The same header with something else somewhere."""
+    header = json.loads(json.dumps(header))
+    *path, last = rng.choice(list(places(header))[1:])
+    inside = header
+    for key in path:
+        inside = inside[key]
+    action = rng.randrange(4)
+    if action == 0:
+        del inside[last]
+    elif action == 1 and isinstance(inside, list):
+        inside.append(inside[last])
+    elif action == 2 and isinstance(inside, dict):
+        inside[rng.choice(["id", "t", "__class__", "lr", "slots"])] = inside[last]
+    else:
+        inside[last] = rng.choice(WRONG)
+    return header
+
+
+def test_forgeries_with_a_right_checksum(opt, victim, tmp_path):
+    """Either refused, or it is what it says: a header that could have been saved."""
+    state, rng, path = opt.state_dict(), random.Random(7), tmp_path / "bad"
+    before, refused = look(victim), 0
+    for _ in range(ROUNDS // 5):
+        header = forged(state["header"], rng)
+        sign(header, state["arrays"], path)
+        try:
+            loaded = xpopt.load_optimizer(path)
+        except CheckpointError:
+            refused += 1
+            with pytest.raises(CheckpointError):
+                victim.load(path)
+        else:
+            header["hyperparameters"]["lr"] = header["schedule"]["hyperparameters"]["initial_lr"]  # which wins over it
+            header["xpopt_version"] = xpopt.__version__
+            assert loaded.state_dict()["header"] == header
+            loaded.update(np.ones(2), np.ones(2), "new", 1.0)
+    assert look(victim) == before
+    assert refused > 0.7 * ROUNDS // 5
+
+
+BLOCK = {"dtype": "F64", "shape": [3], "data_offsets": [0, 24]}
+HUGE = 2**62
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\0",
+        bytes(8),
+        bytes(100),
+        (2**63).to_bytes(8, "little"),
+        (10**8).to_bytes(8, "little") + b"{}",
+        raw({}),
+        raw(b"[]"),
+        raw(b"null"),
+        raw(b"{"),
+        raw(b"[" * 100_000),
+        raw(b'{"a":' * 100_000),
+        raw(b'{"__metadata__":{"xpopt":3}}'),
+        raw(b'{"__metadata__":{"xpopt":"{}"}}'),
+        raw({"__metadata__": {"xpopt": "[" * 100_000}}),
+        raw({"__metadata__": {"xpopt": '{"a":' * 100_000}}),
+        raw({"__metadata__": {"xpopt": "9" * 100_000}}),
+        raw({"__metadata__": {"xpopt": '{"format_version": 1}'}}),
+        raw({"__metadata__": {"xpopt": '{"format_version": 1}', "sha256": "", "more": ""}}),
+        raw({"W/mean": {**BLOCK, "shape": [0, HUGE, HUGE], "data_offsets": [0, 0]}}),
+        raw({"W/mean": {**BLOCK, "shape": [HUGE, HUGE]}}, bytes(24)),
+        raw({"W/mean": {**BLOCK, "shape": [-3]}}, bytes(24)),
+        raw({"W/mean": {**BLOCK, "data_offsets": [0, HUGE]}}, bytes(24)),
+        raw({"W/mean": {**BLOCK, "data_offsets": [24, 0]}}, bytes(24)),
+        raw({"W/mean": {**BLOCK, "dtype": "O"}}, bytes(24)),
+        b"\x80\x04\x8c\x05posix\x8c\x06system\x93\x8c\x04true\x85R.",  # a pickle
+    ],
+    ids=lambda content: repr(content[:40]),
+)
+def test_files_that_are_none(content, victim, tmp_path):
+    (tmp_path / "bad").write_bytes(content)
+    refuses(victim, tmp_path / "bad")
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {**BLOCK, "shape": [0, 2**63], "data_offsets": [0, 0]},
+        {**BLOCK, "shape": [0, HUGE, HUGE], "data_offsets": [0, 0]},
+        {**BLOCK, "shape": [1] * 100, "data_offsets": [0, 8]},
+        {**BLOCK, "dtype": "F16", "shape": [12]},
+        {**BLOCK, "dtype": "BF16", "shape": [12]},
+        {**BLOCK, "dtype": "F8_E5M2", "shape": [24]},
+        {**BLOCK, "dtype": "BOOL", "shape": [24]},
+        {**BLOCK, "dtype": "I64"},
+    ],
+    ids=str,
+)
+def test_arrays_that_are_no_slots(entry, victim, tmp_path):
+    header = victim.state_dict()["header"]
+    size = entry["data_offsets"][1]
+    checksum = hashlib.sha256(json.dumps(header).encode() + bytes(size)).hexdigest()
+    metadata = {"xpopt": json.dumps(header), "sha256": checksum}
+    (tmp_path / "bad").write_bytes(raw({"__metadata__": metadata, "mine/mean": entry}, bytes(size)))
+    refuses(victim, tmp_path / "bad")
+
+
+def test_a_key_that_is_there_twice(opt, victim, tmp_path):
+    """In the header and in what is around it, even if both say the same."""
+    state = opt.state_dict()
+    text = json.dumps(state["header"])
+    sign('{"cur_step": 3, ' + text[1:], state["arrays"], tmp_path / "bad")
+    refuses(victim, tmp_path / "bad", "there twice")
+    opt.save(tmp_path / "good")
+    content = (tmp_path / "good").read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    outer = content[8 : 8 + length].rstrip()
+    key = json.loads(outer)
+    again = b', "W/mean": ' + json.dumps(key["W/mean"]).encode() + b"}"
+    (tmp_path / "bad").write_bytes(raw(outer[:-1] + again, content[8 + length :]))
+    refuses(victim, tmp_path / "bad", "there twice")
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (("format_version",), 2, "format version 2, and this xpopt reads 1; update xpopt"),
+        (("format_version",), 10**4000, "format"),
+        (("format_version",), 0, "format_version 0; wanted 1"),
+        (("format_version",), True, "format_version True"),
+        (("rule", "name"), "SchedulerBase", "SchedulerBase"),
+        (("rule", "name"), "OptimizerBase", "OptimizerBase"),
+        (("rule", "name"), "os.system", "os.system"),
+        (("rule", "version"), 2, "version 2, and this is 1"),
+        (("hyperparameters", "lr"), float("nan"), "lr=nan is out of range"),
+        (("hyperparameters", "lr"), -1.0, "lr=-1.0 is out of range"),
+        (("hyperparameters", "lr"), "0.1", "lr='0.1' is a str"),
+        (("hyperparameters", "lr"), None, "lr=None"),
+        (("hyperparameters", "decay1"), True, "decay1=True is a bool"),
+        (("hyperparameters", "self"), 1.0, "no hyperparameter 'self'"),
+        (("schedule", "name"), "Adam", "unknown scheduler 'Adam'"),
+        (("schedule", "name"), "king", "unknown scheduler 'king'"),
+        (("schedule", "hyperparameters", "patience"), 1, "patience=1 is out of range"),
+        (("schedule", "hyperparameters", "id"), "noam", "the schedule 'KingScheduler': "),
+        (("schedule", "state", "rate"), float("inf"), "rate=inf is out of range"),
+        (("schedule", "state", "losses"), [1.0] * 100, "state has 100 losses"),
+        (("schedule", "state", "losses"), 3, "the schedule 'KingScheduler': "),
+        (("cur_step",), -1, "cur_step is -1; wanted an int of at least 0"),
+        (("cur_step",), 1.0, "cur_step is 1.0"),
+        (("cur_step",), float("nan"), "cur_step is nan"),
+        (("pass", "rate"), float("nan"), "rate=nan is out of range"),
+        (("pass", "names"), [1.5], "1.5 is no name"),
+        (("parameters", 0, "updates"), -1, "updates of 'W' is -1"),
+        (("parameters", 0, "updates"), float("nan"), "updates of 'W' is nan"),
+        (("parameters", 0, "shape"), [2**62, 2**62], "array 'W/mean' is float64 of shape \\(3,\\)"),
+        (("parameters", 0, "shape"), [-3], "a size of 'W' is -3"),
+        (("parameters", 0, "shape"), None, "slots of 'W' are"),
+        (("parameters", 0, "dtype"), "float32", "array 'W/mean' is float64 .* by the header float32"),
+        (("parameters", 0, "dtype"), "O", "dtype of 'W' is 'O'; wanted one of float16"),
+        (("parameters", 0, "dtype"), ["float64"], "dtype of 'W' is"),
+        (("parameters", 0, "slots"), ["mean", "mean"], "slots of 'W' are"),
+        (("parameters", 0, "slots"), ["mean"], "array 'W/var' is not in the header"),
+        (("parameters", 0, "slots"), ["var", "mean"], "'W' has the slots var, mean; Adam keeps mean, var"),
+        (("parameters", 0, "name"), 7, "7 and 7 would both be the parameter 7"),
+        (("parameters", 0, "name"), {"bytes": "xyz"}, "header"),
+        (("parameters", 0, "name"), {"bytes": "00", "str": ""}, "is no name"),
+        (("parameters", 0, "name"), [[[1.5]]], "is no name"),
+        (("parameters", 0, "more"), 1, "wanted a dict of name, shape, dtype, updates, slots"),
+        (("more",), 1, "wanted a dict of format_version"),
+    ],
+    ids=str,
+)
+def test_a_header_that_cannot_be(place, value, message, opt, victim, tmp_path):
+    state = opt.state_dict()
+    inside = state["header"]
+    for key in place[:-1]:
+        inside = inside[key]
+    inside[place[-1]] = value
+    sign(state["header"], state["arrays"], tmp_path / "bad")
+    refuses(victim, tmp_path / "bad", message)
+    with pytest.raises(CheckpointError, match=message):
+        victim.load_state_dict(state)
+
+
+def test_names_nested_without_end(opt, victim, tmp_path):
+    state = opt.state_dict()
+    text = json.dumps(state["header"]).replace('"W"', "[" * 900 + "]" * 900, 1)
+    sign(text, state["arrays"], tmp_path / "bad")
+    refuses(victim, tmp_path / "bad")
+
+
+@pytest.mark.parametrize("filler", ["[]", '"ab"', '{"name":[]}', "[" * 40 + "]" * 40], ids=repr)
+def test_memory_is_of_the_order_of_the_file(filler, opt, victim, tmp_path):
+    """A long list, where one goes and where none does. An empty list is 2 bytes in a file, and 88 in memory."""
+    state = opt.state_dict()
+    listing = ",".join([filler] * (200_000 // len(filler)))
+    for field in ("parameters", "names", "losses", "lr"):
+        text = json.dumps(state["header"])
+        at = text.index(f'"{field}": ') + len(field) + 4
+        sign(f'{text[:at]}[{listing}], "x": {text[at:]}', state["arrays"], tmp_path / "bad")
+        size = (tmp_path / "bad").stat().st_size
+        tracemalloc.start()
+        with pytest.raises(CheckpointError):
+            victim.load(tmp_path / "bad")
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 64 * size
+
+
+def test_nothing_is_looked_up_outside_the_known_classes(victim, tmp_path):
+    """A name that is a class, a module or an attribute somewhere else, is unknown."""
+    state = victim.state_dict()
+    for name in ("object", "Exception", "builtins.eval", "__import__('os')", "Checkpoints", "ABC", ""):
+        state["header"]["rule"]["name"] = name
+        sign(state["header"], state["arrays"], tmp_path / "bad")
+        with pytest.raises(CheckpointError, match="unknown optimizer"):
+            xpopt.load_optimizer(tmp_path / "bad")

@@ -1,0 +1,270 @@
+"""The header: everything of an optimizer's state but the arrays, as JSON and back. Nothing in it is taken on trust."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from reprlib import repr as short
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .._library import SUPPORTED
+from .._tree import show
+from .names import decode, encode
+
+FORMAT = 1
+"""The version of the format; a reader of one version refuses any newer one."""
+
+
+class CheckpointError(ValueError):
+    """A checkpoint is damaged or does not fit. The message lists every reason; nothing has been loaded."""
+
+    __module__ = __name__.rpartition("._checkpoint")[0]  # where it is public, for tracebacks
+
+
+def refusal(problems: Iterable[str]) -> CheckpointError:
+    """Return one error for all that is wrong."""
+    problems = list(problems)
+    if len(problems) == 1:
+        return CheckpointError(problems[0])
+    return CheckpointError("\n  - ".join([f"{len(problems)} things are wrong:", *problems]))
+
+
+class Parameter(NamedTuple):
+    """What is written of one parameter beside its slots."""
+
+    name: Hashable
+    shape: tuple[int, ...] | None  # None, as below, where it is not known: no update was made since the entry came
+    dtype: str | None
+    updates: int
+    slots: tuple[str, ...]
+
+
+class Schedule(NamedTuple):
+    """A schedule: its class name, its keywords, and what it remembers."""
+
+    name: str
+    hyperparameters: dict[str, Any]
+    state: dict[str, Any]
+
+
+class Current(NamedTuple):
+    """The pass that is under way: the rate that holds for all of it, and the parameters that it has reached."""
+
+    rate: float
+    names: tuple[Hashable, ...]
+
+
+@dataclass(frozen=True)
+class Header:
+    """The state of an optimizer, its arrays left out.
+
+    Parameters
+    ----------
+    rule : str
+        The optimizer's class name.
+    version : int
+        Its version, at least 1.
+    hyperparameters : dict
+        Every value by name.
+    schedule : Schedule
+        The schedule of the learning rate.
+    cur_step : int
+        The step count, at least 0.
+    current : Current or None
+        The pass that is under way.
+    parameters : tuple of Parameter
+        In the order of the cache.
+    """
+
+    rule: str
+    version: int
+    hyperparameters: dict[str, Any]
+    schedule: Schedule
+    cur_step: int
+    current: Current | None
+    parameters: tuple[Parameter, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the header as JSON has it, in dicts and lists of its own.
+
+        Returns
+        -------
+        dict
+            What `from_json` reads.
+
+        Raises
+        ------
+        TypeError
+            A name, or a value of the schedule, is of a kind that cannot be kept.
+        CheckpointError
+            What came out could not be read.
+        """
+        from .. import __version__
+
+        owner, schedule, current = self.schedule.name, self.schedule, self.current
+        header = {
+            "format_version": FORMAT,
+            "xpopt_version": __version__,
+            "rule": {"name": self.rule, "version": self.version},
+            "hyperparameters": dict(self.hyperparameters),
+            "schedule": {
+                "name": schedule.name,
+                "hyperparameters": plain(schedule.hyperparameters, f"{owner}.hyperparameters"),
+                "state": plain(schedule.state, f"{owner}.state()"),
+            },
+            "cur_step": self.cur_step,
+            "pass": current and {"rate": current.rate, "names": [encode(name) for name in current.names]},
+            "parameters": [
+                {
+                    "name": encode(p.name),
+                    "shape": None if p.shape is None else list(p.shape),
+                    "dtype": p.dtype,
+                    "updates": p.updates,
+                    "slots": list(p.slots),
+                }
+                for p in self.parameters
+            ],
+        }
+        self.from_json(header, owned=True)  # nothing is written that could not be read
+        return header
+
+    @classmethod
+    def from_json(cls, value: Any, *, owned: bool) -> Header:
+        """Read what `to_json` wrote.
+
+        Parameters
+        ----------
+        value : object
+            Whatever came.
+        owned : bool
+            Whether it came out of a file, so that it is made of what JSON has, and nobody else has it.
+
+        Returns
+        -------
+        Header
+            Of what nobody else has.
+
+        Raises
+        ------
+        CheckpointError
+            It is no header, or one of a newer format.
+        """
+        try:
+            check_format(value)
+            return cls._read(value if owned else plain(value, "it"))
+        except RecursionError:
+            raise CheckpointError("the header is nested too deeply") from None
+        except (TypeError, ValueError) as error:
+            raise error if isinstance(error, CheckpointError) else CheckpointError(f"the header: {error}") from None
+
+    @classmethod
+    def _read(cls, value: Any) -> Header:
+        _, _, rule, hyperparameters, schedule, cur_step, current, parameters = _fields(value, "it", _KEYS)
+        name, version = _fields(rule, "rule", ("name", "version"))
+        owner, keywords, state = _fields(schedule, "schedule", ("name", "hyperparameters", "state"))
+        if current is not None:
+            rate, names = _fields(current, "pass", ("rate", "names"))
+            reached = tuple(decode(one) for one in _kind(names, list, "names"))
+            if len(set(reached)) != len(reached):
+                raise ValueError(f"pass names {short(reached)}, one of them twice")
+            current = Current(_kind(rate, float, "rate"), reached)
+        return cls(
+            _kind(name, str, "rule name"),
+            _count(version, "rule version"),
+            _kind(hyperparameters, dict, "hyperparameters"),
+            Schedule(
+                _kind(owner, str, "schedule name"),
+                _kind(keywords, dict, "schedule hyperparameters"),
+                _kind(state, dict, "schedule state"),
+            ),
+            _count(cur_step, "cur_step"),
+            current,
+            tuple(_parameter(one) for one in _kind(parameters, list, "parameters")),
+        )
+
+
+_KEYS = ("format_version", "xpopt_version", "rule", "hyperparameters", "schedule", "cur_step", "pass", "parameters")
+_PARAMETER_KEYS = ("name", "shape", "dtype", "updates", "slots")
+
+
+def check_format(value: Any) -> None:
+    """Raise a CheckpointError if a header is of a newer format, of which nothing else may be asked."""
+    version = value.get("format_version") if isinstance(value, Mapping) else None
+    if type(version) is int and version > FORMAT:
+        raise CheckpointError(
+            f"the checkpoint has format version {short(version)}, and this xpopt reads {FORMAT}; update xpopt"
+        )
+    if version != FORMAT or type(version) is not int:
+        raise CheckpointError(f"the header has format_version {short(version)}; wanted {FORMAT}")
+
+
+def plain(value: Any, place: str) -> Any:
+    """Return a copy of `value`, made of nothing but what JSON has, and NaN and infinity.
+
+    Parameters
+    ----------
+    value : None, bool, int, float, str, NumPy scalar, list or dict with keys of str
+        Nested at will.
+    place : str
+        Where it stands, for the message.
+
+    Returns
+    -------
+    object
+        Equal to `value`.
+
+    Raises
+    ------
+    TypeError
+        Something in it is of another type.
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if type(value) is list:
+        return [plain(item, f"{place}[{i}]") for i, item in enumerate(value)]
+    if isinstance(value, Mapping):
+        for key in value:
+            if type(key) is not str:
+                raise TypeError(f"{place} has the key {key!r}, a {type(key).__name__}; a checkpoint keeps strings")
+        return {key: plain(item, f"{place}[{key!r}]") for key, item in value.items()}
+    raise TypeError(
+        f"{place} is a {type(value).__name__}; a checkpoint keeps None, numbers, strings, and lists and dicts of these"
+    )
+
+
+def _parameter(value: Any) -> Parameter:
+    name, shape, dtype, updates, slots = _fields(value, "a parameter", _PARAMETER_KEYS)
+    name = decode(name)
+    what = show(name)
+    if shape is not None:
+        shape = tuple(_count(size, f"a size of {what}") for size in _kind(shape, list, f"shape of {what}"))
+    if dtype is not None and dtype not in SUPPORTED:
+        raise ValueError(f"dtype of {what} is {short(dtype)}; wanted one of {', '.join(SUPPORTED)}")
+    slots = tuple(_kind(slot, str, f"a slot of {what}") for slot in _kind(slots, list, f"slots of {what}"))
+    if len(set(slots)) != len(slots) or (slots and shape is None):
+        raise ValueError(
+            f"slots of {what} are {short(slots)}, of shape {short(shape)}; wanted unlike names and a shape"
+        )
+    return Parameter(name, shape, dtype, _count(updates, f"updates of {what}"), slots)
+
+
+def _fields(value: Any, place: str, keys: tuple[str, ...]) -> list[Any]:
+    if type(value) is not dict or value.keys() != set(keys):
+        raise ValueError(f"{place} is {short(value)}; wanted a dict of {', '.join(keys)}")
+    return [value[key] for key in keys]
+
+
+def _kind(value: Any, kind: type[Any], place: str) -> Any:
+    if type(value) is not kind:
+        raise ValueError(f"{place} is {short(value)}; wanted a {kind.__name__}")
+    return value
+
+
+def _count(value: Any, place: str) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{place} is {short(value)}; wanted an int of at least 0")
+    return value

@@ -1,0 +1,228 @@
+"""The CUDA engine: a rule as a kernel for the device, all tensors of a model on it in one launch."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .._graph import trace
+from .._parameter import dtype_text
+from .._print import print_cuda
+from .._print.cuda import OPTIONS, PIECE, THREADS
+from .._rule import Rule
+from .._typing import Scalars
+from .device import Buffer, Device, device
+from .numbers import Numbers
+from .work import Launch, Result, Work
+
+
+class Kernel:
+    """A rule printed for one dtype.
+
+    Parameters
+    ----------
+    rule : Rule
+        The rule.
+    h : Scalars
+        The numbers of some step, which say whether the gradient is clipped.
+    dtype : str
+        The parameters' dtype.
+    """
+
+    def __init__(self, rule: Rule, h: Scalars, dtype: str) -> None:
+        graph = trace(rule, h, clipped=h.clip_norm is not None)
+        self._clips = graph.factor() is not None  # not where the rule reads no gradient
+        self.source = print_cuda(graph, dtype)
+        self.compute = np.dtype("float64" if dtype == "float64" else "float32")
+        self._numbers = Numbers(graph)
+        self._words = len(graph.inputs) + 4  # of a tensor in the table: addresses, and three numbers
+        self._compiled: dict[tuple[Device, int], list[Callable[..., None]]] = {}
+        self._failed: dict[tuple[Device, int], str] = {}
+
+    def size(self, tensors: int, rows: int) -> int:
+        """Return how many bytes a table has."""
+        return 8 * self._words * tensors + self._numbers.count * self.compute.itemsize * rows
+
+    def why_not_compiled(self, on: Device, size: int) -> str | None:
+        """Return why it cannot be compiled for tables of `size` bytes on a device, or None if it is."""
+        key = on, on.room(size)
+        if key not in self._compiled and key not in self._failed:
+            options = (*OPTIONS, f"-DTABLE_BYTES={key[1]}") if key[1] else OPTIONS
+            names = ("update", "sum_squares", "find_factors") if self._clips else ("update",)
+            try:
+                self._compiled[key] = on.compile(self.source, options, names)
+            except Exception as error:  # what is missing or too old is told by many types
+                self._failed[key] = f"CUDA kernels cannot be compiled: {error}"
+        return self._failed.get(key)
+
+    def prepare(
+        self, on: Device, addresses: Any, sizes: Any, rows: Any, scalars: Sequence[Scalars]
+    ) -> Callable[[], None]:
+        """Return a function that updates tensors of one device and dtype.
+
+        Parameters
+        ----------
+        on : Device
+            The device.
+        addresses : ndarray of int64, (roles, tensors)
+            Of param, grad, where the new param goes, and the slots.
+        sizes : ndarray of int64, (tensors,)
+            How many elements each has.
+        rows : ndarray of int64, (tensors,)
+            Which of `scalars` each uses.
+        scalars : sequence of Scalars
+            The numbers of the step for each count that a tensor has.
+
+        Returns
+        -------
+        callable
+            To be called while the arrays are alive.
+        """
+        roles, tensors = addresses.shape
+        pieces = -(-sizes // PIECE)
+        table = np.empty((tensors, roles + 3), np.int64)
+        table[:, :roles] = addresses.T
+        table[:, roles] = sizes
+        table[:, roles + 1] = np.cumsum(pieces) - pieces
+        table[:, roles + 2] = table.nbytes + rows * (self._numbers.count * self.compute.itemsize)
+        data = table.tobytes() + b"".join([self._numbers.packed(h, self.compute.char) for h in scalars])
+        count = int(pieces.sum())
+        if count == 0:
+            return _nothing
+        clip = None
+        if self._clips:
+            sums = on.empty((count, 3 if self.compute == np.float64 else 1), np.float64)
+            clip = scalars[0].clip_norm, sums, on.empty(tensors, self.compute)
+        room = on.room(len(data))
+        buffer = None if room else on.take_buffer(len(data))
+        return _Job(on, self._compiled[on, room], data, room, buffer, np.int32(tensors), count, clip).launch
+
+
+class _Job(NamedTuple):
+    """One update of the tensors of one device and dtype, ready to be launched."""
+
+    on: Device
+    kernels: list[Callable[..., None]]
+    data: bytes  # the table
+    room: int  # for it in a launch; 0 if it goes through the buffer
+    buffer: Buffer | None
+    tensors: Any
+    pieces: int
+    clip: tuple[float, Any, Any] | None  # the bound, the sums of the pieces, and the factors
+
+    def launch(self) -> None:
+        """Launch it on the current stream of its device."""
+        with self.on.current():
+            table: Any
+            if self.buffer is None:
+                table = np.frombuffer(self.data.ljust(self.room, b"\0"), f"V{self.room}")
+            else:
+                table = self.buffer.fill(self.data)
+            update, *others = self.kernels
+            arguments: tuple[Any, ...] = (table, self.tensors)
+            if self.clip is not None:
+                sum_squares, find_factors = others
+                clip_norm, sums, factors = self.clip
+                sum_squares((self.pieces,), (THREADS,), (*arguments, sums))
+                find_factors((int(self.tensors),), (THREADS,), (table, sums, clip_norm, factors))
+                arguments += (factors,)
+            update((self.pieces,), (THREADS,), arguments)
+            if self.buffer is not None:
+                self.buffer.mark()
+                self.on.give_buffer(self.buffer)
+
+
+def _nothing() -> None:
+    """Update tensors without elements."""
+
+
+_kernels: dict[tuple[Rule, str, bool], Kernel] = {}
+
+_name = functools.cache(dtype_text)
+
+
+def kernel(rule: Rule, h: Scalars, dtype: Any) -> Kernel:
+    """Return a rule's kernel; raises `UntraceableError` where it has none."""
+    key = rule, _name(dtype), h.clip_norm is not None
+    if key not in _kernels:
+        _kernels[key] = Kernel(rule, h, key[1])
+    return _kernels[key]
+
+
+def why_not(work: Work) -> str | None:
+    """Return why the tensors of an update have no place in a launch, or None if they have."""
+    library, _, param, grad, slots, _, _, out = work
+    if library.name != "cupy":
+        return f"kernels are for CuPy arrays, these are of {library.name}"
+    arrays = (param, grad, *(slots or ()), param if out is None else out)
+    ndarray = sys.modules["cupy"].ndarray
+    if any(type(x) is not ndarray for x in arrays):
+        return "an array is of a subclass"
+    flags = [x.flags for x in arrays]
+    if all(of.c_contiguous for of in flags) or all(of.f_contiguous for of in flags):
+        return None
+    return "the arrays are not contiguous, or not in one order"
+
+
+def why_no_kernel(rule: Rule, works: Sequence[Work]) -> str | None:
+    """Return why updates that have a place in a launch have no kernel, or None if they have; it is compiled here."""
+    for (on, dtype), members in _grouped(works).items():
+        of_rule = kernel(rule, works[members[0]].h, dtype)
+        rows = len({id(works[i].h) for i in members})
+        reason = of_rule.why_not_compiled(on, of_rule.size(len(members), rows))
+        if reason is not None:
+            return reason
+    return None
+
+
+def prepare(rule: Rule, works: list[Work]) -> Launch:
+    """Allocate what updates need, and find where everything lies; slots are written in place."""
+    results = [_new_arrays(rule, work) for work in works]
+    calls = []
+    for (on, dtype), members in _grouped(works).items():
+        scalars: dict[int, Scalars] = {id(works[i].h): works[i].h for i in members}
+        row = {key: k for k, key in enumerate(scalars)}
+        columns = [
+            [x.data.ptr for x in (works[i].param, works[i].grad, results[i][0], *results[i][1])] for i in members
+        ]
+        calls.append(
+            kernel(rule, works[members[0]].h, dtype).prepare(
+                on,
+                np.array(columns, np.int64).T,
+                np.array([works[i].param.size for i in members], np.int64),
+                np.array([row[id(works[i].h)] for i in members], np.int64),
+                list(scalars.values()),
+            )
+        )
+    return Launch(results, functools.partial(_finish, calls, works), "cuda")
+
+
+def _finish(calls: list[Callable[[], None]], works: list[Work]) -> None:
+    """Launch; `works` keeps alive what the addresses in a table lead to."""
+    for call in calls:
+        call()
+
+
+def _grouped(works: Sequence[Work]) -> dict[tuple[Device, Any], list[int]]:
+    """Return which works share a launch."""
+    groups: dict[tuple[Device, Any], list[int]] = {}
+    for i, work in enumerate(works):
+        groups.setdefault((device(work.param.data.device_id), work.spec.dtype), []).append(i)
+    return groups
+
+
+def _new_arrays(rule: Rule, work: Work) -> Result:
+    """Allocate what an update needs, to be written: a result if there is no `out`, and slots."""
+    _, spec, param, _, slots, owned, _, out = work
+    on = device(param.data.device_id)
+    if out is None:
+        out = on.empty_like(param)
+    if slots is None:
+        slots = rule.make_slots([on.zeros_like(param, spec.compute) for _ in rule.fields])
+    elif not owned:
+        slots = rule.make_slots([on.copy(x) for x in slots])
+    return out, slots

@@ -1,0 +1,159 @@
+"""A graph as CUDA C that needs no header: one launch updates many arrays, a block for each piece of one of them."""
+
+from __future__ import annotations
+
+from string import Template
+from typing import NamedTuple
+
+from .._graph.node import Graph
+from .cuda_text import BFLOAT16, CLIP, FLOAT16, HEAD, KEYWORDS, NARROW_SQUARES, UPDATE, WIDE_SQUARES
+from .host import INFIX
+from .loop import Language, emit
+
+PIECE = 4096
+"""Elements that one block takes: some vectors for each thread, and many blocks from few arrays."""
+
+THREADS = 256
+"""Threads of a block."""
+
+OPTIONS = ("--fmad=false",)
+"""What a source is compiled with: every product is rounded before it is added to anything."""
+
+
+class _Dtype(NamedTuple):
+    """What CUDA C makes of a dtype of parameters."""
+
+    stored: str  # the type of param and grad
+    number: str  # the type of the arithmetic, the numbers and the slots
+    suffix: str  # of mathematical functions of a number
+    load: str = "{0}"
+    store: str = "{0}"
+    conversions: str = ""
+
+
+_DTYPES = {
+    "float16": _Dtype("unsigned short", "float", "f", "load_float16({0})", "store_float16({0})", FLOAT16),
+    "bfloat16": _Dtype("unsigned short", "float", "f", "load_bfloat16({0})", "store_bfloat16({0})", BFLOAT16),
+    "float32": _Dtype("float", "float", "f"),
+    "float64": _Dtype("double", "double", ""),
+}
+
+_BYTES = {"unsigned short": 2, "float": 4, "double": 8}
+
+_OPERATIONS = {
+    **{op: f"({{0}} {sign} {{1}})" for op, sign in INFIX.items()},
+    "pow": "pow$f({0}, {1})",
+    "negative": "(-{0})",
+    "abs": "fabs$f({0})",
+    "sign": "({0} != {0} ? {0} : ($number)(({0} > 0) - ({0} < 0)))",
+    "sqrt": "sqrt$f({0})",
+    "square": "({0} * {0})",
+    "exp": "exp$f({0})",
+    "log": "log$f({0})",
+    "maximum": "({0} > {1} || {0} != {0} ? {0} : {1})",  # of two zeros the second, as NumPy's on x86
+    "minimum": "({0} < {1} || {0} != {0} ? {0} : {1})",
+    "where": "({0} ? {1} : {2})",
+    "isnan": "({0} != {0})",
+    "isinf": "isinf({0})",
+    "isfinite": "isfinite({0})",
+    "logical_and": "({0} & {1})",
+    "logical_or": "({0} | {1})",
+    "logical_xor": "({0} ^ {1})",
+    "logical_not": "(!{0})",
+}
+
+_SCAFFOLD = (
+    *("Pack", "Params", "Slots", "THREADS", "at", "first", "i", "k", "last", "numbers", "threadIdx", "width"),
+    *("load_float16", "store_float16", "load_bfloat16", "store_bfloat16", "isinf", "isfinite"),
+    *(f"{name}{suffix}" for name in ("pow", "fabs", "sqrt", "exp", "log") for suffix in ("", "f")),
+)
+
+_RESERVED = {*_SCAFFOLD, *KEYWORDS.split()}
+
+
+def print_cuda(graph: Graph, dtype: str = "float32") -> str:
+    """Print a graph for CUDA.
+
+    Parameters
+    ----------
+    graph : Graph
+        What to print.
+    dtype : {"float16", "bfloat16", "float32", "float64"}
+        The dtype of the parameter and its gradient. The arithmetic, the slots and the numbers are of float64 for
+        float64, else of float32.
+
+    Returns
+    -------
+    str
+        A source with the kernel ``update(table, tensors)``, launched with a block of `THREADS` threads for each piece
+        of `PIECE` elements:
+
+        ========== ===================================================================================================
+        table      for each tensor, in words of 64 bits: the addresses of param, grad, where the new param goes, and the
+                   slots; its size, how many pieces come before its own, and how many bytes before its numbers. After
+                   all tensors the numbers, in the compute dtype. By value where TABLE_BYTES is defined, else by address
+        tensors    how many there are
+        ========== ===================================================================================================
+
+        If the graph clips, ``update`` takes one more: the factors of the tensors, in the compute dtype. Two kernels
+        find them: ``sum_squares(table, tensors, sums)``, launched as ``update`` is, writes a float64 for each piece, or
+        three where that is the dtype. Then ``find_factors(table, sums, clip_norm, factors)`` takes a block for each
+        tensor.
+    """
+    kind = _DTYPES[dtype]
+    operations = {op: Template(text).substitute(f=kind.suffix, number=kind.number) for op, text in _OPERATIONS.items()}
+    body = emit(graph, Language(operations, f"const {kind.number} {{0}} = {{1}};", "const bool {0} = {1};", _RESERVED))
+    param, grad, *slots = body.inputs
+    new_param, *new_slots = body.outputs
+    read = kind.load.format
+    each_tensor = [
+        *([f"typedef Pack<{kind.number}, width> Slots;"] if slots else []),
+        *(f"const {kind.number} {name} = numbers[{k}];  // {what}" for k, (name, what) in enumerate(body.numbers)),
+    ]
+    loads = [
+        f"Params at_{param} = ((const Params *)at.{param})[i];",
+        f"const Params at_{grad} = ((const Params *)at.{grad})[i];",
+        *(f"Slots at_{slot} = ((const Slots *)at.{slot})[i];" for slot in slots),
+    ]
+    each_element = [
+        *(f"const {kind.number} {name} = {read(f'at_{name}.of[k]')};" for name in (param, grad)),
+        *(f"const {kind.number} {slot} = at_{slot}.of[k];" for slot in slots),
+        *body.lines,
+        f"at_{param}.of[k] = {kind.store.format(new_param)};",
+        *(f"at_{slot}.of[k] = {value};" for slot, value in zip(slots, new_slots, strict=True)),
+    ]
+    stores = [
+        f"((Params *)at.target)[i] = at_{param};",
+        *(f"((Slots *)at.{slot})[i] = at_{slot};" for slot in slots),
+    ]
+    factor = body.factor
+    words = {
+        "rule": graph.name,
+        "dtype": dtype,
+        "compute": "float64" if dtype == "float64" else "float32",
+        "stored": kind.stored,
+        "number": kind.number,
+        "piece": PIECE,
+        "threads": THREADS,
+        "width": 16 // _BYTES[kind.number if slots else kind.stored],
+        "param": param,
+        "grad": grad,
+        "slots": f"\n    {kind.number} {', '.join(f'*{slot}' for slot in slots)};" if slots else "",
+        "conversions": kind.conversions,
+        "element": read("elements[i]"),
+        "each_tensor": _indented(1, each_tensor),
+        "loads": _indented(2, loads),
+        "each_element": _indented(3, each_element),
+        "stores": _indented(2, stores),
+        "addresses": "\n        | ".join(f"(unsigned long long)at.{name}" for name in (param, grad, "target", *slots)),
+        "factor": f", {kind.number} {factor}" if factor else "",
+        "factors": f", const {kind.number} *factors" if factor else "",
+        "and_factor": ", factors[piece.tensor]" if factor else "",
+    }
+    squares = WIDE_SQUARES if dtype == "float64" else NARROW_SQUARES
+    return Template("".join([HEAD, *([squares, CLIP] if factor else []), UPDATE])).substitute(words)
+
+
+def _indented(level: int, lines: list[str]) -> str:
+    """Join the lines of a template's place, which ends its own."""
+    return "".join(f"{'    ' * level}{line}\n" for line in lines)

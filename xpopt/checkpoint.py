@@ -1,0 +1,83 @@
+"""An optimizer from a file alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Mapping
+
+from ._checkpoint import CheckpointError, Header, file
+from ._typing import Tree
+from .config import find_optimizer
+from .optimizers import OptimizerBase
+from .optimizers._loading import load
+from .optimizers._settings import documented_names
+
+
+def load_optimizer(
+    path: str | os.PathLike[str],
+    *,
+    like: Tree | None = None,
+    rename: Mapping[Hashable, Hashable] | None = None,
+    cast: bool = False,
+    progress: file.Progress = None,
+) -> OptimizerBase:
+    """Make the optimizer that a file describes: class, settings, schedule, step and state.
+
+    Parameters
+    ----------
+    path : path-like
+        What `OptimizerBase.save` wrote.
+    like : container of arrays, optional
+        The parameters, as for `OptimizerBase.load`.
+    rename : mapping, optional
+        New parameter names by old ones, as for `OptimizerBase.load_state_dict`.
+    cast : bool
+        Whether state is converted to the dtype that `like` asks for.
+    progress : callable, bool or None
+        As for `OptimizerBase.save`.
+
+    Returns
+    -------
+    OptimizerBase
+        Of the class named in the file, one of xpopt's or of your own that has been defined; nothing is imported or
+        executed.
+
+    Raises
+    ------
+    ImportError
+        safetensors is not installed.
+    FileNotFoundError, OSError
+        There is no such file, or it cannot be read.
+    CheckpointError
+        The file is damaged or does not fit, or its class is not known.
+    TypeError, ValueError
+        An argument is of the wrong kind.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import tempfile
+    >>> import xpopt
+    >>> opt = xpopt.Adam(lr=0.1)
+    >>> params = opt.update_all({"W": np.ones(2)}, {"W": np.ones(2)})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     opt.save(f"{folder}/opt.safetensors")
+    ...     again = load_optimizer(f"{folder}/opt.safetensors", like=params)
+    >>> again.cur_step, str(again) == str(opt)
+    (1, True)
+    """
+    with file.naming(path):
+        header, arrays = file.read(path, progress)
+        found = Header.from_json(header, owned=True)
+        cls = find_optimizer(found.rule)
+        if cls is None or cls.__name__ != found.rule:
+            raise CheckpointError(f"unknown optimizer {found.rule!r}; import the module that defines it first")
+        keywords = {
+            name: found.hyperparameters[name] for name in documented_names(cls) if name in found.hyperparameters
+        }
+        try:
+            opt = cls(**keywords)
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(str(error)) from error
+        load(opt, header, arrays, strict=True, rename=rename, like=like, cast=cast, owned=True)
+        return opt
