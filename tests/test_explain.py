@@ -43,7 +43,7 @@ def test_small_models_say_why_nothing_is_compiled(backend):
 
     with xpopt.engine("auto"):
         (row,) = Fresh(0.1).explain([np.zeros(3)])
-    assert row == (0, "blocked", 1, 0, "3 elements are not worth a compilation")
+    assert row == (0, "blocked", 1, 0, "3 elements are fewer than the 65536 that are worth a compilation")
 
 
 def test_it_changes_nothing_and_reads_as_a_table(backend):

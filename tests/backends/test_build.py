@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engines import needs_numba
+from engines import needs_numba, of_rule
 
 import xpopt
 from xpopt._engine import build
@@ -217,3 +217,16 @@ def test_without_numba_blocks_do_the_same(backend, folder, tmp_path):
     first, *others = [said(process) for process in processes]
     assert first.endswith("True [0]")
     assert all(other.partition(" ")[0] == first.partition(" ")[0] and other.endswith("[]") for other in others)
+
+
+@needs_numba
+def test_what_numba_cannot_compile_runs_in_blocks(backend, monkeypatch):
+    def fail(*args: Any) -> Any:
+        raise NotImplementedError("no such intrinsic")
+
+    monkeypatch.setattr("xpopt._engine.build.build", fail)
+    opt = of_rule(lambda xp, param, grad, s, h: (param - h.lr * grad, s), xpopt._rule.NoSlots)()
+    with xpopt.engine("compiled"):
+        assert opt.update(np.ones(2), np.ones(2), "W").tolist() == [0.9, 0.9]
+        (row,) = opt.explain([np.ones(2)])
+    assert (row.engine, row.reason) == ("blocked", "Numba cannot compile it: no such intrinsic")

@@ -131,14 +131,29 @@ def why_not(rule: Rule, works: Sequence[Work], *, chosen: bool) -> str | None:
     str or None
         The reason.
     """
-    clipped = works[0].h.clip_norm is not None
-    dtypes = {work.spec.dtype for work in works}
-    if not all((rule, _name(dtype), clipped) in _kernels for dtype in dtypes):
-        size = sum(work.param.size for work in works)
-        if size < WORTH and not chosen:
-            return f"{size} elements are not worth a compilation"
-        return build.why_no_numba() or (build.why_no_float16() if "float16" in map(_name, dtypes) else None)
-    return None
+    h = works[0].h
+    missing = {
+        key for work in works if (key := (rule, _name(work.spec.dtype), h.clip_norm is not None)) not in _kernels
+    }
+    if not missing:
+        return None
+    size = sum(work.param.size for work in works)
+    if size < WORTH and not chosen:
+        return f"{size} elements are fewer than the {WORTH} that are worth a compilation"
+    reason = build.why_no_numba()
+    if reason is None and any(dtype == "float16" for _, dtype, _ in missing):
+        reason = build.why_no_float16()
+    for key in missing if reason is None else ():
+        if key not in _failed:
+            try:
+                kernel(rule, h, key[1])
+            except Exception as error:  # what Numba cannot compile here, blocks can run
+                _failed[key] = f"Numba cannot compile it: {error}"
+        reason = reason or _failed.get(key)
+    return reason
+
+
+_failed: dict[tuple[Rule, str, bool], str] = {}
 
 
 def prepare(rule: Rule, works: list[Work]) -> Launch:
