@@ -102,6 +102,6 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure xpopt beside textbook NumPy (opt-in)."""
-    session.install("-e", ".", "rich")
-    session.run("python", "tests/benchmarks/bench_update.py", *session.posargs)
+    """Measure xpopt beside its peers and textbook NumPy (opt-in)."""
+    session.install("-e", ".[cpu]", *BACKENDS["torch"][0], "jax", "optax", "thinc", "rich")
+    session.run("python", "tests/benchmarks", *session.posargs)

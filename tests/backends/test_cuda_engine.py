@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
+from engines import MAKE, Two, dtype_of, of_rule, same_bits
 
 import xpopt
 from xpopt._engine import cuda, device, eager, plan
@@ -22,13 +23,6 @@ pytestmark = [
     pytest.mark.skipif(cuda_on_cpu.COMPILER is None, reason="g++, which compiles for the processor, is missing"),
 ]
 
-MAKE = {
-    "SGD": lambda **kw: xpopt.SGD(lr=0.1, **kw),
-    "momentum": lambda **kw: xpopt.SGD(lr=0.1, momentum=0.9, **kw),
-    "AdaGrad": lambda **kw: xpopt.AdaGrad(lr=0.1, **kw),
-    "RMSProp": lambda **kw: xpopt.RMSProp(lr=0.1, **kw),
-    "Adam": lambda **kw: xpopt.Adam(lr=0.1, **kw),
-}
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 SHAPES = {"number": (), "none": (0,), "one": (1,), "matrix": (7, 5), "odd": (4097,), "large": (3, 33_335)}
 
@@ -67,10 +61,6 @@ def eagerly(monkeypatch):
     return met
 
 
-def dtype_of(name: str) -> Any:
-    return np.dtype(pytest.importorskip("ml_dtypes").bfloat16 if name == "bfloat16" else name)
-
-
 def draw(shape: tuple[int, ...], dtype: str, seed: int) -> Any:
     return np.asarray(np.random.default_rng(seed).standard_normal(shape), dtype_of(dtype))
 
@@ -80,24 +70,11 @@ def powers_of_two(shape: tuple[int, ...], dtype: str, seed: int) -> Any:
     return np.asarray(np.random.default_rng(seed).choice([-8.0, -4.0, -1.0, 0.5, 2.0], shape), dtype_of(dtype))
 
 
-def same_bits(a: Any, b: Any) -> bool:
-    if a.dtype != b.dtype or a.shape != b.shape:
-        return False
-    return a.tobytes() == b.tobytes()
-
-
-def arrays_in(entry: Any) -> list[Any]:
-    return [x for key, x in entry.items() if key != "t"] if isinstance(entry, dict) else [entry]
-
-
-def same_state(opt: Any, reference: Any) -> bool:
-    """Whether two optimizers, of CuPy and of NumPy, hold the same."""
-    ours, theirs = opt.cache, reference.cache
-    return ours.keys() == theirs.keys() and all(
-        same_bits(values_of(a), b)
-        for name in ours
-        for a, b in zip(arrays_in(ours[name]), arrays_in(theirs[name]), strict=True)
-    )
+def on_host(x: Any) -> Any:
+    """Return arrays, entries or containers of them over the memory in which a kernel on the processor has them."""
+    if isinstance(x, dict):
+        return {name: on_host(value) for name, value in x.items()}
+    return values_of(x) if isinstance(x, cupy.ndarray) else x
 
 
 class Model:
@@ -117,8 +94,7 @@ class Model:
             self.want = self.reference.update_all(self.want, grads)
 
     def same(self) -> bool:
-        results = all(same_bits(values_of(x), self.want[name]) for name, x in self.params.items())
-        return results and same_state(self.opt, self.reference)
+        return same_bits(on_host(self.params), self.want) and same_bits(on_host(self.opt.cache), self.reference.cache)
 
 
 @pytest.mark.parametrize("clip_norm", [None, 2.0])
@@ -208,12 +184,10 @@ def test_a_launch_for_each_dtype_and_device(runtime):
 
 
 def test_a_bound_on_a_gradient_that_is_not_read(runtime):
-    class Decay(xpopt.OptimizerBase):
-        @staticmethod
-        def rule(xp, param, grad, s, h):
-            return param - h.lr * param, s
+    def rule(xp, param, grad, s, h):
+        return param - h.lr * param, Two(s.fast + param, s.slow)
 
-    model = Model(Decay(0.25, clip_norm=1.0), {"W": draw((7,), "float32", 0)})
+    model = Model(of_rule(rule)(clip_norm=1.0), {"W": draw((7,), "float32", 0)})
     for _ in range(2):
         model.step({"W": np.full(7, np.nan, np.float32)})
     assert model.same()
@@ -357,6 +331,22 @@ def test_without_a_compiler_it_runs_eagerly_after_one_warning(runtime, eagerly, 
     assert "eagerly" in str(caught[0].message)
 
 
+def test_explain_says_what_runs_it(runtime):
+    params = {"W": on_device(np.ones((4, 6))), "b": on_device(np.ones(6)), "view": on_device(np.ones((4, 6))[:, ::2])}
+    opt = xpopt.Adam()
+    assert [(row.engine, row.launch) for row in opt.explain(params)] == [("cuda", 1), ("cuda", 1), ("eager", 2)]
+    assert "contiguous" in opt.explain(params)[2].reason
+
+
+def test_explain_says_why_there_is_no_kernel(runtime):
+    runtime.cuda.runtime.is_hip = True
+    params = {"W": on_device(np.ones(4)), "view": on_device(np.ones(8)[::2]), "host": np.ones(8)[::2]}
+    with pytest.warns(UserWarning, match="ROCm"):
+        rows = xpopt.Adam().explain(params)
+    assert [row.engine for row in rows] == ["eager"] * 3
+    assert ["ROCm" in row.reason for row in rows] == [True, False, False]
+
+
 def test_on_rocm_it_runs_eagerly(runtime, eagerly):
     runtime.cuda.runtime.is_hip = True
     x = on_device(np.ones(4))
@@ -402,18 +392,10 @@ def test_nothing_changes_when_memory_runs_out(runtime, monkeypatch, count):
 
 
 def test_a_number_that_fails_comes_before_anything_is_written(runtime):
-    class Two(NamedTuple):
-        fast: Any
-        slow: Any
+    def rule(xp, param, grad, s, h):
+        return param - h.lr / (h.t - 2) * grad, Two(s.fast + 1, s.slow - 1)
 
-    class Own(xpopt.OptimizerBase):
-        slots = Two
-
-        @staticmethod
-        def rule(xp, param, grad, s, h):
-            return param - h.lr / (h.t - 2) * grad, Two(s.fast + 1, s.slow - 1)
-
-    opt, x, g = Own(0.1), on_device(np.ones(3)), on_device(np.ones(3))
+    opt, x, g = of_rule(rule)(), on_device(np.ones(3)), on_device(np.ones(3))
     opt.update_all([x], [g], out=[x])
     before = values_of(x).tolist()
     with pytest.raises(ZeroDivisionError):

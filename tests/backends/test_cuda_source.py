@@ -15,6 +15,7 @@ import cuda_on_cpu
 import numpy as np
 import nvrtc
 import pytest
+from engines import dtype_of, normal, same_bits
 from test_graph import NUMBERS, Two, wild
 
 import xpopt
@@ -96,10 +97,6 @@ optimizers = pytest.mark.parametrize("rule", OPTIMIZERS.values(), ids=OPTIMIZERS
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
 
-def dtype_of(name: str) -> Any:
-    return np.dtype(pytest.importorskip("ml_dtypes").bfloat16 if name == "bfloat16" else name)
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("kernels")
@@ -173,18 +170,6 @@ def eager(rule: Rule, tensor: Tensor, compute: Any, factor: Any = None) -> tuple
     h = rule.scalars_at(NUMBERS, 0.1, tensor.t)
     new, slots = rule.function(xnp, param, grad, rule.make_slots([x.copy() for x in tensor.slots]), h)
     return new.astype(tensor.param.dtype), *slots
-
-
-def same_bits(a: Any, b: Any) -> bool:
-    """Whether two arrays have the same bits; any NaN is as good as another."""
-    if a.dtype != b.dtype or a.shape != b.shape:
-        return False
-    bits = f"u{a.itemsize}"
-    return bool(np.all((a.view(bits) == b.view(bits)) | (np.isnan(a) & np.isnan(b))))
-
-
-def normal(rng: Any, size: int) -> Any:
-    return rng.standard_normal(size)
 
 
 def special(rng: Any, size: int) -> Any:

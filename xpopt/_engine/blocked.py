@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import Context
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -21,7 +22,7 @@ from .._typing import Scalars
 from ..clipping import clip_factor, clip_factors
 from . import pool
 from .numbers import Numbers
-from .work import BLOCK, Launch, Work, new_arrays
+from .work import BLOCK, Launch, Result, Work, new_arrays
 
 SMALL = 4_096
 """Elements up to which an array has working arrays of its shape, kept for the next update."""
@@ -198,35 +199,57 @@ def prepare(rule: Rule, works: list[Work]) -> Launch:
     h = works[0].h
     of_rule = kernel(rule, h, clipped=h.clip_norm is not None)
     results = new_arrays(rule, works)
-    runs: list[Call] = []
-    size = 0
-    for (_, spec, param, grad, _, _, h, _), (out, slots) in zip(works, results, strict=True):
-        packed = of_rule.numbers.packed(h, spec.compute.char)
-        if h.clip_norm is not None:
-            packed += factor(grad, h.clip_norm, spec.compute).tobytes()
-        run = Run(of_rule, (param, grad, *slots), (out, *slots), packed, spec.compute)
+    runs, size = [], 0
+    for work, result in zip(works, results):  # noqa: B905 - of one length, and `strict` takes longer than a small ufunc
+        run = _run_of(of_rule, work, result)
         run.warm()
         runs.append(run)
-        size += param.size
+        size += work.param.size
     return Launch(results, together(runs, size), "blocked")
+
+
+def _run_of(of_rule: Kernel, work: Work, result: Result) -> Run:
+    """Return the update, ready but for the arrays to work in."""
+    _, spec, param, grad, _, _, h, _ = work
+    out, slots = result
+    packed = of_rule.numbers.packed(h, spec.compute.char)
+    if h.clip_norm is not None:
+        packed += factor(grad, h.clip_norm, spec.compute).tobytes()
+    return Run(of_rule, (param, grad, *slots), (out, *slots), packed, spec.compute)
 
 
 def together(runs: Sequence[Call], size: int) -> Callable[[], None]:
     """Return what computes all of `runs`, of so many elements in all, with a helper if these are many."""
     if size <= SERIAL or pool.threads() == 1:
-        return functools.partial(_run_all, runs)
+        return functools.partial(quietly, *runs) if len(runs) == 1 else functools.partial(quietly, _run_all, runs)
     shares = iter([share for run in runs for share in run.shares()])
     # one helper: NumPy's loops are short, and between them threads wait for the interpreter's lock
-    return functools.partial(pool.run, functools.partial(_run_shares, runs, shares), 1)
+    return functools.partial(pool.run, functools.partial(quietly, _run_shares, runs, shares), 1)
 
 
-@np.errstate(all="ignore")
 def _run_all(runs: Sequence[Call]) -> None:
     for run in runs:
         run()
 
 
-@np.errstate(all="ignore")
+def quietly(function: Callable[..., None], *args: Any) -> None:
+    """Call `function` where NumPy reports no floating-point errors.
+
+    It runs in a context in which that has been set, for entering ``np.errstate`` takes as long as three small ufuncs.
+    """
+    kept: list[Context] = _contexts.__dict__.setdefault("kept", [])
+    if kept:
+        context = kept.pop()  # of this thread, which may come here again from a signal's handler
+    else:
+        context = Context()
+        context.run(np.seterr, all="ignore")
+    context.run(function, *args)
+    kept.append(context)
+
+
+_contexts = threading.local()
+
+
 def _run_shares(runs: Sequence[Call], shares: Iterator[Callable[[], None]]) -> None:
     try:
         for run in runs:

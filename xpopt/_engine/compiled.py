@@ -107,6 +107,13 @@ def kernel(rule: Rule, h: Scalars, dtype: str) -> Kernel:
     return _kernels[key]
 
 
+def fits(rule: Rule, work: Work, *, chosen: bool) -> bool:
+    """Whether one update runs compiled: what `why_not` tells, told faster."""
+    if (rule, _name(work.spec.dtype), work.h.clip_norm is not None) in _kernels:
+        return True
+    return (chosen or work.param.size >= WORTH) and why_not(rule, [work], chosen=chosen) is None
+
+
 def why_not(rule: Rule, works: Sequence[Work], *, chosen: bool) -> str | None:
     """Return why updates that could run in blocks cannot run compiled, or None if they can.
 
@@ -125,7 +132,7 @@ def why_not(rule: Rule, works: Sequence[Work], *, chosen: bool) -> str | None:
         The reason.
     """
     clipped = works[0].h.clip_norm is not None
-    dtypes = {work.spec.dtype for work in works} if len(works) > 1 else (works[0].spec.dtype,)
+    dtypes = {work.spec.dtype for work in works}
     if not all((rule, _name(dtype), clipped) in _kernels for dtype in dtypes):
         size = sum(work.param.size for work in works)
         if size < WORTH and not chosen:

@@ -102,7 +102,8 @@ class KeptPlan:
             group(rule, members, [params[i] for i in members], [slots[i] for i in members], [rows[i] for i in members])
             for members in by_kind.values()
         ]
-        self._last = b"", np.array([], np.int64)  # the last addresses to be written, and their order
+        # the last addresses to be written; these and the ends in ascending order; whether they overlap each other
+        self._last: tuple[bytes, Any, Any, bool] = b"", _NONE, np.zeros(1, np.int64), False
 
     def gather(
         self, params: list[Any], grads: list[Any], outs: list[Any] | None, resting: list[Any]
@@ -166,16 +167,14 @@ class KeptPlan:
         addresses = starts.tobytes()
         if addresses != self._last[0]:
             order = np.argsort(starts, kind="stable")
-            self._last = addresses, order[sizes[order] > 0]
-        order = self._last[1]
-        starts = starts[order]
-        ends = starts + sizes[order]
-        if (ends[:-1] > starts[1:]).any():
-            return True
+            order = order[sizes[order] > 0]
+            starts = starts[order]
+            ends = starts + sizes[order]
+            self._last = addresses, starts, np.concatenate([[0], ends]), bool((ends[:-1] > starts[1:]).any())
+        _, starts, ends, crossing = self._last
         # the last span that starts before the end of each other one; in front of the first, one that is empty
         before = np.searchsorted(starts, others + lengths)
-        ends = np.concatenate([[0], ends])[before]
-        return bool(((ends > others) & (lengths > 0)).any())
+        return crossing or bool(((ends[before] > others) & (lengths > 0)).any())
 
 
 _NONE = np.zeros(0, np.int64)

@@ -35,8 +35,8 @@ def engine(name: str) -> Iterator[None]:
     Parameters
     ----------
     name : {"auto", "eager", "blocked", "compiled", "cuda"}
-        ``"auto"`` takes the fastest that can run each update. Another one takes what it can run, whatever its size, and
-        leaves the rest to ``"eager"``.
+        ``"auto"`` takes the fastest that can run each update. Another one takes what it can run, whatever its size;
+        ``"compiled"`` leaves what only it cannot run to ``"blocked"``, and the rest goes to ``"eager"``.
 
     Yields
     ------
@@ -121,15 +121,16 @@ def describe(rule: Rule, works: Sequence[Work]) -> list[tuple[str, str]]:
     described = [("", "")] * len(works)
     for module, members in _assigned(rule, works).items():
         name = module.__name__.rpartition(".")[2]
-        for i in members:
-            reason: str | None = ""
-            if module is eager:
-                reason = why_not_fused(rule, works[i])
-                if reason is None:  # it has a place in a launch for which there is no kernel
-                    reason = cuda.why_no_kernel(rule, [works[i] for i in members])
-            elif module is blocked:
-                reason = compiled.why_not(rule, [works[i] for i in members], chosen=chosen() == "compiled")
-                reason = reason or "the blocked engine was chosen"
+        reasons: list[str | None] = [None] * len(members)
+        if module is eager:
+            reasons = [why_not_fused(rule, works[i]) for i in members]
+            launched = [works[i] for i, reason in zip(members, reasons, strict=True) if reason is None]
+            no_kernel = cuda.why_no_kernel(rule, launched)  # for what has a place in a launch
+            reasons = [reason or no_kernel for reason in reasons]
+        elif module is blocked:
+            reason = compiled.why_not(rule, [works[i] for i in members], chosen=chosen() == "compiled")
+            reasons = [reason or "the blocked engine was chosen"] * len(members)
+        for i, reason in zip(members, reasons, strict=True):
             described[i] = name, reason or ""
     return described
 
@@ -147,9 +148,12 @@ def _fused(rule: Rule, works: Sequence[Work]) -> ModuleType:
             return cuda
         _warn_once(f"{reason}. CuPy arrays are updated eagerly, one array operation at a time")
         return eager
-    if choice == "blocked" or compiled.why_not(rule, works, chosen=choice == "compiled") is not None:
+    if choice == "blocked":
         return blocked
-    return compiled
+    chosen = choice == "compiled"
+    if len(works) == 1:
+        return compiled if compiled.fits(rule, works[0], chosen=chosen) else blocked
+    return compiled if compiled.why_not(rule, works, chosen=chosen) is None else blocked
 
 
 def group_of(engine: str) -> type[Group] | None:
@@ -192,8 +196,8 @@ def why_not_fused(rule: Rule, work: Work) -> str | None:
     library = work.library.name
     if library not in _FUSED:
         return f"no engine fuses updates of {library} arrays"
-    if _choice.get() not in _FUSED[library]:
-        return f"the {_choice.get()} engine was chosen"
+    if (choice := _choice.get()) != "auto" and choice not in _FUSED[library]:
+        return f"the {choice} engine was chosen"
     reason = cuda.why_not(work) if library == "cupy" else blocked.why_not(work)
     if reason is not None:
         return reason
@@ -203,7 +207,9 @@ def why_not_fused(rule: Rule, work: Work) -> str | None:
 def _untraceable(rule: Rule, h: Scalars) -> str | None:
     """Return why a rule has no kernel, and warn of it the first time; or None if it has one."""
     key = rule, h.clip_norm is not None
-    if key not in _reasons:
+    try:
+        return _reasons[key]
+    except KeyError:
         try:
             blocked.kernel(rule, h, clipped=h.clip_norm is not None)
             _reasons[key] = None
@@ -211,7 +217,7 @@ def _untraceable(rule: Rule, h: Scalars) -> str | None:
             _reasons[key] = str(error)
             if _reasons.get((rule, h.clip_norm is None)) is None:
                 _warn(f"{error}. It runs eagerly, one array operation at a time")
-    return _reasons[key]
+        return _reasons[key]
 
 
 def _warn(message: str) -> None:

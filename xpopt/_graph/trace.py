@@ -160,8 +160,9 @@ class _Namespace:
         return function
 
     def clip(self, x: Any, min: Any = None, max: Any = None) -> Any:  # noqa: A002 - the standard's names
-        x = x if min is None else self.maximum(x, min)
-        return x if max is None else self.minimum(x, max)
+        # a bound that equals x leaves x, whatever the sign of a zero; NaN stays, in x as in a bound
+        x = x if min is None else self.where(self.logical_or(self.greater_equal(x, min), self.isnan(x)), x, min)
+        return x if max is None else self.where(self.logical_or(self.less_equal(x, max), self.isnan(x)), x, max)
 
 
 class _Numbers:

@@ -20,6 +20,9 @@ Task = tuple[Library, Spec, Array, Array, int, Slots | None, bool]
 """One update, checked: whose arrays, what they are, parameter, gradient, count, state, whether that is all our own."""
 
 
+_references = getattr(sys, "getrefcount", lambda x: math.nan)
+
+
 class State:
     """The cache by parameter name, and the description of each parameter that it cannot hold itself."""
 
@@ -29,12 +32,12 @@ class State:
         self._stored: dict[Hashable, Stored] = {}
         self._shown = 0
         self._kept: Any = None  # the model of the last update, and how often the cache had been shown then
-        self._ahead = 0  # updates of that model that the counts in the cache do not say yet
+        self._behind = False  # whether that model's counts in the cache are those before its last updates
 
     @property
     def cache(self) -> dict[Hashable, Any]:
         """The entries."""
-        if self._ahead:
+        if self._behind:
             self._settle()
         return self._cache
 
@@ -84,7 +87,7 @@ class State:
         """Count an update of the model kept."""
         counts = self._kept[0].counts
         counts[:] = [t + 1 for t in counts]
-        self._ahead += 1
+        self._behind = True
 
     def _is_ours(self) -> bool:
         """Whether no caller kept the cache, where he would find what is stored there without being shown it."""
@@ -92,19 +95,19 @@ class State:
 
     def _holders(self) -> float:
         """Return how many references there are to the cache: one more if a caller kept it."""
-        return sys.getrefcount(self._cache) if hasattr(sys, "getrefcount") else math.nan
+        return _references(self._cache)
 
     def _settle(self) -> None:
-        kept, _ = self._kept
-        for name in kept.updated():
+        # an interrupt in the midst of it does no harm: the next time it is all done again
+        for name, t in self._kept[0].updated():
             known = self._known[name]
-            known.t += self._ahead
+            known.t = t
             if type(known.entry) is dict:
-                known.entry["t"] = known.t
-        self._ahead = 0
+                known.entry["t"] = t
+        self._behind = False
 
     def _drop(self) -> None:
-        if self._ahead:
+        if self._behind:
             self._settle()
         self._kept = None
 

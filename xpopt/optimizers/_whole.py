@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from .._engine import plan
@@ -116,12 +116,14 @@ class Kept(NamedTuple):
     names: list[Hashable]
     active: list[int] | None  # those of them that had a gradient; None for all
     counts: list[int]  # of updates: one for each row of the plan
+    rows: list[int]  # which of them each parameter has
     plan: KeptPlan
     choice: str  # of the engine, where that was
 
-    def updated(self) -> list[Hashable]:
-        """Return the parameters that had a gradient."""
-        return self.names if self.active is None else [self.names[i] for i in self.active]
+    def updated(self) -> Iterator[tuple[Hashable, int]]:
+        """Yield the parameters that had a gradient, each with its count."""
+        names = self.names if self.active is None else [self.names[i] for i in self.active]
+        return zip(names, [self.counts[row] for row in self.rows], strict=True)
 
     @classmethod
     def of(
@@ -137,7 +139,7 @@ class Kept(NamedTuple):
         rows = [counts.index(task[4]) for task in tasks.values()] if len(counts) > 1 else [0] * len(tasks)
         active = None if len(tasks) == len(names) else [i for i, name in enumerate(names) if name in tasks]
         kept = KeptPlan(group, rule, [task[2] for task in tasks.values()], slots, rows)
-        return cls(rule, names, active, counts, kept, plan.chosen())
+        return cls(rule, names, active, counts, rows, kept, plan.chosen())
 
 
 class Again:

@@ -9,7 +9,8 @@ from collections.abc import Hashable, Mapping
 from typing import Any, ClassVar, Self, overload
 
 from .._engine import plan
-from .._engine.work import make_work
+from .._engine.work import Launch, make_work
+from .._interrupts import without_interrupts
 from .._parameter import Spec, check_out
 from .._ranges import Range
 from .._rule import NoSlots, Rule
@@ -17,6 +18,7 @@ from .._text import format_call
 from .._tree import flatten
 from .._typing import ArrayT, Tree, TreeT
 from ..schedulers import SchedulerBase, make_scheduler
+from ._calls import take_over
 from ._checkpoints import Checkpoints
 from ._clock import Clock
 from ._entries import check_entry, copy_entry
@@ -31,7 +33,7 @@ from ._settings import (
     hint,
 )
 from ._state import State
-from ._whole import Each, again
+from ._whole import Again, Each, again
 
 
 class OptimizerBase(Checkpoints):
@@ -91,6 +93,7 @@ class OptimizerBase(Checkpoints):
         self._values = check_values(cls, {"lr": lr, **kwargs, "clip_norm": clip_norm})
         self._clock = Clock(_own_scheduler(scheduler, self._values["lr"]))
         self._state = State()
+        self._calls: dict[str, object] = {}  # the one that updates now
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Refuse a hyperparameter, which would be ignored."""
@@ -242,24 +245,25 @@ class OptimizerBase(Checkpoints):
         update_all : The whole model in one call.
         step : Call it after each optimisation step.
         """
-        rule = self._rule(self._values)
-        task = self._state.take_in(rule, param, param_grad, param_name, self._check_new)
-        library, spec, param, grad, t, slots, owned = task
-        if out is not None:
-            check_out(library, spec, out, param_name)
-        clock = self._clock
+        call = object()
+        if self._calls.setdefault("now", call) is not call:
+            take_over(self._calls, call, type(self).__name__)
         try:
-            lr = clock.ask(param_name, cur_loss)
+            rule = self._rule(self._values)
+            task = self._state.take_in(rule, param, param_grad, param_name, self._check_new)
+            library, spec, param, grad, t, slots, owned = task
+            if out is not None:
+                check_out(library, spec, out, param_name)
+            lr = self._clock.ask(param_name, cur_loss)
             h = rule.scalars_at(self._values, lr, t)
             launch = plan.prepare(rule, [make_work((library, spec, param, grad, slots, owned, h, out))])
+            without_interrupts(self._commit, launch, rule, param_name, spec, t, lr)
         except BaseException:
-            clock.take_back()
+            without_interrupts(self._clock.take_back)  # nothing, if the update has been confirmed
             raise
-        launch.finish()
-        ((new, slots),) = launch.results
-        self._state.store(rule, param_name, spec, t, slots)
-        clock.confirm(param_name, lr)
-        return new
+        finally:
+            self._calls.clear()
+        return launch.results[0][0]
 
     def __call__(
         self, param: ArrayT, param_grad: Any, param_name: Hashable, cur_loss: Any = None, *, out: ArrayT | None = None
@@ -293,19 +297,22 @@ class OptimizerBase(Checkpoints):
             As for `update`, for any parameter; missing or extra names; `out` arrays that share memory. After any error
             nothing has changed.
         """
-        rule = self._rule(self._values)
-        update = again(self._state, rule, params, grads, out) or Each(
-            self._state, rule, params, grads, out, self._check_new
-        )
-        clock = self._clock
+        call = object()
+        if self._calls.setdefault("now", call) is not call:
+            take_over(self._calls, call, type(self).__name__)
         try:
-            lr = clock.ask_whole(cur_loss)
+            rule = self._rule(self._values)
+            update = again(self._state, rule, params, grads, out) or Each(
+                self._state, rule, params, grads, out, self._check_new
+            )
+            lr = self._clock.ask_whole(cur_loss)
             answer = update.prepare({t: rule.scalars_at(self._values, lr, t) for t in update.counts})
+            without_interrupts(self._commit_whole, update)
         except BaseException:
-            clock.take_back()
+            without_interrupts(self._clock.take_back)
             raise
-        update.finish()
-        clock.confirm_whole()
+        finally:
+            self._calls.clear()
         return answer
 
     def explain(self, params: Tree) -> Explanation:
@@ -318,8 +325,9 @@ class OptimizerBase(Checkpoints):
 
         Returns
         -------
-        Explanation
-            A row for each parameter; as text, a table.
+        tuple
+            A row for each parameter: its `name`, the `engine`, the number of its `launch`, the `state_bytes` of its
+            slots, and the `reason` why no faster engine runs it, or ``""``. As text, a table.
 
         Raises
         ------
@@ -338,10 +346,18 @@ class OptimizerBase(Checkpoints):
     def copy(self) -> Self:
         """Return an optimizer with the same settings, state, schedule and step, which goes on alone."""
         twin = object.__new__(type(self))
-        twin.__dict__.update(copy.deepcopy(self.__dict__))
+        twin.__setstate__(copy.deepcopy(self.__getstate__()))
         return twin
 
     __copy__ = copy
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle all but what is going on."""
+        return {name: value for name, value in self.__dict__.items() if name != "_calls"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take it back, at rest."""
+        self.__dict__.update(state, _calls={})
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Return `copy`."""
@@ -352,6 +368,15 @@ class OptimizerBase(Checkpoints):
         return format_call(type(self).__name__, self._shown())
 
     # Behind them
+
+    def _commit(self, launch: Launch, rule: Rule, name: Hashable, spec: Spec, t: int, lr: float) -> None:
+        launch.finish()
+        self._state.store(rule, name, spec, t, launch.results[0][1])
+        self._clock.confirm(name, lr)
+
+    def _commit_whole(self, update: Each | Again) -> None:
+        update.finish()
+        self._clock.confirm_whole()
 
     def _rule(self, values: Mapping[str, Any]) -> Rule:
         """Return the rule that the hyperparameters select; an optimizer with more than one overrides this."""

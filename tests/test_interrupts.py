@@ -1,0 +1,166 @@
+"""An interrupt at any moment leaves an update undone or done; two updates of one optimizer at once are an error."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+
+import xpopt
+
+pytestmark = pytest.mark.backends("numpy")
+
+SCHEDULE = "king(initial_lr=0.1, patience=2, decay=0.5)"
+
+
+def start() -> tuple[Any, dict[str, Any]]:
+    opt = xpopt.Adam(lr_scheduler=SCHEDULE)
+    params = {"W": np.linspace(-1, 1, 12).reshape(3, 4), "b": np.ones(3, np.float32)}
+    for _ in range(3):
+        step(opt, params)
+    return opt, params
+
+
+def step(opt: Any, params: dict[str, Any]) -> None:
+    grads = {name: np.cos(x) for name, x in params.items()}
+    opt.update_all(params, grads, 1.0 + opt.cur_step % 2, out=params)
+
+
+def one(opt: Any, params: dict[str, Any]) -> None:
+    opt.update(params["W"], np.cos(params["W"]), "W", 1.0, out=params["W"])
+
+
+def seen(opt: Any, params: dict[str, Any]) -> tuple[Any, ...]:
+    """Return all that an update changes, as bytes and numbers."""
+    entries = {
+        name: (entry["t"], entry["mean"].tobytes(), entry["var"].tobytes())
+        for name, entry in opt._state.cache.items()  # not opt.cache, after which slots are copied
+    }
+    values = {name: x.tobytes() for name, x in params.items()}
+    return values, entries, opt.cur_step, opt.lr_scheduler.state()
+
+
+def interrupted_at(line: int, call: Any) -> bool:
+    """Call; raise SIGINT when so many lines of the package have been run. Return whether there were so many."""
+    left = line
+
+    def trace(frame: Any, event: str, arg: Any) -> Any:
+        nonlocal left
+        if "xpopt" not in frame.f_code.co_filename and "kernel" not in frame.f_code.co_name:
+            return None
+        if event == "line":
+            left -= 1
+            if left == 0:
+                sys.settrace(None)
+                signal.raise_signal(signal.SIGINT)
+        return trace
+
+    sys.settrace(trace)
+    try:
+        call()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(None)
+    return False
+
+
+@pytest.mark.parametrize("change", [step, one])
+def test_an_interrupt_at_any_line_leaves_it_undone_or_done(backend, fused, change):
+    opt, params = start()
+    before = seen(opt, params)
+    change(opt, params)
+    after = seen(opt, params)
+    outcomes = []
+    for line in range(1, 5000):
+        opt, params = start()
+        if not interrupted_at(line, lambda opt=opt, params=params: change(opt, params)):
+            break
+        found = seen(opt, params)
+        assert found in (before, after), line
+        outcomes.append(found == after)
+        if found == before:
+            change(opt, params)  # it can still be used
+            assert seen(opt, params) == after
+    assert len(outcomes) == line - 1 > 50
+    assert set(outcomes) == {False, True}
+    assert outcomes == sorted(outcomes)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timers that interrupt")
+def test_interrupts_at_random_moments(backend, fused):
+    opt, params = start()
+    steps = 0
+    interrupts = 0
+    want, twin = start()
+    previous = signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
+    rng = np.random.default_rng(3)
+    end = time.monotonic() + 1.0
+    try:
+        while interrupts < 300 and time.monotonic() < end:
+            try:
+                signal.setitimer(signal.ITIMER_REAL, float(rng.uniform(2e-5, 5e-4)))
+                while True:
+                    step(opt, params)
+            except KeyboardInterrupt:
+                interrupts += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+    while steps < opt.cur_step - 3:
+        step(want, twin)
+        steps += 1
+    assert interrupts > 20
+    assert seen(opt, params) == seen(want, twin)
+
+
+def test_the_programs_own_handler_is_called_once_and_stays(backend):
+    calls = []
+    previous = signal.signal(signal.SIGINT, lambda number, frame: calls.append(number))
+    try:
+
+        class Interrupted(xpopt.OptimizerBase):
+            @staticmethod
+            def rule(xp, param, grad, s, h):
+                return param - h.lr * grad, s
+
+        opt, W = Interrupted(0.5), np.ones(3)
+        handler = signal.getsignal(signal.SIGINT)
+        interrupted_at(60, lambda: opt.update(W, W, "W", out=W))
+        assert calls == [signal.SIGINT]
+        assert signal.getsignal(signal.SIGINT) is handler
+        assert W.tolist() == [0.5] * 3
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_one_optimizer_in_two_threads_at_once_is_an_error(backend, whole):
+    inside, go_on = threading.Event(), threading.Event()
+
+    class Waiting(xpopt.SchedulerBase):
+        def learning_rate(self, step: int, cur_loss: float | None = None) -> float:
+            inside.set()
+            assert go_on.wait(10)
+            return 0.5
+
+    opt, W = xpopt.SGD(lr_scheduler=Waiting()), np.ones(3)
+    results: list[Any] = []
+    thread = threading.Thread(target=lambda: results.append(opt.update(W, W, "W")))
+    thread.start()
+    assert inside.wait(10)
+    try:
+        with pytest.raises(RuntimeError, match=r"this SGD is in the middle of another update.*copy\(\)"):
+            opt.update_all({"b": W}, {"b": W}) if whole else opt.update(W, W, "b")
+    finally:
+        go_on.set()
+        thread.join()
+    assert results[0].tolist() == [0.5] * 3
+    assert list(opt.cache) == ["W"]
+    opt.step()
+    assert opt.update(W, W, "W").tolist() == [0.5] * 3

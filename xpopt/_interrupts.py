@@ -1,0 +1,53 @@
+"""Interrupts held back while what must not be half done is done."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+# the functions in C, if they are there: those of `signal` name every number, which takes longer than a small update
+_functions = sys.modules.get("_signal", signal)
+_set, _get = _functions.signal, _functions.getsignal
+_SIGINT = int(signal.SIGINT)
+_get_ident = threading.get_ident
+_main = threading.main_thread().ident
+
+
+def _forked() -> None:
+    global _main
+    _main = threading.main_thread().ident
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
+
+def without_interrupts(function: Callable[..., None], *args: Any) -> None:
+    """Call `function`; SIGINT waits, and is handled after it.
+
+    That is for the main thread, the only one that handles signals.
+
+    Parameters
+    ----------
+    function : callable
+        What must not be half done.
+    *args
+        Its arguments.
+    """
+    handler = _get(_SIGINT) if _get_ident() == _main else None
+    if not callable(handler):  # another thread; or it is ignored, or ends the process
+        function(*args)
+        return
+    caught: list[FrameType | None] = []
+    try:
+        _set(_SIGINT, lambda number, frame: caught.append(frame))
+        function(*args)
+    finally:
+        _set(_SIGINT, handler)
+        if caught:
+            handler(_SIGINT, caught[0])
