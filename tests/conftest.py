@@ -156,6 +156,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 dropped.append(item)
         elif marker is not None and name not in marker.args:
             dropped.append(item)
+    if config.getoption("--engine") != "auto":  # what knows no backend, or chooses the engine itself, runs without it
+        dropped += [item for item in items if _chooses_itself(item, config.getoption("--engine"))]
     if "cupy" in chosen and (problem := why_not("cupy")):
         of_cupy = [item for item in items if _backend_of(item) == "cupy" and item not in dropped]
         dropped += _skipped_once(of_cupy, f"no CuPy test can run: CuPy is {problem}")
@@ -166,6 +168,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=dropped)
         gone = set(map(id, dropped))
         items[:] = [item for item in items if id(item) not in gone]
+
+
+def _chooses_itself(item: pytest.Item, engine: str) -> bool:
+    if item.get_closest_marker("numba"):
+        return engine != "compiled"
+    return _backend_of(item) is None or "fused" in item.fixturenames
 
 
 @pytest.fixture

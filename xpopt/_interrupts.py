@@ -40,14 +40,20 @@ def without_interrupts(function: Callable[..., None], *args: Any) -> None:
         Its arguments.
     """
     handler = _get(_SIGINT) if _get_ident() == _main else None
-    if not callable(handler):  # another thread; or it is ignored, or ends the process
+    if handler is None or handler is _take_note or not callable(handler):  # it waits already, is ignored, or kills
         function(*args)
         return
-    caught: list[FrameType | None] = []
     try:
-        _set(_SIGINT, lambda number, frame: caught.append(frame))
+        _set(_SIGINT, _take_note)
         function(*args)
     finally:
         _set(_SIGINT, handler)
-        if caught:
-            handler(_SIGINT, caught[0])
+        if _caught:
+            handler(_SIGINT, _caught.pop())
+
+
+_caught: list[FrameType | None] = []  # at most one
+
+
+def _take_note(number: int, frame: FrameType | None) -> None:
+    _caught[:] = [frame]

@@ -199,13 +199,14 @@ def prepare(rule: Rule, works: list[Work]) -> Launch:
     h = works[0].h
     of_rule = kernel(rule, h, clipped=h.clip_norm is not None)
     results = new_arrays(rule, works)
-    runs, size = [], 0
-    for work, result in zip(works, results):  # noqa: B905 - of one length, and `strict` takes longer than a small ufunc
-        run = _run_of(of_rule, work, result)
+    if len(works) == 1:  # without what many need: it has to be as fast as it can
+        run = _run_of(of_rule, works[0], results[0])
         run.warm()
-        runs.append(run)
-        size += work.param.size
-    return Launch(results, together(runs, size), "blocked")
+        return Launch(results, together([run], works[0].param.size), "blocked")
+    runs = [_run_of(of_rule, *pair) for pair in zip(works, results, strict=True)]
+    for run in runs:
+        run.warm()
+    return Launch(results, together(runs, sum(work.param.size for work in works)), "blocked")
 
 
 def _run_of(of_rule: Kernel, work: Work, result: Result) -> Run:
@@ -275,14 +276,12 @@ def factor(grad: Any, clip_norm: float, compute: Any) -> Any:
 
 
 def why_not(work: Work) -> str | None:
-    """Return why an update cannot run in blocks, or None if it can."""
-    library, _, param, grad, slots, _, _, out = work
-    if library.name != "numpy":
-        return f"blocks are for NumPy arrays, these are of {library.name}"
+    """Return why an update of a NumPy array cannot run in blocks, or None if it can."""
+    _, _, param, grad, slots, owned, _, out = work
     c_order = param.flags.c_contiguous and grad.flags.c_contiguous and (out is None or out.flags.c_contiguous)
     for x in slots or ():
         flags = x.flags
-        if not flags.writeable:
+        if not owned and not flags.writeable:
             return "a slot is read-only"
         c_order = c_order and flags.c_contiguous
     if c_order or all(x.flags.f_contiguous for x in (param, grad, *(slots or ()), param if out is None else out)):

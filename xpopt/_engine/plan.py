@@ -177,8 +177,8 @@ def _reads_state(works: list[Work]) -> bool:
 
 def _crosses(work: Work) -> bool:
     """Whether the result or a slot would be written where this update still has to read."""
-    library, _, param, grad, slots, _, _, out = work
-    if slots is not None:
+    library, _, param, grad, slots, owned, _, out = work
+    if slots is not None and not owned:  # nobody else has ever seen those that are
         bases = param.base, grad.base
         for x in slots:
             if x is grad or x is param or x is bases[0] or x is bases[1]:

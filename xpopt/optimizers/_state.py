@@ -159,8 +159,10 @@ class State:
                 f"{show(name)} names a parameter that is {known.spec.describe()}, and this one is {spec.describe()}; "
                 f"use another name, or forget the old one with del opt.cache[...]"
             )
+        elif known.shown == self._shown and type(known.slots) is rule.slots:  # which nobody else has ever seen
+            return library, spec, param, grad, known.t + 1, known.slots, True
         elif known.untouched(rule):
-            return library, spec, param, grad, known.t + 1, known.slots, known.shown == self._shown
+            return library, spec, param, grad, known.t + 1, known.slots, False
         t, slots = unpack(rule, entry, name)
         if slots is not None and not are_slots(library, spec, slots):
             raise mismatch(rule, library, spec, slots, name)
