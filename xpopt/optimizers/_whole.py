@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from .._engine import plan
@@ -84,10 +85,14 @@ class Each:
         for (name, task), (_, slots) in zip(self._tasks.items(), self._launch.results, strict=True):
             self._state.store(self._rule, name, task[1], task[4], slots)
         self._state.forget()
+
+    def keep(self) -> None:
+        """After all is stored, keep what makes the next update of the same model shorter."""
         group = plan.group_of(self._launch.engine)
         if group is not None:
             slots = [slots for _, slots in self._launch.results]
-            self._state.keep(Kept.of(group, self._rule, list(self._leaves), self._tasks, slots))
+            with suppress(MemoryError):  # the next one is then as long as this one
+                self._state.keep(Kept.of(group, self._rule, list(self._leaves), self._tasks, slots))
 
     def _take_in(self, grads: Mapping[Hashable, Any], check_new: Callable[..., None]) -> dict[Hashable, Task]:
         """Check everything; return the updates of what has a gradient."""
@@ -197,6 +202,9 @@ class Again:
         for call in self._calls:
             call()
         self._state.advance()
+
+    def keep(self) -> None:
+        """Do nothing: it is what was kept."""
 
 
 def again(state: State, rule: Rule, params: Tree, grads: Tree, out: Tree | None) -> Again | None:

@@ -308,6 +308,7 @@ class OptimizerBase(Checkpoints):
             lr = self._clock.ask_whole(cur_loss)
             answer = update.prepare({t: rule.scalars_at(self._values, lr, t) for t in update.counts})
             without_interrupts(self._commit_whole, update)
+            update.keep()
         except BaseException:
             without_interrupts(self._clock.take_back)
             raise
