@@ -45,6 +45,10 @@ def without_interrupts(function: Callable[..., None], *args: Any) -> None:
         return
     try:
         _set(_SIGINT, _take_note)
+    except ValueError:  # this interpreter is not the main one, and handles no signals
+        function(*args)
+        return
+    try:
         function(*args)
     finally:
         _set(_SIGINT, handler)
