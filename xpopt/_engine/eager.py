@@ -83,7 +83,7 @@ def update(
 def prepare(rule: Rule, works: list[Work]) -> Launch:
     """Compute updates, all of them before any is written."""
     results, copies = [], []
-    for library, spec, param, grad, slots, _, h, out in works:
+    for _, library, spec, param, grad, slots, _, h, out in works:
         new, new_slots = updater(library)(param, grad, slots, library, spec, rule, h)
         results.append((new if out is None else out, new_slots))
         if out is not None:

@@ -82,8 +82,8 @@ class KeptPlan:
     ----------
     group : type of Group
         The engine's.
-    rule : Rule
-        The formula.
+    rules : sequence of Rule
+        The formula for each tensor.
     params : sequence of ndarray
         The parameters, each contiguous; not kept.
     slots : sequence of NamedTuple of ndarray
@@ -93,14 +93,19 @@ class KeptPlan:
     """
 
     def __init__(
-        self, group: type[Group], rule: Rule, params: Sequence[Any], slots: Sequence[Any], rows: Sequence[int]
+        self,
+        group: type[Group],
+        rules: Sequence[Rule],
+        params: Sequence[Any],
+        slots: Sequence[Any],
+        rows: Sequence[int],
     ) -> None:
-        by_kind: dict[Any, list[int]] = {}
-        for i, x in enumerate(params):
-            by_kind.setdefault(group.kind(x), []).append(i)
+        by_kind: dict[tuple[Rule, Any], list[int]] = {}
+        for i, (rule, x) in enumerate(zip(rules, params, strict=True)):
+            by_kind.setdefault((rule, group.kind(x)), []).append(i)
         self._groups = [
             group(rule, members, [params[i] for i in members], [slots[i] for i in members], [rows[i] for i in members])
-            for members in by_kind.values()
+            for (rule, _), members in by_kind.items()
         ]
         # the last addresses to be written; these and the ends in ascending order; whether they overlap each other
         self._last: tuple[bytes, Any, Any, bool] = b"", _NONE, np.zeros(1, np.int64), False

@@ -62,13 +62,11 @@ def chosen() -> str:
     return _choice.get()
 
 
-def prepare(rule: Rule, works: list[Work]) -> Launch:
+def prepare(works: list[Work]) -> Launch:
     """Check and allocate all that a launch needs; nothing of the caller's or of the state is written.
 
     Parameters
     ----------
-    rule : Rule
-        The formula.
     works : list of Work
         The updates of one optimisation step.
 
@@ -79,20 +77,26 @@ def prepare(rule: Rule, works: list[Work]) -> Launch:
     """
     if len(works) == 1:
         (work,) = works
-        fits = why_not_fused(rule, work) is None and not _crosses(work)
-        return (_fused(rule, works) if fits else eager).prepare(rule, works)
+        fits = why_not_fused(work) is None and not _crosses(work)
+        return (_fused(work.rule, works) if fits else eager).prepare(work.rule, works)
     written = [work for work in works if work.library.name in _FUSED]
     if _reads_state(written) or (
         any(work.out is not None for work in written)
         and writes_cross_reads((work.param, (work.grad, *(work.slots or ())), work.out) for work in written)
     ):
-        return eager.prepare(rule, works)  # which computes everything before it writes anything
-    by_engine = _assigned(rule, works)
-    if len(by_engine) <= 1:
-        return next(iter(by_engine), eager).prepare(rule, works)
+        return _together(works, [(eager, work.rule) for work in works])  # it computes everything, then writes
+    return _together(works, _assigned(works))
+
+
+def _together(works: list[Work], assigned: list[tuple[ModuleType, Rule]]) -> Launch:
+    """Prepare updates on the engines that they are assigned to."""
+    shares = _shares(assigned)
+    if len(shares) == 1:
+        ((fastest, rule),) = shares
+        return fastest.prepare(rule, works)
     results: list[Any] = [None] * len(works)
     launches = []
-    for fastest, members in by_engine.items():
+    for (fastest, rule), members in shares.items():
         launch = fastest.prepare(rule, [works[i] for i in members])
         launches.append(launch)
         for i, result in zip(members, launch.results, strict=True):
@@ -102,28 +106,40 @@ def prepare(rule: Rule, works: list[Work]) -> Launch:
         for launch in launches:
             launch.finish()
 
-    return Launch(results, finish)
+    engines = {launch.engine for launch in launches}
+    return Launch(results, finish, engines.pop() if len(engines) == 1 else "")
 
 
-def _assigned(rule: Rule, works: Sequence[Work]) -> dict[ModuleType, list[int]]:
-    """Return the fastest engine for each update."""
-    by_library: dict[str, list[int]] = {}
+def _shares(assigned: list[tuple[ModuleType, Rule]]) -> dict[tuple[ModuleType, Rule], list[int]]:
+    """Return which updates an engine prepares together: those of one rule."""
+    shares: dict[tuple[ModuleType, Rule], list[int]] = {}
+    for i, share in enumerate(assigned):
+        shares.setdefault(share, []).append(i)
+    return shares
+
+
+def _assigned(works: Sequence[Work]) -> list[tuple[ModuleType, Rule]]:
+    """Return the fastest engine for each update, and its rule."""
+    assigned = [(eager, work.rule) for work in works]
+    together: dict[tuple[str, Rule], list[int]] = {}
     for i, work in enumerate(works):
-        by_library.setdefault(work.library.name if why_not_fused(rule, work) is None else "", []).append(i)
-    by_engine: dict[ModuleType, list[int]] = {}
-    for library, members in by_library.items():
-        by_engine.setdefault(_fused(rule, [works[i] for i in members]) if library else eager, []).extend(members)
-    return by_engine
+        if why_not_fused(work) is None:
+            together.setdefault((work.library.name, work.rule), []).append(i)
+    for (_, rule), members in together.items():
+        fastest = _fused(rule, [works[i] for i in members])
+        for i in members:
+            assigned[i] = fastest, rule
+    return assigned
 
 
-def describe(rule: Rule, works: Sequence[Work]) -> list[tuple[str, str]]:
+def describe(works: Sequence[Work]) -> list[tuple[str, str]]:
     """Return the engine that runs each update, and why it is not a faster one, or ""."""
     described = [("", "")] * len(works)
-    for module, members in _assigned(rule, works).items():
+    for (module, rule), members in _shares(_assigned(works)).items():
         name = module.__name__.rpartition(".")[2]
         reasons: list[str | None] = [None] * len(members)
         if module is eager:
-            reasons = [why_not_fused(rule, works[i]) for i in members]
+            reasons = [why_not_fused(works[i]) for i in members]
             launched = [works[i] for i, reason in zip(members, reasons, strict=True) if reason is None]
             no_kernel = cuda.why_no_kernel(rule, launched)  # for what has a place in a launch
             reasons = [reason or no_kernel for reason in reasons]
@@ -177,7 +193,7 @@ def _reads_state(works: list[Work]) -> bool:
 
 def _crosses(work: Work) -> bool:
     """Whether the result or a slot would be written where this update still has to read."""
-    library, _, param, grad, slots, owned, _, out = work
+    _, library, _, param, grad, slots, owned, _, out = work
     if slots is not None and not owned:  # nobody else has ever seen those that are
         bases = param.base, grad.base
         for x in slots:
@@ -191,7 +207,7 @@ def _crosses(work: Work) -> bool:
     return any(np.may_share_memory(out, x) for x in read)
 
 
-def why_not_fused(rule: Rule, work: Work) -> str | None:
+def why_not_fused(work: Work) -> str | None:
     """Return why an update has to run eagerly, or None if it need not."""
     library = work.library.name
     if library not in _FUSED:
@@ -201,7 +217,7 @@ def why_not_fused(rule: Rule, work: Work) -> str | None:
     reason = cuda.why_not(work) if library == "cupy" else blocked.why_not(work)
     if reason is not None:
         return reason
-    return _untraceable(rule, work.h)
+    return _untraceable(work.rule, work.h)
 
 
 def _untraceable(rule: Rule, h: Scalars) -> str | None:

@@ -35,6 +35,7 @@ class Launch(NamedTuple):
 class Work(NamedTuple):
     """One update of one parameter, checked and ready to be computed."""
 
+    rule: Rule
     library: Library
     spec: Spec
     param: Any  # arrays of that library, both

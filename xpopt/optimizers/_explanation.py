@@ -8,9 +8,9 @@ from typing import Any, NamedTuple, Self
 from .._engine import plan
 from .._engine.work import Work
 from .._parameter import dtype_text
-from .._rule import Rule
 from .._tree import show
 from .._typing import Scalars
+from ._state import Task
 
 
 class ExplainedParameter(NamedTuple):
@@ -29,21 +29,19 @@ class Explanation(tuple[ExplainedParameter, ...]):
     __slots__ = ()
 
     @classmethod
-    def of(cls, rule: Rule, tasks: Mapping[Hashable, Any], scalars_at: Callable[[int], Scalars]) -> Self:
+    def of(cls, tasks: Mapping[Hashable, Task], scalars_at: Callable[[int], Scalars]) -> Self:
         """Explain the updates of `tasks`, checked as for an update."""
-        scalars = {t: scalars_at(t) for t in {task[4] for task in tasks.values()}}
+        scalars = {t: scalars_at(t) for t in {task[5] for task in tasks.values()}}
         works = [
-            Work(library, spec, param, grad, slots, owned, scalars[t], None)
-            for library, spec, param, grad, t, slots, owned in tasks.values()
+            Work(rule, library, spec, param, grad, slots, owned, scalars[t], None)
+            for rule, library, spec, param, grad, t, slots, owned in tasks.values()
         ]
         launches: dict[Any, int] = {}
         rows = []
-        for (name, work), (engine, reason) in zip(
-            zip(tasks, works, strict=True), plan.describe(rule, works), strict=True
-        ):
-            _, spec, *_ = work
+        for (name, work), (engine, reason) in zip(zip(tasks, works, strict=True), plan.describe(works), strict=True):
+            rule, _, spec, *_ = work
             alone = name if engine in ("eager", "blocked") else None
-            launch = launches.setdefault((engine, str(spec.dtype), spec.device, alone), len(launches) + 1)
+            launch = launches.setdefault((engine, rule, str(spec.dtype), spec.device, alone), len(launches) + 1)
             size = 1
             for count in spec.shape:
                 size *= count

@@ -16,8 +16,9 @@ from .._typing import Array
 from ._entries import Known, Slots, copy_entry, mismatch, pack, unpack
 from ._stored import Stored
 
-Task = tuple[Library, Spec, Array, Array, int, Slots | None, bool]
-"""One update, checked: whose arrays, what they are, parameter, gradient, count, state, whether that is all our own."""
+Task = tuple[Rule, Library, Spec, Array, Array, int, Slots | None, bool]
+"""One update, checked: the formula, whose arrays, what they are, parameter, gradient, count, state, and whether that is
+all our own."""
 
 
 _references = getattr(sys, "getrefcount", lambda x: math.nan)
@@ -123,7 +124,7 @@ class State:
         Parameters
         ----------
         rule : Rule
-            Whose state it is.
+            The optimizer's.
         param, grad, name
             As for `OptimizerBase.update`.
         check_new : callable
@@ -146,7 +147,7 @@ class State:
         cache = self.cache
         if name not in cache:
             check_new(spec, name)
-            return library, spec, param, grad, 1, None, False
+            return rule, library, spec, param, grad, 1, None, False
         entry = cache[name]
         if known is None or known.entry is not entry:
             check_new(spec, name)
@@ -160,15 +161,15 @@ class State:
                 f"use another name, or forget the old one with del opt.cache[...]"
             )
         elif known.shown == self._shown and type(known.slots) is rule.slots:  # which nobody else has ever seen
-            return library, spec, param, grad, known.t + 1, known.slots, True
+            return rule, library, spec, param, grad, known.t + 1, known.slots, True
         elif known.untouched(rule):
-            return library, spec, param, grad, known.t + 1, known.slots, False
+            return rule, library, spec, param, grad, known.t + 1, known.slots, False
         t, slots = unpack(rule, entry, name)
         if slots is not None and not are_slots(library, spec, slots):
             raise mismatch(rule, library, spec, slots, name)
         if t is None:
             t = known.t if known is not None and known.entry is entry else 0
-        return library, spec, param, grad, t + 1, slots, False
+        return rule, library, spec, param, grad, t + 1, slots, False
 
     def store(self, rule: Rule, name: Hashable, spec: Spec, t: int, slots: Slots) -> None:
         """Put the result of an update in the cache."""

@@ -50,7 +50,7 @@ class Each:
     @property
     def counts(self) -> set[int]:
         """The counts that this update brings parameters to."""
-        return {task[4] for task in self._tasks.values()}
+        return {task[5] for task in self._tasks.values()}
 
     def prepare(self, scalars: Mapping[int, Scalars]) -> Any:
         """Do all that can fail; return what `update_all` will.
@@ -66,10 +66,10 @@ class Each:
             With arrays that hold the results once `finish` has been called.
         """
         works = [
-            Work(library, spec, param, grad, slots, owned, scalars[t], self._targets.get(name))
-            for name, (library, spec, param, grad, t, slots, owned) in self._tasks.items()
+            Work(rule, library, spec, param, grad, slots, owned, scalars[t], self._targets.get(name))
+            for name, (rule, library, spec, param, grad, t, slots, owned) in self._tasks.items()
         ]
-        self._launch = plan.prepare(self._rule, works)
+        self._launch = plan.prepare(works)
         # a parameter without a gradient may lie where another one's result goes
         self._kept = {name: copy_array(self._leaves[name]) for name in self._targets if name not in self._tasks}
         if self._out is not None:
@@ -83,7 +83,7 @@ class Each:
         for name, value in self._kept.items():
             write(self._targets[name], value)
         for (name, task), (_, slots) in zip(self._tasks.items(), self._launch.results, strict=True):
-            self._state.store(self._rule, name, task[1], task[4], slots)
+            self._state.store(task[0], name, task[2], task[5], slots)
         self._state.forget()
 
     def keep(self) -> None:
@@ -105,7 +105,7 @@ class Each:
             if grad is not None:
                 tasks[name] = self._state.take_in(self._rule, param, grad, name, check_new)
             if self._targets:
-                library, spec, *_ = tasks[name] if grad is not None else examine(param, param, name)
+                library, spec, *_ = tasks[name][1:] if grad is not None else examine(param, param, name)
                 check_out(library, spec, self._targets[name], name)
         shared = find_shared(self._targets.items())
         if shared is not None:
@@ -140,10 +140,11 @@ class Kept(NamedTuple):
         slots: Sequence[Any],
     ) -> Kept:
         """Keep what `Each` has found out."""
-        counts = sorted({task[4] for task in tasks.values()})
-        rows = [counts.index(task[4]) for task in tasks.values()] if len(counts) > 1 else [0] * len(tasks)
+        counts = sorted({task[5] for task in tasks.values()})
+        rows = [counts.index(task[5]) for task in tasks.values()] if len(counts) > 1 else [0] * len(tasks)
         active = None if len(tasks) == len(names) else [i for i, name in enumerate(names) if name in tasks]
-        kept = KeptPlan(group, rule, [task[2] for task in tasks.values()], slots, rows)
+        rules, params = [task[0] for task in tasks.values()], [task[3] for task in tasks.values()]
+        kept = KeptPlan(group, rules, params, slots, rows)
         return cls(rule, names, active, counts, rows, kept, plan.chosen())
 
 

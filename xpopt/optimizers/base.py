@@ -251,12 +251,12 @@ class OptimizerBase(Checkpoints):
         try:
             rule = self._rule(self._values)
             task = self._state.take_in(rule, param, param_grad, param_name, self._check_new)
-            library, spec, param, grad, t, slots, owned = task
+            rule, library, spec, param, grad, t, slots, owned = task
             if out is not None:
                 check_out(library, spec, out, param_name)
             lr = self._clock.ask(param_name, cur_loss)
             h = rule.scalars_at(self._values, lr, t)
-            launch = plan.prepare(rule, [make_work((library, spec, param, grad, slots, owned, h, out))])
+            launch = plan.prepare([make_work((rule, library, spec, param, grad, slots, owned, h, out))])
             without_interrupts(self._commit, launch, rule, param_name, spec, t, lr)
         except BaseException:
             without_interrupts(self._clock.take_back)  # nothing, if the update has been confirmed
@@ -340,7 +340,7 @@ class OptimizerBase(Checkpoints):
             name: self._state.take_in(rule, param, param, name, self._check_new)
             for name, param in flatten(params, "params").items()
         }
-        return Explanation.of(rule, tasks, lambda t: rule.scalars_at(self._values, self._values["lr"], t))
+        return Explanation.of(tasks, lambda t: rule.scalars_at(self._values, self._values["lr"], t))
 
     # Copies and text
 
