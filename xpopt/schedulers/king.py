@@ -153,6 +153,8 @@ class KingScheduler(SchedulerBase):
         if set(state) != {"rate", "losses"}:
             raise ValueError(f"KingScheduler: state has {sorted(map(str, state))}; wanted 'rate' and 'losses'")
         rate = NON_NEGATIVE.check("KingScheduler", "rate", state["rate"])
+        if not isinstance(state["losses"], list | tuple):
+            raise TypeError(f"KingScheduler: losses={state['losses']!r} in state; wanted a list of numbers")
         losses = [FINITE.check("KingScheduler", "a loss", loss) for loss in state["losses"]]
         if len(losses) > self._longest:
             raise ValueError(f"KingScheduler: state has {len(losses)} losses; {self} keeps {self._longest}")
