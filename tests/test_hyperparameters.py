@@ -83,7 +83,9 @@ def test_what_is_shown(cls):
     defaults = TABLE[cls].defaults
     constant = f"ConstantScheduler(lr={defaults['lr']!r})"
     shown = cls().hyperparameters
-    assert list(shown.items()) == [("id", cls.__name__), *defaults.items(), ("lr_scheduler", constant)]
+    options = {"nonfinite": "propagate", "master": False, "rounding": "nearest", "seed": 0}
+    assert shown == {"id": cls.__name__, **defaults, "lr_scheduler": constant, **options}
+    assert list(shown)[: len(defaults) + 1] == ["id", *defaults]
     values = ", ".join(f"{name}={value!r}" for name, value in defaults.items())
     assert str(cls()) == repr(cls()) == f"{cls.__name__}({values}, lr_scheduler={constant})"
     assert cls().cache == {}

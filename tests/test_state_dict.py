@@ -23,6 +23,9 @@ def restored(opt, state, **options):
     return again
 
 
+DEFAULTS = {"nonfinite": "propagate", "master": False, "rounding": "nearest", "seed": 0}
+
+
 def test_the_header_says_everything_but_the_arrays(backend):
     opt, params = trained(backend, "float32", clip_norm=2.0)
     opt.update(params["b"], params["b"], "b", 9.0)
@@ -31,7 +34,7 @@ def test_the_header_says_everything_but_the_arrays(backend):
         "format_version": 1,
         "xpopt_version": xpopt.__version__,
         "rule": {"name": "Adam", "version": 1},
-        "hyperparameters": {"lr": 0.125, "decay1": 0.9, "decay2": 0.999, "eps": 1e-7, "clip_norm": 2.0},
+        "hyperparameters": {"lr": 0.125, "decay1": 0.9, "decay2": 0.999, "eps": 1e-7, "clip_norm": 2.0, **DEFAULTS},
         "schedule": {
             "name": "KingScheduler",
             "hyperparameters": {"initial_lr": 0.125, "patience": 2, "decay": 0.5},

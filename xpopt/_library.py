@@ -84,6 +84,11 @@ class Library:
         """Return a copy of `x` that shares nothing with it."""
         return self.xp.asarray(x, copy=True)
 
+    def zeros_like(self, x: Array) -> Array:
+        """Return zeros with the shape, dtype and device of `x`."""
+        zeros: Array = self.xp.zeros_like(x)
+        return zeros
+
     def may_share(self, x: Array, others: list[Array]) -> bool:
         """Whether `x` may be a view of memory that is not its own alone; where that cannot be asked, True."""
         return True

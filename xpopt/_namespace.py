@@ -218,6 +218,14 @@ def copy_array(x: Array) -> Array:
     return copied
 
 
+def zeros_like(x: Array) -> Array:
+    """Return zeros like an array of any library, on its own device."""
+    library = library_of(x)
+    assert library is not None
+    zeros: Array = _guarded(library, "zeros_like")(x)
+    return zeros
+
+
 def write(out: Array, value: Array) -> None:
     """Write `value` into the array `out` of any library, which has its shape, dtype and device."""
     library = library_of(out)

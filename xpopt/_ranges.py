@@ -115,6 +115,48 @@ class Flag:
         return bool(value)
 
 
+@dataclass(frozen=True)
+class Choice:
+    """One of some strings.
+
+    Parameters
+    ----------
+    values : tuple of str
+        The strings.
+    """
+
+    values: tuple[str, ...]
+
+    def check(self, owner: str, name: str, value: object) -> str:
+        """Return `value`, or say what is wrong with it.
+
+        Parameters
+        ----------
+        owner, name : str
+            The class and the keyword, for the message.
+        value : object
+            What came.
+
+        Returns
+        -------
+        str
+            The same string.
+
+        Raises
+        ------
+        TypeError
+            `value` is no string.
+        ValueError
+            It is another string.
+        """
+        wanted = f"wanted one of {', '.join(map(repr, self.values))}"
+        if not isinstance(value, str):
+            raise TypeError(f"{owner}: {name}={value!r} is a {type(value).__name__}; {wanted}")
+        if value not in self.values:
+            raise ValueError(f"{owner}: {name}={value!r} is unknown; {wanted}")
+        return str(value)
+
+
 FLAG = Flag()
 NON_NEGATIVE = Range(low=0)
 POSITIVE = Range(low=0, open_low=True)

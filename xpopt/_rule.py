@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import CodeType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ._typing import Array, Scalars
+
+MASTER = "master"
+"""The slot of a master copy."""
 
 
 class NoSlots(NamedTuple):
@@ -39,17 +44,28 @@ class Rule:
     follows : bool
         Whether it may go on from what another rule of its optimizer left in the cache: what that remembered is dropped,
         and its own state starts from zeros.
+    master : bool
+        Whether its last slot is a master copy of the parameter.
+    low : mapping of str to Rule
+        By dtype, the rules that take its place for parameters of these dtypes.
     """
 
     function: Callable[..., tuple[Array, Any]]
     slots: type[Any] = NoSlots
     scalars: Callable[[Scalars], Mapping[str, float]] | None = None
     follows: bool = False
+    master: bool = False
+    low: Mapping[str, Rule] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         """The function's qualified name, for messages."""
         return self.function.__qualname__
+
+    @property
+    def code(self) -> CodeType | None:
+        """The code of the function that somebody wrote, whatever has been put around it."""
+        return getattr(inspect.unwrap(self.function), "__code__", None)
 
     @functools.cached_property
     def fields(self) -> tuple[str, ...]:
@@ -67,9 +83,19 @@ class Rule:
         return ("t", *self.fields)
 
     @functools.cached_property
+    def own(self) -> tuple[str, ...]:
+        """The names of its slots but the master copy."""
+        return self.fields[:-1] if self.master else self.fields
+
+    @functools.cached_property
+    def single(self) -> bool:
+        """Whether its state, but for a master copy, is one array and no count."""
+        return len(self.own) == 1 and not _reads_count(self)
+
+    @functools.cached_property
     def bare(self) -> bool:
-        """Whether its state is one array and no count: then the cache holds the array itself."""
-        return len(self.fields) == 1 and not _reads_count(self)
+        """Whether the cache holds that array itself."""
+        return self.single and not self.master
 
     def scalars_at(self, settings: Mapping[str, Any], lr: float, t: int) -> Scalars:
         """Return `h`: every hyperparameter, this step's `lr`, the count `t`, and what `scalars` derives from them."""

@@ -21,8 +21,8 @@ def kernel_source(opt: OptimizerBase, target: str = "numpy", dtype: str = "float
         What runs it: calls of NumPy's functions on blocks of one array, or, for many arrays at once, a loop in Python
         that Numba compiles, or kernels in CUDA C.
     dtype : {"float16", "bfloat16", "float32", "float64"}
-        The dtype of the parameter. The first two are computed in float32. For ``"numpy"``, which converts them outside
-        of its source, it makes no difference.
+        The dtype of the parameter. The first two are computed in float32, to and from which ``"numpy"`` converts them
+        outside of its source.
 
     Returns
     -------
@@ -54,7 +54,8 @@ def kernel_source(opt: OptimizerBase, target: str = "numpy", dtype: str = "float
         raise ValueError(f"target {target!r}; wanted one of {', '.join(TARGETS)}")
     if dtype not in SUPPORTED:
         raise ValueError(f"dtype {dtype!r}; wanted one of {', '.join(SUPPORTED)}")
-    graph = trace(opt._rule(opt._values), clipped=opt._values["clip_norm"] is not None)
+    rule = opt._formula()
+    graph = trace(rule.low.get(dtype, rule), clipped=opt._values["clip_norm"] is not None)
     if target == "numpy":
         return print_numpy(graph).text
     return print_numba(graph, dtype) if target == "numba" else print_cuda(graph, dtype)

@@ -229,7 +229,7 @@ def trace(rule: Rule, h: Scalars | None = None, *, clipped: bool = False) -> Gra
 def _watched(rule: Rule) -> Iterator[dict[str, Any]]:
     """Yield a dict that the local variables of the rule are in once it has returned."""
     variables: dict[str, Any] = {}
-    code = getattr(rule.function, "__code__", None)
+    code = rule.code
     previous = sys.getprofile()
 
     def watch(frame: FrameType, event: str, arg: Any) -> None:
@@ -245,6 +245,6 @@ def _watched(rule: Rule) -> Iterator[dict[str, Any]]:
 
 def _place(rule: Rule, error: Exception) -> str:
     """Return the line of the rule in which `error` was raised."""
-    code = getattr(rule.function, "__code__", None)
+    code = rule.code
     lines = [line for frame, line in traceback.walk_tb(error.__traceback__) if frame.f_code is code]
     return f" (line {lines[-1]} of {code.co_filename})" if lines and code is not None else ""

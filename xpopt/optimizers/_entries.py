@@ -7,9 +7,9 @@ from operator import is_
 from typing import Any
 
 from .._library import Library
-from .._namespace import copy_array, library_of
+from .._namespace import copy_array, library_of, zeros_like
 from .._parameter import Spec, are_slots, dtype_text
-from .._rule import Rule
+from .._rule import MASTER, Rule
 from .._tree import show
 from .._typing import Array
 
@@ -90,24 +90,47 @@ def unpack(rule: Rule, entry: Any, name: Hashable) -> tuple[int | None, Slots | 
     ValueError
         The entry has another form than the rule's.
     """
-    if isinstance(entry, dict):
-        t = entry.get("t")
-        if type(t) is int and t >= 0:
-            try:
-                if not rule.bare and len(entry) == len(rule.keys):
-                    return t, rule.make_slots([entry[field] for field in rule.fields])
-            except KeyError:
-                pass
-            if rule.bare and rule.follows and len(entry) == 1:
-                return t, None
-    elif library_of(entry) is not None:
-        if rule.bare:
-            return None, rule.make_slots((entry,))
-        if rule.follows and not rule.fields:
+    t, slots = _taken_apart(rule, entry)
+    if slots is None:
+        raise ValueError(
+            f"cache of {show(name)} is {_outline(entry)}; {rule.name.removesuffix('.rule')} keeps {_wanted(rule)}"
+        )
+    missing = [field for field in rule.fields if field not in slots]
+    if missing and not slots:
+        return t, None
+    for field in missing:
+        like = next(iter(slots.values()))
+        slots[field] = like if library_of(like) is None else zeros_like(like)
+    return t, rule.make_slots([slots[field] for field in rule.fields])
+
+
+def _taken_apart(rule: Rule, entry: Any) -> tuple[int | None, dict[str, Array] | None]:
+    """Take an entry apart, with or without a master copy.
+
+    Returns
+    -------
+    t : int or None
+        Updates so far; None where the form does not say.
+    slots : dict of str to array, or None
+        Those of its slots that the rule goes on from; None where it is another rule's entry.
+    """
+    own = rule.own
+    if not isinstance(entry, dict):
+        if library_of(entry) is None:
             return None, None
-    raise ValueError(
-        f"cache of {show(name)} is {_outline(entry)}; {rule.name.removesuffix('.rule')} keeps {_wanted(rule)}"
-    )
+        if rule.single:
+            return None, {own[0]: entry}
+        return None, {} if rule.follows and not own else None
+    slots = {field: x for field, x in entry.items() if field != "t"}
+    copy = slots.pop(MASTER, None) if rule.master or MASTER not in own else None
+    kept = {} if copy is None or not rule.master else {MASTER: copy}
+    t = entry.get("t")
+    if type(t) is not int or t < 0:
+        return None, None
+    if slots.keys() == set(own) and not (rule.bare and copy is None):
+        return t, slots | kept
+    dropped = not slots or (copy is not None and not own)
+    return t, kept if rule.follows and dropped else None
 
 
 def mismatch(rule: Rule, library: Library, spec: Spec, slots: Slots, name: Hashable) -> ValueError:
@@ -130,6 +153,8 @@ def copy_entry(entry: Any) -> Any:
 
 def check_entry(rule: Rule, entry: Any, name: Hashable) -> None:
     """Raise unless `entry` can be restored as the state of a parameter: its form, its arrays, and these alike."""
+    if rule.low and isinstance(entry, dict) and MASTER in entry:
+        rule, *_ = rule.low.values()
     _, slots = unpack(rule, entry, name)
     first: tuple[Any, ...] | None = None
     for field, slot in zip(rule.fields, slots or (), strict=slots is not None):

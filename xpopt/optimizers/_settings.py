@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Hashable, Mapping
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
 from .._library import FLUSHING
 from .._parameter import Spec, dtype_text
-from .._ranges import NON_NEGATIVE, POSITIVE
+from .._ranges import FLAG, NON_NEGATIVE, POSITIVE, Check, Choice, Range
 from .._text import suggest
 from .._tree import show
 
@@ -30,8 +30,27 @@ SYNONYMS = {
     "max_norm": "clip_norm",
     "clipnorm": "clip_norm",
     "scheduler": "lr_scheduler",
+    "error_if_nonfinite": "nonfinite",
+    "master_weights": "master",
+    "stochastic_rounding": "rounding",
+    "random_state": "seed",
 }
 """What other libraries call the same things, for the suggestion in an error."""
+
+
+class Option(NamedTuple):
+    """A keyword that every optimizer takes beside its hyperparameters."""
+
+    default: Any
+    allowed: Check
+
+
+OPTIONS = {
+    "nonfinite": Option("propagate", Choice(("propagate", "skip", "raise"))),
+    "master": Option(False, FLAG),
+    "rounding": Option("nearest", Choice(("nearest", "stochastic"))),
+    "seed": Option(0, Range(low=0, kind="int")),
+}
 
 
 class Hyperparameters(dict[str, Any]):
@@ -69,9 +88,9 @@ def documented_names(cls: type[Any]) -> tuple[str, ...]:
         parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
         names = [p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
         names = ["lr_scheduler" if name == "scheduler" else name for name in names]
-        if len(names) < len(parameters) and "clip_norm" not in names:  # handed on to the base with the rest
-            names.append("clip_norm")
-        _NAMES[cls] = tuple(names)
+        if len(names) < len(parameters):  # others are handed on to the base with the rest
+            names += ["clip_norm", *OPTIONS]
+        _NAMES[cls] = tuple(dict.fromkeys(names))
     return _NAMES[cls]
 
 
@@ -82,14 +101,14 @@ def check_id(cls: type[Any], name: object) -> None:
 
 
 def check_values(cls: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return hyperparameters as Python floats.
+    """Return hyperparameters as Python's own numbers, truth values and strings.
 
     Parameters
     ----------
     cls : type
         The optimizer's class, with its declared `ranges`.
     values : mapping
-        ``lr``, ``clip_norm`` (which may be None) and what `ranges` declares.
+        ``lr``, ``clip_norm`` (which may be None), `OPTIONS`, and what `ranges` declares.
 
     Returns
     -------
@@ -101,11 +120,21 @@ def check_values(cls: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
     TypeError, ValueError
         A value that is no number, or out of its range.
     """
-    ranges = {**cls.ranges, "lr": NON_NEGATIVE, "clip_norm": POSITIVE}
+    allowed = {name: option.allowed for name, option in OPTIONS.items()}
+    ranges = {**cls.ranges, "lr": NON_NEGATIVE, "clip_norm": POSITIVE, **allowed}
     return {
         name: None if value is None and name == "clip_norm" else ranges[name].check(cls.__name__, name, value)
         for name, value in values.items()
     }
+
+
+def check_together(cls: type[Any], values: Mapping[str, Any]) -> None:
+    """Raise a ValueError if one of the values has no meaning beside another."""
+    if values["master"] and values["rounding"] == "stochastic":
+        raise ValueError(
+            f"{cls.__name__}: master=True and rounding='stochastic' do not go together: a master copy loses nothing "
+            f"by rounding; choose one of them"
+        )
 
 
 def changed_values(cls: type[Any], values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -138,7 +167,9 @@ def changed_values(cls: type[Any], values: Mapping[str, Any], changes: Mapping[s
             mine[name] = value
         elif name != "lr_scheduler":
             raise KeyError(f"{cls.__name__} has no hyperparameter {name!r}{hint(str(name), documented_names(cls))}")
-    return {**values, **check_values(cls, mine)}
+    changed = {**values, **check_values(cls, mine)}
+    check_together(cls, changed)
+    return changed
 
 
 def hint(name: str, known: tuple[str, ...]) -> str:

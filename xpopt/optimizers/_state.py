@@ -144,6 +144,8 @@ class State:
             assert library is not None
         else:
             library, spec, param, grad = examine(param, grad, name)
+        if rule.low:
+            rule = rule.low.get(dtype_text(spec.dtype), rule)
         cache = self.cache
         if name not in cache:
             check_new(spec, name)

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Self, overload
 from .._engine import plan
 from .._engine.work import Launch, make_work
 from .._interrupts import without_interrupts
+from .._master import with_masters
 from .._parameter import Spec, check_out
 from .._ranges import Range
 from .._rule import NoSlots, Rule
@@ -24,10 +25,12 @@ from ._clock import Clock
 from ._entries import check_entry, copy_entry
 from ._explanation import Explanation
 from ._settings import (
+    OPTIONS,
     Hyperparameters,
     changed_values,
     check_id,
     check_in_dtype,
+    check_together,
     check_values,
     documented_names,
     hint,
@@ -53,6 +56,17 @@ class OptimizerBase(Checkpoints):
         for a string or dict that does not, `lr` is the starting rate. An object is copied.
     clip_norm : float or None
         The largest L2 norm that the rule sees of each parameter's gradient. Greater than 0.
+    nonfinite : {"propagate", "skip", "raise"}
+        What becomes of a step with a gradient that is not finite. It is made like any other; or left out, and counted
+        in `skipped`; or is a FloatingPointError that names the parameters.
+    master : bool
+        Whether parameters of float16 and bfloat16 have a copy in float32, the slot ``master``, which is updated in
+        their place, and rounded.
+    rounding : {"nearest", "stochastic"}
+        How parameters of float16 and bfloat16 are rounded: to the nearest number, or to one of the two neighbours, with
+        the probabilities that make the mean right. Not together with `master`.
+    seed : int
+        What stochastic rounding draws from, together with name, count and place. At least 0.
     **kwargs : float
         The hyperparameters declared in `ranges`; and ``id``, accepted if it is the name of the class.
 
@@ -78,6 +92,10 @@ class OptimizerBase(Checkpoints):
         scheduler: str | Mapping[str, Any] | SchedulerBase | None = None,
         *,
         clip_norm: float | None = None,
+        nonfinite: str = "propagate",
+        master: bool = False,
+        rounding: str = "nearest",
+        seed: int = 0,
         **kwargs: Any,
     ) -> None:
         cls = type(self)
@@ -90,7 +108,13 @@ class OptimizerBase(Checkpoints):
         for name in kwargs:
             if name not in self.ranges:
                 raise TypeError(f"{cls.__name__} takes no keyword {name!r}{hint(name, names)}")
-        self._values = check_values(cls, {"lr": lr, **kwargs, "clip_norm": clip_norm})
+        for name in OPTIONS:
+            if name in self.ranges:
+                raise TypeError(f"{cls.__name__}.ranges declares {name!r}, which every optimizer has; use another name")
+        options = {"nonfinite": nonfinite, "master": master, "rounding": rounding, "seed": seed}
+        self._values = check_values(cls, {"lr": lr, **kwargs, "clip_norm": clip_norm, **options})
+        check_together(cls, self._values)
+        self._formula()  # which a rule of somebody's own may refuse
         self._clock = Clock(_own_scheduler(scheduler, self._values["lr"]))
         self._state = State()
         self._calls: dict[str, object] = {}  # the one that updates now
@@ -249,7 +273,7 @@ class OptimizerBase(Checkpoints):
         if self._calls.setdefault("now", call) is not call:
             take_over(self._calls, call, type(self).__name__)
         try:
-            rule = self._rule(self._values)
+            rule = self._formula()
             task = self._state.take_in(rule, param, param_grad, param_name, self._check_new)
             rule, library, spec, param, grad, t, slots, owned = task
             if out is not None:
@@ -301,7 +325,7 @@ class OptimizerBase(Checkpoints):
         if self._calls.setdefault("now", call) is not call:
             take_over(self._calls, call, type(self).__name__)
         try:
-            rule = self._rule(self._values)
+            rule = self._formula()
             update = again(self._state, rule, params, grads, out) or Each(
                 self._state, rule, params, grads, out, self._check_new
             )
@@ -335,7 +359,7 @@ class OptimizerBase(Checkpoints):
         TypeError, ValueError
             As for `update_all`.
         """
-        rule = self._rule(self._values)
+        rule = self._formula()
         tasks = {
             name: self._state.take_in(rule, param, param, name, self._check_new)
             for name, param in flatten(params, "params").items()
@@ -366,7 +390,11 @@ class OptimizerBase(Checkpoints):
 
     def __repr__(self) -> str:
         """Write the call that makes an optimizer with these settings; `make_optimizer` reads it."""
-        return format_call(type(self).__name__, self._shown())
+        keywords = self._shown()
+        for name, option in OPTIONS.items():
+            if keywords.get(name) == option.default:
+                del keywords[name]
+        return format_call(type(self).__name__, keywords)
 
     # Behind them
 
@@ -383,6 +411,11 @@ class OptimizerBase(Checkpoints):
         """Return the rule that the hyperparameters select; an optimizer with more than one overrides this."""
         cls: Any = type(self)
         return _own_rule(cls)
+
+    def _formula(self) -> Rule:
+        """Return the rule as the hyperparameters want it for each dtype."""
+        rule = self._rule(self._values)
+        return with_masters(rule) if self._values["master"] else rule
 
     def _check_new(self, spec: Spec, name: Hashable) -> None:
         check_in_dtype(type(self), self._values, spec, name)
