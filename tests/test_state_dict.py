@@ -41,6 +41,7 @@ def test_the_header_says_everything_but_the_arrays(backend):
             "state": {"rate": 0.03125, "losses": [2.0, 3.0, 4.0, 9.0]},
         },
         "cur_step": 4,
+        "skipped": 0,
         "pass": {"rate": 0.03125, "names": ["b"]},
         "parameters": [
             {"name": "W", "shape": [2, 3], "dtype": "float32", "updates": 4, "slots": ["mean", "var"]},

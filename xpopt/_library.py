@@ -56,6 +56,10 @@ class Library:
         """Return the dtype that arrays of `dtype` are computed in and keep their state in."""
         return self.xp.float32 if self.dtype_name(dtype) in LOW else dtype
 
+    def is_lazy(self, x: Array) -> bool:
+        """Whether work on `x` goes on, or has yet to begin, when a function returns; to read a value is to wait."""
+        return False
+
     def has_float64(self, x: Array) -> bool:
         """Whether the device of `x` can hold float64."""
         return "float64" in self.xp.__array_namespace_info__().dtypes(device=self.device(x))
@@ -88,6 +92,11 @@ class Library:
         """Return zeros with the shape, dtype and device of `x`."""
         zeros: Array = self.xp.zeros_like(x)
         return zeros
+
+    def view(self, x: Array, dtype: Any) -> Array:
+        """Return the bits of `x` as another dtype of the same size."""
+        seen: Array = x.view(dtype)  # type: ignore[attr-defined]
+        return seen
 
     def may_share(self, x: Array, others: list[Array]) -> bool:
         """Whether `x` may be a view of memory that is not its own alone; where that cannot be asked, True."""

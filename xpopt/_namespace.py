@@ -90,6 +90,9 @@ address_of = _address_field if _as_expected else _address
 
 
 class _CuPy(_NumPyDtypes):
+    def is_lazy(self, x: Array) -> bool:
+        return True
+
     def guard(self, function: Callable[..., Any]) -> Callable[..., Any]:
         quiet = super().guard(function)
 
@@ -125,6 +128,9 @@ class _CuPy(_NumPyDtypes):
 
 
 class _Torch(Library):
+    def is_lazy(self, x: Array) -> bool:
+        return x.device.type != "cpu"  # type: ignore[attr-defined]
+
     def admit(self, x: Any) -> Array:
         if str(x.layout) != "torch.strided":
             raise TypeError(f"has the layout {x.layout}; pass a dense tensor, x.to_dense()")
@@ -165,6 +171,9 @@ class _Torch(Library):
 
 class _Immutable(_NumPyDtypes):
     mutable = False
+
+    def is_lazy(self, x: Array) -> bool:
+        return True
 
     def may_share(self, x: Array, others: list[Array]) -> bool:
         return False

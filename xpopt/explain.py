@@ -54,7 +54,7 @@ def kernel_source(opt: OptimizerBase, target: str = "numpy", dtype: str = "float
         raise ValueError(f"target {target!r}; wanted one of {', '.join(TARGETS)}")
     if dtype not in SUPPORTED:
         raise ValueError(f"dtype {dtype!r}; wanted one of {', '.join(SUPPORTED)}")
-    rule = opt._formula()
+    rule = opt._formula_now
     graph = trace(rule.low.get(dtype, rule), clipped=opt._values["clip_norm"] is not None)
     if target == "numpy":
         return print_numpy(graph).text

@@ -72,6 +72,8 @@ class Header:
         The schedule of the learning rate.
     cur_step : int
         The step count, at least 0.
+    skipped : int
+        How many steps were left out, at least 0.
     current : Current or None
         The pass that is under way.
     parameters : tuple of Parameter
@@ -83,6 +85,7 @@ class Header:
     hyperparameters: dict[str, Any]
     schedule: Schedule
     cur_step: int
+    skipped: int
     current: Current | None
     parameters: tuple[Parameter, ...]
 
@@ -115,6 +118,7 @@ class Header:
                 "state": plain(schedule.state, f"{owner}.state()"),
             },
             "cur_step": self.cur_step,
+            "skipped": self.skipped,
             "pass": current and {"rate": current.rate, "names": [encode(name) for name in current.names]},
             "parameters": [
                 {
@@ -161,7 +165,7 @@ class Header:
 
     @classmethod
     def _read(cls, value: Any) -> Header:
-        _, _, rule, hyperparameters, schedule, cur_step, current, parameters = _fields(value, "it", _KEYS)
+        _, _, rule, hyperparameters, schedule, cur_step, skipped, current, parameters = _fields(value, "it", _KEYS)
         name, version = _fields(rule, "rule", ("name", "version"))
         owner, keywords, state = _fields(schedule, "schedule", ("name", "hyperparameters", "state"))
         if current is not None:
@@ -180,12 +184,16 @@ class Header:
                 _kind(state, dict, "schedule state"),
             ),
             _count(cur_step, "cur_step"),
+            _count(skipped, "skipped"),
             current,
             tuple(_parameter(one) for one in _kind(parameters, list, "parameters")),
         )
 
 
-_KEYS = ("format_version", "xpopt_version", "rule", "hyperparameters", "schedule", "cur_step", "pass", "parameters")
+_KEYS = (
+    *("format_version", "xpopt_version", "rule", "hyperparameters"),
+    *("schedule", "cur_step", "skipped", "pass", "parameters"),
+)
 _PARAMETER_KEYS = ("name", "shape", "dtype", "updates", "slots")
 
 

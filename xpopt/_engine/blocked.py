@@ -211,7 +211,7 @@ def prepare(rule: Rule, works: list[Work]) -> Launch:
 
 def _run_of(of_rule: Kernel, work: Work, result: Result) -> Run:
     """Return the update, ready but for the arrays to work in."""
-    _, _, spec, param, grad, _, _, h, _ = work
+    _, _, spec, param, grad, _, _, h, _, _, _ = work
     out, slots = result
     packed = of_rule.numbers.packed(h, spec.compute.char)
     if h.clip_norm is not None:
@@ -277,7 +277,7 @@ def factor(grad: Any, clip_norm: float, compute: Any) -> Any:
 
 def why_not(work: Work) -> str | None:
     """Return why an update of a NumPy array cannot run in blocks, or None if it can."""
-    _, _, _, param, grad, slots, owned, _, out = work
+    _, _, _, param, grad, slots, owned, _, out, _, _ = work
     c_order = param.flags.c_contiguous and grad.flags.c_contiguous and (out is None or out.flags.c_contiguous)
     for x in slots or ():
         flags = x.flags

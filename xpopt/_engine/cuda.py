@@ -155,7 +155,7 @@ def kernel(rule: Rule, h: Scalars, dtype: Any) -> Kernel:
 
 def why_not(work: Work) -> str | None:
     """Return why the tensors of an update have no place in a launch, or None if they have."""
-    _, library, _, param, grad, slots, _, _, out = work
+    _, library, _, param, grad, slots, _, _, out, _, _ = work
     if library.name != "cupy":
         return f"kernels are for CuPy arrays, these are of {library.name}"
     arrays = (param, grad, *(slots or ()), param if out is None else out)
@@ -217,7 +217,7 @@ def _grouped(works: Sequence[Work]) -> dict[tuple[Device, Any], list[int]]:
 
 def _new_arrays(rule: Rule, work: Work) -> Result:
     """Allocate what an update needs, to be written: a result if there is no `out`, and slots."""
-    _, _, spec, param, _, slots, owned, _, out = work
+    _, _, spec, param, _, slots, owned, _, out, _, _ = work
     on = device(param.data.device_id)
     if out is None:
         out = on.empty_like(param)

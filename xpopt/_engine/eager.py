@@ -14,6 +14,7 @@ from .._parameter import Spec, dtype_text
 from .._rule import Rule, taken_apart
 from .._typing import Array, Scalars
 from ..clipping import clip
+from .rounding import Key, round_stochastically
 from .work import Launch, Work
 
 
@@ -31,6 +32,8 @@ def update(
     spec: Spec,
     rule: Rule,
     h: Scalars,
+    noise: Key | None,
+    proceed: Array | None,
 ) -> tuple[Array, tuple[Array, ...]]:
     """Compute one update of one parameter.
 
@@ -48,6 +51,10 @@ def update(
         The formula.
     h : Scalars
         The numbers of this step; with `h.clip_norm`, the largest L2 norm that the rule may see of `grad`, or None.
+    noise : Key or None
+        What the new value draws from where it is rounded stochastically.
+    proceed : array of bool, shape (), or None
+        Whether anything is to change.
 
     Returns
     -------
@@ -75,7 +82,12 @@ def update(
     new_param = _own(rule, library, spec, new_param, "param", taken)
     pairs = zip(new_slots, rule.fields, strict=True)
     new_slots = rule.make_slots([_own(rule, library, spec, x, field, taken) for x, field in pairs])
-    if low:
+    if proceed is not None:
+        new_param = xp.where(proceed, new_param, param)
+        new_slots = rule.make_slots([xp.where(proceed, x, old) for x, old in zip(new_slots, slots, strict=True)])
+    if noise is not None:
+        new_param = round_stochastically(library, new_param, spec.dtype, noise)
+    elif low:
         new_param = xp.astype(new_param, spec.dtype)
     return new_param, new_slots
 
@@ -83,8 +95,8 @@ def update(
 def prepare(rule: Rule, works: list[Work]) -> Launch:
     """Compute updates, all of them before any is written."""
     results, copies = [], []
-    for _, library, spec, param, grad, slots, _, h, out in works:
-        new, new_slots = updater(library)(param, grad, slots, library, spec, rule, h)
+    for _, library, spec, param, grad, slots, _, h, out, noise, proceed in works:
+        new, new_slots = updater(library)(param, grad, slots, library, spec, rule, h, noise, proceed)
         results.append((new if out is None else out, new_slots))
         if out is not None:
             copies.append((out, new))

@@ -193,7 +193,7 @@ def _reads_state(works: list[Work]) -> bool:
 
 def _crosses(work: Work) -> bool:
     """Whether the result or a slot would be written where this update still has to read."""
-    _, library, _, param, grad, slots, owned, _, out = work
+    _, library, _, param, grad, slots, owned, _, out, _, _ = work
     if slots is not None and not owned:  # nobody else has ever seen those that are
         bases = param.base, grad.base
         for x in slots:
@@ -209,15 +209,18 @@ def _crosses(work: Work) -> bool:
 
 def why_not_fused(work: Work) -> str | None:
     """Return why an update has to run eagerly, or None if it need not."""
-    library = work.library.name
+    rule, of, _, _, _, _, _, h, _, noise, proceed = work
+    library = of.name
     if library not in _FUSED:
         return f"no engine fuses updates of {library} arrays"
     if (choice := _choice.get()) != "auto" and choice not in _FUSED[library]:
         return f"the {choice} engine was chosen"
+    if noise is not None:
+        return "stochastic rounding is done eagerly"
+    if proceed is not None:
+        return "whether the step is skipped is decided on the device, eagerly"
     reason = cuda.why_not(work) if library == "cupy" else blocked.why_not(work)
-    if reason is not None:
-        return reason
-    return _untraceable(work.rule, work.h)
+    return reason or _untraceable(rule, h)
 
 
 def _untraceable(rule: Rule, h: Scalars) -> str | None:

@@ -13,6 +13,7 @@ from .._library import Library
 from .._parameter import Spec
 from .._rule import Rule
 from .._typing import Array, Scalars
+from .rounding import Key
 
 BLOCK = 65_536
 """Elements in a block: the fastest size on processors with 1 MiB of cache for each core."""
@@ -44,6 +45,8 @@ class Work(NamedTuple):
     owned: bool  # whether the slots are the optimizer's own arrays, which may be written
     h: Scalars
     out: Any  # where the result goes; None for a new array
+    noise: Key | None  # what stochastic rounding draws from; None to round to the nearest
+    proceed: Any  # an array of shape () on the device: where it is false, nothing is to change; None to go on
 
 
 make_work: Callable[[tuple[Any, ...]], Work] = functools.partial(tuple.__new__, Work)

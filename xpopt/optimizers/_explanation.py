@@ -10,6 +10,8 @@ from .._engine.work import Work
 from .._parameter import dtype_text
 from .._tree import show
 from .._typing import Scalars
+from ._noise import key_of
+from ._nonfinite import decided_on_device
 from ._state import Task
 
 
@@ -29,13 +31,17 @@ class Explanation(tuple[ExplainedParameter, ...]):
     __slots__ = ()
 
     @classmethod
-    def of(cls, tasks: Mapping[Hashable, Task], scalars_at: Callable[[int], Scalars]) -> Self:
-        """Explain the updates of `tasks`, checked as for an update."""
+    def of(
+        cls, tasks: Mapping[Hashable, Task], values: Mapping[str, Any], scalars_at: Callable[[int], Scalars]
+    ) -> Self:
+        """Explain the updates of `tasks`, checked as for an update, by an optimizer with these `values`."""
         scalars = {t: scalars_at(t) for t in {task[5] for task in tasks.values()}}
-        works = [
-            Work(rule, library, spec, param, grad, slots, owned, scalars[t], None)
-            for rule, library, spec, param, grad, t, slots, owned in tasks.values()
-        ]
+        params = {name: task[3] for name, task in tasks.items()}
+        proceed = True if values["nonfinite"] == "skip" and decided_on_device(params) else None
+        works = []
+        for name, (rule, library, spec, param, grad, t, slots, owned) in tasks.items():
+            h, noise = scalars[t], key_of(values, spec, name, t)
+            works.append(Work(rule, library, spec, param, grad, slots, owned, h, None, noise, proceed))
         launches: dict[Any, int] = {}
         rows = []
         for (name, work), (engine, reason) in zip(zip(tasks, works, strict=True), plan.describe(works), strict=True):

@@ -10,11 +10,13 @@ from .._library import Library
 from .._namespace import copy_array, library_of
 from .._parameter import Spec, dtype_text, examine
 from .._ranges import NON_NEGATIVE
+from .._rule import MASTER
 from .._tree import flatten
 from .._typing import Array, Tree
 from ..schedulers import SchedulerBase, make_scheduler
 from ._entries import Known, check_entry, unpack
-from ._settings import check_in_dtype, check_values
+from ._nonfinite import Skipped
+from ._settings import check_in_dtype, check_together, check_values
 from ._stored import Stored, moved
 
 if TYPE_CHECKING:
@@ -89,9 +91,10 @@ def load(
         if name not in faults
     }
     current = found.current and (found.current.rate, tuple(map(renaming, found.current.names)))
-    opt._values = values
+    opt._become(values)
     opt._clock.restore(scheduler, found.cur_step, current)
     opt._state.load(loaded)
+    opt._skipped = Skipped(found.skipped)
     return LoadReport(tuple(loaded), {name: "; ".join(lines) for name, lines in faults.items()})
 
 
@@ -131,7 +134,15 @@ def _checked_values(opt: OptimizerBase, header: Header, problems: list[str]) -> 
             values.update(check_values(cls, {name: value}))
         except (TypeError, ValueError) as error:
             problems.append(str(error))
-    return values if len(problems) == before else None
+    if len(problems) > before:
+        return None
+    try:
+        check_together(cls, values)
+        opt._formula(values)
+    except (TypeError, ValueError) as error:
+        problems.append(str(error))
+        return None
+    return values
 
 
 def _made_schedule(opt: OptimizerBase, header: Header, problems: list[str]) -> SchedulerBase | None:
@@ -229,9 +240,10 @@ def _entry(
     arrays: Mapping[str, Any],
 ) -> Any:
     """Return what the cache holds of a parameter, or raise a ValueError if no rule of the optimizer left it."""
-    rule, fields = opt._rule(values), type(opt).slots._fields
+    rule, fields = opt._formula(values), type(opt).slots._fields
     slots = {slot: arrays[array_key(parameter.name, slot)] for slot in parameter.slots}
-    if slots and tuple(slots) not in (rule.fields, fields):
+    own = tuple(slot for slot in slots if slot != MASTER or MASTER in fields)
+    if own and own not in (rule.fields, fields):
         kept = ", ".join(fields) or "none"
         raise ValueError(f"{name!r} has the slots {', '.join(slots)}; {type(opt).__name__} keeps {kept}")
     entry: Any = {"t": parameter.updates, **slots}

@@ -54,6 +54,7 @@ def take_down(opt: OptimizerBase) -> tuple[Header, dict[str, Array]]:
         {**opt._values, "lr": opt._stated_lr()},
         Schedule(keywords.pop("id"), keywords, scheduler.state()),
         opt.cur_step,
+        opt.skipped,
         None if current is None else Current(*current),
         tuple(parameters),
     ), arrays
@@ -61,7 +62,7 @@ def take_down(opt: OptimizerBase) -> tuple[Header, dict[str, Array]]:
 
 def _slots(opt: OptimizerBase, name: Hashable, entry: Any) -> Mapping[str, Array]:
     """Return the arrays in a cache entry by the names of their slots."""
-    rule = opt._rule(opt._values)
+    rule = opt._formula_now
     check_entry(rule, entry, name)
     if isinstance(entry, dict):
         return {slot: x for slot, x in entry.items() if slot != "t"}

@@ -6,6 +6,8 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from .._engine import plan
 from .._engine.kept import Group, KeptPlan
 from .._engine.work import Launch, Work
@@ -15,6 +17,7 @@ from .._parameter import check_out, examine, is_array_or_scalar
 from .._rule import Rule
 from .._tree import flatten, leaves_in_order, matched, rebuild, show
 from .._typing import Scalars, Tree
+from ._noise import key_of
 from ._state import State, Task
 
 
@@ -52,23 +55,33 @@ class Each:
         """The counts that this update brings parameters to."""
         return {task[5] for task in self._tasks.values()}
 
-    def prepare(self, scalars: Mapping[int, Scalars]) -> Any:
+    @property
+    def gradients(self) -> dict[Hashable, Any]:
+        """The gradients by name."""
+        return {name: task[4] for name, task in self._tasks.items()}
+
+    def prepare(self, scalars: Mapping[int, Scalars], values: Mapping[str, Any], proceed: Any) -> Any:
         """Do all that can fail; return what `update_all` will.
 
         Parameters
         ----------
         scalars : mapping
             The numbers of the step for each of `counts`.
+        values : mapping
+            The optimizer's, which say how parameters are rounded.
+        proceed : array of bool, shape (), or None
+            As for `Work`.
 
         Returns
         -------
         containers of the kinds of `params`
             With arrays that hold the results once `finish` has been called.
         """
-        works = [
-            Work(rule, library, spec, param, grad, slots, owned, scalars[t], self._targets.get(name))
-            for name, (rule, library, spec, param, grad, t, slots, owned) in self._tasks.items()
-        ]
+        works = []
+        for name, (rule, library, spec, param, grad, t, slots, owned) in self._tasks.items():
+            h, out = scalars[t], self._targets.get(name)
+            noise = key_of(values, spec, name, t)
+            works.append(Work(rule, library, spec, param, grad, slots, owned, h, out, noise, proceed))
         self._launch = plan.prepare(works)
         # a parameter without a gradient may lie where another one's result goes
         self._kept = {name: copy_array(self._leaves[name]) for name in self._targets if name not in self._tasks}
@@ -185,7 +198,13 @@ class Again:
         """The counts that this update brings parameters to."""
         return [t + 1 for t in self._kept.counts]
 
-    def prepare(self, scalars: Mapping[int, Scalars]) -> Any:
+    @property
+    def gradients(self) -> dict[Hashable, Any]:
+        """The gradients by name."""
+        names = [name for name, _ in self._kept.updated()]
+        return dict(zip(names, self._tensors[1], strict=True))
+
+    def prepare(self, scalars: Mapping[int, Scalars], values: Mapping[str, Any], proceed: None) -> Any:
         """Do all that can fail; return what `update_all` will."""
         self._calls = self._kept.plan.prepare([scalars[t] for t in self.counts], *self._tensors, self._results)
         if self._out is not None:
@@ -206,6 +225,32 @@ class Again:
 
     def keep(self) -> None:
         """Do nothing: it is what was kept."""
+
+
+class LeftOut:
+    """Leaves every parameter as it is.
+
+    Parameters
+    ----------
+    params, out
+        As for `OptimizerBase.update_all`.
+    """
+
+    def __init__(self, params: Tree, out: Tree | None) -> None:
+        leaves = flatten(params, "params")
+        targets = {} if out is None else flatten(out, "out")
+        values: dict[Hashable, Any] = {name: x if x is targets.get(name) else _copied(x) for name, x in leaves.items()}
+        self._writes = [(x, values[name]) for name, x in targets.items() if values[name] is not x]
+        self.answer = rebuild(params, values.__getitem__) if out is None else out
+
+    def finish(self) -> None:
+        """Write what `update_all` has to write all the same."""
+        for x, value in self._writes:
+            write(x, value)
+
+
+def _copied(x: Any) -> Any:
+    return np.asarray(x) if isinstance(x, np.generic) else copy_array(x)
 
 
 def again(state: State, rule: Rule, params: Tree, grads: Tree, out: Tree | None) -> Again | None:

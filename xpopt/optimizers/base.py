@@ -24,6 +24,8 @@ from ._checkpoints import Checkpoints
 from ._clock import Clock
 from ._entries import check_entry, copy_entry
 from ._explanation import Explanation
+from ._noise import key_of
+from ._nonfinite import Skipped, all_finite, check_finite
 from ._settings import (
     OPTIONS,
     Hyperparameters,
@@ -36,7 +38,7 @@ from ._settings import (
     hint,
 )
 from ._state import State
-from ._whole import Again, Each, again
+from ._whole import Again, Each, LeftOut, again
 
 
 class OptimizerBase(Checkpoints):
@@ -112,11 +114,12 @@ class OptimizerBase(Checkpoints):
             if name in self.ranges:
                 raise TypeError(f"{cls.__name__}.ranges declares {name!r}, which every optimizer has; use another name")
         options = {"nonfinite": nonfinite, "master": master, "rounding": rounding, "seed": seed}
-        self._values = check_values(cls, {"lr": lr, **kwargs, "clip_norm": clip_norm, **options})
-        check_together(cls, self._values)
-        self._formula()  # which a rule of somebody's own may refuse
+        values = check_values(cls, {"lr": lr, **kwargs, "clip_norm": clip_norm, **options})
+        check_together(cls, values)
+        self._become(values)
         self._clock = Clock(_own_scheduler(scheduler, self._values["lr"]))
         self._state = State()
+        self._skipped = Skipped()
         self._calls: dict[str, object] = {}  # the one that updates now
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -175,6 +178,12 @@ class OptimizerBase(Checkpoints):
             raise ValueError(f"cur_step={step!r}; wanted an int of at least 0")
         self._clock.move(number)
 
+    @property
+    def skipped(self) -> int:
+        """How many steps were left out by ``nonfinite="skip"``; to read it is to wait for the device that decides."""
+        self._skipped = self._skipped.read()
+        return self._skipped.on_host
+
     def step(self) -> None:
         """Count one optimisation step. `update_all` does so itself."""
         self._clock.tick()
@@ -209,13 +218,13 @@ class OptimizerBase(Checkpoints):
         changes = _mapping("hparam_dict", hparam_dict)
         values = changed_values(type(self), {**self._values, "lr": self._stated_lr()}, changes)
         scheduler = self._changed_scheduler(values["lr"], changes)
-        entries = {}
+        entries, rule = {}, self._formula(values)
         for name, entry in _mapping("cache_dict", cache_dict).items():
-            check_entry(self._rule(values), entry, name)
+            check_entry(rule, entry, name)
             entries[name] = copy_entry(entry)
         for name, spec in self._state.specs().items():
             check_in_dtype(type(self), values, spec, name)
-        self._values = values
+        self._become(values)
         if scheduler is not None:
             self._clock.replace_scheduler(scheduler)
         self._state.restore(entries)
@@ -273,15 +282,19 @@ class OptimizerBase(Checkpoints):
         if self._calls.setdefault("now", call) is not call:
             take_over(self._calls, call, type(self).__name__)
         try:
-            rule = self._formula()
-            task = self._state.take_in(rule, param, param_grad, param_name, self._check_new)
+            task = self._state.take_in(self._formula_now, param, param_grad, param_name, self._check_new)
             rule, library, spec, param, grad, t, slots, owned = task
             if out is not None:
                 check_out(library, spec, out, param_name)
+            proceed = self._proceed({param_name: grad}) if self._guards else None
+            if proceed is False:
+                return self._leave_out(LeftOut([param], None if out is None else [out]))[0]
             lr = self._clock.ask(param_name, cur_loss)
-            h = rule.scalars_at(self._values, lr, t)
-            launch = plan.prepare([make_work((rule, library, spec, param, grad, slots, owned, h, out))])
-            without_interrupts(self._commit, launch, rule, param_name, spec, t, lr)
+            h = rule.scalars_at(self._settings, lr, t)
+            noise = key_of(self._values, spec, param_name, t) if self._draws else None
+            launch = plan.prepare([make_work((rule, library, spec, param, grad, slots, owned, h, out, noise, proceed))])
+            skipped = self._skipped if proceed is None else self._skipped.unless(proceed)
+            without_interrupts(self._commit, launch, rule, param_name, spec, t, lr, skipped)
         except BaseException:
             without_interrupts(self._clock.take_back)  # nothing, if the update has been confirmed
             raise
@@ -325,13 +338,18 @@ class OptimizerBase(Checkpoints):
         if self._calls.setdefault("now", call) is not call:
             take_over(self._calls, call, type(self).__name__)
         try:
-            rule = self._formula()
+            rule = self._formula_now
             update = again(self._state, rule, params, grads, out) or Each(
                 self._state, rule, params, grads, out, self._check_new
             )
+            proceed = self._proceed(update.gradients) if self._guards else None
+            if proceed is False:
+                return self._leave_out(LeftOut(params, out))
             lr = self._clock.ask_whole(cur_loss)
-            answer = update.prepare({t: rule.scalars_at(self._values, lr, t) for t in update.counts})
-            without_interrupts(self._commit_whole, update)
+            scalars = {t: rule.scalars_at(self._settings, lr, t) for t in update.counts}
+            answer = update.prepare(scalars, self._values, proceed)
+            skipped = self._skipped if proceed is None else self._skipped.unless(proceed)
+            without_interrupts(self._commit_whole, update, skipped)
             update.keep()
         except BaseException:
             without_interrupts(self._clock.take_back)
@@ -359,12 +377,12 @@ class OptimizerBase(Checkpoints):
         TypeError, ValueError
             As for `update_all`.
         """
-        rule = self._formula()
+        rule = self._formula_now
         tasks = {
             name: self._state.take_in(rule, param, param, name, self._check_new)
             for name, param in flatten(params, "params").items()
         }
-        return Explanation.of(tasks, lambda t: rule.scalars_at(self._values, self._values["lr"], t))
+        return Explanation.of(tasks, self._values, lambda t: rule.scalars_at(self._settings, self._values["lr"], t))
 
     # Copies and text
 
@@ -378,11 +396,14 @@ class OptimizerBase(Checkpoints):
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle all but what is going on."""
-        return {name: value for name, value in self.__dict__.items() if name != "_calls"}
+        self._skipped = self._skipped.read()
+        made_again = ("_calls", *_DERIVED)
+        return {name: value for name, value in self.__dict__.items() if name not in made_again}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take it back, at rest."""
         self.__dict__.update(state, _calls={})
+        self._become(self._values)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Return `copy`."""
@@ -398,24 +419,54 @@ class OptimizerBase(Checkpoints):
 
     # Behind them
 
-    def _commit(self, launch: Launch, rule: Rule, name: Hashable, spec: Spec, t: int, lr: float) -> None:
+    def _commit(
+        self, launch: Launch, rule: Rule, name: Hashable, spec: Spec, t: int, lr: float, skipped: Skipped
+    ) -> None:
         launch.finish()
         self._state.store(rule, name, spec, t, launch.results[0][1])
         self._clock.confirm(name, lr)
+        self._skipped = skipped
 
-    def _commit_whole(self, update: Each | Again) -> None:
+    def _commit_whole(self, update: Each | Again, skipped: Skipped) -> None:
         update.finish()
         self._clock.confirm_whole()
+        self._skipped = skipped
+
+    def _proceed(self, gradients: Mapping[Hashable, Any]) -> Any:
+        """Return None to go on, False to leave the step out, or an array of bool, where the device decides that."""
+        if self._values["nonfinite"] == "raise":
+            check_finite(gradients)
+            return None
+        found = all_finite(gradients)
+        return None if found is True else found
+
+    def _leave_out(self, step: LeftOut) -> Any:
+        """Count a step that changes nothing; return what the update does."""
+
+        def commit() -> None:
+            step.finish()
+            self._skipped = self._skipped.one_more()
+
+        without_interrupts(commit)
+        return step.answer
 
     def _rule(self, values: Mapping[str, Any]) -> Rule:
         """Return the rule that the hyperparameters select; an optimizer with more than one overrides this."""
         cls: Any = type(self)
         return _own_rule(cls)
 
-    def _formula(self) -> Rule:
+    def _become(self, values: dict[str, Any]) -> None:
+        """Take over hyperparameters that have been checked."""
+        self._formula_now = self._formula(values)
+        self._values = values
+        self._settings = {name: value for name, value in values.items() if name not in OPTIONS}  # what rules read
+        self._guards = values["nonfinite"] != "propagate"
+        self._draws = values["rounding"] == "stochastic"
+
+    def _formula(self, values: Mapping[str, Any]) -> Rule:
         """Return the rule as the hyperparameters want it for each dtype."""
-        rule = self._rule(self._values)
-        return with_masters(rule) if self._values["master"] else rule
+        rule = self._rule(values)
+        return with_masters(rule) if values["master"] else rule
 
     def _check_new(self, spec: Spec, name: Hashable) -> None:
         check_in_dtype(type(self), self._values, spec, name)
@@ -441,6 +492,10 @@ class OptimizerBase(Checkpoints):
         scheduler = self.lr_scheduler.copy()
         scheduler.set_params({self.lr_scheduler.rate_name: lr})
         return scheduler
+
+
+_DERIVED = ("_formula_now", "_settings", "_guards", "_draws")
+"""What `_become` makes of the hyperparameters."""
 
 
 @functools.cache
