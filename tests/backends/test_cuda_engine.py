@@ -10,8 +10,10 @@ import pytest
 from engines import MAKE, Two, dtype_of, of_rule, same_bits
 
 import xpopt
-from xpopt._engine import cuda, device, eager, plan
+from xpopt._engine import cuda, cuda_finite, device, eager, plan
+from xpopt._engine.cuda_finite import all_finite
 from xpopt._engine.work import Launch
+from xpopt.optimizers._nonfinite import Skipped
 
 cupy = pytest.importorskip("cupy", reason="CuPy, whose arrays these are, is missing")
 cuda_on_cpu = pytest.importorskip("cuda_on_cpu")
@@ -43,6 +45,7 @@ def runtime(monkeypatch, folder):
     monkeypatch.setattr(cuda, "_kernels", {})
     monkeypatch.setattr(plan, "_warned", set())
     device.device.cache_clear()
+    cuda_finite._source.cache_clear()
     yield fake
     device.device.cache_clear()
     fake_cupy.KEPT_ALIVE.clear()
@@ -265,6 +268,108 @@ def test_a_smaller_table_takes_a_buffer_and_a_larger_one_makes_its_own(runtime):
         model.step({name: draw(x.shape, "float32", 0) for name, x in model.want.items()})
         assert model.same()
         assert runtime.buffers == buffers
+
+
+# Steps that are skipped on the device
+
+
+def skipped(model: Model) -> None:
+    """Do to the reference what a step skipped on the device does: it counts, and nothing else changes."""
+    opt = model.reference
+    if not opt.cache:  # state that begins with no gradient
+        with xpopt.engine("eager"):
+            opt.set_params({"nonfinite": "propagate"})
+            opt.update_all(model.want, {name: np.zeros_like(x) for name, x in model.want.items()})
+        return
+    for entry in opt.cache.values():
+        if isinstance(entry, dict):
+            entry["t"] += 1
+
+
+@pytest.fixture
+def decisions(monkeypatch):
+    """What the device decided, in place of the count, which CuPy's own kernels keep."""
+    made: list[Any] = []
+
+    def unless(self: Skipped, proceed: Any) -> Skipped:
+        made.append(proceed)
+        return self
+
+    monkeypatch.setattr(Skipped, "unless", unless)
+    return made
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+@pytest.mark.parametrize("clip_norm", [None, 2.0])
+@pytest.mark.parametrize("kwargs", [{}, {"master": True}], ids=["plain", "master"])
+@optimizers
+def test_a_step_that_is_skipped_changes_nothing_but_counts(runtime, decisions, make, kwargs, clip_norm, in_place):
+    """Whichever element of whichever tensor is not finite; also the first step of all, and the first that is kept."""
+    names = {(dtype, shape): (dtype, SHAPES[shape]) for dtype in DTYPES for shape in SHAPES}
+    arrays = {name: draw(shape, dtype, 1) for name, (dtype, shape) in names.items()}
+    model = Model(make(clip_norm=clip_norm, nonfinite="skip", **kwargs), arrays)
+    broken = {0: (("float32", "large"), -1, np.nan), 2: (("bfloat16", "number"), 0, -np.inf)}
+    broken[3] = ("float64", "odd"), 17, np.inf
+    for step in range(6):
+        grads = {name: powers_of_two(shape, dtype, step) for name, (dtype, shape) in names.items()}
+        if step in broken:
+            name, place, value = broken[step]
+            grads[name].reshape(-1)[place] = value
+        before, want = model.reference.copy(), model.want
+        model.step(grads, in_place=in_place)
+        assert bool(values_of(decisions[-1])) == (step not in broken)
+        if step in broken:
+            model.reference, model.want = before, want
+            skipped(model)
+        assert same_bits(on_host(model.params), model.want)
+        assert step == 0 or model.same()
+    assert {name for name, *_ in runtime.launches} >= {"check_finite", "update"}
+
+
+def test_a_guarded_step_is_two_launches_and_waits_for_nothing(runtime, decisions):
+    """The check is done when the device comes to it, and so is the choice."""
+    runtime.driver = 12000
+    arrays = many(400)
+    model = Model(xpopt.Adam(nonfinite="skip"), arrays)
+    model.reference.set_params({"nonfinite": "propagate"})
+    runtime.deferred = True
+    for step in range(4):
+        before = len(runtime.launches)
+        model.step({name: draw(x.shape, "float32", step) for name, x in arrays.items()})
+        assert [name for name, *_ in runtime.launches[before:]] == ["check_finite", "update"]
+    runtime.run("null")
+    assert model.same()
+    assert all(bool(values_of(x)) for x in decisions)
+
+
+@every_dtype
+def test_what_is_finite(runtime, dtype):
+    """The largest numbers are; one element that is not decides, wherever it is."""
+    most = {"float16": 65504.0, "bfloat16": 3.3895e38, "float32": 3.4e38, "float64": 1.7e308}[dtype]
+    tensors = [draw(shape, dtype, 1) for shape in SHAPES.values()]
+    tensors[-1][...] = most
+    grads = [on_device(x) for x in [*tensors, draw((5,), "float32", 2)]]
+    assert bool(values_of(all_finite(grads)))
+    for x in tensors:
+        for value in (np.nan, np.inf, -np.inf):
+            for place in (0, x.size // 2, -1) if x.size else ():
+                kept = x.reshape(-1)[place].copy()
+                x.reshape(-1)[place] = value
+                assert not bool(values_of(all_finite(grads)))
+                x.reshape(-1)[place] = kept
+    assert bool(values_of(all_finite(grads)))
+    assert bool(values_of(all_finite([on_device(np.ones((0, 3), np.float32))])))
+
+
+def test_gradients_that_have_no_place_in_a_launch(runtime):
+    x = np.ones((4, 6), np.float32)
+    assert all_finite([on_device(x), on_device(x[:, ::2])]) is None
+
+    def fail(**kwargs: Any) -> Any:
+        raise RuntimeError("no compiler")
+
+    runtime.RawModule = fail
+    assert all_finite([on_device(np.ones(3, np.float16))]) is None
 
 
 # What runs eagerly

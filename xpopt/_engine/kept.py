@@ -52,9 +52,9 @@ class Group:
         raise NotImplementedError
 
     def prepare(
-        self, scalars: Sequence[Scalars], params: list[Any], grads: list[Any], outs: list[Any]
+        self, scalars: Sequence[Scalars], params: list[Any], grads: list[Any], outs: list[Any], proceed: Any
     ) -> Callable[[], None]:
-        """Return the function that updates them; nothing in it can fail."""
+        """Return the function that updates them; nothing in it can fail. `proceed` is None but on a device."""
         raise NotImplementedError
 
     def mine(self, arrays: list[Any]) -> list[Any]:
@@ -149,7 +149,7 @@ class KeptPlan:
         return None if self._overlap(*(_joined([of[k] for of in spans]) for k in range(4))) else results
 
     def prepare(
-        self, scalars: Sequence[Scalars], params: list[Any], grads: list[Any], outs: list[Any]
+        self, scalars: Sequence[Scalars], params: list[Any], grads: list[Any], outs: list[Any], proceed: Any
     ) -> list[Callable[[], None]]:
         """Return what updates the tensors gathered; nothing in it can fail.
 
@@ -159,13 +159,15 @@ class KeptPlan:
             The numbers of the step, for each of the plan's counts.
         params, grads, outs : list of ndarray
             What was gathered.
+        proceed : array of bool, shape (), or None
+            On the device: whether anything is to change.
 
         Returns
         -------
         list of callable
             To be called while the arrays are alive.
         """
-        return [group.prepare(scalars, params, grads, outs) for group in self._groups]
+        return [group.prepare(scalars, params, grads, outs, proceed) for group in self._groups]
 
     def _overlap(self, starts: Any, sizes: Any, others: Any, lengths: Any) -> bool:
         """Whether one of the spans written overlaps another one, or one of the `others`; empty ones never do."""

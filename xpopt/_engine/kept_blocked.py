@@ -102,7 +102,7 @@ class BlockedGroup(Group):
         return True
 
     def prepare(
-        self, scalars: Sequence[Scalars], params: list[Any], grads: list[Any], outs: list[Any]
+        self, scalars: Sequence[Scalars], params: list[Any], grads: list[Any], outs: list[Any], proceed: Any
     ) -> Callable[[], None]:
         """Return the function that updates them; nothing in it can fail."""
         params, grads, outs = self.mine(params), self.mine(grads), self.mine(outs)

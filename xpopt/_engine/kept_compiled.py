@@ -97,7 +97,7 @@ class CompiledGroup(Group):
         return self._slots.read(read, self._ndims, self._shapes, self.table[3:])
 
     def prepare(
-        self, scalars: Sequence[Scalars], params: list[Any], grads: list[Any], outs: list[Any]
+        self, scalars: Sequence[Scalars], params: list[Any], grads: list[Any], outs: list[Any], proceed: Any
     ) -> Callable[[], None]:
         """Return the function that updates them; nothing in it can fail."""
         kernel = compiled.kernel(self.rule, scalars[0], self._dtype_name)

@@ -44,12 +44,12 @@ class CudaGroup(Group):
         return True
 
     def prepare(
-        self, scalars: Sequence[Scalars], params: list[Any], grads: list[Any], outs: list[Any]
+        self, scalars: Sequence[Scalars], params: list[Any], grads: list[Any], outs: list[Any], proceed: Any
     ) -> Callable[[], None]:
         """Return the function that updates them; nothing in it can fail."""
         number, dtype = self._device_and_dtype
-        of_rule = cuda.kernel(self.rule, scalars[0], dtype)
-        return of_rule.prepare(device(number), self.table, self._sizes, self._row_of, scalars)
+        of_rule = cuda.kernel(self.rule, scalars[0], dtype, proceed)
+        return of_rule.prepare(device(number), self.table, self._sizes, self._row_of, scalars, proceed)
 
     def allocate(self, params: list[Any], into: list[Any]) -> None:
         """Make new arrays for the results, and put them `into` their places."""

@@ -209,7 +209,7 @@ def _crosses(work: Work) -> bool:
 
 def why_not_fused(work: Work) -> str | None:
     """Return why an update has to run eagerly, or None if it need not."""
-    rule, of, _, _, _, _, _, h, _, noise, proceed = work
+    rule, of, _, _, _, _, _, h, _, noise, _ = work
     library = of.name
     if library not in _FUSED:
         return f"no engine fuses updates of {library} arrays"
@@ -217,8 +217,6 @@ def why_not_fused(work: Work) -> str | None:
         return f"the {choice} engine was chosen"
     if noise is not None:
         return "stochastic rounding is done eagerly"
-    if proceed is not None:
-        return "whether the step is skipped is decided on the device, eagerly"
     reason = cuda.why_not(work) if library == "cupy" else blocked.why_not(work)
     return reason or _untraceable(rule, h)
 

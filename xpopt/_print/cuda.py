@@ -6,7 +6,7 @@ from string import Template
 from typing import NamedTuple
 
 from .._graph.node import Graph
-from .cuda_text import BFLOAT16, CLIP, FLOAT16, HEAD, KEYWORDS, NARROW_SQUARES, UPDATE, WIDE_SQUARES
+from .cuda_text import BFLOAT16, CLIP, FINITE, FLOAT16, GUARD, HEAD, KEYWORDS, NARROW_SQUARES, UPDATE, WIDE_SQUARES
 from .host import INFIX
 from .loop import Language, emit
 
@@ -71,7 +71,7 @@ _SCAFFOLD = (
 _RESERVED = {*_SCAFFOLD, *KEYWORDS.split()}
 
 
-def print_cuda(graph: Graph, dtype: str = "float32") -> str:
+def print_cuda(graph: Graph, dtype: str = "float32", *, guarded: bool = False) -> str:
     """Print a graph for CUDA.
 
     Parameters
@@ -81,6 +81,8 @@ def print_cuda(graph: Graph, dtype: str = "float32") -> str:
     dtype : {"float16", "bfloat16", "float32", "float64"}
         The dtype of the parameter and its gradient. The arithmetic, the slots and the numbers are of float64 for
         float64, else of float32.
+    guarded : bool
+        Whether it is decided on the device if anything is to change.
 
     Returns
     -------
@@ -99,6 +101,9 @@ def print_cuda(graph: Graph, dtype: str = "float32") -> str:
         find them: ``sum_squares(table, tensors, sums)``, launched as ``update`` is, writes a float64 for each piece, or
         three where that is the dtype. Then ``find_factors(table, sums, clip_norm, factors)`` takes a block for each
         tensor.
+
+        If it is guarded, ``update`` takes the address of a bool as its last: where that is false, the new param is the
+        old one, and the slots stay.
     """
     kind = _DTYPES[dtype]
     operations = {op: Template(text).substitute(f=kind.suffix, number=kind.number) for op, text in _OPERATIONS.items()}
@@ -128,19 +133,18 @@ def print_cuda(graph: Graph, dtype: str = "float32") -> str:
     ]
     factor = body.factor
     words = {
-        "rule": graph.name,
-        "dtype": dtype,
-        "compute": "float64" if dtype == "float64" else "float32",
-        "stored": kind.stored,
-        "number": kind.number,
-        "piece": PIECE,
-        "threads": THREADS,
+        **_words(kind, dtype),
+        "title": f"{graph.name}: param and grad of {dtype}, computed in {_compute(dtype)}.",
+        "pointers": "\n".join(
+            [
+                f"    const {kind.stored} *{param}, *{grad};",
+                f"    {kind.stored} *target;  // where the new param goes",
+                *([f"    {kind.number} {', '.join(f'*{slot}' for slot in slots)};"] if slots else []),
+            ]
+        ),
         "width": 16 // _BYTES[kind.number if slots else kind.stored],
         "param": param,
         "grad": grad,
-        "slots": f"\n    {kind.number} {', '.join(f'*{slot}' for slot in slots)};" if slots else "",
-        "conversions": kind.conversions,
-        "element": read("elements[i]"),
         "each_tensor": _indented(1, each_tensor),
         "loads": _indented(2, loads),
         "each_element": _indented(3, each_element),
@@ -148,10 +152,52 @@ def print_cuda(graph: Graph, dtype: str = "float32") -> str:
         "addresses": "\n        | ".join(f"(unsigned long long)at.{name}" for name in (param, grad, "target", *slots)),
         "factor": f", {kind.number} {factor}" if factor else "",
         "factors": f", const {kind.number} *factors" if factor else "",
+        "guard": ", const bool *proceed" if guarded else "",
+        "leave": Template(GUARD).substitute(param=param) if guarded else "",
         "and_factor": ", factors[piece.tensor]" if factor else "",
     }
     squares = WIDE_SQUARES if dtype == "float64" else NARROW_SQUARES
     return Template("".join([HEAD, *([squares, CLIP] if factor else []), UPDATE])).substitute(words)
+
+
+def print_finite(dtype: str) -> str:
+    """Print what says whether gradients are finite, for CUDA.
+
+    Parameters
+    ----------
+    dtype : {"float16", "bfloat16", "float32", "float64"}
+        The dtype of the gradients.
+
+    Returns
+    -------
+    str
+        A source with the kernel ``check_finite(table, tensors, finite)``, launched as ``update`` of `print_cuda` is: in
+        its table a tensor has one address, that of its gradient. It writes false to the bool `finite`, or nothing.
+    """
+    kind = _DTYPES[dtype]
+    words = {
+        **_words(kind, dtype),
+        "title": f"Whether gradients of {dtype} are finite.",
+        "pointers": f"    const {kind.stored} *grad;",
+    }
+    return Template(HEAD + FINITE).substitute(words)
+
+
+def _words(kind: _Dtype, dtype: str) -> dict[str, object]:
+    """Return what is put into any source."""
+    return {
+        "dtype": dtype,
+        "stored": kind.stored,
+        "number": kind.number,
+        "piece": PIECE,
+        "threads": THREADS,
+        "conversions": kind.conversions,
+        "element": kind.load.format("elements[i]"),
+    }
+
+
+def _compute(dtype: str) -> str:
+    return "float64" if dtype == "float64" else "float32"
 
 
 def _indented(level: int, lines: list[str]) -> str:

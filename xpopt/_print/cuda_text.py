@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 HEAD = """\
-// $rule: param and grad of $dtype, computed in $compute.
+// $title
 //
-// One launch updates many tensors. Each block takes one piece of one of them: PIECE elements, or what is left.
+// One launch takes many tensors. Each block takes one piece of one of them: PIECE elements, or what is left.
 
 constexpr long long PIECE = $piece;
 constexpr int THREADS = $threads;
-constexpr int WIDTH = $width;  // elements of a vector: 128 bits of the widest arrays
 
 struct Tensor {
-    const $stored *$param, *$grad;
-    $stored *target;  // where the new param goes$slots
+$pointers
     long long size;
     long long pieces_before;
     long long bytes_before;  // in the table, before its numbers of the step
@@ -49,7 +47,32 @@ __device__ __forceinline__ Piece piece_of_block(const Table &table, int tensors)
 }
 $conversions"""
 
+FINITE = """
+// Write false if a gradient is not finite, and nothing if all are.
+extern "C" __global__ void __launch_bounds__(THREADS)
+check_finite(const __grid_constant__ Table table, int tensors, bool *finite)
+{
+    const Piece piece = piece_of_block(table, tensors);
+    const $stored *elements = ((const Tensor *)table.bytes)[piece.tensor].grad;
+    for (long long i = piece.first + threadIdx.x; i < piece.last; i += THREADS) {
+        const $number zero = $element - $element;
+        if (zero != 0)
+            *finite = false;
+    }
+}
+"""
+
+GUARD = """\
+    if (!*proceed) {  // nothing is to change
+        for (long long i = piece.first + threadIdx.x; at.target != at.$param && i < piece.last; i += THREADS)
+            at.target[i] = at.$param[i];
+        return;
+    }
+"""
+
 UPDATE = """
+constexpr int WIDTH = $width;  // elements of a vector: 128 bits of the widest arrays
+
 template <typename Element, int width>
 struct alignas(sizeof(Element) * width) Pack { Element of[width]; };
 
@@ -70,11 +93,11 @@ $stores    }
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-update(const __grid_constant__ Table table, int tensors$factors)
+update(const __grid_constant__ Table table, int tensors$factors$guard)
 {
     const Piece piece = piece_of_block(table, tensors);
     const Tensor at = ((const Tensor *)table.bytes)[piece.tensor];
-    const $number *numbers = (const $number *)(table.bytes + at.bytes_before);
+$leave    const $number *numbers = (const $number *)(table.bytes + at.bytes_before);
     const unsigned long long all_bits = $addresses;
     const long long whole = all_bits % 16 == 0 ? piece.last - piece.last % WIDTH : piece.first;  // the end of vectors
     update_elements<WIDTH>(at, numbers$and_factor, piece.first, whole);

@@ -204,9 +204,10 @@ class Again:
         names = [name for name, _ in self._kept.updated()]
         return dict(zip(names, self._tensors[1], strict=True))
 
-    def prepare(self, scalars: Mapping[int, Scalars], values: Mapping[str, Any], proceed: None) -> Any:
+    def prepare(self, scalars: Mapping[int, Scalars], values: Mapping[str, Any], proceed: Any) -> Any:
         """Do all that can fail; return what `update_all` will."""
-        self._calls = self._kept.plan.prepare([scalars[t] for t in self.counts], *self._tensors, self._results)
+        numbers = [scalars[t] for t in self.counts]
+        self._calls = self._kept.plan.prepare(numbers, *self._tensors, self._results, proceed)
         if self._out is not None:
             return self._out
         new = self._results
