@@ -326,6 +326,27 @@ def test_a_step_that_is_skipped_changes_nothing_but_counts(runtime, decisions, m
     assert {name for name, *_ in runtime.launches} >= {"check_finite", "update"}
 
 
+@pytest.mark.parametrize("kwargs", [{}, {"nonfinite": "skip"}, {"clip_norm": 2.0}], ids=["alone", "guarded", "clipped"])
+@optimizers
+def test_stochastic_rounding_has_the_bits_of_numpy(runtime, decisions, make, kwargs):
+    """Each tensor has a key of its own at each step; those of 32 bits go on as they are."""
+    names = {(dtype, shape): (dtype, SHAPES[shape]) for dtype in DTYPES for shape in SHAPES}
+    arrays = {name: draw(shape, dtype, 1) for name, (dtype, shape) in names.items()}
+    model = Model(make(rounding="stochastic", seed=7, **kwargs), arrays)
+    grads = powers_of_two if "clip_norm" in kwargs else draw
+    for step in range(4):
+        late = {name: step % 2 and name[1] == "odd" for name in names}  # counts that differ
+        model.step({k: None if late[k] else grads(shape, dtype, step) for k, (dtype, shape) in names.items()})
+        assert model.same()
+    assert {name for name, *_ in runtime.launches} >= {"update"}
+
+
+def test_stochastic_rounding_in_fortrans_order_runs_eagerly(runtime, eagerly):
+    x = np.asfortranarray(draw((5, 6), "bfloat16", 1))
+    xpopt.SGD(rounding="stochastic").update(on_device(x), on_device(x.copy(order="K")), "W")
+    assert len(eagerly) == 1
+
+
 def test_a_guarded_step_is_two_launches_and_waits_for_nothing(runtime, decisions):
     """The check is done when the device comes to it, and so is the choice."""
     runtime.driver = 12000

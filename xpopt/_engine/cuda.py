@@ -17,7 +17,7 @@ from .._rule import Rule
 from .._typing import Scalars
 from .device import Device, Source, Table, device
 from .numbers import Numbers
-from .work import Launch, Result, Work
+from .work import Keys, Launch, Result, Work, keys_of
 
 
 class Kernel:
@@ -33,27 +33,31 @@ class Kernel:
         The parameters' dtype.
     guarded : bool
         Whether it is decided on the device if anything is to change.
+    drawn : bool
+        Whether parameters are rounded stochastically.
     """
 
-    def __init__(self, rule: Rule, h: Scalars, dtype: str, *, guarded: bool) -> None:
+    def __init__(self, rule: Rule, h: Scalars, dtype: str, *, guarded: bool, drawn: bool) -> None:
         graph = trace(rule, h, clipped=h.clip_norm is not None)
         self._clips = graph.factor() is not None  # not where the rule reads no gradient
         names = ("update", "sum_squares", "find_factors") if self._clips else ("update",)
-        self._source = Source(print_cuda(graph, dtype, guarded=guarded), names, OPTIONS)
+        self._source = Source(print_cuda(graph, dtype, guarded=guarded, drawn=drawn), names, OPTIONS)
         self.compute = np.dtype("float64" if dtype == "float64" else "float32")
         self._numbers = Numbers(graph)
+        self._drawn = drawn
+        self._row = self.compute.itemsize * (self._numbers.count + (4 if drawn else 0))  # bytes, the key included
         self._words = len(graph.inputs) + 4  # of a tensor in the table: addresses, and three numbers
 
     def size(self, tensors: int, rows: int) -> int:
         """Return how many bytes a table has."""
-        return 8 * self._words * tensors + self._numbers.count * self.compute.itemsize * rows
+        return 8 * self._words * tensors + self._row * (tensors if self._drawn else rows)
 
     def why_not_compiled(self, on: Device, size: int) -> str | None:
         """Return why it cannot be compiled for tables of `size` bytes on a device, or None if it is."""
         return self._source.why_not(on, size)
 
     def prepare(
-        self, on: Device, addresses: Any, sizes: Any, rows: Any, scalars: Sequence[Scalars], proceed: Any
+        self, on: Device, addresses: Any, sizes: Any, rows: Any, scalars: Sequence[Scalars], keys: Keys, proceed: Any
     ) -> Callable[[], None]:
         """Return a function that updates tensors of one device and dtype.
 
@@ -69,6 +73,8 @@ class Kernel:
             Which of `scalars` each uses.
         scalars : sequence of Scalars
             The numbers of the step for each count that a tensor has.
+        keys : sequence of Key, or None
+            What each tensor draws from, if that is how it is rounded.
         proceed : ndarray of bool, shape (), or None
             On the device: whether anything is to change. None if the kernel is not guarded.
 
@@ -78,8 +84,8 @@ class Kernel:
             To be called while the arrays are alive.
         """
         tensors = addresses.shape[1]
-        numbers = b"".join([self._numbers.packed(h, self.compute.char) for h in scalars])
-        data, count = table_of(addresses, sizes, rows * (self._numbers.count * self.compute.itemsize), numbers)
+        numbers = self._numbers.rows(scalars, rows, keys, self.compute.char)
+        data, count = table_of(addresses, sizes, (rows if keys is None else np.arange(tensors)) * self._row, numbers)
         if count == 0:
             return _nothing
         clip = None
@@ -150,16 +156,16 @@ def _nothing() -> None:
     """Update tensors without elements."""
 
 
-_kernels: dict[tuple[Rule, str, bool, bool], Kernel] = {}
+_kernels: dict[tuple[Rule, str, bool, bool, bool], Kernel] = {}
 
 _name = functools.cache(dtype_text)
 
 
-def kernel(rule: Rule, h: Scalars, dtype: Any, proceed: Any) -> Kernel:
+def kernel(rule: Rule, h: Scalars, dtype: Any, *, guarded: bool, drawn: bool) -> Kernel:
     """Return a rule's kernel; raises `UntraceableError` where it has none."""
-    key = rule, _name(dtype), h.clip_norm is not None, proceed is not None
+    key = rule, _name(dtype), h.clip_norm is not None, guarded, drawn
     if key not in _kernels:
-        _kernels[key] = Kernel(rule, h, key[1], guarded=key[3])
+        _kernels[key] = Kernel(rule, h, key[1], guarded=guarded, drawn=drawn)
     return _kernels[key]
 
 
@@ -180,8 +186,8 @@ def why_not(work: Work) -> str | None:
 
 def why_no_kernel(rule: Rule, works: Sequence[Work]) -> str | None:
     """Return why updates that have a place in a launch have no kernel, or None if they have; it is compiled here."""
-    for (on, dtype), members in _grouped(works).items():
-        of_rule = kernel(rule, works[members[0]].h, dtype, works[members[0]].proceed)
+    for (on, _), members in _grouped(works).items():
+        of_rule = _kernel_of(rule, works[members[0]])
         rows = len({id(works[i].h) for i in members})
         reason = of_rule.why_not_compiled(on, of_rule.size(len(members), rows))
         if reason is not None:
@@ -189,25 +195,30 @@ def why_no_kernel(rule: Rule, works: Sequence[Work]) -> str | None:
     return None
 
 
+def _kernel_of(rule: Rule, work: Work) -> Kernel:
+    guarded, drawn = work.proceed is not None, work.noise is not None
+    return kernel(rule, work.h, work.spec.dtype, guarded=guarded, drawn=drawn)
+
+
 def prepare(rule: Rule, works: list[Work]) -> Launch:
     """Allocate what updates need, and find where everything lies; slots are written in place."""
     results = [_new_arrays(rule, work) for work in works]
-    proceed = works[0].proceed
     calls = []
-    for (on, dtype), members in _grouped(works).items():
+    for (on, _), members in _grouped(works).items():
         scalars: dict[int, Scalars] = {id(works[i].h): works[i].h for i in members}
         row = {key: k for k, key in enumerate(scalars)}
         columns = [
             [x.data.ptr for x in (works[i].param, works[i].grad, results[i][0], *results[i][1])] for i in members
         ]
         calls.append(
-            kernel(rule, works[members[0]].h, dtype, proceed).prepare(
+            _kernel_of(rule, works[members[0]]).prepare(
                 on,
                 np.array(columns, np.int64).T,
                 np.array([works[i].param.size for i in members], np.int64),
                 np.array([row[id(works[i].h)] for i in members], np.int64),
                 list(scalars.values()),
-                proceed,
+                keys_of([works[i] for i in members]),
+                works[0].proceed,
             )
         )
     return Launch(results, functools.partial(_finish, calls, works), "cuda")

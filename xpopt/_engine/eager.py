@@ -14,7 +14,8 @@ from .._parameter import Spec, dtype_text
 from .._rule import Rule, taken_apart
 from .._typing import Array, Scalars
 from ..clipping import clip
-from .rounding import Key, round_stochastically
+from .numbers import Key
+from .rounding import round_stochastically
 from .work import Launch, Work
 
 

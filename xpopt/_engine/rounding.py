@@ -13,9 +13,7 @@ import numpy as np
 from .._library import Library
 from .._parameter import dtype_text
 from .._typing import Array
-
-Key = tuple[int, int]
-"""What makes the random bits of one update of one parameter: two integers of 32 bits, signed."""
+from .numbers import Key
 
 _LOST = {"float16": 13, "bfloat16": 16}
 """The bits of a float32 that a number of 16 bits has no place for."""

@@ -6,7 +6,21 @@ from string import Template
 from typing import NamedTuple
 
 from .._graph.node import Graph
-from .cuda_text import BFLOAT16, CLIP, FINITE, FLOAT16, GUARD, HEAD, KEYWORDS, NARROW_SQUARES, UPDATE, WIDE_SQUARES
+from .cuda_text import (
+    BFLOAT16,
+    CLIP,
+    DRAW_BFLOAT16,
+    DRAW_FLOAT16,
+    FINITE,
+    FLOAT16,
+    GUARD,
+    HEAD,
+    KEYWORDS,
+    NARROW_SQUARES,
+    RANDOM,
+    UPDATE,
+    WIDE_SQUARES,
+)
 from .host import INFIX
 from .loop import Language, emit
 
@@ -29,11 +43,19 @@ class _Dtype(NamedTuple):
     load: str = "{0}"
     store: str = "{0}"
     conversions: str = ""
+    draw: str = ""  # stores what is rounded stochastically
+    drawing: str = ""  # the conversions for that, after the others
 
 
 _DTYPES = {
-    "float16": _Dtype("unsigned short", "float", "f", "load_float16({0})", "store_float16({0})", FLOAT16),
-    "bfloat16": _Dtype("unsigned short", "float", "f", "load_bfloat16({0})", "store_bfloat16({0})", BFLOAT16),
+    "float16": _Dtype(
+        *("unsigned short", "float", "f", "load_float16({0})", "store_float16({0})", FLOAT16),
+        *("draw_float16({0}, {1})", RANDOM + DRAW_FLOAT16),
+    ),
+    "bfloat16": _Dtype(
+        *("unsigned short", "float", "f", "load_bfloat16({0})", "store_bfloat16({0})", BFLOAT16),
+        *("draw_bfloat16({0}, {1})", RANDOM + DRAW_BFLOAT16),
+    ),
     "float32": _Dtype("float", "float", "f"),
     "float64": _Dtype("double", "double", ""),
 }
@@ -65,13 +87,14 @@ _OPERATIONS = {
 _SCAFFOLD = (
     *("Pack", "Params", "Slots", "THREADS", "at", "first", "i", "k", "last", "numbers", "threadIdx", "width"),
     *("load_float16", "store_float16", "load_bfloat16", "store_bfloat16", "isinf", "isfinite"),
+    *("draw_float16", "draw_bfloat16", "random_bits", "key_of", "key", "Key"),
     *(f"{name}{suffix}" for name in ("pow", "fabs", "sqrt", "exp", "log") for suffix in ("", "f")),
 )
 
 _RESERVED = {*_SCAFFOLD, *KEYWORDS.split()}
 
 
-def print_cuda(graph: Graph, dtype: str = "float32", *, guarded: bool = False) -> str:
+def print_cuda(graph: Graph, dtype: str = "float32", *, guarded: bool = False, drawn: bool = False) -> str:
     """Print a graph for CUDA.
 
     Parameters
@@ -83,6 +106,9 @@ def print_cuda(graph: Graph, dtype: str = "float32", *, guarded: bool = False) -
         float64, else of float32.
     guarded : bool
         Whether it is decided on the device if anything is to change.
+    drawn : bool
+        Whether a parameter of 16 bits is rounded stochastically. The numbers of each tensor are then followed by its
+        key: the upper and the lower half of two integers.
 
     Returns
     -------
@@ -110,10 +136,11 @@ def print_cuda(graph: Graph, dtype: str = "float32", *, guarded: bool = False) -
     body = emit(graph, Language(operations, f"const {kind.number} {{0}} = {{1}};", "const bool {0} = {1};", _RESERVED))
     param, grad, *slots = body.inputs
     new_param, *new_slots = body.outputs
-    read = kind.load.format
+    read, store = kind.load.format, kind.draw if drawn else kind.store
     each_tensor = [
         *([f"typedef Pack<{kind.number}, width> Slots;"] if slots else []),
         *(f"const {kind.number} {name} = numbers[{k}];  // {what}" for k, (name, what) in enumerate(body.numbers)),
+        *([f"const Key key = key_of(numbers + {len(body.numbers)});"] if drawn else []),
     ]
     loads = [
         f"Params at_{param} = ((const Params *)at.{param})[i];",
@@ -124,7 +151,7 @@ def print_cuda(graph: Graph, dtype: str = "float32", *, guarded: bool = False) -
         *(f"const {kind.number} {name} = {read(f'at_{name}.of[k]')};" for name in (param, grad)),
         *(f"const {kind.number} {slot} = at_{slot}.of[k];" for slot in slots),
         *body.lines,
-        f"at_{param}.of[k] = {kind.store.format(new_param)};",
+        f"at_{param}.of[k] = {store.format(new_param, 'random_bits(i * width + k, key)')};",
         *(f"at_{slot}.of[k] = {value};" for slot, value in zip(slots, new_slots, strict=True)),
     ]
     stores = [
@@ -134,6 +161,7 @@ def print_cuda(graph: Graph, dtype: str = "float32", *, guarded: bool = False) -
     factor = body.factor
     words = {
         **_words(kind, dtype),
+        "conversions": kind.conversions + (kind.drawing if drawn else ""),
         "title": f"{graph.name}: param and grad of {dtype}, computed in {_compute(dtype)}.",
         "pointers": "\n".join(
             [
