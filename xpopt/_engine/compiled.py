@@ -102,9 +102,13 @@ _kernels: dict[tuple[Rule, str, bool], Kernel] = {}
 def kernel(rule: Rule, h: Scalars, dtype: str) -> Kernel:
     """Return a rule's kernel; raises `UntraceableError` where it has none."""
     key = rule, dtype, h.clip_norm is not None
-    if key not in _kernels:
-        _kernels[key] = Kernel(rule, h, dtype)
-    return _kernels[key]
+    try:
+        return _kernels[key]
+    except KeyError:
+        with build.alone():  # threads that come at once wait for one compilation
+            if key not in _kernels:
+                _kernels[key] = Kernel(rule, h, dtype)
+            return _kernels[key]
 
 
 def fits(rule: Rule, work: Work, *, chosen: bool) -> bool:

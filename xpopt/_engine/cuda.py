@@ -148,9 +148,10 @@ _name = functools.cache(dtype_text)
 def kernel(rule: Rule, h: Scalars, dtype: Any) -> Kernel:
     """Return a rule's kernel; raises `UntraceableError` where it has none."""
     key = rule, _name(dtype), h.clip_norm is not None
-    if key not in _kernels:
-        _kernels[key] = Kernel(rule, h, key[1])
-    return _kernels[key]
+    try:
+        return _kernels[key]
+    except KeyError:
+        return _kernels.setdefault(key, Kernel(rule, h, key[1]))
 
 
 def why_not(work: Work) -> str | None:
