@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ._once import once
 from ._typing import Array, Scalars
 
 
@@ -51,22 +52,22 @@ class Rule:
         """The function's qualified name, for messages."""
         return self.function.__qualname__
 
-    @functools.cached_property
+    @once
     def fields(self) -> tuple[str, ...]:
         """The names of its slots."""
         return self.slots._fields
 
-    @functools.cached_property
+    @once
     def make_slots(self) -> Callable[[Iterable[Array]], Any]:
         """Make its state of one array per field: what ``slots._make`` does, at half the cost."""
         return functools.partial(tuple.__new__, self.slots)
 
-    @functools.cached_property
+    @once
     def keys(self) -> tuple[str, ...]:
         """The keys of its cache entry where that is a dict."""
         return ("t", *self.fields)
 
-    @functools.cached_property
+    @once
     def bare(self) -> bool:
         """Whether its state is one array and no count: then the cache holds the array itself."""
         return len(self.fields) == 1 and not _reads_count(self)
