@@ -260,7 +260,7 @@ def test_one_warning_of_a_rule_that_cannot_be_traced(backend, first_use):
         return (param - h.lr * grad, s) if h.t else (param, s)
 
     own, W = of_rule(rule, base.NoSlots), np.ones(3)
-    with warnings.catch_warnings(record=True) as caught:
+    with xpopt.engine("blocked"), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         results = at_once([lambda: own().update(W, W, "W").tolist()] * 2)
     assert results == [[0.9] * 3] * 2
