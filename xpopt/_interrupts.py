@@ -19,8 +19,12 @@ _main = threading.main_thread().ident
 
 
 def _forked() -> None:
+    """Take the thread that forked for the main one; if that was another, its hold on interrupts has gone with it."""
     global _main
-    _main = threading.main_thread().ident
+    main, _main = _main, threading.main_thread().ident
+    if main != _main and _get(_SIGINT) is _take_note:
+        _set(_SIGINT, _handlers[0])
+        _caught.clear()
 
 
 if hasattr(os, "register_at_fork"):
@@ -43,6 +47,7 @@ def without_interrupts(function: Callable[..., None], *args: Any) -> None:
     if handler is None or handler is _take_note or not callable(handler):  # it waits already, is ignored, or kills
         function(*args)
         return
+    _handlers[:] = [handler]
     try:
         _set(_SIGINT, _take_note)
     except ValueError:  # this interpreter is not the main one, and handles no signals
@@ -57,6 +62,7 @@ def without_interrupts(function: Callable[..., None], *args: Any) -> None:
 
 
 _caught: list[FrameType | None] = []  # at most one
+_handlers: list[Any] = []  # whose place `_take_note` takes
 
 
 def _take_note(number: int, frame: FrameType | None) -> None:

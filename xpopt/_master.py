@@ -14,7 +14,6 @@ _NEAR = {"float16": (2.0**-11, 2.0**-25), "bfloat16": (2.0**-8, 2.0**-134)}
 """How far a number is at most from what it rounds to: relative to itself, and where the result is subnormal."""
 
 
-@functools.cache
 def with_masters(rule: Rule) -> Rule:
     """Return a rule that does the same, and updates a master copy of each parameter of 16 bits.
 
@@ -36,9 +35,19 @@ def with_masters(rule: Rule) -> Rule:
     TypeError
         The rule has such a slot.
     """
+    try:
+        return _made[rule]
+    except KeyError:
+        return _made.setdefault(rule, _with_masters(rule))  # one, whichever thread makes it
+
+
+def _with_masters(rule: Rule) -> Rule:
     if MASTER in rule.fields:
         raise TypeError(f"{rule.name} has a slot {MASTER!r} of its own, where master=True would keep its copies")
     return dataclasses.replace(rule, low={dtype: _of_copy(rule, *near) for dtype, near in _NEAR.items()})
+
+
+_made: dict[Rule, Rule] = {}
 
 
 def _of_copy(rule: Rule, relative: float, absolute: float) -> Rule:

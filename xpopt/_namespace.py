@@ -262,6 +262,6 @@ def _identify(x: Any) -> Library | None:
             return None
         found = x.__array_namespace__().__name__, Library
     name, kind = found
-    if name not in _NAMED:
-        _NAMED[name] = kind(name, array_api_compat.array_namespace(x))
-    return _NAMED[name]
+    if name in _NAMED:
+        return _NAMED[name]
+    return _NAMED.setdefault(name, kind(name, array_api_compat.array_namespace(x)))  # one, whichever thread makes it

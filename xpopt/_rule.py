@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ._once import once
 from ._typing import Array, Scalars
 
 MASTER = "master"
@@ -67,32 +68,32 @@ class Rule:
         """The code of the function that somebody wrote, whatever has been put around it."""
         return getattr(inspect.unwrap(self.function), "__code__", None)
 
-    @functools.cached_property
+    @once
     def fields(self) -> tuple[str, ...]:
         """The names of its slots."""
         return self.slots._fields
 
-    @functools.cached_property
+    @once
     def make_slots(self) -> Callable[[Iterable[Array]], Any]:
         """Make its state of one array per field: what ``slots._make`` does, at half the cost."""
         return functools.partial(tuple.__new__, self.slots)
 
-    @functools.cached_property
+    @once
     def keys(self) -> tuple[str, ...]:
         """The keys of its cache entry where that is a dict."""
         return ("t", *self.fields)
 
-    @functools.cached_property
+    @once
     def own(self) -> tuple[str, ...]:
         """The names of its slots but the master copy."""
         return self.fields[:-1] if self.master else self.fields
 
-    @functools.cached_property
+    @once
     def single(self) -> bool:
         """Whether its state, but for a master copy, is one array and no count."""
         return len(self.own) == 1 and not _reads_count(self)
 
-    @functools.cached_property
+    @once
     def bare(self) -> bool:
         """Whether the cache holds that array itself."""
         return self.single and not self.master

@@ -43,7 +43,7 @@ def runtime(monkeypatch, folder):
     fake = fake_cupy.FakeCuPy(folder)
     monkeypatch.setattr(device, "_cupy", lambda: fake)
     monkeypatch.setattr(cuda, "_kernels", {})
-    monkeypatch.setattr(plan, "_warned", set())
+    monkeypatch.setattr(plan, "_warned", {})
     device.device.cache_clear()
     cuda_finite._source.cache_clear()
     yield fake

@@ -201,6 +201,104 @@ for thread in others:
     thread.join()
 """,
     "of a fork": "assert in_child(lambda: in_child(lambda: (train() == want).all()) == 0) == 0",
+    "with a model whose plan is kept": """
+with xpopt.engine(sys.argv[1]), xpopt.num_threads(3):
+    opt, params = xpopt.Adam(lr=0.5), {"W": np.zeros(1_200_007, np.float32)}
+    def step():
+        opt.update_all(params, {"W": params["W"] + 1}, out=params)
+    step(), step()
+    def child():
+        step()
+        return (params["W"] == want).all() and opt.cur_step == opt.cache["W"]["t"] == 3
+    assert in_child(child) == 0
+    assert in_child(lambda: in_child(child) == 0 and child()) == 0
+    assert opt.cur_step == opt.cache["W"]["t"] == 2
+    assert child()
+""",
+    "while another thread finds out what a rule reads": """
+inside, forked = threading.Event(), threading.Event()
+
+def first_use(wait):
+    class Own(xpopt.OptimizerBase):
+        slots = xpopt.AdaGrad.slots  # one, so that it matters whether the rule reads its count
+
+        @staticmethod
+        def rule(xp, param, grad, s, h):
+            if wait and isinstance(param, np.ndarray):  # not while it is traced
+                inside.set()
+                forked.wait()
+            return param - h.lr * grad, s
+    with xpopt.engine("blocked"):
+        return Own(0.5).update(np.ones(3), np.ones(3), "W").tolist() == [0.5] * 3
+
+thread = threading.Thread(target=first_use, args=(True,))
+thread.start()
+inside.wait()
+assert in_child(lambda: first_use(False)) == 0
+forked.set()
+thread.join()
+""",
+    "while others use rules for the first time": """
+os.environ["XPOPT_CACHE_DIR"] = os.devnull  # no folder: each is compiled
+
+def first_use():
+    class Own(xpopt.OptimizerBase):
+        @staticmethod
+        def rule(xp, param, grad, s, h):
+            return param - h.lr * grad, s
+    with xpopt.engine(sys.argv[1]):
+        return Own(0.5).update(np.ones(3), np.ones(3), "W").tolist() == [0.5] * 3
+
+def use_others():
+    while going:
+        assert first_use()
+
+others = [threading.Thread(target=use_others) for _ in range(2)]
+for thread in others:
+    thread.start()
+for _ in range(5):
+    assert in_child(first_use) == 0
+going = False
+for thread in others:
+    thread.join()
+""",
+    "by another thread, while the main one holds interrupts back": """
+import signal
+from xpopt._interrupts import without_interrupts
+
+def interrupted():
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt:
+        return (train() == want).all()
+
+codes = []
+thread = threading.Thread(target=lambda: codes.append(in_child(interrupted)))
+without_interrupts(lambda: (thread.start(), thread.join()))
+assert codes == [0]
+assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+""",
+    "while another thread finds out who updates": """
+from xpopt.optimizers import _calls
+held, forked = threading.Event(), threading.Event()
+
+def hold():
+    with _calls._lock:
+        held.set()
+        forked.wait()
+
+def interrupted_before():
+    opt = xpopt.SGD(lr=0.5)
+    opt._calls["now"] = object()  # of an update that ended and could not say so
+    return opt.update(np.ones(3), np.ones(3), "W").tolist() == [0.5] * 3
+
+thread = threading.Thread(target=hold)
+thread.start()
+held.wait()
+assert in_child(interrupted_before) == 0
+forked.set()
+thread.join()
+""",
     "a child that ends by itself": """
 child = os.fork()
 if child:
@@ -211,21 +309,48 @@ assert (train() == want).all()
 ENDS = {
     "at once": "",
     "while a daemon updates": "threading.Thread(target=busy, daemon=True).start(); time.sleep(0.05)",
-    "while a daemon updates, by an error": (
+    "while a daemon updates, by sys.exit": (
         "threading.Thread(target=busy, daemon=True).start(); time.sleep(0.05); sys.exit(0)"
     ),
+    "while a daemon updates, by an error": """
+def quiet(*args):
+    os.write(1, b"an error")
+sys.excepthook = quiet
+threading.Thread(target=busy, daemon=True).start()
+train()
+raise RuntimeError
+""",
+    "while daemons update, with an update at the end": """
+import atexit
+def at_end():
+    assert (train() == want).all()
+    os.write(1, b"updated")
+atexit.register(at_end)
+for _ in range(2):
+    threading.Thread(target=busy, daemon=True).start()
+train()
+""",
+    "while a thread that is no daemon updates": """
+def at_last():
+    threading.main_thread().join()
+    assert (train() == want).all()
+    os.write(1, b"updated")
+threading.Thread(target=at_last).start()
+""",
 }
+SAYS = {"while a daemon updates, by an error": (1, "an error")} | dict.fromkeys(list(ENDS)[-2:], (0, "updated"))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="fork: this system has none")
-@pytest.mark.parametrize("code", {**FORKS, **ENDS}.values(), ids={**FORKS, **ENDS})
-def test_processes_fork_and_end(backend, fused, code):
+@pytest.mark.parametrize("case", [*FORKS, *ENDS])
+def test_processes_fork_and_end(backend, fused, case):
     """A hang is an error after some time."""
+    code = {**FORKS, **ENDS}[case]
     root = str(Path(xpopt.__file__).parents[1])
     environment = {**os.environ, "PYTHONPATH": root}
     command = [sys.executable, "-W", "ignore:This process:DeprecationWarning", "-c", TRAIN + code, fused]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.stderr, done.returncode, done.stdout) == ("", *SAYS.get(case, (0, "")))
 
 
 MEMORY = r"""

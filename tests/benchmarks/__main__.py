@@ -11,6 +11,7 @@ from pathlib import Path
 
 import costs
 import peers
+import scaling
 import single
 import whole
 from measuring import Stopwatch
@@ -46,7 +47,7 @@ differences are taken between neighbouring blocks before the median is, so they 
 CUDA = "Not measured on a GPU."
 
 
-PARTS = ("models", "optimizers", "update", "host", "memory", "start")
+PARTS = ("models", "optimizers", "update", "host", "scaling", "memory", "start")
 
 
 def main() -> None:
@@ -92,6 +93,10 @@ def measure(only: Sequence[str], quick: bool, threads: int, timed: Stopwatch) ->
         "optimizers": (len(whole.OPTIMIZERS), lambda begin: whole.optimizers(threads, timed, begin)),
         "update": (1 + len(single.CASES) * len(sizes), lambda begin: single.section(sizes, timed, begin)),
         "host": (len(costs.COUNTS), lambda begin: costs.host(timed, begin)),
+        "scaling": (
+            len(scaling.ENGINES) * len(scaling.SIZES),
+            lambda begin: scaling.section(timed, begin),
+        ),
         "memory": (2, lambda begin: costs.memory(size, begin)),
         "start": (1 + len(costs.STARTS), lambda begin: costs.start(runs, begin)),
     }

@@ -189,9 +189,10 @@ _kernels: dict[tuple[Rule, bool], Kernel] = {}
 def kernel(rule: Rule, h: Scalars, *, clipped: bool) -> Kernel:
     """Return a rule's kernel; raises `UntraceableError` where it has none."""
     key = rule, clipped
-    if key not in _kernels:
-        _kernels[key] = Kernel(rule, h, clipped=clipped)
-    return _kernels[key]
+    try:
+        return _kernels[key]
+    except KeyError:
+        return _kernels.setdefault(key, Kernel(rule, h, clipped=clipped))  # one, whichever thread makes it
 
 
 def prepare(rule: Rule, works: list[Work]) -> Launch:

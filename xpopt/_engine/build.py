@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 from types import ModuleType
@@ -27,8 +28,29 @@ def _new_lock() -> None:
     _lock = threading.RLock()
 
 
+def _let_go() -> None:
+    with suppress(RuntimeError):  # not held, if forks began to wait in the middle of this one
+        _lock.release()
+
+
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_new_lock)
+
+
+def alone() -> threading.RLock:
+    """Return the lock that is held while something is compiled."""
+    return _lock
+
+
+@functools.cache
+def _let_forks_wait() -> None:
+    """Let a fork wait for a compilation: a child would find Numba's locks held, by a thread that it does not have.
+
+    To be called when Numba has been imported. What was registered last is called first: logging's locks, which a
+    compilation may take, must not be held by a fork that waits.
+    """
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=lambda: _lock.acquire(), after_in_parent=_let_go)
 
 
 @functools.cache
@@ -73,6 +95,8 @@ def build(source: str, name: str, signature: str) -> Callable[..., Any]:
         The function; it runs without the interpreter's lock.
     """
     import numba
+
+    _let_forks_wait()
 
     def compiled(function: Any, *, cache: bool) -> Any:
         return numba.njit(signature, nogil=True, error_model="numpy", cache=cache)(function)

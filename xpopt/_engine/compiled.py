@@ -110,9 +110,13 @@ _kernels: dict[_Kind, Kernel] = {}
 def kernel(rule: Rule, h: Scalars, dtype: str, *, drawn: bool) -> Kernel:
     """Return a rule's kernel; raises `UntraceableError` where it has none."""
     key = rule, dtype, h.clip_norm is not None, drawn
-    if key not in _kernels:
-        _kernels[key] = Kernel(rule, h, dtype, drawn=drawn)
-    return _kernels[key]
+    try:
+        return _kernels[key]
+    except KeyError:
+        with build.alone():  # threads that come at once wait for one compilation
+            if key not in _kernels:
+                _kernels[key] = Kernel(rule, h, dtype, drawn=drawn)
+            return _kernels[key]
 
 
 def _kind(rule: Rule, work: Work) -> _Kind:

@@ -164,9 +164,10 @@ _name = functools.cache(dtype_text)
 def kernel(rule: Rule, h: Scalars, dtype: Any, *, guarded: bool, drawn: bool) -> Kernel:
     """Return a rule's kernel; raises `UntraceableError` where it has none."""
     key = rule, _name(dtype), h.clip_norm is not None, guarded, drawn
-    if key not in _kernels:
-        _kernels[key] = Kernel(rule, h, key[1], guarded=guarded, drawn=drawn)
-    return _kernels[key]
+    try:
+        return _kernels[key]
+    except KeyError:
+        return _kernels.setdefault(key, Kernel(rule, h, key[1], guarded=guarded, drawn=drawn))
 
 
 def why_not(work: Work) -> str | None:

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from .._once import once
+
 _SMALL, _LARGE = 4032, 32704
 """Bytes for a table in a launch, whose arguments may have 4096 bytes, or 32764 in a newer CUDA: multiples of 8."""
 
@@ -71,7 +73,7 @@ class Device:
         """Return a context manager that makes it the current device."""
         return _cupy().cuda.Device(self.number)
 
-    @functools.cached_property
+    @once
     def _rooms(self) -> tuple[int, ...]:
         cuda = _cupy().cuda
         major, minor = cuda.nvrtc.getVersion()

@@ -163,7 +163,7 @@ def _fused(rule: Rule, works: Sequence[Work]) -> ModuleType:
         reason = cuda.why_no_kernel(rule, works)
         if reason is None:
             return cuda
-        _warn_once(f"{reason}. CuPy arrays are updated eagerly, one array operation at a time")
+        _warn_once(reason, f"{reason}. CuPy arrays are updated eagerly, one array operation at a time")
         return eager
     chosen = choice == "compiled"
     if works[0].noise is not None:
@@ -242,22 +242,17 @@ def _untraceable(rule: Rule, h: Scalars) -> str | None:
             _reasons[key] = None
         except UntraceableError as error:
             _reasons[key] = str(error)
-            if _reasons.get((rule, h.clip_norm is None)) is None:
-                _warn(f"{error}. It runs eagerly, one array operation at a time")
+            _warn_once(rule, f"{error}. It runs eagerly, one array operation at a time")
         return _reasons[key]
 
 
-def _warn(message: str) -> None:
-    warnings.warn(message, UserWarning, stacklevel=_levels_to_caller())
+def _warn_once(cause: Rule | str, message: str) -> None:
+    here = object()
+    if _warned.setdefault(cause, here) is here:  # one thread's, of those that come at once
+        warnings.warn(message, UserWarning, stacklevel=_levels_to_caller())
 
 
-def _warn_once(message: str) -> None:
-    if message not in _warned:
-        _warned.add(message)
-        _warn(message)
-
-
-_warned: set[str] = set()
+_warned: dict[Rule | str, object] = {}
 
 
 def _levels_to_caller() -> int:

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 
 _lock = threading.Lock()
+
+
+def _new_lock() -> None:
+    """Start over in a forked process, where another thread's hold on the lock would last for ever."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_lock)
 
 
 def take_over(calls: dict[str, object], call: object, optimizer: str) -> None:

@@ -188,6 +188,8 @@ class State:
         else:
             known.entry, known.spec, known.t, known.slots = entry, spec, t, slots
         known.shown = self._shown if self._is_ours() else -1
+        if len(self._known) > len(self._cache):  # entries have been deleted, and nobody may ever call `step`
+            self.forget()
 
     def forget(self) -> None:
         """Let go of what is known of parameters whose entries are gone."""

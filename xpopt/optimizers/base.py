@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 import operator
 from collections.abc import Hashable, Mapping
 from typing import Any, ClassVar, Self, overload
@@ -498,9 +497,14 @@ _DERIVED = ("_formula_now", "_settings", "_guards", "_draws")
 """What `_become` makes of the hyperparameters."""
 
 
-@functools.cache
 def _own_rule(cls: Any) -> Rule:
-    return Rule(cls.rule, cls.slots, getattr(cls, "scalars", None), cls.follows)
+    try:
+        return _rules[cls]
+    except KeyError:  # not a cached function: of threads that come at once each would get a rule of its own
+        return _rules.setdefault(cls, Rule(cls.rule, cls.slots, getattr(cls, "scalars", None), cls.follows))
+
+
+_rules: dict[type[Any], Rule] = {}
 
 
 def _own_scheduler(spec: Any, lr: float) -> SchedulerBase:

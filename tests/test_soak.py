@@ -1,0 +1,324 @@
+"""A million small steps, and arrays and names that change ten thousand times, leave nothing behind.
+
+Counted are the blocks of Python's allocator, the bytes that it and NumPy trace, resident memory, files and threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gc
+import itertools
+import os
+import pickle
+import re
+import sys
+import threading
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+import xpopt
+
+pytestmark = pytest.mark.backends("numpy")
+
+MANY, CHANGES = 10**6, 10**4
+
+BLOCKS = 200  # of Python's allocator, which its own caches of free objects may hold
+TRACED = 8_192  # bytes; 8 for each of 2 500 steps are 20 000
+TRACING = 2_500  # steps at most: they take several times as long
+RESIDENT = 4 * 2**20  # bytes; 8 for each of a million steps are 8 000 000
+
+
+class Footprint(NamedTuple):
+    """What a process holds; 0 where the system does not say."""
+
+    blocks: int
+    resident: int
+    files: int
+    threads: int
+    tasks: int
+
+
+def footprint() -> Footprint:
+    gc.collect()
+    status, process = Path("/proc/self/status"), Path("/proc/self")
+    resident = re.search(r"VmRSS:\s*(\d+) kB", status.read_text()) if status.exists() else None
+    files, tasks = (len(os.listdir(process / of)) if (process / of).exists() else 0 for of in ("fd", "task"))
+    blocks = sys.getallocatedblocks()
+    return Footprint(blocks, 1024 * int(resident[1]) if resident else 0, files, threading.active_count(), tasks)
+
+
+def traced_by(step: Callable[[], object], times: int) -> int:
+    """Return the bytes that are allocated in so many steps, and not freed in them."""
+    tracemalloc.start()
+    try:
+        held = []
+        for _ in range(2):  # at first, what takes the place of an object from before the tracing counts as new
+            for _ in range(times):
+                step()
+            gc.collect()
+            held.append(tracemalloc.get_traced_memory()[0])
+        return held[1] - held[0]
+    finally:
+        tracemalloc.stop()
+
+
+def assert_no_growth(step: Callable[[], object], times: int) -> None:
+    """Demand that steps leave nothing behind, once a tenth as many have been made."""
+    for _ in range(times // 10):
+        step()
+    before = footprint()
+    for _ in range(times):
+        step()
+    after = footprint()
+    grown = Footprint(*(new - old for new, old in zip(after, before, strict=True)))
+    assert grown.blocks <= BLOCKS, grown
+    assert grown.resident <= RESIDENT, grown
+    assert (grown.files, grown.threads, grown.tasks) == (0, 0, 0), grown
+    assert traced_by(step, min(times // 4, TRACING)) <= TRACED
+
+
+LEAKS: dict[str, Callable[[list[Any]], object]] = {
+    "a reference": lambda left: left.append(None),
+    "an object": lambda left: left.append(object()),
+    "an array": lambda left: left.append(np.zeros(1)),
+    "a file": lambda left: left.append(os.dup(0)),
+    "a thread": lambda left: left.append(threading.Timer(60, print)) or left[-1].start(),
+}
+
+
+@pytest.mark.parametrize("leak", LEAKS.values(), ids=LEAKS)
+def test_what_steps_leave_is_seen(leak):
+    """Each of ten thousand, or, of files and threads, one in a thousand."""
+    left: list[Any] = []
+    rare = leak in (LEAKS["a file"], LEAKS["a thread"])
+    numbers = itertools.count()
+
+    def step() -> None:
+        if not rare or next(numbers) % 1000 == 30:
+            leak(left)
+
+    try:
+        with pytest.raises(AssertionError):
+            assert_no_growth(step, 10_000)
+    finally:
+        for one in left:
+            if isinstance(one, int):
+                os.close(one)
+            if isinstance(one, threading.Timer):
+                one.cancel()
+                one.join()
+
+
+# The same arrays again and again
+
+
+def small_steps() -> Callable[[], None]:
+    """Return a function that makes two steps: one by `update`, and one of another optimizer by `update_all`."""
+    single, whole = xpopt.Adam(), xpopt.Adam()
+    W, params = np.ones(3), {"W": np.ones((2, 3)), "b": np.ones(3)}
+    grad, grads = np.ones_like(W), {name: np.ones_like(x) for name, x in params.items()}
+
+    def steps() -> None:
+        single.update(W, grad, "W", out=W)
+        single.step()
+        whole.update_all(params, grads, out=params)
+
+    return steps
+
+
+def test_a_million_steps(fused, backend):
+    assert_no_growth(small_steps(), MANY // 2)
+
+
+def test_steps_that_run_eagerly(eager):
+    """Not as many: they take longest, and have the fewest places to keep anything."""
+    assert_no_growth(small_steps(), MANY // 8)
+
+
+# Other arrays, containers and names at each step
+
+SHAPES = {"W": (40, 50), "b": (50,), "gain": ()}
+
+
+def in_c_order(x: Any) -> Any:
+    return np.array(x)
+
+
+def in_fortran_order(x: Any) -> Any:
+    return np.array(x, order="F")
+
+
+def at_an_offset(x: Any) -> Any:
+    buffer = np.zeros(x.size + 3, x.dtype)[3:]
+    buffer[...] = x.reshape(-1)
+    return buffer.reshape(x.shape)
+
+
+def in_strides(x: Any) -> Any:
+    wide = np.zeros((*x.shape, 2), x.dtype)[..., 0]
+    wide[...] = x
+    return wide
+
+
+LAYOUTS = (in_c_order, in_fortran_order, at_an_offset, in_strides)
+
+
+def changes(opt: Any) -> list[Callable[[], object]]:
+    """Return all that a caller may do with other arrays, containers and names than before."""
+    rng = np.random.default_rng(5)
+    values = {name: rng.standard_normal(shape) for name, shape in SHAPES.items()}
+    numbers = itertools.count()
+
+    def new(layout: Any) -> dict[str, Any]:
+        return {name: layout(x) for name, x in values.items()}
+
+    def come_and_go() -> None:
+        name = "layer", next(numbers)
+        opt.update(in_c_order(values["W"]), values["W"], name, 0.5)
+        del opt.cache[name]
+
+    def another_shape() -> None:
+        for shape in ((30, 20), (7,)):
+            opt.update(np.ones(shape), np.ones(shape), "shaped", 0.5)
+            opt.cache.pop("shaped")
+
+    def part() -> None:
+        grads = {name: None if name == "b" else x for name, x in values.items()}
+        opt.update_all(new(in_c_order), grads, 0.5)
+
+    def fail() -> None:
+        with contextlib.suppress(ValueError):
+            opt.update_all(new(in_c_order), {**values, "b": np.ones(3)}, 0.5)
+
+    def restore() -> None:
+        opt.set_params(cache_dict=opt.cache)
+
+    def start_over() -> None:
+        opt.cache = {}
+
+    def clip() -> None:
+        opt.set_params({"clip_norm": None if opt.hyperparameters["clip_norm"] else 0.5})
+
+    def in_layout(layout: Any) -> None:
+        opt.update_all(new(layout), new(layout), 0.5)
+        params = new(layout)
+        for _ in range(2):
+            opt.update_all(params, new(layout), 0.5, out=params)
+        opt.update_all(new(layout), new(layout), 0.5, out=new(layout))
+        opt.update(layout(values["W"]), layout(values["W"]), "W", 0.5)
+
+    def in_a_list() -> None:
+        opt.update_all(list(new(in_c_order).values()), list(values.values()), 0.5)
+
+    def nested() -> None:
+        opt.update_all({"deep": [new(in_c_order)]}, {"deep": [new(in_c_order)]}, 0.5)
+
+    def unpickled() -> None:
+        pickle.loads(pickle.dumps(opt)).update_all(new(in_c_order), values, 0.5)
+
+    def copied() -> None:
+        opt.copy().update_all(new(in_c_order), values, 0.5)
+
+    layouts = [functools.partial(in_layout, layout) for layout in LAYOUTS]
+    others = [in_a_list, nested, come_and_go, another_shape, part, fail, restore, clip, opt.step, unpickled, copied]
+    return [*layouts, *others, start_over]
+
+
+def all_changes(opt: Any) -> tuple[Callable[[], None], int]:
+    """Return a function that makes all of them, and how often it makes ten thousand."""
+    every = changes(opt)
+
+    def make() -> None:
+        for change in every:
+            change()
+
+    return make, CHANGES // len(every)
+
+
+told_twice = pytest.mark.filterwarnings(r"ignore:step\(\) was called between two calls of update_all")
+
+
+@told_twice
+def test_arrays_and_names_that_change(fused, backend):
+    assert_no_growth(*all_changes(xpopt.Adam(lr_scheduler="KingScheduler(patience=2)")))
+
+
+@told_twice
+def test_arrays_and_names_that_change_eagerly(eager):
+    assert_no_growth(*all_changes(xpopt.Adam(lr_scheduler="KingScheduler(patience=2)")))
+
+
+def test_names_that_go_in_a_loop_without_steps(fused, backend):
+    """Nothing but the names of the pass, which ends when one of them comes round again."""
+    opt, W, names = xpopt.Adam(), np.ones(1000), itertools.count()
+
+    def come_and_go() -> None:
+        name = next(names) % 50
+        opt.update(W, W, name)
+        del opt.cache[name]
+
+    assert_no_growth(come_and_go, CHANGES)
+
+
+def test_a_new_shape_at_each_step(fused, backend):
+    """What the engines keep by shape has an end: for two thousand shapes it is what it is for one thousand."""
+    sizes = itertools.count(1500)
+
+    def step() -> None:
+        W = np.ones(next(sizes))
+        xpopt.Adam().update(W, W, "W")
+
+    assert traced_by(step, 1000) < 4 * 2**20
+
+
+def test_optimizers_that_come_and_go(fused, backend):
+    W = {"W": np.ones(1000), "b": np.ones(10)}
+
+    def train() -> None:
+        opt = xpopt.Adam()
+        for _ in range(3):
+            opt.update_all(W, W)
+
+    assert_no_growth(train, CHANGES // 4)
+
+
+def test_threads_that_come_and_go(fused, backend):
+    """What an engine keeps for each thread goes with it; helpers stay, as many as there were."""
+    W = {"W": np.ones(1_200_007, np.float32), "b": np.ones(1000, np.float32)}
+    opt = xpopt.SGD()
+
+    def train() -> None:
+        with xpopt.engine(fused), xpopt.num_threads(3):
+            opt.update_all(W, W, out=W)
+
+    def in_a_thread() -> None:
+        thread = threading.Thread(target=train)
+        thread.start()
+        thread.join()
+
+    assert_no_growth(in_a_thread, 300)
+
+
+# Arrays of other libraries
+
+
+@pytest.mark.backends("numpy-readonly", "array-api-strict", "torch", "jax", "jax-x64")
+def test_ten_thousand_steps(backend):
+    """Of Dask's arrays each holds the graph of all steps before it, until the caller computes it."""
+    opt, whole = xpopt.Adam(clip_norm=1.0), xpopt.Adam()
+    W, grad = backend.array([1.0, 2.0, 3.0]), backend.array([1.0, 1.0, 1.0])
+    model = {"W": backend.array(np.ones((2, 3))), "b": backend.array(1.0)}
+
+    def steps() -> None:
+        nonlocal W, model
+        W = opt.update(W, grad, "W")
+        opt.step()
+        model = whole.update_all(model, model)
+
+    assert_no_growth(steps, CHANGES // 2)

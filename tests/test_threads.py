@@ -1,0 +1,269 @@
+"""Different optimizers in different threads: each goes where it goes alone, from the first use of anything on."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from engines import MAKE, Two, cast, needs_numba, of_rule, same_bits
+from trajectories import read
+
+import xpopt
+from xpopt import _namespace
+from xpopt._engine import blocked, build, compiled, kept_compiled, plan, pool
+from xpopt.optimizers import base
+
+THREADS = 4
+LONG = 60  # seconds, after which a thread that waits for others is an error
+
+
+@pytest.fixture(autouse=True)
+def many_switches() -> Iterator[None]:
+    """Let threads take turns after every few instructions."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+@pytest.fixture
+def first_use(monkeypatch, tmp_path) -> None:
+    """Forget all that the package keeps for the next update, on disk too."""
+    for module, name in [
+        (base, "_rules"),
+        (plan, "_reasons"),
+        (plan, "_warned"),
+        (blocked, "_kernels"),
+        (compiled, "_kernels"),
+        (_namespace, "_LIBRARIES"),
+        (_namespace, "_NAMED"),
+    ]:
+        monkeypatch.setattr(module, name, {})
+    for function in (compiled._squares, kept_compiled._reader):
+        function.cache_clear()
+    for name in [name for name in sys.modules if name.startswith("xpopt_")]:  # the kernels' sources
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(pool, "_pool", pool._Pool())
+    monkeypatch.setenv("XPOPT_CACHE_DIR", str(tmp_path / "kernels"))
+
+
+def at_once(tasks: Sequence[Callable[[], Any]]) -> list[Any]:
+    """Call each in a thread of its own, all from the same moment on, on this context's engine; return the results."""
+    barrier, engine = threading.Barrier(len(tasks)), plan.chosen()
+    results: list[Any] = [None] * len(tasks)
+    errors: list[BaseException] = []
+
+    def run(i: int) -> None:
+        try:
+            with xpopt.engine(engine):
+                barrier.wait(LONG)
+                results[i] = tasks[i]()
+        except BaseException as error:
+            barrier.abort()
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(i,), daemon=True) for i in range(len(tasks))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LONG)
+        assert not thread.is_alive(), "a thread hangs"
+    if errors:
+        raise errors[0]
+    return results
+
+
+def assert_as_alone(tasks: Sequence[Callable[[], Any]]) -> None:
+    together = at_once(tasks)
+    for task, result in zip(tasks, together, strict=True):
+        assert same_bits(result, task())
+
+
+SMALL = {"W": (7, 5), "b": (5,), "gain": (), "none": (0, 3)}
+LARGE = {"W": (1_200_007,), "b": (40_000,), "gain": ()}  # helper threads join
+
+
+def training(make: Callable[..., Any], shapes: Any, steps: int, seed: int, dtype: str = "float32") -> Any:
+    """Return a function that trains a model in every way, and returns its parameters and state."""
+    rng = np.random.default_rng(seed)
+    start = {name: cast(rng.standard_normal(shape), dtype) for name, shape in shapes.items()}
+    grads = {name: cast(rng.standard_normal(shape), dtype) for name, shape in shapes.items()}
+
+    def train() -> Any:
+        opt, params = make(), {name: x.copy() for name, x in start.items()}
+        with xpopt.num_threads(2 + seed % 3):
+            for _ in range(steps):
+                opt.update_all(params, grads, out=params)
+                params = opt.update_all(params, grads)
+                params["b"] = opt.update(params["b"], grads["b"], "b")
+        return {"params": params, "state": dict(opt.cache)}
+
+    return train
+
+
+# The same bits
+
+
+@pytest.mark.backends("numpy")
+@pytest.mark.parametrize("clip_norm", [None, 0.5])
+@pytest.mark.parametrize(("shapes", "steps"), [(SMALL, 50), (LARGE, 2)], ids=["small", "large"])
+def test_each_goes_where_it_goes_alone(fused, backend, shapes, steps, clip_norm):
+    makes = [lambda make=make: make(clip_norm=clip_norm) for make in MAKE.values()]
+    assert_as_alone([training(make, shapes, steps, seed) for seed, make in enumerate(makes)])
+
+
+@pytest.mark.backends("numpy")
+def test_eagerly_as_well(eager, backend):
+    assert_as_alone([training(make, SMALL, 20, seed) for seed, make in enumerate(MAKE.values())])
+
+
+@pytest.mark.backends("numpy")
+@pytest.mark.parametrize("shapes", [SMALL, LARGE], ids=["small", "large"])
+def test_the_first_use_of_everything(fused, backend, first_use, shapes):
+    """Tracing, compiling, the folder of kernels, the pool: four optimizers of one class, two of another."""
+    makes = [MAKE["Adam"]] * 4 + [MAKE["momentum"]] * 2
+    dtypes = ["float32", "float64"] * 3
+    tasks = [training(make, shapes, 1, seed, dtypes[seed]) for seed, make in enumerate(makes)]
+    assert_as_alone(tasks)
+
+
+@pytest.mark.backends("numpy")
+def test_the_first_use_of_rules_of_ones_own(fused, backend, first_use):
+    def rule(xp, param, grad, s, h):
+        fast = 0.5 * s.fast + grad
+        return param - h.lr * fast / h.t, Two(fast, s.slow + fast)
+
+    for _ in range(1 if fused == "compiled" else 50):
+        own = of_rule(rule)
+        assert_as_alone([training(own, SMALL, 2, seed) for seed in range(THREADS)])
+
+
+def test_arrays_of_every_library(backend):
+    """Also where one gradient goes to all of them."""
+    values = [[0.5, -1.0, 2.0], [1.0, 0.25, -3.0]]
+    grad = backend.array([1.0, -0.5, 0.125])
+
+    def training(seed: int, make: Any) -> Callable[[], Any]:
+        def train() -> Any:
+            opt = make()
+            W = backend.array(np.asarray(values) * (seed + 1))
+            b = backend.array(values[0])
+            for _ in range(3):
+                model = opt.update_all({"W": W, "b": b}, {"W": W, "b": grad})
+                W, b = model["W"], opt.update(model["b"], grad, "b")
+            return {"W": read(backend, W), "b": read(backend, b)}
+
+        return train
+
+    assert_as_alone([training(seed, make) for seed, make in enumerate(MAKE.values())])
+
+
+@pytest.mark.backends("numpy")
+def test_texts_copies_and_settings(fused, backend):
+    def live(seed: int) -> Any:
+        opt = xpopt.make_optimizer(f"Adam(lr=0.{seed + 1}, lr_scheduler='NoamScheduler(warmup_steps=5)')")
+        params = {"W": np.full((3, 4), float(seed)), "b": np.ones(4)}
+        for step in range(20):
+            params = opt.update_all(params, {name: np.cos(x) for name, x in params.items()})
+            opt = [opt.copy, lambda opt=opt: pickle.loads(pickle.dumps(opt)), lambda opt=opt: opt][step % 3]()
+            if step % 5 == 0:
+                opt.set_params({"clip_norm": 1.0 + seed}, opt.cache)
+                opt.explain(params)
+                twin = xpopt.make_optimizer(str(opt))
+                twin.load_state_dict(opt.state_dict(), like=params)
+                opt = twin
+        return {**params, "opt": str(opt), "step": opt.cur_step}
+
+    assert_as_alone([lambda seed=seed: live(seed) for seed in range(THREADS)])
+
+
+# What there is one of
+
+
+def meeting(function: Callable[..., Any], threads: int) -> Callable[..., Any]:
+    """Return `function` so that its first so many callers are in it at the same time."""
+    barrier = threading.Barrier(threads)
+    met = threading.Event()
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        if not met.is_set():
+            barrier.wait(LONG)
+            met.set()
+        return function(*args, **kwargs)
+
+    return wrapped
+
+
+@pytest.mark.backends("numpy")
+def test_one_library_whichever_type_was_met_first(backend, first_use, monkeypatch):
+    """Two of them would be two libraries: a parameter and a gradient could not be of one."""
+    compat = _namespace.array_api_compat
+    monkeypatch.setattr(compat, "array_namespace", meeting(compat.array_namespace, 2))
+    arrays = [np.zeros(2), np.zeros(2).view(np.memmap)]
+    found = at_once([lambda x=x: _namespace.library_of(x) for x in arrays])
+    assert found[0] is found[1]
+    assert [_namespace.library_of(x) for x in arrays] == found
+
+
+@pytest.mark.backends("numpy")
+def test_one_rule_of_a_class(backend, first_use, monkeypatch):
+    monkeypatch.setattr(base, "Rule", meeting(base.Rule, 2))
+    rules = at_once([lambda: xpopt.Adam()._rule({})] * 2)
+    assert rules[0] is rules[1] is xpopt.Adam()._rule({})
+
+
+@pytest.mark.backends("numpy")
+def test_one_kernel_of_a_rule(backend, first_use, monkeypatch):
+    monkeypatch.setattr(blocked, "Kernel", meeting(blocked.Kernel, 2))
+    W = np.ones(3)
+
+    def kernel() -> Any:
+        opt = xpopt.Adam()
+        with xpopt.engine("blocked"):
+            opt.update(W, W, "W")
+        rule = opt._rule({})
+        return blocked.kernel(rule, rule.scalars_at({"decay1": 0.5, "decay2": 0.5, "eps": 1.0}, 0.1, 1), clipped=False)
+
+    kernels = at_once([kernel] * 2)
+    assert kernels[0] is kernels[1]
+
+
+@needs_numba
+@pytest.mark.backends("numpy")
+def test_one_compilation_for_all(backend, first_use, monkeypatch):
+    built = []
+
+    def note(source: str, *args: Any) -> Any:
+        built.append(source)
+        return original(source, *args)
+
+    original = build.build
+    monkeypatch.setattr(build, "build", note)
+    with xpopt.engine("compiled"):
+        at_once([lambda: xpopt.Adam().update(np.ones(3), np.ones(3), "W")] * THREADS)
+    assert len(built) == 1
+
+
+@pytest.mark.backends("numpy")
+def test_one_warning_of_a_rule_that_cannot_be_traced(backend, first_use):
+    barrier = threading.Barrier(2)
+
+    def rule(xp, param, grad, s, h):
+        if not isinstance(param, np.ndarray):
+            barrier.wait(LONG)  # while it is traced
+        return (param - h.lr * grad, s) if h.t else (param, s)
+
+    own, W = of_rule(rule, base.NoSlots), np.ones(3)
+    with xpopt.engine("blocked"), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        results = at_once([lambda: own().update(W, W, "W").tolist()] * 2)
+    assert results == [[0.9] * 3] * 2
+    assert len(caught) == 1
+    assert "cannot be traced" in str(caught[0].message)
+    assert caught[0].filename == __file__
