@@ -60,7 +60,8 @@ def round_stochastically(library: Library, x: Array, dtype: Any, key: Key) -> Ar
         chance = (xp.astype(noise, xp.float32) + 0.5) * 2.0**-lost
         small = xp.floor(x * _STEPS + chance) / _STEPS
         rounded = xp.where(xp.abs(x) < _SUBNORMAL, small, rounded)
-    return xp.astype(xp.where(xp.isfinite(x), rounded, x), dtype)
+    drawn = xp.logical_and(xp.isfinite(x), bits & 0x7FFFFFFF != 0)  # the sum above makes 0.0 of -0.0
+    return xp.astype(xp.where(drawn, rounded, x), dtype)
 
 
 def random_bits(library: Library, like: Array, key: Key) -> Any:
