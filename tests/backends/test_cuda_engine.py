@@ -347,6 +347,41 @@ def test_explain_says_why_there_is_no_kernel(runtime):
     assert ["ROCm" in row.reason for row in rows] == [True, False, False]
 
 
+def test_explain_says_that_skipping_is_decided_eagerly(runtime):
+    params = {"W": on_device(np.ones(4)), "b": on_device(np.ones(6))}
+    reasons = {
+        policy: [(row.engine, row.reason) for row in xpopt.Adam(nonfinite=policy).explain(params)]
+        for policy in ("propagate", "raise", "skip")
+    }
+    assert reasons["propagate"] == reasons["raise"] == [("cuda", "")] * 2
+    assert reasons["skip"] == [("eager", "whether the step is skipped is decided on the device, eagerly")] * 2
+    # with an array elsewhere the host decides, and the kernels run
+    rows = xpopt.Adam(nonfinite="skip").explain({**params, "host": np.ones(3)})
+    assert [row.engine for row in rows] == ["cuda", "cuda", "blocked"]
+
+
+def test_a_step_that_may_be_skipped_runs_eagerly_also_in_a_model_that_is_kept(runtime, eagerly, monkeypatch):
+    """The question itself needs a device; here its answer is given, as an array that nobody may read."""
+    answer = on_device(np.ones((), bool))
+    monkeypatch.setattr("xpopt.optimizers.base.all_finite", lambda gradients: answer)
+    monkeypatch.setattr("xpopt.optimizers._nonfinite.Skipped.unless", lambda self, proceed: self)
+    params = {"W": on_device(np.ones(4)), "b": on_device(np.ones(6))}
+    opt = xpopt.Adam()
+    grads = {"W": on_device(np.ones(4)), "b": on_device(np.ones(6))}
+    for _ in range(3):
+        opt.update_all(params, grads, out=params)
+    launches = len(runtime.launches)
+    assert launches == 3
+    assert not eagerly
+    opt.set_params({"nonfinite": "skip"})
+    for _ in range(2):
+        opt.update_all(params, grads, out=params)
+    opt.update(params["W"], grads["W"], "W")
+    assert len(runtime.launches) == launches
+    assert len(eagerly) == 5
+    assert all(work.proceed is answer for work in eagerly)
+
+
 def test_on_rocm_it_runs_eagerly(runtime, eagerly):
     runtime.cuda.runtime.is_hip = True
     x = on_device(np.ones(4))
