@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from states import KING, equal, every_optimizer, frozen, model, nothing_changes, train
+from test_interrupts import interrupted_at
 
 import xpopt
 from xpopt import SGD, Adam, OptimizerBase
@@ -191,6 +192,25 @@ def test_the_count_does_not_keep_what_it_was_counted_from(backend):
     assert kept[2].shape == ()
     assert opt.skipped == 5
     assert not opt._skipped.on_devices
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_an_interrupt_at_any_line_of_a_step_skipped_on_the_device(backend, whole):
+    """Count, step and state move together or not at all."""
+    start, outcomes = Adam(nonfinite="skip"), []
+    x, bad = backend.array([1.0, 2.0]), backend.array([1.0, np.nan])
+    start.update_all({"W": x}, {"W": x})
+    for line in range(1, 5000):
+        opt = start.copy()
+        step = opt.update_all if whole else opt.update
+        args = ({"W": x}, {"W": bad}) if whole else (x, bad, "W")
+        if not interrupted_at(line, lambda step=step, args=args: step(*args)):
+            break
+        outcomes.append((opt.cache["W"]["t"], opt.cur_step, opt.skipped))
+    before, after = (1, 1, 0), (2, 1 + whole, 1)
+    assert len(outcomes) == line - 1 > 50
+    assert set(outcomes) == {before, after}
+    assert outcomes == sorted(outcomes)
 
 
 DEVICES = """
