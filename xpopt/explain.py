@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ._graph import trace
-from ._library import SUPPORTED
+from ._library import LOW, SUPPORTED
 from ._print import print_cuda, print_numba, print_numpy
 from .optimizers import OptimizerBase
 
@@ -16,7 +16,8 @@ def kernel_source(opt: OptimizerBase, target: str = "numpy", dtype: str = "float
     Parameters
     ----------
     opt : OptimizerBase
-        The optimizer; its present hyperparameters select the rule, and whether gradients are clipped.
+        The optimizer; its present hyperparameters select the rule, whether gradients are clipped, and how parameters
+        are rounded.
     target : {"numpy", "numba", "cuda"}
         What runs it: calls of NumPy's functions on blocks of one array, or, for many arrays at once, a loop in Python
         that Numba compiles, or kernels in CUDA C.
@@ -58,4 +59,5 @@ def kernel_source(opt: OptimizerBase, target: str = "numpy", dtype: str = "float
     graph = trace(rule.low.get(dtype, rule), clipped=opt._values["clip_norm"] is not None)
     if target == "numpy":
         return print_numpy(graph).text
-    return print_numba(graph, dtype) if target == "numba" else print_cuda(graph, dtype)
+    printer = print_numba if target == "numba" else print_cuda
+    return printer(graph, dtype, drawn=opt._draws and dtype in LOW)

@@ -154,6 +154,11 @@ class FakeCuPy:
     def empty(self, shape: int | tuple[int, ...], dtype: Any) -> Any:
         return self._new(np.full(shape, np.nan, dtype))
 
+    def ones(self, shape: int | tuple[int, ...], dtype: Any) -> Any:
+        new = self._new(np.zeros(shape, dtype))
+        self.enqueue(lambda: values_of(new).fill(1))
+        return new
+
     def empty_like(self, x: Any) -> Any:
         new = np.empty_like(values_of(x))
         new.fill(np.nan)

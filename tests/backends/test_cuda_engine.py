@@ -10,8 +10,10 @@ import pytest
 from engines import MAKE, Two, dtype_of, of_rule, same_bits
 
 import xpopt
-from xpopt._engine import cuda, device, eager, plan
+from xpopt._engine import cuda, cuda_finite, device, eager, plan
+from xpopt._engine.cuda_finite import all_finite
 from xpopt._engine.work import Launch
+from xpopt.optimizers._nonfinite import Skipped
 
 cupy = pytest.importorskip("cupy", reason="CuPy, whose arrays these are, is missing")
 cuda_on_cpu = pytest.importorskip("cuda_on_cpu")
@@ -43,6 +45,7 @@ def runtime(monkeypatch, folder):
     monkeypatch.setattr(cuda, "_kernels", {})
     monkeypatch.setattr(plan, "_warned", set())
     device.device.cache_clear()
+    cuda_finite._source.cache_clear()
     yield fake
     device.device.cache_clear()
     fake_cupy.KEPT_ALIVE.clear()
@@ -267,6 +270,173 @@ def test_a_smaller_table_takes_a_buffer_and_a_larger_one_makes_its_own(runtime):
         assert runtime.buffers == buffers
 
 
+# Steps that are skipped on the device
+
+
+def skipped(model: Model) -> None:
+    """Do to the reference what a step skipped on the device does: it counts, and nothing else changes."""
+    opt = model.reference
+    if not opt.cache:  # state that begins with no gradient
+        with xpopt.engine("eager"):
+            opt.set_params({"nonfinite": "propagate"})
+            opt.update_all(model.want, {name: np.zeros_like(x) for name, x in model.want.items()})
+        return
+    for entry in opt.cache.values():
+        if isinstance(entry, dict):
+            entry["t"] += 1
+
+
+@pytest.fixture
+def decisions(monkeypatch):
+    """What the device decided, in place of the count, which CuPy's own kernels keep."""
+    made: list[Any] = []
+
+    def unless(self: Skipped, proceed: Any) -> Skipped:
+        made.append(proceed)
+        return self
+
+    monkeypatch.setattr(Skipped, "unless", unless)
+    return made
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+@pytest.mark.parametrize("clip_norm", [None, 2.0])
+@pytest.mark.parametrize("kwargs", [{}, {"master": True}], ids=["plain", "master"])
+@optimizers
+def test_a_step_that_is_skipped_changes_nothing_but_counts(runtime, decisions, make, kwargs, clip_norm, in_place):
+    """Whichever element of whichever tensor is not finite; also the first step of all, and the first that is kept."""
+    names = {(dtype, shape): (dtype, SHAPES[shape]) for dtype in DTYPES for shape in SHAPES}
+    arrays = {name: draw(shape, dtype, 1) for name, (dtype, shape) in names.items()}
+    model = Model(make(clip_norm=clip_norm, nonfinite="skip", **kwargs), arrays)
+    broken = {0: (("float32", "large"), -1, np.nan), 2: (("bfloat16", "number"), 0, -np.inf)}
+    broken[3] = ("float64", "odd"), 17, np.inf
+    for step in range(6):
+        grads = {name: powers_of_two(shape, dtype, step) for name, (dtype, shape) in names.items()}
+        if step in broken:
+            name, place, value = broken[step]
+            grads[name].reshape(-1)[place] = value
+        before, want = model.reference.copy(), model.want
+        model.step(grads, in_place=in_place)
+        assert bool(values_of(decisions[-1])) == (step not in broken)
+        if step in broken:
+            model.reference, model.want = before, want
+            skipped(model)
+        assert same_bits(on_host(model.params), model.want)
+        assert step == 0 or model.same()
+    assert {name for name, *_ in runtime.launches} >= {"check_finite", "update"}
+
+
+@pytest.mark.parametrize("kwargs", [{}, {"nonfinite": "skip"}, {"clip_norm": 2.0}], ids=["alone", "guarded", "clipped"])
+@optimizers
+def test_stochastic_rounding_has_the_bits_of_numpy(runtime, decisions, make, kwargs):
+    """Each tensor has a key of its own at each step; those of 32 bits go on as they are."""
+    names = {(dtype, shape): (dtype, SHAPES[shape]) for dtype in DTYPES for shape in SHAPES}
+    arrays = {name: draw(shape, dtype, 1) for name, (dtype, shape) in names.items()}
+    model = Model(make(rounding="stochastic", seed=7, **kwargs), arrays)
+    grads = powers_of_two if "clip_norm" in kwargs else draw
+    for step in range(4):
+        late = {name: step % 2 and name[1] == "odd" for name in names}  # counts that differ
+        model.step({k: None if late[k] else grads(shape, dtype, step) for k, (dtype, shape) in names.items()})
+        assert model.same()
+    assert {name for name, *_ in runtime.launches} >= {"update"}
+
+
+def test_stochastic_rounding_in_fortrans_order_runs_eagerly(runtime, eagerly):
+    x = np.asfortranarray(draw((5, 6), "bfloat16", 1))
+    xpopt.SGD(rounding="stochastic").update(on_device(x), on_device(x.copy(order="K")), "W")
+    assert len(eagerly) == 1
+
+
+def test_a_guarded_step_is_two_launches_and_waits_for_nothing(runtime, decisions):
+    """The check is done when the device comes to it, and so is the choice."""
+    runtime.driver = 12000
+    arrays = many(400)
+    model = Model(xpopt.Adam(nonfinite="skip"), arrays)
+    model.reference.set_params({"nonfinite": "propagate"})
+    runtime.deferred = True
+    for step in range(4):
+        before = len(runtime.launches)
+        model.step({name: draw(x.shape, "float32", step) for name, x in arrays.items()})
+        assert [name for name, *_ in runtime.launches[before:]] == ["check_finite", "update"]
+    runtime.run("null")
+    assert model.same()
+    assert all(bool(values_of(x)) for x in decisions)
+
+
+@every_dtype
+def test_what_is_finite(runtime, dtype):
+    """The largest numbers are; one element that is not decides, wherever it is."""
+    most = {"float16": 65504.0, "bfloat16": 3.3895e38, "float32": 3.4e38, "float64": 1.7e308}[dtype]
+    tensors = [draw(shape, dtype, 1) for shape in SHAPES.values()]
+    tensors[-1][...] = most
+    grads = [on_device(x) for x in [*tensors, draw((5,), "float32", 2)]]
+    assert bool(values_of(all_finite(grads)))
+    for x in tensors:
+        for value in (np.nan, np.inf, -np.inf):
+            for place in (0, x.size // 2, -1) if x.size else ():
+                kept = x.reshape(-1)[place].copy()
+                x.reshape(-1)[place] = value
+                assert not bool(values_of(all_finite(grads)))
+                x.reshape(-1)[place] = kept
+    assert bool(values_of(all_finite(grads)))
+    assert bool(values_of(all_finite([on_device(np.ones((0, 3), np.float32))])))
+
+
+def test_gradients_that_have_no_place_in_a_launch(runtime):
+    x = np.ones((4, 6), np.float32)
+    assert all_finite([on_device(x), on_device(x[:, ::2])]) is None
+
+    def fail(**kwargs: Any) -> Any:
+        raise RuntimeError("no compiler")
+
+    runtime.RawModule = fail
+    assert all_finite([on_device(np.ones(3, np.float16))]) is None
+
+
+def test_results_that_go_elsewhere_are_what_the_parameters_are(runtime, decisions):
+    """Written by a launch of its own, and by one of a model that is kept."""
+    arrays = {name: draw(shape, "float32", 1) for name, shape in SHAPES.items()}
+    opt, params = xpopt.Adam(nonfinite="skip"), {name: on_device(x) for name, x in arrays.items()}
+    for _ in range(3):
+        out = {name: on_device(np.full_like(x, 7)) for name, x in arrays.items()}
+        grads = {name: on_device(np.full_like(x, np.inf)) for name, x in arrays.items()}
+        assert opt.update_all(params, grads, out=out) is out
+        assert same_bits(on_host(out), arrays)
+        single = on_device(np.full((7, 5), 7, np.float32))
+        opt.update(params["matrix"], grads["matrix"], "alone", out=single)
+        assert same_bits(values_of(single), arrays["matrix"])
+    assert not any(bool(values_of(x)) for x in decisions)
+    assert opt.cache["large"]["t"] == 3
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_another_policy_in_the_middle(runtime, decisions, in_place):
+    """A model that is kept is guarded from then on, and no longer."""
+    arrays = {name: draw(shape, "float32", 1) for name, shape in SHAPES.items()}
+    model = Model(xpopt.Adam(), arrays)
+    for policy in ("propagate", "skip", "propagate", "skip"):
+        model.opt.set_params({"nonfinite": policy})
+        for step in range(3):
+            before = len(decisions)
+            model.step({name: draw(x.shape, "float32", step) for name, x in arrays.items()}, in_place=in_place)
+            assert len(decisions) - before == (policy == "skip")
+            assert same_bits(on_host(model.params), model.want)
+            if policy == "skip":
+                grads = {name: on_device(np.full_like(x, np.nan)) for name, x in arrays.items()}
+                got = model.opt.update_all(model.params, grads, out=model.params if in_place else None)
+                assert same_bits(on_host(got), model.want)
+                skipped(model)
+    assert [bool(values_of(x)) for x in decisions] == [True, False] * 6
+
+
+def test_policies_are_explained_as_they_run(runtime):
+    """Nobody waits for a decision on the device, so that it costs no engine."""
+    params = {"W": on_device(np.ones(4)), "b": on_device(np.ones(6))}
+    for policy in ("propagate", "raise", "skip"):
+        rows = xpopt.Adam(nonfinite=policy).explain({**params, "host": np.ones(3)})
+        assert [(row.engine, row.launch) for row in rows] == [("cuda", 1), ("cuda", 1), ("blocked", 2)]
+
+
 # What runs eagerly
 
 
@@ -345,41 +515,6 @@ def test_explain_says_why_there_is_no_kernel(runtime):
         rows = xpopt.Adam().explain(params)
     assert [row.engine for row in rows] == ["eager"] * 3
     assert ["ROCm" in row.reason for row in rows] == [True, False, False]
-
-
-def test_explain_says_that_skipping_is_decided_eagerly(runtime):
-    params = {"W": on_device(np.ones(4)), "b": on_device(np.ones(6))}
-    reasons = {
-        policy: [(row.engine, row.reason) for row in xpopt.Adam(nonfinite=policy).explain(params)]
-        for policy in ("propagate", "raise", "skip")
-    }
-    assert reasons["propagate"] == reasons["raise"] == [("cuda", "")] * 2
-    assert reasons["skip"] == [("eager", "whether the step is skipped is decided on the device, eagerly")] * 2
-    # with an array elsewhere the host decides, and the kernels run
-    rows = xpopt.Adam(nonfinite="skip").explain({**params, "host": np.ones(3)})
-    assert [row.engine for row in rows] == ["cuda", "cuda", "blocked"]
-
-
-def test_a_step_that_may_be_skipped_runs_eagerly_also_in_a_model_that_is_kept(runtime, eagerly, monkeypatch):
-    """The question itself needs a device; here its answer is given, as an array that nobody may read."""
-    answer = on_device(np.ones((), bool))
-    monkeypatch.setattr("xpopt.optimizers.base.all_finite", lambda gradients: answer)
-    monkeypatch.setattr("xpopt.optimizers._nonfinite.Skipped.unless", lambda self, proceed: self)
-    params = {"W": on_device(np.ones(4)), "b": on_device(np.ones(6))}
-    opt = xpopt.Adam()
-    grads = {"W": on_device(np.ones(4)), "b": on_device(np.ones(6))}
-    for _ in range(3):
-        opt.update_all(params, grads, out=params)
-    launches = len(runtime.launches)
-    assert launches == 3
-    assert not eagerly
-    opt.set_params({"nonfinite": "skip"})
-    for _ in range(2):
-        opt.update_all(params, grads, out=params)
-    opt.update(params["W"], grads["W"], "W")
-    assert len(runtime.launches) == launches
-    assert len(eagerly) == 5
-    assert all(work.proceed is answer for work in eagerly)
 
 
 def test_on_rocm_it_runs_eagerly(runtime, eagerly):

@@ -20,7 +20,8 @@ from test_graph import NUMBERS, Two, wild
 
 import xpopt
 from xpopt._graph import trace
-from xpopt._print import print_cuda, print_numbers
+from xpopt._library import LOW
+from xpopt._print import print_cuda, print_finite, print_numbers
 from xpopt._print.cuda import OPTIONS, PIECE, THREADS
 from xpopt._rule import Rule
 
@@ -397,6 +398,20 @@ def test_it_compiles_without_a_header(rule, dtype, arch):
         source = print_cuda(trace(rule, clipped=clipped), dtype)
         assert ".entry update" in nvrtc.ptx(source, OPTIONS, arch)
         assert ".entry update" in nvrtc.ptx(source, (*OPTIONS, "-DTABLE_BYTES=4000"), arch)
+        if dtype in LOW:
+            drawn = print_cuda(trace(rule, clipped=clipped), dtype, guarded=clipped, drawn=True)
+            assert ".entry update" in nvrtc.ptx(drawn, OPTIONS, arch)
+        assert ".entry update" in nvrtc.ptx(
+            print_cuda(trace(rule, clipped=clipped), dtype, guarded=True), OPTIONS, arch
+        )
+
+
+@compiled
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
+@every_dtype
+def test_the_check_compiles_without_a_header(dtype, arch):
+    for options in (OPTIONS, (*OPTIONS, "-DTABLE_BYTES=4000")):
+        assert ".entry check_finite" in nvrtc.ptx(print_finite(dtype), options, arch)
 
 
 @compiled

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from .._typing import Scalars
 from ..clipping import clip_factor, clip_factors
 from . import build, pool
 from .numbers import Numbers
-from .work import Launch, Result, Work, new_arrays
+from .work import Keys, Launch, Result, Work, keys_of, new_arrays
 
 WORTH = 65_536
 """Elements in one call from which a kernel is worth its compilation; one that is there runs everything."""
@@ -44,23 +44,20 @@ class Kernel:
         The numbers of some step, which say whether the gradient is clipped.
     dtype : str
         The parameters' dtype.
+    drawn : bool
+        Whether they are rounded stochastically.
     """
 
-    def __init__(self, rule: Rule, h: Scalars, dtype: str) -> None:
+    def __init__(self, rule: Rule, h: Scalars, dtype: str, *, drawn: bool) -> None:
         graph = trace(rule, h, clipped=h.clip_norm is not None)
         self.dtype = dtype
         self.compute = np.dtype("float64" if dtype == "float64" else "float32")
         self._numbers = Numbers(graph)
         rest = f"int64[::1], {self.compute}[:,::1], {self.compute}[::1]"
-        self._call = build.build(print_numba(graph, dtype), "kernel", f"void({_INDICES}, {rest})")
-
-    def numbers(self, scalars: Iterable[Scalars]) -> Any:
-        """Return the numbers of a step, a row for each of `scalars`."""
-        packed = [self._numbers.packed(h, self.compute.char) for h in scalars]
-        return np.ndarray((len(packed), self._numbers.count), self.compute, bytearray(b"".join(packed)))
+        self._call = build.build(print_numba(graph, dtype, drawn=drawn), "kernel", f"void({_INDICES}, {rest})")
 
     def prepare(
-        self, table: Any, pieces: Any, rows: Any, scalars: Sequence[Scalars], grads: Sequence[Any]
+        self, table: Any, pieces: Any, rows: Any, scalars: Sequence[Scalars], keys: Keys, grads: Sequence[Any]
     ) -> Callable[[], None]:
         """Return a function that updates the tensors of one dtype; nothing in it can fail.
 
@@ -74,6 +71,8 @@ class Kernel:
             Which of `scalars` each tensor uses.
         scalars : sequence of Scalars
             The numbers of the step for each count that a tensor has.
+        keys : sequence of Key, or None
+            What each tensor draws from, if that is how it is rounded.
         grads : sequence of ndarray
             The gradients.
 
@@ -88,7 +87,13 @@ class Kernel:
         if clip_norm is not None:
             factors = _factors(self, clip_norm, table, pieces, grads, helpers)
         counter = np.zeros(1, np.int64)
-        call = functools.partial(self._call, table, pieces, counter, rows, self.numbers(scalars), factors)
+        packed = self._numbers.rows(scalars, rows, keys, self.compute.char)
+        if keys is not None:
+            rows = np.arange(len(keys))
+        numbers = np.frombuffer(bytearray(packed), self.compute).reshape(
+            len(scalars) if keys is None else len(keys), -1
+        )
+        call = functools.partial(self._call, table, pieces, counter, rows, numbers, factors)
         return functools.partial(pool.run, call, helpers) if helpers else call
 
 
@@ -96,20 +101,27 @@ _NO_FACTORS = {np.dtype(dtype): np.ones(0, dtype) for dtype in ("float32", "floa
 
 _name = functools.cache(dtype_text)
 
-_kernels: dict[tuple[Rule, str, bool], Kernel] = {}
+_Kind = tuple[Rule, str, bool, bool]
+"""What there is a kernel for: a rule, a dtype, whether gradients are clipped, and whether parameters draw."""
+
+_kernels: dict[_Kind, Kernel] = {}
 
 
-def kernel(rule: Rule, h: Scalars, dtype: str) -> Kernel:
+def kernel(rule: Rule, h: Scalars, dtype: str, *, drawn: bool) -> Kernel:
     """Return a rule's kernel; raises `UntraceableError` where it has none."""
-    key = rule, dtype, h.clip_norm is not None
+    key = rule, dtype, h.clip_norm is not None, drawn
     if key not in _kernels:
-        _kernels[key] = Kernel(rule, h, dtype)
+        _kernels[key] = Kernel(rule, h, dtype, drawn=drawn)
     return _kernels[key]
+
+
+def _kind(rule: Rule, work: Work) -> _Kind:
+    return rule, _name(work.spec.dtype), work.h.clip_norm is not None, work.noise is not None
 
 
 def fits(rule: Rule, work: Work, *, chosen: bool) -> bool:
     """Whether one update runs compiled: what `why_not` tells, told faster."""
-    if (rule, _name(work.spec.dtype), work.h.clip_norm is not None) in _kernels:
+    if _kind(rule, work) in _kernels:
         return True
     return (chosen or work.param.size >= WORTH) and why_not(rule, [work], chosen=chosen) is None
 
@@ -132,28 +144,26 @@ def why_not(rule: Rule, works: Sequence[Work], *, chosen: bool) -> str | None:
         The reason.
     """
     h = works[0].h
-    missing = {
-        key for work in works if (key := (rule, _name(work.spec.dtype), h.clip_norm is not None)) not in _kernels
-    }
+    missing = {key for work in works if (key := _kind(rule, work)) not in _kernels}
     if not missing:
         return None
     size = sum(work.param.size for work in works)
     if size < WORTH and not chosen:
         return f"{size} elements are fewer than the {WORTH} that are worth a compilation"
     reason = build.why_no_numba()
-    if reason is None and any(dtype == "float16" for _, dtype, _ in missing):
+    if reason is None and any(dtype == "float16" for _, dtype, *_ in missing):
         reason = build.why_no_float16()
     for key in missing if reason is None else ():
         if key not in _failed:
             try:
-                kernel(rule, h, key[1])
+                kernel(rule, h, key[1], drawn=key[3])
             except Exception as error:  # what Numba cannot compile here, blocks can run
                 _failed[key] = f"Numba cannot compile it: {error}"
         reason = reason or _failed.get(key)
     return reason
 
 
-_failed: dict[tuple[Rule, str, bool], str] = {}
+_failed: dict[_Kind, str] = {}
 
 
 def prepare(rule: Rule, works: list[Work]) -> Launch:
@@ -183,8 +193,9 @@ def _call(rule: Rule, works: list[Work], results: list[Result]) -> Callable[[], 
         row = {key: k for k, key in enumerate(by_count)}
         rows = np.array([row[id(work.h)] for work in works], np.int64)
         scalars = list(by_count.values())
-    of_rule = kernel(rule, scalars[0], _name(works[0].spec.dtype))
-    return of_rule.prepare(table, cut(tuple([x.size for x in grads])), rows, scalars, grads)
+    keys = keys_of(works)
+    of_rule = kernel(rule, scalars[0], _name(works[0].spec.dtype), drawn=keys is not None)
+    return of_rule.prepare(table, cut(tuple([x.size for x in grads])), rows, scalars, keys, grads)
 
 
 _FIRST_ROW = np.zeros(1, np.int64)

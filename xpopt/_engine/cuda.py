@@ -15,9 +15,9 @@ from .._print import print_cuda
 from .._print.cuda import OPTIONS, PIECE, THREADS
 from .._rule import Rule
 from .._typing import Scalars
-from .device import Buffer, Device, device
+from .device import Device, Source, Table, device
 from .numbers import Numbers
-from .work import Launch, Result, Work
+from .work import Keys, Launch, Result, Work, keys_of
 
 
 class Kernel:
@@ -31,36 +31,33 @@ class Kernel:
         The numbers of some step, which say whether the gradient is clipped.
     dtype : str
         The parameters' dtype.
+    guarded : bool
+        Whether it is decided on the device if anything is to change.
+    drawn : bool
+        Whether parameters are rounded stochastically.
     """
 
-    def __init__(self, rule: Rule, h: Scalars, dtype: str) -> None:
+    def __init__(self, rule: Rule, h: Scalars, dtype: str, *, guarded: bool, drawn: bool) -> None:
         graph = trace(rule, h, clipped=h.clip_norm is not None)
         self._clips = graph.factor() is not None  # not where the rule reads no gradient
-        self.source = print_cuda(graph, dtype)
+        names = ("update", "sum_squares", "find_factors") if self._clips else ("update",)
+        self._source = Source(print_cuda(graph, dtype, guarded=guarded, drawn=drawn), names, OPTIONS)
         self.compute = np.dtype("float64" if dtype == "float64" else "float32")
         self._numbers = Numbers(graph)
+        self._drawn = drawn
+        self._row = self.compute.itemsize * (self._numbers.count + (4 if drawn else 0))  # bytes, the key included
         self._words = len(graph.inputs) + 4  # of a tensor in the table: addresses, and three numbers
-        self._compiled: dict[tuple[Device, int], list[Callable[..., None]]] = {}
-        self._failed: dict[tuple[Device, int], str] = {}
 
     def size(self, tensors: int, rows: int) -> int:
         """Return how many bytes a table has."""
-        return 8 * self._words * tensors + self._numbers.count * self.compute.itemsize * rows
+        return 8 * self._words * tensors + self._row * (tensors if self._drawn else rows)
 
     def why_not_compiled(self, on: Device, size: int) -> str | None:
         """Return why it cannot be compiled for tables of `size` bytes on a device, or None if it is."""
-        key = on, on.room(size)
-        if key not in self._compiled and key not in self._failed:
-            options = (*OPTIONS, f"-DTABLE_BYTES={key[1]}") if key[1] else OPTIONS
-            names = ("update", "sum_squares", "find_factors") if self._clips else ("update",)
-            try:
-                self._compiled[key] = on.compile(self.source, options, names)
-            except Exception as error:  # what is missing or too old is told by many types
-                self._failed[key] = f"CUDA kernels cannot be compiled: {error}"
-        return self._failed.get(key)
+        return self._source.why_not(on, size)
 
     def prepare(
-        self, on: Device, addresses: Any, sizes: Any, rows: Any, scalars: Sequence[Scalars]
+        self, on: Device, addresses: Any, sizes: Any, rows: Any, scalars: Sequence[Scalars], keys: Keys, proceed: Any
     ) -> Callable[[], None]:
         """Return a function that updates tensors of one device and dtype.
 
@@ -76,30 +73,56 @@ class Kernel:
             Which of `scalars` each uses.
         scalars : sequence of Scalars
             The numbers of the step for each count that a tensor has.
+        keys : sequence of Key, or None
+            What each tensor draws from, if that is how it is rounded.
+        proceed : ndarray of bool, shape (), or None
+            On the device: whether anything is to change. None if the kernel is not guarded.
 
         Returns
         -------
         callable
             To be called while the arrays are alive.
         """
-        roles, tensors = addresses.shape
-        pieces = -(-sizes // PIECE)
-        table = np.empty((tensors, roles + 3), np.int64)
-        table[:, :roles] = addresses.T
-        table[:, roles] = sizes
-        table[:, roles + 1] = np.cumsum(pieces) - pieces
-        table[:, roles + 2] = table.nbytes + rows * (self._numbers.count * self.compute.itemsize)
-        data = table.tobytes() + b"".join([self._numbers.packed(h, self.compute.char) for h in scalars])
-        count = int(pieces.sum())
+        tensors = addresses.shape[1]
+        numbers = self._numbers.rows(scalars, rows, keys, self.compute.char)
+        data, count = table_of(addresses, sizes, (rows if keys is None else np.arange(tensors)) * self._row, numbers)
         if count == 0:
             return _nothing
         clip = None
         if self._clips:
             sums = on.empty((count, 3 if self.compute == np.float64 else 1), np.float64)
             clip = scalars[0].clip_norm, sums, on.empty(tensors, self.compute)
-        room = on.room(len(data))
-        buffer = None if room else on.take_buffer(len(data))
-        return _Job(on, self._compiled[on, room], data, room, buffer, np.int32(tensors), count, clip).launch
+        kernels = self._source.kernels(on, len(data))
+        return _Job(on, kernels, Table(on, data), np.int32(tensors), count, clip, proceed).launch
+
+
+def table_of(addresses: Any, sizes: Any, offsets: Any, numbers: bytes = b"") -> tuple[bytes, int]:
+    """Return the table of a launch, and how many pieces there are.
+
+    Parameters
+    ----------
+    addresses : ndarray of int64, (roles, tensors)
+        Where the arrays of each tensor lie.
+    sizes : ndarray of int64, (tensors,)
+        How many elements each has.
+    offsets : ndarray of int64, (tensors,), or int
+        Where in `numbers` those of each begin.
+    numbers : bytes
+        What follows the tensors.
+
+    Returns
+    -------
+    data : bytes
+    count : int
+    """
+    roles, tensors = addresses.shape
+    pieces = -(-sizes // PIECE)
+    table = np.empty((tensors, roles + 3), np.int64)
+    table[:, :roles] = addresses.T
+    table[:, roles] = sizes
+    table[:, roles + 1] = np.cumsum(pieces) - pieces
+    table[:, roles + 2] = table.nbytes + offsets
+    return table.tobytes() + numbers, int(pieces.sum())
 
 
 class _Job(NamedTuple):
@@ -107,21 +130,15 @@ class _Job(NamedTuple):
 
     on: Device
     kernels: list[Callable[..., None]]
-    data: bytes  # the table
-    room: int  # for it in a launch; 0 if it goes through the buffer
-    buffer: Buffer | None
+    table: Table
     tensors: Any
     pieces: int
     clip: tuple[float, Any, Any] | None  # the bound, the sums of the pieces, and the factors
+    proceed: Any  # an array of bool, shape (), on the device; None if the kernel is not guarded
 
     def launch(self) -> None:
         """Launch it on the current stream of its device."""
-        with self.on.current():
-            table: Any
-            if self.buffer is None:
-                table = np.frombuffer(self.data.ljust(self.room, b"\0"), f"V{self.room}")
-            else:
-                table = self.buffer.fill(self.data)
+        with self.on.current(), self.table.sent() as table:
             update, *others = self.kernels
             arguments: tuple[Any, ...] = (table, self.tensors)
             if self.clip is not None:
@@ -130,26 +147,25 @@ class _Job(NamedTuple):
                 sum_squares((self.pieces,), (THREADS,), (*arguments, sums))
                 find_factors((int(self.tensors),), (THREADS,), (table, sums, clip_norm, factors))
                 arguments += (factors,)
+            if self.proceed is not None:
+                arguments += (self.proceed,)
             update((self.pieces,), (THREADS,), arguments)
-            if self.buffer is not None:
-                self.buffer.mark()
-                self.on.give_buffer(self.buffer)
 
 
 def _nothing() -> None:
     """Update tensors without elements."""
 
 
-_kernels: dict[tuple[Rule, str, bool], Kernel] = {}
+_kernels: dict[tuple[Rule, str, bool, bool, bool], Kernel] = {}
 
 _name = functools.cache(dtype_text)
 
 
-def kernel(rule: Rule, h: Scalars, dtype: Any) -> Kernel:
+def kernel(rule: Rule, h: Scalars, dtype: Any, *, guarded: bool, drawn: bool) -> Kernel:
     """Return a rule's kernel; raises `UntraceableError` where it has none."""
-    key = rule, _name(dtype), h.clip_norm is not None
+    key = rule, _name(dtype), h.clip_norm is not None, guarded, drawn
     if key not in _kernels:
-        _kernels[key] = Kernel(rule, h, key[1])
+        _kernels[key] = Kernel(rule, h, key[1], guarded=guarded, drawn=drawn)
     return _kernels[key]
 
 
@@ -170,8 +186,8 @@ def why_not(work: Work) -> str | None:
 
 def why_no_kernel(rule: Rule, works: Sequence[Work]) -> str | None:
     """Return why updates that have a place in a launch have no kernel, or None if they have; it is compiled here."""
-    for (on, dtype), members in _grouped(works).items():
-        of_rule = kernel(rule, works[members[0]].h, dtype)
+    for (on, _), members in _grouped(works).items():
+        of_rule = _kernel_of(rule, works[members[0]])
         rows = len({id(works[i].h) for i in members})
         reason = of_rule.why_not_compiled(on, of_rule.size(len(members), rows))
         if reason is not None:
@@ -179,23 +195,30 @@ def why_no_kernel(rule: Rule, works: Sequence[Work]) -> str | None:
     return None
 
 
+def _kernel_of(rule: Rule, work: Work) -> Kernel:
+    guarded, drawn = work.proceed is not None, work.noise is not None
+    return kernel(rule, work.h, work.spec.dtype, guarded=guarded, drawn=drawn)
+
+
 def prepare(rule: Rule, works: list[Work]) -> Launch:
     """Allocate what updates need, and find where everything lies; slots are written in place."""
     results = [_new_arrays(rule, work) for work in works]
     calls = []
-    for (on, dtype), members in _grouped(works).items():
+    for (on, _), members in _grouped(works).items():
         scalars: dict[int, Scalars] = {id(works[i].h): works[i].h for i in members}
         row = {key: k for k, key in enumerate(scalars)}
         columns = [
             [x.data.ptr for x in (works[i].param, works[i].grad, results[i][0], *results[i][1])] for i in members
         ]
         calls.append(
-            kernel(rule, works[members[0]].h, dtype).prepare(
+            _kernel_of(rule, works[members[0]]).prepare(
                 on,
                 np.array(columns, np.int64).T,
                 np.array([works[i].param.size for i in members], np.int64),
                 np.array([row[id(works[i].h)] for i in members], np.int64),
                 list(scalars.values()),
+                keys_of([works[i] for i in members]),
+                works[0].proceed,
             )
         )
     return Launch(results, functools.partial(_finish, calls, works), "cuda")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -89,6 +90,11 @@ class Device:
             module = _cupy().RawModule(code=source, options=options)
             return [module.get_function(name) for name in names]
 
+    def true(self) -> Any:
+        """Return an array of bool and of shape (), which is true."""
+        with self.current():
+            return _cupy().ones((), np.bool_)
+
     def empty_like(self, x: Any) -> Any:
         """Return a new array like `x`, in its order."""
         with self.current():
@@ -125,6 +131,70 @@ class Device:
     def give_buffer(self, buffer: Buffer) -> None:
         """Take a buffer back, for a table to come."""
         self._buffers.append(buffer)
+
+
+class Table:
+    """A table for the kernels of one launch. All that can fail is done here.
+
+    Parameters
+    ----------
+    on : Device
+        Where the kernels run.
+    data : bytes
+        The table.
+    """
+
+    def __init__(self, on: Device, data: bytes) -> None:
+        self._on = on
+        self._data = data
+        self._room = on.room(len(data))
+        self._buffer = None if self._room else on.take_buffer(len(data))
+
+    @contextmanager
+    def sent(self) -> Iterator[Any]:
+        """Yield it as a kernel takes it: by value, or in a buffer that is given back behind what is launched then."""
+        if self._buffer is None:
+            yield np.frombuffer(self._data.ljust(self._room, b"\0"), f"V{self._room}")
+            return
+        yield self._buffer.fill(self._data)
+        self._buffer.mark()
+        self._on.give_buffer(self._buffer)
+
+
+class Source:
+    """A source that takes a table, compiled where it is first needed.
+
+    Parameters
+    ----------
+    text : str
+        CUDA C.
+    names : sequence of str
+        Of its kernels.
+    options : tuple of str
+        For the compiler.
+    """
+
+    def __init__(self, text: str, names: Sequence[str], options: tuple[str, ...]) -> None:
+        self.text = text
+        self._names = names
+        self._options = options
+        self._compiled: dict[tuple[Device, int], list[Callable[..., None]]] = {}
+        self._failed: dict[tuple[Device, int], str] = {}
+
+    def why_not(self, on: Device, size: int) -> str | None:
+        """Return why it cannot be compiled for tables of `size` bytes on a device, or None if it is."""
+        key = on, on.room(size)
+        if key not in self._compiled and key not in self._failed:
+            options = (*self._options, f"-DTABLE_BYTES={key[1]}") if key[1] else self._options
+            try:
+                self._compiled[key] = on.compile(self.text, options, self._names)
+            except Exception as error:  # what is missing or too old is told by many types
+                self._failed[key] = f"CUDA kernels cannot be compiled: {error}"
+        return self._failed.get(key)
+
+    def kernels(self, on: Device, size: int) -> list[Callable[..., None]]:
+        """Return its kernels for tables of `size` bytes, where nothing is against it."""
+        return self._compiled[on, on.room(size)]
 
 
 @functools.cache

@@ -13,7 +13,7 @@ import numpy as np
 
 from .._namespace import address_of
 from .._rule import Rule
-from .._typing import Scalars
+from .work import Keys, Step
 
 
 class Group:
@@ -51,15 +51,18 @@ class Group:
         """Read where everything lies, but new outs; return whether all of it looks as it did."""
         raise NotImplementedError
 
-    def prepare(
-        self, scalars: Sequence[Scalars], params: list[Any], grads: list[Any], outs: list[Any]
-    ) -> Callable[[], None]:
+    def prepare(self, step: Step, params: list[Any], grads: list[Any], outs: list[Any]) -> Callable[[], None]:
         """Return the function that updates them; nothing in it can fail."""
         raise NotImplementedError
 
     def mine(self, arrays: list[Any]) -> list[Any]:
         """Return those arrays of the plan that are this group's."""
         return arrays if len(arrays) == len(self.members) else [arrays[i] for i in self.members]
+
+    def keys(self, step: Step) -> Keys:
+        """Return what its tensors draw from."""
+        keys = [key for i in self.members if (key := step.keys[i]) is not None]
+        return keys or None
 
     def allocate(self, params: list[Any], into: list[Any]) -> None:
         """Make new arrays for the results, and put them `into` their places."""
@@ -148,15 +151,13 @@ class KeptPlan:
             spans.append((_NONE, _NONE, *np.array([(address_of(x), x.nbytes) for x in resting], np.int64).T))
         return None if self._overlap(*(_joined([of[k] for of in spans]) for k in range(4))) else results
 
-    def prepare(
-        self, scalars: Sequence[Scalars], params: list[Any], grads: list[Any], outs: list[Any]
-    ) -> list[Callable[[], None]]:
+    def prepare(self, step: Step, params: list[Any], grads: list[Any], outs: list[Any]) -> list[Callable[[], None]]:
         """Return what updates the tensors gathered; nothing in it can fail.
 
         Parameters
         ----------
-        scalars : sequence of Scalars
-            The numbers of the step, for each of the plan's counts.
+        step : Step
+            With numbers for each of the plan's counts, and a key for each of its tensors.
         params, grads, outs : list of ndarray
             What was gathered.
 
@@ -165,7 +166,7 @@ class KeptPlan:
         list of callable
             To be called while the arrays are alive.
         """
-        return [group.prepare(scalars, params, grads, outs) for group in self._groups]
+        return [group.prepare(step, params, grads, outs) for group in self._groups]
 
     def _overlap(self, starts: Any, sizes: Any, others: Any, lengths: Any) -> bool:
         """Whether one of the spans written overlaps another one, or one of the `others`; empty ones never do."""

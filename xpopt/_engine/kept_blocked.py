@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .._namespace import address_of
 from .._rule import Rule
-from .._typing import Scalars
 from . import blocked
 from .kept import Group
-from .work import BLOCK, SHARED
+from .work import BLOCK, SHARED, Step
 
 
 class _Bundle(NamedTuple):
@@ -101,11 +100,10 @@ class BlockedGroup(Group):
             self.table[2] = self.table[0]
         return True
 
-    def prepare(
-        self, scalars: Sequence[Scalars], params: list[Any], grads: list[Any], outs: list[Any]
-    ) -> Callable[[], None]:
+    def prepare(self, step: Step, params: list[Any], grads: list[Any], outs: list[Any]) -> Callable[[], None]:
         """Return the function that updates them; nothing in it can fail."""
         params, grads, outs = self.mine(params), self.mine(grads), self.mine(outs)
+        scalars = step.scalars
         clip_norm, compute = scalars[0].clip_norm, self._compute
         factors = [] if clip_norm is None else [blocked.factor(x, clip_norm, compute) for x in grads]
         runs: list[blocked.Call] = []

@@ -11,9 +11,9 @@ import numpy as np
 from .._namespace import address_of
 from .._parameter import dtype_text
 from .._rule import Rule
-from .._typing import Scalars
 from . import build, compiled
 from .kept import Group
+from .work import Step
 
 _C_CONTIGUOUS, _F_CONTIGUOUS, _ALIGNED, _WRITEABLE = 0x1, 0x2, 0x100, 0x400  # as in NumPy's C API
 
@@ -96,9 +96,8 @@ class CompiledGroup(Group):
             self.table[2] = self.table[0]
         return self._slots.read(read, self._ndims, self._shapes, self.table[3:])
 
-    def prepare(
-        self, scalars: Sequence[Scalars], params: list[Any], grads: list[Any], outs: list[Any]
-    ) -> Callable[[], None]:
+    def prepare(self, step: Step, params: list[Any], grads: list[Any], outs: list[Any]) -> Callable[[], None]:
         """Return the function that updates them; nothing in it can fail."""
-        kernel = compiled.kernel(self.rule, scalars[0], self._dtype_name)
-        return kernel.prepare(self.table, self._pieces, self._row_of, scalars, self.mine(grads))
+        keys = self.keys(step)
+        kernel = compiled.kernel(self.rule, step.scalars[0], self._dtype_name, drawn=keys is not None)
+        return kernel.prepare(self.table, self._pieces, self._row_of, step.scalars, keys, self.mine(grads))

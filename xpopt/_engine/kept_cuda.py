@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from .._rule import Rule
-from .._typing import Scalars
 from . import cuda
 from .device import device
 from .kept import Group
+from .work import Step
 
 
 class CudaGroup(Group):
@@ -43,13 +43,15 @@ class CudaGroup(Group):
             self.table[2] = self.table[0]
         return True
 
-    def prepare(
-        self, scalars: Sequence[Scalars], params: list[Any], grads: list[Any], outs: list[Any]
-    ) -> Callable[[], None]:
+    def prepare(self, step: Step, params: list[Any], grads: list[Any], outs: list[Any]) -> Callable[[], None]:
         """Return the function that updates them; nothing in it can fail."""
         number, dtype = self._device_and_dtype
-        of_rule = cuda.kernel(self.rule, scalars[0], dtype)
-        return of_rule.prepare(device(number), self.table, self._sizes, self._row_of, scalars)
+        keys = self.keys(step)
+        of_rule = cuda.kernel(
+            self.rule, step.scalars[0], dtype, guarded=step.proceed is not None, drawn=keys is not None
+        )
+        on, scalars = device(number), step.scalars
+        return of_rule.prepare(on, self.table, self._sizes, self._row_of, scalars, keys, step.proceed)
 
     def allocate(self, params: list[Any], into: list[Any]) -> None:
         """Make new arrays for the results, and put them `into` their places."""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 
 import numpy as np
 
 from .._graph import Graph
 from .._print import print_numbers
 from .._typing import Scalars
+
+Key = tuple[int, int]
+"""What stochastic rounding draws from: two integers of 32 bits, signed."""
 
 _CODES = "fd"  # of float32 and float64, to `struct` as to NumPy
 
@@ -26,6 +30,31 @@ class Numbers:
         self.count = len(graph.scalars())
         self._values = print_numbers(graph)
         self._pack = {code: struct.Struct(f"{self.count}{code}").pack for code in _CODES}
+
+    def rows(self, scalars: Sequence[Scalars], row_of: Sequence[int], keys: Sequence[Key] | None, code: str) -> bytes:
+        """Return the numbers of a launch.
+
+        Parameters
+        ----------
+        scalars : sequence of Scalars
+            For each row.
+        row_of : sequence of int
+            The row of each tensor.
+        keys : sequence of Key, or None
+            Of each tensor, if parameters are rounded stochastically: then each has a row of its own, with its key as
+            four more numbers.
+        code : {"f", "d"}
+            As for `packed`.
+
+        Returns
+        -------
+        bytes
+            One row after the other.
+        """
+        packed = [self.packed(h, code) for h in scalars]
+        if keys is not None:
+            packed = [packed[row] + _halves(*key) for row, key in zip(row_of, keys, strict=True)]
+        return b"".join(packed)
 
     def packed(self, h: Scalars, code: str) -> bytes:
         """Return the numbers, each rounded once from float64; a TypeError if one is not real.
@@ -48,3 +77,8 @@ class Numbers:
         except (OverflowError, struct.error):  # beyond float32, where NumPy rounds to infinity; or no real number
             with np.errstate(all="ignore"):
                 return np.array(values, code).tobytes()
+
+
+def _halves(first: int, second: int) -> bytes:
+    """Return a key as four floats, which are exact."""
+    return struct.pack("4f", *(half for word in (first, second) for half in (word >> 16 & 0xFFFF, word & 0xFFFF)))

@@ -121,11 +121,11 @@ def _shares(assigned: list[tuple[ModuleType, Rule]]) -> dict[tuple[ModuleType, R
 def _assigned(works: Sequence[Work]) -> list[tuple[ModuleType, Rule]]:
     """Return the fastest engine for each update, and its rule."""
     assigned = [(eager, work.rule) for work in works]
-    together: dict[tuple[str, Rule], list[int]] = {}
+    together: dict[tuple[str, Rule, bool], list[int]] = {}
     for i, work in enumerate(works):
         if why_not_fused(work) is None:
-            together.setdefault((work.library.name, work.rule), []).append(i)
-    for (_, rule), members in together.items():
+            together.setdefault((work.library.name, work.rule, work.noise is not None), []).append(i)
+    for (_, rule, _), members in together.items():
         fastest = _fused(rule, [works[i] for i in members])
         for i in members:
             assigned[i] = fastest, rule
@@ -141,7 +141,8 @@ def describe(works: Sequence[Work]) -> list[tuple[str, str]]:
         if module is eager:
             reasons = [why_not_fused(works[i]) for i in members]
             launched = [works[i] for i, reason in zip(members, reasons, strict=True) if reason is None]
-            no_kernel = cuda.why_no_kernel(rule, launched)  # for what has a place in a launch
+            why_not = _why_not_drawn if launched and launched[0].library.name == "numpy" else cuda.why_no_kernel
+            no_kernel = why_not(rule, launched)  # for what has a place in a launch
             reasons = [reason or no_kernel for reason in reasons]
         elif module is blocked:
             reason = compiled.why_not(rule, [works[i] for i in members], chosen=chosen() == "compiled")
@@ -164,12 +165,21 @@ def _fused(rule: Rule, works: Sequence[Work]) -> ModuleType:
             return cuda
         _warn_once(f"{reason}. CuPy arrays are updated eagerly, one array operation at a time")
         return eager
+    chosen = choice == "compiled"
+    if works[0].noise is not None:
+        return eager if _why_not_drawn(rule, works) else compiled
     if choice == "blocked":
         return blocked
-    chosen = choice == "compiled"
     if len(works) == 1:
         return compiled if compiled.fits(rule, works[0], chosen=chosen) else blocked
     return compiled if compiled.why_not(rule, works, chosen=chosen) is None else blocked
+
+
+def _why_not_drawn(rule: Rule, works: Sequence[Work]) -> str | None:
+    """Return why updates of NumPy arrays that round stochastically run eagerly, or None if they are compiled."""
+    if chosen() == "blocked":
+        return "blocks do not round stochastically"
+    return compiled.why_not(rule, works, chosen=chosen() == "compiled")
 
 
 def group_of(engine: str) -> type[Group] | None:
@@ -209,17 +219,15 @@ def _crosses(work: Work) -> bool:
 
 def why_not_fused(work: Work) -> str | None:
     """Return why an update has to run eagerly, or None if it need not."""
-    rule, of, _, _, _, _, _, h, _, noise, proceed = work
+    rule, of, _, param, _, _, _, h, _, noise, _ = work
     library = of.name
     if library not in _FUSED:
         return f"no engine fuses updates of {library} arrays"
     if (choice := _choice.get()) != "auto" and choice not in _FUSED[library]:
         return f"the {choice} engine was chosen"
-    if noise is not None:
-        return "stochastic rounding is done eagerly"
-    if proceed is not None:
-        return "whether the step is skipped is decided on the device, eagerly"
     reason = cuda.why_not(work) if library == "cupy" else blocked.why_not(work)
+    if reason is None and noise is not None and not param.flags.c_contiguous:
+        reason = "kernels that round stochastically count places in C order"
     return reason or _untraceable(rule, h)
 
 

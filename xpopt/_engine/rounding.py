@@ -13,9 +13,7 @@ import numpy as np
 from .._library import Library
 from .._parameter import dtype_text
 from .._typing import Array
-
-Key = tuple[int, int]
-"""What makes the random bits of one update of one parameter: two integers of 32 bits, signed."""
+from .numbers import Key
 
 _LOST = {"float16": 13, "bfloat16": 16}
 """The bits of a float32 that a number of 16 bits has no place for."""
@@ -60,8 +58,7 @@ def round_stochastically(library: Library, x: Array, dtype: Any, key: Key) -> Ar
         chance = (xp.astype(noise, xp.float32) + 0.5) * 2.0**-lost
         small = xp.floor(x * _STEPS + chance) / _STEPS
         rounded = xp.where(xp.abs(x) < _SUBNORMAL, small, rounded)
-    drawn = xp.logical_and(xp.isfinite(x), bits & 0x7FFFFFFF != 0)  # the sum above makes 0.0 of -0.0
-    return xp.astype(xp.where(drawn, rounded, x), dtype)
+    return xp.astype(xp.where(xp.isfinite(x), rounded, x), dtype)
 
 
 def random_bits(library: Library, like: Array, key: Key) -> Any:

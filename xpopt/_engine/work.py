@@ -13,7 +13,7 @@ from .._library import Library
 from .._parameter import Spec
 from .._rule import Rule
 from .._typing import Array, Scalars
-from .rounding import Key
+from .numbers import Key
 
 BLOCK = 65_536
 """Elements in a block: the fastest size on processors with 1 MiB of cache for each core."""
@@ -23,6 +23,10 @@ SHARED = 8_192
 
 Result = tuple[Array, Any]
 """A new parameter and the NamedTuple of its new slots."""
+
+
+Keys = Sequence[Key] | None
+"""What each tensor of one dtype draws from, or None where they are rounded to the nearest."""
 
 
 class Launch(NamedTuple):
@@ -51,6 +55,20 @@ class Work(NamedTuple):
 
 make_work: Callable[[tuple[Any, ...]], Work] = functools.partial(tuple.__new__, Work)
 """Make a work of its fields, at half the cost of a call of the class."""
+
+
+def keys_of(works: Sequence[Work]) -> Keys:
+    """Return what updates of one dtype draw from."""
+    keys = [work.noise for work in works if work.noise is not None]
+    return keys or None
+
+
+class Step(NamedTuple):
+    """What makes an update of tensors, which may be kept, that of one step."""
+
+    scalars: Sequence[Scalars]  # the numbers for each count that a tensor has
+    keys: Sequence[Key | None]  # what each tensor draws from, where it does
+    proceed: Any  # as in `Work`
 
 
 def new_arrays(rule: Rule, works: Sequence[Work]) -> list[Result]:

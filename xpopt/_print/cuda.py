@@ -6,7 +6,21 @@ from string import Template
 from typing import NamedTuple
 
 from .._graph.node import Graph
-from .cuda_text import BFLOAT16, CLIP, FLOAT16, HEAD, KEYWORDS, NARROW_SQUARES, UPDATE, WIDE_SQUARES
+from .cuda_text import (
+    BFLOAT16,
+    CLIP,
+    DRAW_BFLOAT16,
+    DRAW_FLOAT16,
+    FINITE,
+    FLOAT16,
+    GUARD,
+    HEAD,
+    KEYWORDS,
+    NARROW_SQUARES,
+    RANDOM,
+    UPDATE,
+    WIDE_SQUARES,
+)
 from .host import INFIX
 from .loop import Language, emit
 
@@ -29,11 +43,19 @@ class _Dtype(NamedTuple):
     load: str = "{0}"
     store: str = "{0}"
     conversions: str = ""
+    draw: str = ""  # stores what is rounded stochastically
+    drawing: str = ""  # the conversions for that, after the others
 
 
 _DTYPES = {
-    "float16": _Dtype("unsigned short", "float", "f", "load_float16({0})", "store_float16({0})", FLOAT16),
-    "bfloat16": _Dtype("unsigned short", "float", "f", "load_bfloat16({0})", "store_bfloat16({0})", BFLOAT16),
+    "float16": _Dtype(
+        *("unsigned short", "float", "f", "load_float16({0})", "store_float16({0})", FLOAT16),
+        *("draw_float16({0}, {1})", RANDOM + DRAW_FLOAT16),
+    ),
+    "bfloat16": _Dtype(
+        *("unsigned short", "float", "f", "load_bfloat16({0})", "store_bfloat16({0})", BFLOAT16),
+        *("draw_bfloat16({0}, {1})", RANDOM + DRAW_BFLOAT16),
+    ),
     "float32": _Dtype("float", "float", "f"),
     "float64": _Dtype("double", "double", ""),
 }
@@ -65,13 +87,14 @@ _OPERATIONS = {
 _SCAFFOLD = (
     *("Pack", "Params", "Slots", "THREADS", "at", "first", "i", "k", "last", "numbers", "threadIdx", "width"),
     *("load_float16", "store_float16", "load_bfloat16", "store_bfloat16", "isinf", "isfinite"),
+    *("draw_float16", "draw_bfloat16", "random_bits", "key_of", "key", "Key"),
     *(f"{name}{suffix}" for name in ("pow", "fabs", "sqrt", "exp", "log") for suffix in ("", "f")),
 )
 
 _RESERVED = {*_SCAFFOLD, *KEYWORDS.split()}
 
 
-def print_cuda(graph: Graph, dtype: str = "float32") -> str:
+def print_cuda(graph: Graph, dtype: str = "float32", *, guarded: bool = False, drawn: bool = False) -> str:
     """Print a graph for CUDA.
 
     Parameters
@@ -81,6 +104,11 @@ def print_cuda(graph: Graph, dtype: str = "float32") -> str:
     dtype : {"float16", "bfloat16", "float32", "float64"}
         The dtype of the parameter and its gradient. The arithmetic, the slots and the numbers are of float64 for
         float64, else of float32.
+    guarded : bool
+        Whether it is decided on the device if anything is to change.
+    drawn : bool
+        Whether a parameter of 16 bits is rounded stochastically. The numbers of each tensor are then followed by its
+        key: the upper and the lower half of two integers.
 
     Returns
     -------
@@ -99,16 +127,20 @@ def print_cuda(graph: Graph, dtype: str = "float32") -> str:
         find them: ``sum_squares(table, tensors, sums)``, launched as ``update`` is, writes a float64 for each piece, or
         three where that is the dtype. Then ``find_factors(table, sums, clip_norm, factors)`` takes a block for each
         tensor.
+
+        If it is guarded, ``update`` takes the address of a bool as its last: where that is false, the new param is the
+        old one, and the slots stay.
     """
     kind = _DTYPES[dtype]
     operations = {op: Template(text).substitute(f=kind.suffix, number=kind.number) for op, text in _OPERATIONS.items()}
     body = emit(graph, Language(operations, f"const {kind.number} {{0}} = {{1}};", "const bool {0} = {1};", _RESERVED))
     param, grad, *slots = body.inputs
     new_param, *new_slots = body.outputs
-    read = kind.load.format
+    read, store = kind.load.format, kind.draw if drawn else kind.store
     each_tensor = [
         *([f"typedef Pack<{kind.number}, width> Slots;"] if slots else []),
         *(f"const {kind.number} {name} = numbers[{k}];  // {what}" for k, (name, what) in enumerate(body.numbers)),
+        *([f"const Key key = key_of(numbers + {len(body.numbers)});"] if drawn else []),
     ]
     loads = [
         f"Params at_{param} = ((const Params *)at.{param})[i];",
@@ -119,7 +151,7 @@ def print_cuda(graph: Graph, dtype: str = "float32") -> str:
         *(f"const {kind.number} {name} = {read(f'at_{name}.of[k]')};" for name in (param, grad)),
         *(f"const {kind.number} {slot} = at_{slot}.of[k];" for slot in slots),
         *body.lines,
-        f"at_{param}.of[k] = {kind.store.format(new_param)};",
+        f"at_{param}.of[k] = {store.format(new_param, 'random_bits(i * width + k, key)')};",
         *(f"at_{slot}.of[k] = {value};" for slot, value in zip(slots, new_slots, strict=True)),
     ]
     stores = [
@@ -128,19 +160,19 @@ def print_cuda(graph: Graph, dtype: str = "float32") -> str:
     ]
     factor = body.factor
     words = {
-        "rule": graph.name,
-        "dtype": dtype,
-        "compute": "float64" if dtype == "float64" else "float32",
-        "stored": kind.stored,
-        "number": kind.number,
-        "piece": PIECE,
-        "threads": THREADS,
+        **_words(kind, dtype),
+        "conversions": kind.conversions + (kind.drawing if drawn else ""),
+        "title": f"{graph.name}: param and grad of {dtype}, computed in {_compute(dtype)}.",
+        "pointers": "\n".join(
+            [
+                f"    const {kind.stored} *{param}, *{grad};",
+                f"    {kind.stored} *target;  // where the new param goes",
+                *([f"    {kind.number} {', '.join(f'*{slot}' for slot in slots)};"] if slots else []),
+            ]
+        ),
         "width": 16 // _BYTES[kind.number if slots else kind.stored],
         "param": param,
         "grad": grad,
-        "slots": f"\n    {kind.number} {', '.join(f'*{slot}' for slot in slots)};" if slots else "",
-        "conversions": kind.conversions,
-        "element": read("elements[i]"),
         "each_tensor": _indented(1, each_tensor),
         "loads": _indented(2, loads),
         "each_element": _indented(3, each_element),
@@ -148,10 +180,52 @@ def print_cuda(graph: Graph, dtype: str = "float32") -> str:
         "addresses": "\n        | ".join(f"(unsigned long long)at.{name}" for name in (param, grad, "target", *slots)),
         "factor": f", {kind.number} {factor}" if factor else "",
         "factors": f", const {kind.number} *factors" if factor else "",
+        "guard": ", const bool *proceed" if guarded else "",
+        "leave": Template(GUARD).substitute(param=param) if guarded else "",
         "and_factor": ", factors[piece.tensor]" if factor else "",
     }
     squares = WIDE_SQUARES if dtype == "float64" else NARROW_SQUARES
     return Template("".join([HEAD, *([squares, CLIP] if factor else []), UPDATE])).substitute(words)
+
+
+def print_finite(dtype: str) -> str:
+    """Print what says whether gradients are finite, for CUDA.
+
+    Parameters
+    ----------
+    dtype : {"float16", "bfloat16", "float32", "float64"}
+        The dtype of the gradients.
+
+    Returns
+    -------
+    str
+        A source with the kernel ``check_finite(table, tensors, finite)``, launched as ``update`` of `print_cuda` is: in
+        its table a tensor has one address, that of its gradient. It writes false to the bool `finite`, or nothing.
+    """
+    kind = _DTYPES[dtype]
+    words = {
+        **_words(kind, dtype),
+        "title": f"Whether gradients of {dtype} are finite.",
+        "pointers": f"    const {kind.stored} *grad;",
+    }
+    return Template(HEAD + FINITE).substitute(words)
+
+
+def _words(kind: _Dtype, dtype: str) -> dict[str, object]:
+    """Return what is put into any source."""
+    return {
+        "dtype": dtype,
+        "stored": kind.stored,
+        "number": kind.number,
+        "piece": PIECE,
+        "threads": THREADS,
+        "conversions": kind.conversions,
+        "element": kind.load.format("elements[i]"),
+    }
+
+
+def _compute(dtype: str) -> str:
+    return "float64" if dtype == "float64" else "float32"
 
 
 def _indented(level: int, lines: list[str]) -> str:

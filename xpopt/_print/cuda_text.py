@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 HEAD = """\
-// $rule: param and grad of $dtype, computed in $compute.
+// $title
 //
-// One launch updates many tensors. Each block takes one piece of one of them: PIECE elements, or what is left.
+// One launch takes many tensors. Each block takes one piece of one of them: PIECE elements, or what is left.
 
 constexpr long long PIECE = $piece;
 constexpr int THREADS = $threads;
-constexpr int WIDTH = $width;  // elements of a vector: 128 bits of the widest arrays
 
 struct Tensor {
-    const $stored *$param, *$grad;
-    $stored *target;  // where the new param goes$slots
+$pointers
     long long size;
     long long pieces_before;
     long long bytes_before;  // in the table, before its numbers of the step
@@ -49,7 +47,32 @@ __device__ __forceinline__ Piece piece_of_block(const Table &table, int tensors)
 }
 $conversions"""
 
+FINITE = """
+// Write false if a gradient is not finite, and nothing if all are.
+extern "C" __global__ void __launch_bounds__(THREADS)
+check_finite(const __grid_constant__ Table table, int tensors, bool *finite)
+{
+    const Piece piece = piece_of_block(table, tensors);
+    const $stored *elements = ((const Tensor *)table.bytes)[piece.tensor].grad;
+    for (long long i = piece.first + threadIdx.x; i < piece.last; i += THREADS) {
+        const $number zero = $element - $element;
+        if (zero != 0)
+            *finite = false;
+    }
+}
+"""
+
+GUARD = """\
+    if (!*proceed) {  // nothing is to change
+        for (long long i = piece.first + threadIdx.x; at.target != at.$param && i < piece.last; i += THREADS)
+            at.target[i] = at.$param[i];
+        return;
+    }
+"""
+
 UPDATE = """
+constexpr int WIDTH = $width;  // elements of a vector: 128 bits of the widest arrays
+
 template <typename Element, int width>
 struct alignas(sizeof(Element) * width) Pack { Element of[width]; };
 
@@ -70,11 +93,11 @@ $stores    }
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-update(const __grid_constant__ Table table, int tensors$factors)
+update(const __grid_constant__ Table table, int tensors$factors$guard)
 {
     const Piece piece = piece_of_block(table, tensors);
     const Tensor at = ((const Tensor *)table.bytes)[piece.tensor];
-    const $number *numbers = (const $number *)(table.bytes + at.bytes_before);
+$leave    const $number *numbers = (const $number *)(table.bytes + at.bytes_before);
     const unsigned long long all_bits = $addresses;
     const long long whole = all_bits % 16 == 0 ? piece.last - piece.last % WIDTH : piece.first;  // the end of vectors
     update_elements<WIDTH>(at, numbers$and_factor, piece.first, whole);
@@ -221,6 +244,58 @@ __device__ __forceinline__ unsigned short store_bfloat16(float value)
     const unsigned int bits = __float_as_uint(value);
     const unsigned int rounded = bits + 0x7FFF + (bits >> 16 & 1);
     return (value != value ? bits | 0x400000 : rounded) >> 16;
+}
+"""
+
+RANDOM = """
+__device__ __forceinline__ unsigned int mixed(unsigned int bits)
+{
+    bits = (bits ^ bits >> 16) * 0x7FEB352D;
+    bits = (bits ^ bits >> 15) * 0x846CA68B;
+    return bits ^ bits >> 16;
+}
+
+// The key of a tensor: two integers, each of two halves that are numbers.
+struct Key {
+    unsigned int first, second;
+};
+
+__device__ __forceinline__ Key key_of(const float *halves)
+{
+    return {(unsigned int)halves[0] << 16 | (unsigned int)halves[1],
+            (unsigned int)halves[2] << 16 | (unsigned int)halves[3]};
+}
+
+// Return the bits of a place in the tensor.
+__device__ __forceinline__ unsigned int random_bits(long long place, const Key &key)
+{
+    return mixed(mixed((unsigned int)place ^ key.first) + key.second);
+}
+
+__device__ __forceinline__ bool is_finite(unsigned int bits)
+{
+    return (bits & 0x7F800000) != 0x7F800000;
+}
+"""
+
+DRAW_FLOAT16 = """
+// Round stochastically; below the normal numbers, to whole parts of 2^24.
+__device__ __forceinline__ unsigned short draw_float16(float value, unsigned int random)
+{
+    const unsigned int bits = __float_as_uint(value), noise = random & 0x1FFF;
+    const float chance = ((float)noise + 0.5f) * 0x1p-13f;
+    const float small = floorf(value * 0x1p24f + chance) * 0x1p-24f;
+    const float cut = __uint_as_float((bits + noise) & 0xFFFFE000);
+    return store_float16(!is_finite(bits) ? value : fabsf(value) < 0x1p-14f ? small : cut);
+}
+"""
+
+DRAW_BFLOAT16 = """
+// Round stochastically; a NaN stays one, whichever of its bits are lost.
+__device__ __forceinline__ unsigned short draw_bfloat16(float value, unsigned int random)
+{
+    const unsigned int bits = __float_as_uint(value);
+    return is_finite(bits) ? (bits + (random & 0xFFFF)) >> 16 : store_bfloat16(value);
 }
 """
 

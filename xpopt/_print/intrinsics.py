@@ -13,6 +13,8 @@ from llvmlite import ir
 from numba import carray, types
 from numba.extending import intrinsic, register_jitable
 
+_WORD = ir.IntType(32)
+
 
 @intrinsic
 def _pointer(typing: Any, address: Any, start: Any, dtype: Any) -> Any:
@@ -49,6 +51,76 @@ def take(typing: Any, counter: Any, share: Any) -> Any:
     return types.int64(counter, types.int64), build
 
 
+def _mixed(builder: Any, bits: Any) -> Any:
+    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
+        bits = builder.mul(builder.xor(bits, builder.lshr(bits, _WORD(shift))), _WORD(factor))
+    return builder.xor(bits, builder.lshr(bits, _WORD(16)))
+
+
+@intrinsic
+def key(typing: Any, high: Any, low: Any) -> Any:
+    """Return the integer of 32 bits of which two floats are the halves."""
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        high, low = (builder.fptoui(arg, _WORD) for arg in args)
+        return builder.or_(builder.shl(high, _WORD(16)), low)
+
+    return types.uint32(types.float32, types.float32), build
+
+
+@intrinsic
+def random_bits(typing: Any, place: Any, first: Any, second: Any) -> Any:
+    """Return the bits of a place, as `_engine.rounding` has them."""
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        place, first, second = args
+        bits = _mixed(builder, builder.xor(builder.trunc(place, _WORD), first))
+        return _mixed(builder, builder.add(bits, second))
+
+    return types.uint32(types.int64, types.uint32, types.uint32), build
+
+
+def _is_finite(builder: Any, bits: Any) -> Any:
+    exponent = _WORD(0x7F800000)
+    return builder.icmp_unsigned("!=", builder.and_(bits, exponent), exponent)
+
+
+@intrinsic
+def draw_float16(typing: Any, value: Any, bits: Any) -> Any:
+    """Round stochastically; below the normal numbers, to whole parts of 2**24."""
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        value, random = args
+        single = ir.FloatType()
+        bits, noise = builder.bitcast(value, _WORD), builder.and_(random, _WORD(0x1FFF))
+        cut = builder.bitcast(builder.and_(builder.add(bits, noise), _WORD(0xFFFFE000)), single)
+        chance = builder.fmul(builder.fadd(builder.uitofp(noise, single), single(0.5)), single(2.0**-13))
+        floor = builder.module.declare_intrinsic("llvm.floor", [single])
+        steps = builder.call(floor, [builder.fadd(builder.fmul(value, single(2.0**24)), chance)])
+        size = builder.bitcast(builder.and_(bits, _WORD(0x7FFFFFFF)), single)
+        small = builder.fcmp_ordered("<", size, single(2.0**-14))
+        rounded = builder.select(small, builder.fmul(steps, single(2.0**-24)), cut)
+        rounded = builder.select(_is_finite(builder, bits), rounded, value)
+        return builder.bitcast(builder.fptrunc(rounded, ir.HalfType()), ir.IntType(16))
+
+    return types.uint16(types.float32, types.uint32), build
+
+
+@intrinsic
+def draw_bfloat16(typing: Any, value: Any, bits: Any) -> Any:
+    """Round stochastically; a NaN stays one, whichever of its bits are lost."""
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        value, random = args
+        bits = builder.bitcast(value, _WORD)
+        rounded = builder.add(bits, builder.and_(random, _WORD(0xFFFF)))
+        quiet = builder.select(builder.fcmp_unordered("uno", value, value), builder.or_(bits, _WORD(0x400000)), bits)
+        kept = builder.select(_is_finite(builder, bits), rounded, quiet)
+        return builder.trunc(builder.lshr(kept, _WORD(16)), ir.IntType(16))
+
+    return types.uint16(types.float32, types.uint32), build
+
+
 @intrinsic
 def load_float16(typing: Any, bits: Any) -> Any:
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -68,8 +140,7 @@ def store_float16(typing: Any, value: Any) -> Any:
 @intrinsic
 def load_bfloat16(typing: Any, bits: Any) -> Any:
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        word = ir.IntType(32)
-        return builder.bitcast(builder.shl(builder.zext(args[0], word), word(16)), ir.FloatType())
+        return builder.bitcast(builder.shl(builder.zext(args[0], _WORD), _WORD(16)), ir.FloatType())
 
     return types.float32(types.uint16), build
 
@@ -79,12 +150,11 @@ def store_bfloat16(typing: Any, value: Any) -> Any:
     """Round to the nearest, ties to even; a NaN stays one, whichever of its bits are lost."""
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        word = ir.IntType(32)
-        bits = builder.bitcast(args[0], word)
-        odd = builder.and_(builder.lshr(bits, word(16)), word(1))
-        rounded = builder.add(builder.add(bits, word(0x7FFF)), odd)
-        quiet = builder.or_(bits, word(0x400000))
+        bits = builder.bitcast(args[0], _WORD)
+        odd = builder.and_(builder.lshr(bits, _WORD(16)), _WORD(1))
+        rounded = builder.add(builder.add(bits, _WORD(0x7FFF)), odd)
+        quiet = builder.or_(bits, _WORD(0x400000))
         kept = builder.select(builder.fcmp_unordered("uno", args[0], args[0]), quiet, rounded)
-        return builder.trunc(builder.lshr(kept, word(16)), ir.IntType(16))
+        return builder.trunc(builder.lshr(kept, _WORD(16)), ir.IntType(16))
 
     return types.uint16(types.float32), build

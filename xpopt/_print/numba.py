@@ -9,7 +9,7 @@ from importlib import resources
 
 from .._graph.node import Graph
 from .host import INFIX
-from .loop import Language, emit
+from .loop import Body, Language, emit
 
 _OPERATIONS = {
     **{op: f"({{0}} {sign} {{1}})" for op, sign in INFIX.items()},
@@ -51,6 +51,10 @@ _SCAFFOLD = (
         "log",
         "isinf",
         "isfinite",
+        "key",
+        "random_bits",
+        "first_key",
+        "second_key",
     ),
     *("float16", "bfloat16", "float32", "float64", "uint16"),
 )
@@ -61,7 +65,7 @@ _STORED = {"float16": "uint16", "bfloat16": "uint16"}
 """What Numba sees of the dtypes that it does not have."""
 
 
-def print_numba(graph: Graph, dtype: str = "float32") -> str:
+def print_numba(graph: Graph, dtype: str = "float32", *, drawn: bool = False) -> str:
     """Print a graph for Numba.
 
     Parameters
@@ -71,6 +75,9 @@ def print_numba(graph: Graph, dtype: str = "float32") -> str:
     dtype : {"float16", "bfloat16", "float32", "float64"}
         The dtype of the parameter and its gradient. The arithmetic, the slots and the numbers are of float64 for
         float64, else of float32.
+    drawn : bool
+        Whether a parameter of 16 bits is rounded stochastically. Each row of numbers then ends in a key: the upper and
+        the lower half of two integers.
 
     Returns
     -------
@@ -99,18 +106,27 @@ def print_numba(graph: Graph, dtype: str = "float32") -> str:
         "row = rows[tensor]",
         *(f"{name} = numbers[row, {k}]  # {what}" for k, (name, what) in enumerate(body.numbers)),
         *([f"{body.factor} = factors[tensor]"] if body.factor else []),
+        *([f"{name} = key(numbers[row, {k}], numbers[row, {k + 1}])" for name, k in _keys(body)] if drawn else []),
     ]
+    bits = "random_bits(start + i, first_key, second_key)"
     load, store = (f"load_{dtype}(at_{{0}}[i])", f"store_{dtype}({{0}})") if low else ("at_{0}[i]", "{0}")
     each_element = [
         *(f"{name} = {load.format(name)}" for name in (param, grad)),
         *(f"{slot} = at_{slot}[i]" for slot in slots),
         *body.lines,
-        f"at_{param}[i] = {store.format(body.outputs[0])}",
+        f"at_{param}[i] = {f'draw_{dtype}({body.outputs[0]}, {bits})' if drawn else store.format(body.outputs[0])}",
         *(f"at_{slot}[i] = {value}" for slot, value in zip(slots, body.outputs[1:], strict=True)),
     ]
-    calls = ["at", *([f"load_{dtype}"] if low else []), "move", *([f"store_{dtype}"] if low else []), "take"]
+    calls = ["at", *([f"load_{dtype}"] if low else []), "move", "take"]
+    calls += [f"draw_{dtype}", "key", "random_bits"] if drawn else [f"store_{dtype}"] if low else []
     head = _head(f"{graph.name} on {dtype}, computed in {compute}.", {stored, compute}, calls)
     return head + _over_pieces("kernel(table, pieces, counter, rows, numbers, factors)", each_tensor, each_element)
+
+
+def _keys(body: Body) -> list[tuple[str, int]]:
+    """Return what the integers of a key are called, and where in a row of numbers each begins."""
+    count = len(body.numbers)
+    return [("first_key", count), ("second_key", count + 2)]
 
 
 _LANES = 64
@@ -172,7 +188,7 @@ from math import exp, isfinite, isinf, log, sqrt
 
 from numba import {", ".join(sorted(types))}{imports}
 
-from {__package__}.intrinsics import {", ".join(calls)}
+from {__package__}.intrinsics import {", ".join(sorted(calls))}
 
 
 '''

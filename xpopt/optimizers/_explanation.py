@@ -11,7 +11,6 @@ from .._parameter import dtype_text
 from .._tree import show
 from .._typing import Scalars
 from ._noise import key_of
-from ._nonfinite import decided_on_device
 from ._state import Task
 
 
@@ -36,12 +35,10 @@ class Explanation(tuple[ExplainedParameter, ...]):
     ) -> Self:
         """Explain the updates of `tasks`, checked as for an update, by an optimizer with these `values`."""
         scalars = {t: scalars_at(t) for t in {task[5] for task in tasks.values()}}
-        params = {name: task[3] for name, task in tasks.items()}
-        proceed = True if values["nonfinite"] == "skip" and decided_on_device(params) else None
         works = []
         for name, (rule, library, spec, param, grad, t, slots, owned) in tasks.items():
             h, noise = scalars[t], key_of(values, spec, name, t)
-            works.append(Work(rule, library, spec, param, grad, slots, owned, h, None, noise, proceed))
+            works.append(Work(rule, library, spec, param, grad, slots, owned, h, None, noise, None))
         launches: dict[Any, int] = {}
         rows = []
         for (name, work), (engine, reason) in zip(zip(tasks, works, strict=True), plan.describe(works), strict=True):

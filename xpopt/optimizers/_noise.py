@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .._checkpoint.names import encode
-from .._engine.rounding import Key
+from .._engine.numbers import Key
 from .._parameter import Spec
 from .._tree import show
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._engine import cuda_finite, plan
 from .._library import Library
 from .._namespace import library_of
 from .._tree import show
@@ -34,15 +35,9 @@ def all_finite(gradients: Mapping[Hashable, Array]) -> bool | Array:
         Where they are all on one device that works by itself, an array of bool there, which nobody has waited for.
     """
     places = _by_place(gradients)
-    if _is_one_device(places):
-        (place,) = places
+    if len(places) == 1 and (place := next(iter(places))).lazy:
         return place.together(list(gradients.values()))
     return all(all(place.each([gradients[name] for name in names])) for place, names in places.items())
-
-
-def decided_on_device(gradients: Mapping[Hashable, Array]) -> bool:
-    """Whether nobody has to wait for `all_finite`: all gradients are on one device that works by itself."""
-    return _is_one_device(_by_place(gradients))
 
 
 def check_finite(gradients: Mapping[Hashable, Array]) -> None:
@@ -90,6 +85,10 @@ class _Place(NamedTuple):
 
     def together(self, grads: Sequence[Array]) -> Array:
         """Return an array of shape (), whether all are finite; nobody waits."""
+        if self.library.name == "cupy" and plan.chosen() != "eager":
+            found = cuda_finite.all_finite(grads)
+            if found is not None:
+                return found
         flags = [_finite(self.library)(grad) for grad in grads]
         return _all(self.library)(_stacked(self.library)(*flags))
 
@@ -102,10 +101,6 @@ def _by_place(gradients: Mapping[Hashable, Array]) -> dict[_Place, list[Hashable
         place = _Place(library, str(library.device(grad)), library.is_lazy(grad))
         places.setdefault(place, []).append(name)
     return places
-
-
-def _is_one_device(places: Mapping[_Place, Any]) -> bool:
-    return len(places) == 1 and next(iter(places)).lazy
 
 
 @functools.cache

@@ -112,6 +112,10 @@ class State:
             self._settle()
         self._kept = None
 
+    def spec(self, name: Hashable) -> Spec:
+        """Return the description of a parameter of the model kept."""
+        return self._known[name].spec
+
     def specs(self) -> dict[Hashable, Spec]:
         """Return the descriptions of the parameters in the cache, as far as they are known."""
         return {name: known.spec for name, known in self._known.items() if self.cache.get(name) is known.entry}

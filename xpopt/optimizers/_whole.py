@@ -10,7 +10,8 @@ import numpy as np
 
 from .._engine import plan
 from .._engine.kept import Group, KeptPlan
-from .._engine.work import Launch, Work
+from .._engine.numbers import Key
+from .._engine.work import Launch, Step, Work
 from .._memory import find_shared
 from .._namespace import copy_array, write
 from .._parameter import check_out, examine, is_array_or_scalar
@@ -214,9 +215,13 @@ class Again:
         """None: what is kept is seen as it came."""
         return {}
 
-    def prepare(self, scalars: Mapping[int, Scalars], values: Mapping[str, Any], proceed: None) -> Any:
+    def prepare(self, scalars: Mapping[int, Scalars], values: Mapping[str, Any], proceed: Any) -> Any:
         """Do all that can fail; return what `update_all` will."""
-        self._calls = self._kept.plan.prepare([scalars[t] for t in self.counts], *self._tensors, self._results)
+        keys: list[Key | None] = [None] * len(self._kept.rows)
+        if values["rounding"] == "stochastic":
+            keys = [key_of(values, self._state.spec(name), name, t + 1) for name, t in self._kept.updated()]
+        step = Step([scalars[t] for t in self.counts], keys, proceed)
+        self._calls = self._kept.plan.prepare(step, *self._tensors, self._results)
         if self._out is not None:
             return self._out
         new = self._results
