@@ -275,6 +275,8 @@ class OptimizerBase(Checkpoints):
         ValueError
             Arrays that differ in shape or device, a name used for another parameter, an `out` that is read-only; or
             the schedule needs a finite `cur_loss`. After any error nothing has changed.
+        FloatingPointError
+            The gradient is not finite, and `nonfinite` is ``"raise"``.
 
         See Also
         --------
@@ -334,7 +336,7 @@ class OptimizerBase(Checkpoints):
 
         Raises
         ------
-        TypeError, ValueError
+        TypeError, ValueError, FloatingPointError
             As for `update`, for any parameter; missing or extra names; `out` arrays that share memory. After any error
             nothing has changed.
         """
