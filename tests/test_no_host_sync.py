@@ -8,7 +8,12 @@ import pytest
 from trajectories import UNIT
 
 import xpopt
+from xpopt._engine import eager
+from xpopt._namespace import library_of
+from xpopt._parameter import examine
+from xpopt._rule import Rule
 from xpopt.clipping import clip, clip_factor
+from xpopt.optimizers._nonfinite import Skipped, all_finite
 
 CASES = pytest.mark.parametrize("case", cases.CASES, ids=str)
 OPTIMIZERS = list(dict.fromkeys(case.optimizer for case in cases.CASES))
@@ -62,6 +67,33 @@ def test_clip_factor_under_jit(backend, gradient):
 
 
 @pytest.mark.backends("jax", "jax-x64")
+@pytest.mark.parametrize("bad", [None, np.nan, np.inf])
+@pytest.mark.parametrize("noise", [None, (1, 2)], ids=["nearest", "stochastic"])
+def test_a_step_that_may_be_skipped_under_jit(backend, bad, noise, monkeypatch):
+    """The question, the choice, and the count: all of what `nonfinite="skip"` adds to a step."""
+    import jax
+
+    dtype = "float16" if noise else backend.widest
+    param, other = backend.array([[1.0, -2.0]], dtype), backend.array([0.5], dtype)
+    grad = backend.array([[3.0, 4.0 if bad is None else bad]], dtype)
+    library, spec, *_ = examine(param, grad, "W")
+    rule, h = Rule(xpopt.Adam.rule, xpopt.Adam.slots), SimpleNamespace(**cases.BY_LABEL["Adam"].arguments, lr=0.1, t=1)
+    h.clip_norm = 0.5
+    monkeypatch.setattr(type(library), "admit", lambda self, x: x)  # a tracer is what is wanted here
+
+    def step(param, grad, other):
+        proceed = all_finite({"W": grad, "b": other})
+        param, slots = eager.update(param, grad, None, library_of(param), spec, rule, h, noise, proceed)
+        return param, tuple(slots), Skipped().unless(proceed).on_devices[0][2]
+
+    new, slots, skipped = jax.jit(step)(param, grad, other)
+    assert int(skipped) == (bad is not None)
+    assert new.dtype == param.dtype
+    assert (backend.numpy(new) == backend.numpy(param)).all() == (bad is not None)
+    assert all((backend.numpy(x) == 0).all() == (bad is not None) for x in slots)
+
+
+@pytest.mark.backends("jax", "jax-x64")
 def test_jit_would_tell(backend):
     """What reads a value raises there: a branch on the norm, a float of it."""
     import jax
@@ -83,12 +115,13 @@ def refuse(*args, **kwargs):
 
 @CASES
 @pytest.mark.backends("dask")
-@pytest.mark.parametrize("clip_norm", [None, 0.5])
+@pytest.mark.parametrize(("clip_norm", "nonfinite"), [(None, "propagate"), (0.5, "skip")])
 @pytest.mark.parametrize("schedule", cases.SCHEDULES, ids=str)
-def test_dask_computes_nothing(backend, case, clip_norm, schedule):
+def test_dask_computes_nothing(backend, case, clip_norm, schedule, nonfinite):
     import dask
 
-    opt = case.optimizer(lr=0.1, **case.arguments, clip_norm=clip_norm, lr_scheduler=schedule.given)
+    options = {"clip_norm": clip_norm, "lr_scheduler": schedule.given, "nonfinite": nonfinite}
+    opt = case.optimizer(lr=0.1, **case.arguments, **options)
     params = {
         name: backend.array(np.ones(shape), dtype)
         for name, shape, dtype in (("W", (3, 2), "float32"), ("b", (), "float64"), ("h", (4,), "float16"))
@@ -101,6 +134,7 @@ def test_dask_computes_nothing(backend, case, clip_norm, schedule):
             opt.step()
             params = opt.update_all(params, grads, loss)
         opt.copy().set_params(cache_dict=opt.cache)
+        opt.explain(params)
         with pytest.raises(RuntimeError, match="computed"):
             params["W"].compute()
     assert np.all(np.isfinite(np.asarray(params["chunks"])))

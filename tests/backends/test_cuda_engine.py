@@ -393,6 +393,50 @@ def test_gradients_that_have_no_place_in_a_launch(runtime):
     assert all_finite([on_device(np.ones(3, np.float16))]) is None
 
 
+def test_results_that_go_elsewhere_are_what_the_parameters_are(runtime, decisions):
+    """Written by a launch of its own, and by one of a model that is kept."""
+    arrays = {name: draw(shape, "float32", 1) for name, shape in SHAPES.items()}
+    opt, params = xpopt.Adam(nonfinite="skip"), {name: on_device(x) for name, x in arrays.items()}
+    for _ in range(3):
+        out = {name: on_device(np.full_like(x, 7)) for name, x in arrays.items()}
+        grads = {name: on_device(np.full_like(x, np.inf)) for name, x in arrays.items()}
+        assert opt.update_all(params, grads, out=out) is out
+        assert same_bits(on_host(out), arrays)
+        single = on_device(np.full((7, 5), 7, np.float32))
+        opt.update(params["matrix"], grads["matrix"], "alone", out=single)
+        assert same_bits(values_of(single), arrays["matrix"])
+    assert not any(bool(values_of(x)) for x in decisions)
+    assert opt.cache["large"]["t"] == 3
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_another_policy_in_the_middle(runtime, decisions, in_place):
+    """A model that is kept is guarded from then on, and no longer."""
+    arrays = {name: draw(shape, "float32", 1) for name, shape in SHAPES.items()}
+    model = Model(xpopt.Adam(), arrays)
+    for policy in ("propagate", "skip", "propagate", "skip"):
+        model.opt.set_params({"nonfinite": policy})
+        for step in range(3):
+            before = len(decisions)
+            model.step({name: draw(x.shape, "float32", step) for name, x in arrays.items()}, in_place=in_place)
+            assert len(decisions) - before == (policy == "skip")
+            assert same_bits(on_host(model.params), model.want)
+            if policy == "skip":
+                grads = {name: on_device(np.full_like(x, np.nan)) for name, x in arrays.items()}
+                got = model.opt.update_all(model.params, grads, out=model.params if in_place else None)
+                assert same_bits(on_host(got), model.want)
+                skipped(model)
+    assert [bool(values_of(x)) for x in decisions] == [True, False] * 6
+
+
+def test_policies_are_explained_as_they_run(runtime):
+    """Nobody waits for a decision on the device, so that it costs no engine."""
+    params = {"W": on_device(np.ones(4)), "b": on_device(np.ones(6))}
+    for policy in ("propagate", "raise", "skip"):
+        rows = xpopt.Adam(nonfinite=policy).explain({**params, "host": np.ones(3)})
+        assert [(row.engine, row.launch) for row in rows] == [("cuda", 1), ("cuda", 1), ("blocked", 2)]
+
+
 # What runs eagerly
 
 

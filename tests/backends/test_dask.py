@@ -1,5 +1,7 @@
 """What is true of Dask: results are lazy, and its arrays may change what they stand for after the call."""
 
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 from states import equal, every_optimizer, frozen, nothing_changes
@@ -47,3 +49,58 @@ def test_a_model_is_one_graph(backend):
     for _ in range(3):
         W = opt.update_all([W], [W])[0]
     assert equal(backend, W, [1.0])
+
+
+def test_whether_a_step_is_skipped_is_decided_when_it_is_computed(backend, xp):
+    """By gradients that nobody knew at the call; the parameters and the count then agree."""
+    import dask
+
+    def refuse(*args, **kwargs):
+        raise RuntimeError("computed")
+
+    looked_at = []
+
+    def gradient(block):
+        looked_at.append(block.shape)
+        return np.where(block > 2, np.nan, 1.0)
+
+    opt = SGD(lr=0.5, nonfinite="skip")
+    W, b = xp.asarray(np.ones((4, 6))).rechunk((2, 3)), backend.array([1.0])
+    with dask.config.set(scheduler=refuse):
+        for bad in (1.0, 3.0, 1.0, 3.0):  # the 3.0 lies in one block of four
+            source = xp.asarray(np.pad([[bad]], ((3, 0), (5, 0)))).rechunk((2, 3))
+            W, b = opt.update_all([W, b], [source.map_blocks(gradient, meta=np.ones((0, 0))), backend.array([1.0])])
+        twin = opt.copy()
+        assert opt.cur_step == 4
+    assert not looked_at
+    assert equal(backend, b, [0.0])
+    assert equal(backend, W, np.zeros((4, 6)))
+    assert looked_at
+    assert (opt.skipped, twin.skipped) == (2, 2)
+    looked_at.clear()
+    assert opt.skipped == 2  # it is known now
+    assert not looked_at
+
+
+@contextmanager
+def nothing_changes_in(opt):
+    """As `nothing_changes` does, of an optimizer that cannot update what is there."""
+    before = dict(opt.hyperparameters), opt.cache, opt.cur_step, opt.lr_scheduler.state(), opt.skipped
+    yield
+    assert before == (dict(opt.hyperparameters), opt.cache, opt.cur_step, opt.lr_scheduler.state(), opt.skipped)
+
+
+def test_raise_is_refused_by_name(backend):
+    """There is nothing to raise about yet; also in a model that is not all of Dask."""
+    opt = Adam(nonfinite="raise", lr_scheduler="king")
+    x = backend.array([1.0, 2.0])
+    with nothing_changes_in(opt):
+        for call in (
+            lambda: opt.update(x, x, "W", 1.0),
+            lambda: opt.update_all({"W": x}, {"W": x}, 1.0),
+            lambda: opt.update_all({"b": np.ones(2), "W": x}, {"b": np.ones(2), "W": x}, 1.0),
+        ):
+            with pytest.raises(TypeError, match=r"gradient of 'W' is a Dask array.*nonfinite='raise'.*'skip'"):
+                call()
+    opt.update_all({"W": x}, {"W": None}, 1.0)
+    assert opt.cur_step == 1

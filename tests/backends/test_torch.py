@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from states import KING, equal, every_optimizer, frozen, held, model, nothing_changes, same, train
+from states import KING, advance, equal, every_optimizer, frozen, held, model, nothing_changes, same, train
 
 from xpopt import SGD, Adam, OptimizerBase
 
@@ -128,6 +128,117 @@ def test_the_default_dtype_changes_nothing(torch, backend):
 def test_broadcast_inputs_are_arrays_like_others(torch, backend):
     W, g = backend.array([1.0]).expand(2, 3), backend.array([[2.0]]).expand(2, 3)
     assert equal(backend, SGD(lr=0.5).update(W, g, "W"), np.zeros((2, 3)))
+
+
+# Gradients that are not finite
+
+
+def test_a_skipped_step_in_place_writes_nothing(torch, backend):
+    """Not even the same values: what was saved for a backward pass stays valid."""
+    opt = Adam(nonfinite="skip")
+    W = torch.nn.Parameter(backend.array([1.0, 2.0]))
+    bad, version = torch.full_like(W, float("nan")), W._version
+    y = (W * W).sum()
+    assert opt.update(W, bad, "W", out=W) is W
+    assert opt.update_all([W], [bad], out=[W])[0] is W
+    assert W._version == version
+    y.backward()
+    assert W.grad.tolist() == [2.0, 4.0]
+    new = opt.update(W, bad, "W")
+    assert not new.requires_grad
+    assert equal(backend, new, [1.0, 2.0])
+    with torch.inference_mode():
+        opt.update(W, bad, "W")
+    assert opt.skipped == 4
+
+
+OPTIONS = [{}, {"master": True}, {"rounding": "stochastic"}]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@every_optimizer
+def test_a_device_is_never_waited_for(torch, backend, make, options):
+    """Tensors without values: whoever asks for one gets an error."""
+    for dtype in backend.dtypes:
+        opt = make(nonfinite="skip", clip_norm=1.0, **options)
+        params = {"W": torch.ones((3, 4), device="meta", dtype=backend.dtype(dtype))}
+        params["none"] = params["W"][:0]
+        for _ in range(2):
+            params = opt.update_all(params, params)
+            params["W"] = opt.update(params["W"], params["W"], "alone")
+        opt.copy().explain(params)
+        assert opt.cur_step == 2
+        for asked in (lambda opt=opt: opt.skipped, lambda params=params: bool(params["W"][0, 0])):
+            with pytest.raises((NotImplementedError, RuntimeError), match="meta"):
+                asked()
+
+
+@pytest.fixture
+def device(torch, monkeypatch):
+    """Take the processor for a device that works by itself; return what notes each time that it is waited for."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Waits(TorchDispatchMode):
+        def __init__(self):
+            super().__init__()
+            self.count = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            self.count += function is torch.ops.aten._local_scalar_dense.default
+            return function(*args, **(kwargs or {}))
+
+    monkeypatch.setattr("xpopt._namespace._Torch.is_lazy", lambda self, x: True)
+    cpu = torch.Tensor.cpu
+    waits = Waits()
+
+    def counted(x, *args, **kwargs):
+        waits.count += 1
+        return cpu(x, *args, **kwargs)
+
+    monkeypatch.setattr(torch.Tensor, "cpu", counted)
+    with waits:
+        yield waits
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@every_optimizer
+def test_a_step_skipped_on_a_device_in_place(device, torch, backend, make, options):
+    """What CUDA does, on the processor: `out` is written with what was there, and nobody waits until he asks."""
+    for dtype in backend.dtypes:
+        opt, other = (make(nonfinite=way, **options) for way in ("skip", "propagate"))
+        values = [[1.0, -0.0, 6e-8], [float("inf"), -2.0, 0.0]]
+        params = {"W": backend.array(values, dtype), "b": backend.array([1.0, 2.0, 3.0], dtype)}
+        want = {name: x.clone() for name, x in params.items()}
+        for step in range(3):
+            _, grads = model(backend, dtype, scale=1 + step)
+            assert opt.update_all(params, grads, out=params) is params
+            want = other.update_all(want, grads)
+            assert same(backend, params, want)
+            bad, apart = {**grads, "b": grads["b"] / 0}, {name: torch.zeros_like(x) for name, x in params.items()}
+            opt.update_all(params, bad, out=params)
+            opt.update_all(params, bad, out=apart)
+            assert device.count == 0
+            assert same(backend, params, want)
+            assert same(backend, apart, want)
+            advance(other, 2)
+        assert same(backend, opt.cache, other.cache)
+        assert (opt.skipped, opt.cur_step) == (6, other.cur_step)
+        assert device.count == 1
+        device.count = 0
+
+
+def test_raise_waits_once(device, torch, backend):
+    opt = Adam(nonfinite="raise")
+    x = backend.array([1.0, 2.0])
+    for k in range(3):
+        opt.update_all([x] * 5, [x] * 5)
+        assert device.count == k + 1
+    with pytest.raises(FloatingPointError, match=r"the gradient of 1, 3 \(2 of 5\)"):
+        opt.update_all([x] * 5, [x, x / 0, x, x * float("nan"), x])
+    assert device.count == 4
+    opt.set_params({"nonfinite": "propagate"})
+    opt.update_all([x] * 5, [x] * 5)
+    assert device.count == 4
 
 
 class One(NamedTuple):

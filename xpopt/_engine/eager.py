@@ -83,13 +83,13 @@ def update(
     new_param = _own(rule, library, spec, new_param, "param", taken)
     pairs = zip(new_slots, rule.fields, strict=True)
     new_slots = rule.make_slots([_own(rule, library, spec, x, field, taken) for x, field in pairs])
-    if proceed is not None:
-        new_param = xp.where(proceed, new_param, param)
-        new_slots = rule.make_slots([xp.where(proceed, x, old) for x, old in zip(new_slots, slots, strict=True)])
     if noise is not None:
         new_param = round_stochastically(library, new_param, spec.dtype, noise)
-    elif low:
-        new_param = xp.astype(new_param, spec.dtype)
+    if proceed is not None:  # in a dtype that CuPy can choose in; after any rounding, which may change a zero's sign
+        new_param = xp.where(proceed, xp.astype(new_param, spec.compute, copy=False), param)
+        new_slots = rule.make_slots([xp.where(proceed, x, old) for x, old in zip(new_slots, slots, strict=True)])
+    if low:
+        new_param = xp.astype(new_param, spec.dtype, copy=False)
     return new_param, new_slots
 
 

@@ -35,16 +35,9 @@ def all_finite(gradients: Mapping[Hashable, Array]) -> bool | Array:
         Where they are all on one device that works by itself, an array of bool there, which nobody has waited for.
     """
     places = _by_place(gradients)
-    if decided_on_device(gradients):
-        (place,) = places
+    if len(places) == 1 and (place := next(iter(places))).lazy:
         return place.together(list(gradients.values()))
     return all(all(place.each([gradients[name] for name in names])) for place, names in places.items())
-
-
-def decided_on_device(gradients: Mapping[Hashable, Array]) -> bool:
-    """Whether nobody has to wait for `all_finite`: all gradients are on one device that works by itself."""
-    places = _by_place(gradients)
-    return len(places) == 1 and next(iter(places)).lazy
 
 
 def check_finite(gradients: Mapping[Hashable, Array]) -> None:
@@ -140,7 +133,7 @@ def _all(library: Library) -> Callable[[Array], Array]:
 
 
 class Skipped(NamedTuple):
-    """How many steps have been left out."""
+    """How many steps have been left out; never changed, but replaced."""
 
     on_host: int = 0
     on_devices: tuple[tuple[Library, str, Array], ...] = ()
@@ -163,3 +156,11 @@ class Skipped(NamedTuple):
         """Return the same count, all of it on the host; that waits for the devices."""
         values = [next(iter(library.to_numpy([count]))) for library, _, count in self.on_devices]
         return Skipped(self.on_host + sum(map(int, values)))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Skipped:
+        """Return the same: a copy of an optimizer waits for no device."""
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the count alone."""
+        return Skipped, (self.read().on_host,)

@@ -61,6 +61,11 @@ class Each:
         """The gradients by name."""
         return {name: task[4] for name, task in self._tasks.items()}
 
+    @property
+    def taken(self) -> dict[Hashable, Any]:
+        """The parameters that have a gradient, as a rule may see them."""
+        return {name: task[3] for name, task in self._tasks.items()}
+
     def prepare(self, scalars: Mapping[int, Scalars], values: Mapping[str, Any], proceed: Any) -> Any:
         """Do all that can fail; return what `update_all` will.
 
@@ -205,6 +210,11 @@ class Again:
         names = [name for name, _ in self._kept.updated()]
         return dict(zip(names, self._tensors[1], strict=True))
 
+    @property
+    def taken(self) -> dict[Hashable, Any]:
+        """None: what is kept is seen as it came."""
+        return {}
+
     def prepare(self, scalars: Mapping[int, Scalars], values: Mapping[str, Any], proceed: Any) -> Any:
         """Do all that can fail; return what `update_all` will."""
         keys: list[Key | None] = [None] * len(self._kept.rows)
@@ -239,12 +249,16 @@ class LeftOut:
     ----------
     params, out
         As for `OptimizerBase.update_all`.
+    taken : mapping
+        Parameters as a rule may see them, by name, where they may be seen otherwise than they came.
     """
 
-    def __init__(self, params: Tree, out: Tree | None) -> None:
+    def __init__(self, params: Tree, out: Tree | None, taken: Mapping[Hashable, Any]) -> None:
         leaves = flatten(params, "params")
         targets = {} if out is None else flatten(out, "out")
-        values: dict[Hashable, Any] = {name: x if x is targets.get(name) else _copied(x) for name, x in leaves.items()}
+        values: dict[Hashable, Any] = {
+            name: x if x is targets.get(name) else _copied(taken.get(name, x)) for name, x in leaves.items()
+        }
         self._writes = [(x, values[name]) for name, x in targets.items() if values[name] is not x]
         self.answer = rebuild(params, values.__getitem__) if out is None else out
 

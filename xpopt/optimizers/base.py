@@ -180,8 +180,11 @@ class OptimizerBase(Checkpoints):
     @property
     def skipped(self) -> int:
         """How many steps were left out by ``nonfinite="skip"``; to read it is to wait for the device that decides."""
-        self._skipped = self._skipped.read()
-        return self._skipped.on_host
+        before = self._skipped
+        now = before.read()
+        if self._skipped is before:  # no thread that updates has come in between
+            self._skipped = now
+        return now.on_host
 
     def step(self) -> None:
         """Count one optimisation step. `update_all` does so itself."""
@@ -271,6 +274,8 @@ class OptimizerBase(Checkpoints):
         ValueError
             Arrays that differ in shape or device, a name used for another parameter, an `out` that is read-only; or
             the schedule needs a finite `cur_loss`. After any error nothing has changed.
+        FloatingPointError
+            The gradient is not finite, and `nonfinite` is ``"raise"``.
 
         See Also
         --------
@@ -282,16 +287,17 @@ class OptimizerBase(Checkpoints):
             take_over(self._calls, call, type(self).__name__)
         try:
             task = self._state.take_in(self._formula_now, param, param_grad, param_name, self._check_new)
-            rule, library, spec, param, grad, t, slots, owned = task
+            rule, library, spec, taken, grad, t, slots, owned = task
             if out is not None:
                 check_out(library, spec, out, param_name)
             proceed = self._proceed({param_name: grad}) if self._guards else None
             if proceed is False:
-                return self._leave_out(LeftOut([param], None if out is None else [out]))[0]
+                step = LeftOut([param if param is out else taken], None if out is None else [out], {})
+                return self._leave_out(step)[0]
             lr = self._clock.ask(param_name, cur_loss)
             h = rule.scalars_at(self._settings, lr, t)
             noise = key_of(self._values, spec, param_name, t) if self._draws else None
-            launch = plan.prepare([make_work((rule, library, spec, param, grad, slots, owned, h, out, noise, proceed))])
+            launch = plan.prepare([make_work((rule, library, spec, taken, grad, slots, owned, h, out, noise, proceed))])
             skipped = self._skipped if proceed is None else self._skipped.unless(proceed)
             without_interrupts(self._commit, launch, rule, param_name, spec, t, lr, skipped)
         except BaseException:
@@ -329,7 +335,7 @@ class OptimizerBase(Checkpoints):
 
         Raises
         ------
-        TypeError, ValueError
+        TypeError, ValueError, FloatingPointError
             As for `update`, for any parameter; missing or extra names; `out` arrays that share memory. After any error
             nothing has changed.
         """
@@ -343,7 +349,7 @@ class OptimizerBase(Checkpoints):
             )
             proceed = self._proceed(update.gradients) if self._guards else None
             if proceed is False:
-                return self._leave_out(LeftOut(params, out))
+                return self._leave_out(LeftOut(params, out, update.taken))
             lr = self._clock.ask_whole(cur_loss)
             scalars = {t: rule.scalars_at(self._settings, lr, t) for t in update.counts}
             answer = update.prepare(scalars, self._values, proceed)
@@ -395,7 +401,6 @@ class OptimizerBase(Checkpoints):
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle all but what is going on."""
-        self._skipped = self._skipped.read()
         made_again = ("_calls", *_DERIVED)
         return {name: value for name, value in self.__dict__.items() if name not in made_again}
 
