@@ -21,17 +21,26 @@ CUTS = (0, 1, 4, 8, 10)  # before the first move, in the middle of passes, befor
 
 def make(backend, case):
     """An optimizer and the parameters at the start."""
-    optimizer, scheduler, clip_norm, dtype = case
-    return OPTIMIZERS[optimizer](lr_scheduler=scheduler, clip_norm=clip_norm), model(backend, dtype)[0]
+    optimizer, scheduler, clip_norm, dtype, options = case
+    return OPTIMIZERS[optimizer](lr_scheduler=scheduler, clip_norm=clip_norm, **options), model(backend, dtype)[0]
 
 
 def cases(backend):
-    """Every optimizer with every schedule, clipped in turn; and every dtype."""
+    """Every optimizer with every schedule, clipped in turn; every dtype; and 16 bits in both ways to keep more."""
     pairs = [(optimizer, scheduler) for optimizer in OPTIMIZERS for scheduler in SCHEDULERS]
     if backend.library == "dask":  # every one of both, which takes long enough
         pairs = pairs[::5]
-    some = [(*pair, (None, 0.5)[i % 2], backend.widest) for i, pair in enumerate(pairs)]
-    return some + [("Adam", SCHEDULERS[3], 0.5, dtype) for dtype in backend.dtypes]
+    some = [(*pair, (None, 0.5)[i % 2], backend.widest, {}) for i, pair in enumerate(pairs)]
+    some += [("Adam", SCHEDULERS[3], 0.5, dtype, {}) for dtype in backend.dtypes]
+    narrow = [dtype for dtype in backend.dtypes if dtype in ("float16", "bfloat16")]
+    ways = ({"master": True}, {"rounding": "stochastic", "seed": 7})
+    some_optimizers = list(OPTIMIZERS) if backend.library != "dask" else ["SGD", "Adam"]
+    return some + [
+        (optimizer, SCHEDULERS[i % 4], (None, 0.5)[i % 2], dtype, way)
+        for i, optimizer in enumerate(some_optimizers)
+        for dtype in narrow
+        for way in ways
+    ]
 
 
 def go_on(backend, opt, params, moves, dtype):

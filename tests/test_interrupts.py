@@ -17,9 +17,11 @@ pytestmark = pytest.mark.backends("numpy")
 SCHEDULE = "king(initial_lr=0.1, patience=2, decay=0.5)"
 
 
-def start() -> tuple[Any, dict[str, Any]]:
-    opt = xpopt.Adam(lr_scheduler=SCHEDULE)
+def start(**options: Any) -> tuple[Any, dict[str, Any]]:
+    opt = xpopt.Adam(lr_scheduler=SCHEDULE, **options)
     params = {"W": np.linspace(-1, 1, 12).reshape(3, 4), "b": np.ones(3, np.float32)}
+    if options:
+        params["W"] = params["W"].astype(np.float16)
     for _ in range(3):
         step(opt, params)
     return opt, params
@@ -37,7 +39,7 @@ def one(opt: Any, params: dict[str, Any]) -> None:
 def seen(opt: Any, params: dict[str, Any]) -> tuple[Any, ...]:
     """Return all that an update changes, as bytes and numbers."""
     entries = {
-        name: (entry["t"], entry["mean"].tobytes(), entry["var"].tobytes())
+        name: [x if isinstance(x, int) else x.tobytes() for x in entry.values()]
         for name, entry in opt._state.cache.items()  # not opt.cache, after which slots are copied
     }
     values = {name: x.tobytes() for name, x in params.items()}
@@ -69,15 +71,16 @@ def interrupted_at(line: int, call: Any) -> bool:
     return False
 
 
+@pytest.mark.parametrize("options", [{}, {"master": True}, {"rounding": "stochastic"}], ids=str)
 @pytest.mark.parametrize("change", [step, one])
-def test_an_interrupt_at_any_line_leaves_it_undone_or_done(backend, fused, change):
-    opt, params = start()
+def test_an_interrupt_at_any_line_leaves_it_undone_or_done(backend, fused, change, options):
+    opt, params = start(**options)
     before = seen(opt, params)
     change(opt, params)
     after = seen(opt, params)
     outcomes = []
     for line in range(1, 5000):
-        opt, params = start()
+        opt, params = start(**options)
         if not interrupted_at(line, lambda opt=opt, params=params: change(opt, params)):
             break
         found = seen(opt, params)

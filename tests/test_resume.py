@@ -37,7 +37,7 @@ def test_a_new_process_goes_on_as_if_nothing_had_happened(backend, engine, tmp_p
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS, ids=lambda text: text.partition("(")[0])
 def test_a_cut_after_every_single_move(backend, scheduler, tmp_path):
-    case = ("Adam", scheduler, 0.5, backend.widest)
+    case = ("Adam", scheduler, 0.5, backend.widest, {})
     opt, params = resumption.make(backend, case)
     ways = [(opt, params)]
     for move in resumption.MOVES:

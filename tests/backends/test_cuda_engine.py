@@ -137,6 +137,32 @@ def many(count: int, dtype: str = "float32") -> dict[Any, tuple[int, ...]]:
     return {k: draw((k * 37 % 300,), dtype, k) for k in range(count)}
 
 
+@pytest.mark.parametrize("in_place", [False, True])
+@optimizers
+def test_master_copies_have_the_bits_of_numpy(runtime, make, in_place):
+    """A launch for each dtype; parameters that the caller sets; and copies that go."""
+    model = Model(
+        make(master=True), {(dtype, name): draw(shape, dtype, 1) for dtype in DTYPES for name, shape in SHAPES.items()}
+    )
+    for step in range(8):
+        if step == 3:
+            model.want = {name: draw(x.shape, name[0], 2) for name, x in model.want.items()}
+            model.params = {name: on_device(x.copy()) for name, x in model.want.items()}
+        if step == 6:
+            for opt in (model.opt, model.reference):
+                opt.set_params({"master": False})
+        before = len(runtime.launches)
+        model.step({name: draw(x.shape, name[0], 10 + step) for name, x in model.want.items()}, in_place=in_place)
+        assert len(runtime.launches) == before + len(DTYPES)
+        assert same_bits(on_host(model.params), model.want)
+        if step in (5, 7):
+            assert model.same()
+            copied = {
+                name[0] for name, entry in model.opt.cache.items() if isinstance(entry, dict) and "master" in entry
+            }
+            assert copied == ({"float16", "bfloat16"} if step == 5 else set())
+
+
 @pytest.mark.parametrize(
     ("count", "driver", "travels"),
     [(3, 13000, True), (60, 13000, True), (400, 13000, True), (400, 12000, False), (700, 13000, False)],

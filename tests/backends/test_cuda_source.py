@@ -21,6 +21,7 @@ from test_graph import NUMBERS, Two, wild
 import xpopt
 from xpopt._graph import trace
 from xpopt._library import LOW
+from xpopt._master import with_masters
 from xpopt._print import print_cuda, print_finite, print_numbers
 from xpopt._print.cuda import OPTIONS, PIECE, THREADS
 from xpopt._rule import Rule
@@ -89,12 +90,18 @@ OPTIMIZERS = {
 }
 EXACT = {**OPTIMIZERS, "exact": Rule(exact, Exact), "swapped": Rule(swapped, Two), "clashing": Rule(clashing, Clash)}
 ALL = {**EXACT, "wild": Rule(wild, Two)}
+COPIED = {(name, dtype): rule for name, plain in OPTIMIZERS.items() for dtype, rule in with_masters(plain).low.items()}
+"""With master copies; a rule for each dtype."""
+
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 SIZES = (0, 1, 7, 4097, 100_003)
 
 every_rule = pytest.mark.parametrize("rule", ALL.values(), ids=ALL)
 exact_rules = pytest.mark.parametrize("rule", EXACT.values(), ids=EXACT)
 optimizers = pytest.mark.parametrize("rule", OPTIMIZERS.values(), ids=OPTIMIZERS)
+with_copies = pytest.mark.parametrize(
+    ("dtype", "rule"), [(key[1], rule) for key, rule in COPIED.items()], ids=map(str, COPIED)
+)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
 
@@ -227,6 +234,31 @@ class TestOnTheProcessor:
         kernels, dtype = Kernels(rule, dtype, folder), dtype_of(dtype)
         for apart in (True, False):
             check(kernels, [tensor(rule, dtype, size, draw, t=k, apart=apart) for k, size in enumerate(SIZES, 1)])
+
+    @pytest.mark.parametrize("draw", [normal, special])
+    @with_copies
+    def test_bits_of_master_copies_are_numpys(self, folder, rule, dtype, draw):
+        """Where the parameter is what its copy rounds to, and where it is not."""
+        kernels, dtype = Kernels(rule, dtype, folder), dtype_of(dtype)
+        tensors = [tensor(rule, dtype, size, draw, t=k) for k, size in enumerate(SIZES, 1)]
+        for x in tensors:
+            with np.errstate(all="ignore"):
+                x.slots[-1][::2] = draw(np.random.default_rng(5), len(x.param[::2]))
+                x.param[::2] = x.slots[-1][::2]
+        check(kernels, tensors)
+
+    @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+    def test_a_copy_is_kept_where_its_parameter_is_what_it_rounds_to(self, folder, dtype):
+        """All numbers of 16 bits, and copies half a step from them, and a hair more and less."""
+        rule = COPIED["SGD", dtype]
+        kernels, bits = Kernels(rule, dtype, folder), np.arange(65536, dtype=np.uint16)
+        with np.errstate(all="ignore"):
+            params = bits.view(dtype_of(dtype))
+            after = (bits + 1).view(params.dtype).astype(np.float32)
+            middles = (params.astype(np.float32) + after) / 2
+            for masters in (middles, np.nextafter(middles, after), np.nextafter(middles, -after), after):
+                slots = [masters.astype(np.float32)]
+                check(kernels, [Tensor(params, np.zeros_like(params), slots, np.empty_like(params), 1)])
 
     @every_dtype
     @pytest.mark.parametrize("offsets", [(1,), (0, 1), (4, 0, 0), (0, 0, 0, 1), (3, 5, 7)])
@@ -412,6 +444,17 @@ def test_it_compiles_without_a_header(rule, dtype, arch):
 def test_the_check_compiles_without_a_header(dtype, arch):
     for options in (OPTIONS, (*OPTIONS, "-DTABLE_BYTES=4000")):
         assert ".entry check_finite" in nvrtc.ptx(print_finite(dtype), options, arch)
+
+
+@compiled
+@with_copies
+def test_master_copies_compile_and_every_operation_is_rounded_by_itself(rule, dtype):
+    allowed = {"add", "add.rn", "sub", "sub.rn", "mul", "mul.rn", "div.rn", "sqrt.rn"}
+    for options in (OPTIONS, (*OPTIONS, "-ftz=true")):
+        text = nvrtc.ptx(print_cuda(trace(rule), dtype), options, "sm_90")
+        assert ".entry update" in text
+        assert ".local" not in text
+        assert arithmetic(text) <= allowed
 
 
 @compiled

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from engines import MAKE, Two, compare, dyadic, every_optimizer, normal, of_rule, same_bits, special
+from engines import MAKE, Two, compare, dtype_of, dyadic, every_optimizer, normal, of_rule, same_bits, special
 
 import xpopt
 from xpopt._engine.work import BLOCK
@@ -28,6 +29,20 @@ def test_bits_are_eager_numpys_over_sizes(backend, name, dtype):
 @every_optimizer
 def test_bits_are_eager_numpys_over_50_steps(backend, name, dtype):
     compare(MAKE[name], [(), (33, 29)], dtype, 50)
+
+
+NARROW = ["float16", "bfloat16"]
+
+
+@pytest.mark.parametrize("dtype", NARROW)
+@every_optimizer
+def test_bits_of_master_copies_are_eager_numpys(backend, name, dtype):
+    """Over sizes, clips, and values that overflow 16 bits, or are not finite."""
+    compare(lambda: MAKE[name](master=True), SIZES, dtype, 4)
+    compare(lambda: MAKE[name](master=True), [(999,), ()], dtype, 6, special)
+    compare(lambda: MAKE[name](master=True, clip_norm=0.5), [(1001,), (70_001,)], dtype, 3)
+    with xpopt.num_threads(3):
+        compare(lambda: MAKE[name](master=True), [(7,), (1000, 1000), (65_537,)], dtype, 2)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
@@ -106,6 +121,20 @@ LAYOUTS = {
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 def test_any_layout_is_right(backend, layout, dtype):
     compare(MAKE["Adam"], [(6, 5), (300, 400)], dtype, 3, normal, layout)
+    compare(lambda: MAKE["Adam"](master=True), [(6, 5), (300, 400)], dtype, 3, normal, layout)
+
+
+@pytest.mark.parametrize("dtype", NARROW)
+def test_a_step_in_place_with_copies_allocates_nothing_of_the_models_size(backend, dtype):
+    size = 2_000_000
+    opt, params, grads = xpopt.Adam(master=True), *({"W": np.ones(size, dtype_of(dtype))} for _ in range(2))
+    for _ in range(2):
+        opt.update_all(params, grads, out=params)
+    tracemalloc.start()
+    opt.update_all(params, grads, out=params)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak <= size
 
 
 def test_mixed_layouts_are_right(backend):

@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import copy
 import gc
+import itertools
 import pickle
 import weakref
 from typing import Any
 
 import numpy as np
 import pytest
-from engines import MAKE, dyadic, every_optimizer, same_bits
+from engines import MAKE, dtype_of, dyadic, every_optimizer, same_bits
 
 import xpopt
+from xpopt.optimizers._state import State
 
 pytestmark = [pytest.mark.backends("numpy"), pytest.mark.usefixtures("fused")]
 
@@ -21,12 +23,16 @@ SHAPES = {"a": (4, 5), ("b", 0): (), "c": (7,), "d": (1, 0), "e": (300,)}
 
 
 class Model:
-    """An optimizer with its parameters, and gradients that are new at each step."""
+    """An optimizer with its parameters, of one dtype or of some in turn, and gradients that are new at each step."""
 
-    def __init__(self, make: Any = MAKE["Adam"], dtype: str = "float32") -> None:
+    def __init__(self, make: Any = MAKE["Adam"], *dtypes: str) -> None:
         self.opt = make()
         self.rng = np.random.default_rng(3)
-        self.params = {name: np.array(self.rng.standard_normal(shape), dtype) for name, shape in SHAPES.items()}
+        kinds = itertools.cycle(map(dtype_of, dtypes or ("float32",)))
+        self.params = {
+            name: np.array(self.rng.standard_normal(shape)).astype(kind)
+            for (name, shape), kind in zip(SHAPES.items(), kinds, strict=False)
+        }
 
     def grads(self) -> dict[Any, Any]:
         return {name: dyadic(self.rng, x.shape).astype(x.dtype) for name, x in self.params.items()}
@@ -209,6 +215,62 @@ def test_a_deed_between_steps(backend, name, deed):
     assert_as_eager(deed, MAKE[name])
 
 
+MIXED = ("float16", "float32", "bfloat16", "float64", "float16")
+
+
+def set_some_parameters(model: Model) -> None:
+    """What a caller changes himself is where their copies go on."""
+    for name in ("a", "c"):
+        model.params[name] = np.full_like(model.params[name], 0.75)
+    model.params["e"][::2] = 0.5
+
+
+def drop_copies(model: Model) -> None:
+    model.opt.set_params({"master": False})
+    model.step(2)
+
+
+def copies_come_and_go(model: Model) -> None:
+    for master in (False, True, False, True):
+        model.opt.set_params({"master": master})
+        model.step(3)
+
+
+def draw_for_a_while(model: Model) -> None:
+    for rounding in ("stochastic", "nearest"):
+        model.opt.set_params({"master": False, "rounding": rounding})
+        model.step(2)
+
+
+COPIES = [set_some_parameters, drop_copies, copies_come_and_go, draw_for_a_while]
+
+
+@pytest.mark.parametrize("deed", COPIES)
+@every_optimizer
+def test_a_deed_to_what_has_a_copy(backend, name, deed):
+    """In a model of all dtypes, of which some have copies and some have none."""
+    assert_as_eager(deed, lambda: MAKE[name](master=True), *MIXED)
+
+
+@pytest.mark.parametrize("deed", MORE_DEEDS.values(), ids=MORE_DEEDS)
+def test_a_deed_between_steps_of_a_model_with_copies(backend, deed):
+    assert_as_eager(deed, lambda: MAKE["Adam"](master=True), *MIXED)
+
+
+@pytest.mark.parametrize("master", [False, True])
+def test_a_model_of_all_dtypes_is_kept(backend, monkeypatch, master):
+    """From the second step on, nobody takes in its parameters one by one."""
+    model, want = (Model(lambda: MAKE["Adam"](master=master), *MIXED) for _ in range(2))
+    with xpopt.engine("eager"):
+        want.step(6)
+    model.step(2)
+    monkeypatch.setattr(State, "take_in", None)
+    model.step(4)
+    monkeypatch.undo()
+    assert same_bits(model.params, want.params)
+    assert same_bits(model.opt.cache, want.opt.cache)
+
+
 @every_optimizer
 def test_a_clip_that_comes_and_goes(backend, name):
     def deed(model: Model) -> None:
@@ -240,7 +302,7 @@ def test_another_engine_at_each_step(backend, fused):
 def test_counts_that_differ_are_those_of_separate_calls(backend):
     """1, 1, 7 and 10**6 in one call, which the corrections of Adam see."""
     for dtype in ("float16", "float32", "float64"):
-        together, apart = Model(dtype=dtype), Model(dtype=dtype)
+        together, apart = Model(MAKE["Adam"], dtype), Model(MAKE["Adam"], dtype)
         for model in (together, apart):
             model.step()
             for name, t in {"a": 7, "c": 10**6}.items():

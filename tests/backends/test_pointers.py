@@ -20,12 +20,13 @@ paths = pytest.mark.parametrize("steps", [0, 1, 3], ids=["first step", "second s
 wholes = pytest.mark.parametrize("whole", [True, False], ids=["update_all", "update"])
 
 
-def start() -> tuple[Any, Tree, Tree]:
+def start(dtype: str = "float32", **options: Any) -> tuple[Any, Tree, Tree]:
     """Return an optimizer and a model in one buffer with room between: two matrices and a vector."""
     rng = np.random.default_rng(9)
-    memory = rng.standard_normal(4000).astype(np.float32)
+    memory = rng.standard_normal(4000).astype(dtype)
     params = {"a": memory[:600].reshape(20, 30), "b": memory[1000:1600].reshape(20, 30), "c": memory[2000:2007]}
-    return MAKE["Adam"](), params, {name: cast(rng.standard_normal(x.shape), "float32") for name, x in params.items()}
+    grads = {name: cast(rng.standard_normal(x.shape), dtype) for name, x in params.items()}
+    return MAKE["Adam"](**options), params, grads
 
 
 def step(opt: Any, params: Tree, grads: Tree, out: Tree | None, whole: bool) -> Tree:
@@ -40,7 +41,7 @@ def shifted(params: Tree, by: int) -> Tree:
     """Return arrays that overlap the parameters, each shifted by so many elements."""
     memory = params["a"].base
     return {
-        name: memory[by + (x.ctypes.data - memory.ctypes.data) // 4 :][: x.size].reshape(x.shape)
+        name: memory[by + (x.ctypes.data - memory.ctypes.data) // x.itemsize :][: x.size].reshape(x.shape)
         for name, x in params.items()
     }
 
@@ -64,10 +65,10 @@ def frozen(x: Any) -> Any:
 
 
 def another_dtype_object(x: Any) -> Any:
-    x = pickle.loads(pickle.dumps(x))
-    assert x.dtype == np.float32
-    assert x.dtype is not np.dtype(np.float32)
-    return x
+    unpickled = pickle.loads(pickle.dumps(x))
+    assert unpickled.dtype == x.dtype
+    assert unpickled.dtype is not x.dtype
+    return unpickled
 
 
 RIGHT = {
@@ -118,14 +119,23 @@ def slot(opt: Any, tree: Tree) -> Any:
     return opt.cache["a"]["mean"] if "a" in opt.cache else tree["a"]
 
 
+COPIED = {what: arrange for what, arrange in RIGHT.items() if "slot" not in what}
+"""What can be done to arrays of 16 bits, which no slot is."""
+
+
 @wholes
 @paths
-@pytest.mark.parametrize("arrange", RIGHT.values(), ids=RIGHT)
-def test_arrays_wherever_they_are(backend, arrange, steps, whole):
+@pytest.mark.parametrize(
+    ("arrange", "model"),
+    [*((x, ("float32", {})) for x in RIGHT.values()), *((x, ("float16", {"master": True})) for x in COPIED.values())],
+    ids=[*RIGHT, *(f"{what}, with copies" for what in COPIED)],
+)
+def test_arrays_wherever_they_are(backend, arrange, model, steps, whole):
+    dtype, options = model
     ends = []
     for engine in (contextlib.nullcontext(), xpopt.engine("eager")):
         with engine:
-            opt, params, grads = start()
+            opt, params, grads = start(dtype, **options)
             for _ in range(steps):
                 step(opt, params, grads, params, whole)
             trees = arrange(opt, params, grads)

@@ -108,7 +108,7 @@ class Walker:
                     x[...] = 0.5
 
     def spoil(self, draw: random.Random, rng: Any) -> None:
-        for x in self.slots(draw.choice(list(self.params)))[:1]:
+        for x in self.slots(draw.choice(list(self.params)))[draw.choice([slice(1), slice(-1, None)])]:
             if x is not None:
                 x[...] = 2.0
 
@@ -166,6 +166,8 @@ class Walker:
         changes = draw.choice([{"lr": 0.25}, {"lr": 0.125}, {"clip_norm": 0.5}, {"clip_norm": None}])
         if type(self.opt) is xpopt.SGD and draw.random() < 0.5:
             changes = {"momentum": draw.choice([0, 0.9])}
+        if draw.random() < 0.3:
+            changes = {"master": draw.choice([False, True, True])}
         self.opt.set_params(changes)
 
     def duplicate(self, draw: random.Random, rng: Any) -> None:

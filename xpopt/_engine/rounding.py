@@ -48,6 +48,8 @@ def round_stochastically(library: Library, x: Array, dtype: Any, key: Key) -> Ar
        arXiv:1502.02551, section 3.
     """
     xp = library.xp
+    if x.shape == ():  # NumPy warns of integers that overflow in scalars; with Dask, where nobody can prevent it
+        return xp.reshape(round_stochastically(library, xp.reshape(x, (1,)), dtype, key), ())
     name = dtype_text(dtype)
     lost = _LOST[name]
     noise = random_bits(library, x, key) & ((1 << lost) - 1)
@@ -56,7 +58,8 @@ def round_stochastically(library: Library, x: Array, dtype: Any, key: Key) -> Ar
     rounded = library.view((bits + noise) & -(1 << lost), xp.float32)
     if name == "float16":
         chance = (xp.astype(noise, xp.float32) + 0.5) * 2.0**-lost
-        small = xp.floor(x * _STEPS + chance) / _STEPS
+        small: Any = library.view(xp.floor(xp.abs(x) * _STEPS + chance) / _STEPS, xp.int32)
+        small = library.view(small | (bits & -(2**31)), xp.float32)  # with the sign, also of a zero
         rounded = xp.where(xp.abs(x) < _SUBNORMAL, small, rounded)
     return xp.astype(xp.where(xp.isfinite(x), rounded, x), dtype)
 

@@ -284,9 +284,9 @@ __device__ __forceinline__ unsigned short draw_float16(float value, unsigned int
 {
     const unsigned int bits = __float_as_uint(value), noise = random & 0x1FFF;
     const float chance = ((float)noise + 0.5f) * 0x1p-13f;
-    const float small = floorf(value * 0x1p24f + chance) * 0x1p-24f;
+    const float small = floorf(fabsf(value) * 0x1p24f + chance) * 0x1p-24f;
     const float cut = __uint_as_float((bits + noise) & 0xFFFFE000);
-    return store_float16(!is_finite(bits) ? value : fabsf(value) < 0x1p-14f ? small : cut);
+    return store_float16(!is_finite(bits) ? value : fabsf(value) < 0x1p-14f ? copysignf(small, value) : cut);
 }
 """
 

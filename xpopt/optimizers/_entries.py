@@ -122,14 +122,15 @@ def _taken_apart(rule: Rule, entry: Any) -> tuple[int | None, dict[str, Array] |
             return None, {own[0]: entry}
         return None, {} if rule.follows and not own else None
     slots = {field: x for field, x in entry.items() if field != "t"}
-    copy = slots.pop(MASTER, None) if rule.master or MASTER not in own else None
-    kept = {} if copy is None or not rule.master else {MASTER: copy}
+    copied = MASTER in slots and (rule.master or MASTER not in own)
+    copy = {MASTER: slots.pop(MASTER)} if copied else {}
+    kept = copy if rule.master else {}
     t = entry.get("t")
     if type(t) is not int or t < 0:
         return None, None
-    if slots.keys() == set(own) and not (rule.bare and copy is None):
+    if slots.keys() == set(own) and not (rule.bare and not copied):
         return t, slots | kept
-    dropped = not slots or (copy is not None and not own)
+    dropped = not slots or (copied and not own)
     return t, kept if rule.follows and dropped else None
 
 
@@ -157,7 +158,10 @@ def check_entry(rule: Rule, entry: Any, name: Hashable) -> None:
         rule, *_ = rule.low.values()
     _, slots = unpack(rule, entry, name)
     first: tuple[Any, ...] | None = None
-    for field, slot in zip(rule.fields, slots or (), strict=slots is not None):
+    held = dict(zip(rule.fields, slots or (), strict=slots is not None))
+    if isinstance(entry, dict) and MASTER in entry:
+        held.setdefault(MASTER, entry[MASTER])  # it is to be dropped, and may be saved before that
+    for field, slot in held.items():
         library = library_of(slot)
         if library is None or library.dtype_name(slot.dtype) not in ("float32", "float64"):
             raise ValueError(

@@ -247,7 +247,7 @@ def _entry(
         kept = ", ".join(fields) or "none"
         raise ValueError(f"{name!r} has the slots {', '.join(slots)}; {type(opt).__name__} keeps {kept}")
     entry: Any = {"t": parameter.updates, **slots}
-    if len(slots) == 1:
+    if own and len(slots) == 1:
         try:
             unpack(rule, entry, name)
         except ValueError:  # then the one slot is the entry
