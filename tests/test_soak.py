@@ -29,9 +29,10 @@ pytestmark = pytest.mark.backends("numpy")
 MANY, CHANGES = 10**6, 10**4
 
 BLOCKS = 200  # of Python's allocator, which its own caches of free objects may hold
-TRACED = 8_192  # bytes; 8 for each of 2 500 steps are 20 000
-TRACING = 2_500  # steps at most: they take several times as long
-RESIDENT = 4 * 2**20  # bytes; 8 for each of a million steps are 8 000 000
+# bytes; 8 for each of 4 000 steps are 32 000. Four times as much where caches of Python and NumPy settle late
+TRACED = 16_384
+TRACING = 4_000  # steps at most: they take several times as long
+RESIDENT = 2**20  # bytes; 8 for each of half a million steps are 4 000 000
 
 
 class Footprint(NamedTuple):
@@ -68,10 +69,12 @@ def traced_by(step: Callable[[], object], times: int) -> int:
         tracemalloc.stop()
 
 
-def assert_no_growth(step: Callable[[], object], times: int) -> None:
+def assert_no_growth(step: Callable[[], object], times: int, traced: int = TRACED) -> None:
     """Demand that steps leave nothing behind, once a tenth as many have been made."""
     for _ in range(times // 10):
         step()
+    # first: a list that is long already grows by more than it needs, and then not at all for a while
+    assert traced_by(step, min(times // 4, TRACING)) <= traced
     before = footprint()
     for _ in range(times):
         step()
@@ -80,7 +83,6 @@ def assert_no_growth(step: Callable[[], object], times: int) -> None:
     assert grown.blocks <= BLOCKS, grown
     assert grown.resident <= RESIDENT, grown
     assert (grown.files, grown.threads, grown.tasks) == (0, 0, 0), grown
-    assert traced_by(step, min(times // 4, TRACING)) <= TRACED
 
 
 LEAKS: dict[str, Callable[[list[Any]], object]] = {
@@ -246,24 +248,26 @@ told_twice = pytest.mark.filterwarnings(r"ignore:step\(\) was called between two
 
 @told_twice
 def test_arrays_and_names_that_change(fused, backend):
-    assert_no_growth(*all_changes(xpopt.Adam(lr_scheduler="KingScheduler(patience=2)")))
+    assert_no_growth(*all_changes(xpopt.Adam(lr_scheduler="KingScheduler(patience=2)")), 4 * TRACED)
 
 
 @told_twice
 def test_arrays_and_names_that_change_eagerly(eager):
-    assert_no_growth(*all_changes(xpopt.Adam(lr_scheduler="KingScheduler(patience=2)")))
+    make, times = all_changes(xpopt.Adam(lr_scheduler="KingScheduler(patience=2)"))
+    assert_no_growth(make, times // 2, 4 * TRACED)
 
 
-def test_names_that_go_in_a_loop_without_steps(fused, backend):
-    """Nothing but the names of the pass, which ends when one of them comes round again."""
+def test_names_that_go_without_a_step(fused, backend):
+    """Each pass ends when the name that stays comes round again; nobody calls `step`."""
     opt, W, names = xpopt.Adam(), np.ones(1000), itertools.count()
 
     def come_and_go() -> None:
-        name = next(names) % 50
+        name = "layer", next(names)
         opt.update(W, W, name)
         del opt.cache[name]
+        opt.update(W, W, "stays")
 
-    assert_no_growth(come_and_go, CHANGES)
+    assert_no_growth(come_and_go, CHANGES // 2)
 
 
 def test_a_new_shape_at_each_step(fused, backend):
@@ -274,7 +278,7 @@ def test_a_new_shape_at_each_step(fused, backend):
         W = np.ones(next(sizes))
         xpopt.Adam().update(W, W, "W")
 
-    assert traced_by(step, 1000) < 4 * 2**20
+    assert traced_by(step, 1000) < {"blocked": 4 * 2**20, "compiled": 65_536}[fused]
 
 
 def test_optimizers_that_come_and_go(fused, backend):
@@ -290,12 +294,12 @@ def test_optimizers_that_come_and_go(fused, backend):
 
 def test_threads_that_come_and_go(fused, backend):
     """What an engine keeps for each thread goes with it; helpers stay, as many as there were."""
-    W = {"W": np.ones(1_200_007, np.float32), "b": np.ones(1000, np.float32)}
+    params, grads = ({"W": np.ones(1_200_007, np.float32), "b": np.ones(1000, np.float32)} for _ in range(2))
     opt = xpopt.SGD()
 
     def train() -> None:
         with xpopt.engine(fused), xpopt.num_threads(3):
-            opt.update_all(W, W, out=W)
+            opt.update_all(params, grads, out=params)
 
     def in_a_thread() -> None:
         thread = threading.Thread(target=train)
@@ -321,4 +325,4 @@ def test_ten_thousand_steps(backend):
         opt.step()
         model = whole.update_all(model, model)
 
-    assert_no_growth(steps, CHANGES // 2)
+    assert_no_growth(steps, CHANGES // 2, 4 * TRACED)
