@@ -15,9 +15,9 @@ from engines import MAKE, Two, cast, needs_numba, of_rule, same_bits
 from trajectories import read
 
 import xpopt
-from xpopt import _namespace
+from xpopt import _master, _namespace
 from xpopt._engine import blocked, build, compiled, kept_compiled, plan, pool
-from xpopt.optimizers import base
+from xpopt.optimizers import _configured
 
 THREADS = 4
 LONG = 60  # seconds, after which a thread that waits for others is an error
@@ -36,7 +36,8 @@ def many_switches() -> Iterator[None]:
 def first_use(monkeypatch, tmp_path) -> None:
     """Forget all that the package keeps for the next update, on disk too."""
     for module, name in [
-        (base, "_rules"),
+        (_configured, "_rules"),
+        (_master, "_made"),
         (plan, "_reasons"),
         (plan, "_warned"),
         (blocked, "_kernels"),
@@ -213,7 +214,7 @@ def test_one_library_whichever_type_was_met_first(backend, first_use, monkeypatc
 
 @pytest.mark.backends("numpy")
 def test_one_rule_of_a_class(backend, first_use, monkeypatch):
-    monkeypatch.setattr(base, "Rule", meeting(base.Rule, 2))
+    monkeypatch.setattr(_configured, "Rule", meeting(_configured.Rule, 2))
     rules = at_once([lambda: xpopt.Adam()._rule({})] * 2)
     assert rules[0] is rules[1] is xpopt.Adam()._rule({})
 
@@ -259,7 +260,7 @@ def test_one_warning_of_a_rule_that_cannot_be_traced(backend, first_use):
             barrier.wait(LONG)  # while it is traced
         return (param - h.lr * grad, s) if h.t else (param, s)
 
-    own, W = of_rule(rule, base.NoSlots), np.ones(3)
+    own, W = of_rule(rule, _configured.NoSlots), np.ones(3)
     with xpopt.engine("blocked"), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         results = at_once([lambda: own().update(W, W, "W").tolist()] * 2)

@@ -1,0 +1,199 @@
+"""What an optimizer is set to: hyperparameters and schedule, shown, checked and changed as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any, ClassVar
+
+from .._master import with_masters
+from .._parameter import Spec
+from .._ranges import Range
+from .._rule import NoSlots, Rule
+from .._text import format_call
+from ..schedulers import SchedulerBase, make_scheduler
+from ._clock import Clock
+from ._entries import check_entry, copy_entry
+from ._settings import (
+    OPTIONS,
+    Hyperparameters,
+    changed_values,
+    check_id,
+    check_in_dtype,
+    check_together,
+    check_values,
+    documented_names,
+    hint,
+)
+from ._state import State
+
+
+class Configured:
+    """The part of an optimizer that is set to something; it has a clock and a state to keep in agreement with that."""
+
+    slots: ClassVar[type[Any]] = NoSlots
+    ranges: ClassVar[Mapping[str, Range]] = {}
+    follows: ClassVar[bool] = False  # True where `_rule` selects among several: each goes on from the others' entries
+
+    _clock: Clock
+    _state: State
+
+    def _configure(self, scheduler: Any, values: dict[str, Any]) -> None:
+        """Check what the constructor was given and take it over.
+
+        Parameters
+        ----------
+        scheduler : None, str, mapping or SchedulerBase
+            What the schedule is made of.
+        values : dict
+            The hyperparameters, options included; and ``"id"``, if that was given.
+        """
+        cls = type(self)
+        if not hasattr(cls, "rule"):
+            raise TypeError(f"{cls.__name__} has no rule; use one of its subclasses, or write one")
+        check_id(cls, values.pop("id", cls.__name__))
+        for name in values:
+            if name in OPTIONS and name in cls.ranges:
+                raise TypeError(f"{cls.__name__}.ranges declares {name!r}, which every optimizer has; use another name")
+            if name not in ("lr", "clip_norm", *OPTIONS, *cls.ranges):
+                raise TypeError(f"{cls.__name__} takes no keyword {name!r}{hint(name, documented_names(cls))}")
+        values = check_values(cls, values)
+        check_together(cls, values)
+        self._become(values)
+        self._clock = Clock(_own_scheduler(scheduler, values["lr"]))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuse a hyperparameter, which would be ignored."""
+        if name in documented_names(type(self)) and name != "lr_scheduler":
+            raise AttributeError(f"{type(self).__name__}.{name} is changed by set_params({{{name!r}: {value!r}}})")
+        super().__setattr__(name, value)
+
+    @property
+    def hyperparameters(self) -> Hyperparameters:
+        """The settings: ``"id"``, each value, and ``"lr_scheduler"`` as a string that parses back. Read-only.
+
+        ``"lr"`` is the schedule's starting rate where it has one.
+        """
+        shown = self._shown()
+        return Hyperparameters({"id": type(self).__name__, **shown, "lr_scheduler": str(self.lr_scheduler)})
+
+    @property
+    def lr_scheduler(self) -> SchedulerBase:
+        """The schedule of the learning rate; assign what the constructor takes."""
+        return self._clock.scheduler
+
+    @lr_scheduler.setter
+    def lr_scheduler(self, spec: str | Mapping[str, Any] | SchedulerBase | None) -> None:
+        self.set_params({"lr_scheduler": spec})
+
+    def set_params(
+        self,
+        hparam_dict: Mapping[str, Any] | None = None,
+        cache_dict: Mapping[Hashable, Any] | None = None,
+    ) -> None:
+        """Change hyperparameters, restore state; all of it or, after an error, nothing.
+
+        Parameters
+        ----------
+        hparam_dict : mapping, optional
+            New values by name, as in `hyperparameters`. ``"lr"`` without ``"lr_scheduler"`` sets the starting rate of
+            the present schedule, where it has one.
+        cache_dict : mapping, optional
+            Entries by parameter name, in the form of `cache`. Their arrays are copied; entries of other names stay.
+
+        Raises
+        ------
+        KeyError
+            A hyperparameter that this optimizer does not have.
+        TypeError, ValueError
+            A value of the wrong kind or out of its range, another optimizer's ``"id"``, or an entry of the wrong form.
+        """
+        changes = _mapping("hparam_dict", hparam_dict)
+        values = changed_values(type(self), {**self._values, "lr": self._stated_lr()}, changes)
+        scheduler = self._changed_scheduler(values["lr"], changes)
+        entries, rule = {}, self._formula(values)
+        for name, entry in _mapping("cache_dict", cache_dict).items():
+            check_entry(rule, entry, name)
+            entries[name] = copy_entry(entry)
+        for name, spec in self._state.specs().items():
+            check_in_dtype(type(self), values, spec, name)
+        self._become(values)
+        if scheduler is not None:
+            self._clock.replace_scheduler(scheduler)
+        self._state.restore(entries)
+
+    def __repr__(self) -> str:
+        """Write the call that makes an optimizer with these settings; `make_optimizer` reads it."""
+        keywords = self._shown()
+        for name, option in OPTIONS.items():
+            if keywords.get(name) == option.default:
+                del keywords[name]
+        return format_call(type(self).__name__, keywords)
+
+    def _rule(self, values: Mapping[str, Any]) -> Rule:
+        """Return the rule that the hyperparameters select; an optimizer with more than one overrides this."""
+        cls: Any = type(self)
+        return _own_rule(cls)
+
+    def _become(self, values: dict[str, Any]) -> None:
+        """Take over hyperparameters that have been checked."""
+        self._formula_now = self._formula(values)
+        self._values = values
+        self._settings = {name: value for name, value in values.items() if name not in OPTIONS}  # what rules read
+        self._guards = values["nonfinite"] != "propagate"
+        self._draws = values["rounding"] == "stochastic"
+
+    def _formula(self, values: Mapping[str, Any]) -> Rule:
+        """Return the rule as the hyperparameters want it for each dtype."""
+        rule = self._rule(values)
+        return with_masters(rule) if values["master"] else rule
+
+    def _check_new(self, spec: Spec, name: Hashable) -> None:
+        check_in_dtype(type(self), self._values, spec, name)
+
+    def _stated_lr(self) -> float:
+        """Return the rate that the schedule starts from, else the one that was given."""
+        scheduler = self.lr_scheduler
+        if scheduler.rate_name is None:
+            return self._values["lr"]
+        return scheduler.hyperparameters[scheduler.rate_name]
+
+    def _shown(self) -> dict[str, Any]:
+        """Return the constructor's keywords and what they are now, in documented order."""
+        now = {**self._values, "lr": self._stated_lr(), "lr_scheduler": self.lr_scheduler}
+        return {name: now[name] for name in documented_names(type(self)) if name in now}
+
+    def _changed_scheduler(self, lr: float, changes: Mapping[str, Any]) -> SchedulerBase | None:
+        """Return the schedule after `changes`, or None if they leave it alone."""
+        if "lr_scheduler" in changes:
+            return _own_scheduler(changes["lr_scheduler"], lr)
+        if "lr" not in changes or self.lr_scheduler.rate_name is None:
+            return None
+        scheduler = self.lr_scheduler.copy()
+        scheduler.set_params({self.lr_scheduler.rate_name: lr})
+        return scheduler
+
+
+DERIVED = ("_formula_now", "_settings", "_guards", "_draws")
+"""What `_become` makes of the hyperparameters."""
+
+
+def _own_rule(cls: Any) -> Rule:
+    try:
+        return _rules[cls]
+    except KeyError:  # not a cached function: of threads that come at once each would get a rule of its own
+        return _rules.setdefault(cls, Rule(cls.rule, cls.slots, getattr(cls, "scalars", None), cls.follows))
+
+
+_rules: dict[type[Any], Rule] = {}
+
+
+def _own_scheduler(spec: Any, lr: float) -> SchedulerBase:
+    """Make a scheduler that no other optimizer shares."""
+    scheduler = make_scheduler(spec, lr=lr)
+    return scheduler.copy() if scheduler is spec else scheduler
+
+
+def _mapping(what: str, value: Mapping[Any, Any] | None) -> Mapping[Any, Any]:
+    if value is not None and not isinstance(value, Mapping):
+        raise TypeError(f"{what} is a {type(value).__name__}; wanted a dict")
+    return value or {}
