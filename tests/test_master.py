@@ -685,3 +685,12 @@ def test_hyperparameters_have_other_names(name):
     make = optimizer_with(Other, lambda xp, p, g, s, h: (p, s), **{name: xpopt.Range(low=0)})
     with pytest.raises(TypeError, match=f"ranges declares '{name}'"):
         make()
+
+
+@pytest.mark.backends("numpy")
+def test_the_source_shows_the_copy():
+    for target in ("numpy", "numba", "cuda"):
+        for dtype in ("float16", "bfloat16", "float32"):
+            text, plain = (xpopt.kernel_source(Adam(master=master), target, dtype) for master in (True, False))
+            assert ("master" in text) is (dtype != "float32")
+            assert (text == plain) is (dtype == "float32")
