@@ -275,7 +275,7 @@ def test_explain_counts_the_bytes_of_the_copy(backend, make):
     for one, two in pairs:
         narrow = one.name in ("float16", "bfloat16")
         assert two.state_bytes == one.state_bytes + (4 * 12 if narrow else 0)
-        assert two.engine == one.engine
+        assert (two.engine == "eager") == (one.engine == "eager")
 
 
 @every_optimizer
@@ -687,3 +687,12 @@ def test_hyperparameters_have_other_names(name):
     make = optimizer_with(Other, lambda xp, p, g, s, h: (p, s), **{name: xpopt.Range(low=0)})
     with pytest.raises(TypeError, match=f"ranges declares '{name}'"):
         make()
+
+
+@pytest.mark.backends("numpy")
+def test_the_source_shows_the_copy():
+    for target in ("numpy", "numba", "cuda"):
+        for dtype in ("float16", "bfloat16", "float32"):
+            text, plain = (xpopt.kernel_source(Adam(master=master), target, dtype) for master in (True, False))
+            assert ("master" in text) is (dtype != "float32")
+            assert (text == plain) is (dtype == "float32")
