@@ -9,6 +9,10 @@ import json
 from fractions import Fraction
 
 import numpy as np
+import pytest
+
+writes_16_bits = pytest.mark.backends("numpy", "numpy-readonly", "torch", "cupy")
+"""For tests that write arrays of 16 bits, or give them strides."""
 
 LOST = {"float16": 13, "bfloat16": 16}
 """Binary digits of a float32 that a number of the dtype has no place for."""

@@ -8,8 +8,8 @@ import cases
 import numpy as np
 import oracles
 import pytest
-from low_precision import FLUSHING, LARGEST, finite_numbers, nearest
-from states import MODEL, OPTIMIZERS, every_optimizer, frozen, held, model, nothing_changes, same, train, writes
+from low_precision import FLUSHING, LARGEST, finite_numbers, nearest, writes_16_bits
+from states import MODEL, OPTIMIZERS, every_optimizer, frozen, held, model, nothing_changes, same, train
 from trajectories import HAVE_16_BITS, UNIT, assert_close, low_dtypes, read
 
 import xpopt
@@ -182,7 +182,7 @@ def test_what_a_caller_changes_is_where_it_goes_on(backend, change, every):
         assert np.array_equal(read(backend, opt.cache["W"]["master"]), master)
 
 
-@writes
+@writes_16_bits
 def test_what_is_changed_in_place_counts_as_well(backend):
     for dtype in low_dtypes(backend):
         opt, x = SGD(lr=0.25, master=True), backend.writable([1.0, 2.0, 3.0], dtype)

@@ -8,8 +8,18 @@ import tracemalloc
 import low_precision
 import numpy as np
 import pytest
-from low_precision import FLUSHING, LARGEST, SMALLEST, all_numbers, key_of, nearest, neighbours, random_bits
-from states import OPTIMIZERS, every_optimizer, frozen, held, model, nothing_changes, same, train, writes
+from low_precision import (
+    FLUSHING,
+    LARGEST,
+    SMALLEST,
+    all_numbers,
+    key_of,
+    nearest,
+    neighbours,
+    random_bits,
+    writes_16_bits,
+)
+from states import OPTIMIZERS, every_optimizer, frozen, held, model, nothing_changes, same, train
 from trajectories import HAVE_16_BITS, fetch, low_dtypes, read
 
 import xpopt
@@ -66,7 +76,7 @@ def test_results_are_those_of_the_formula(backend, shape, seed, name):
             assert np.array_equal(param, rounded(exact, key_of(seed, t, encoded), dtype))
 
 
-@writes
+@writes_16_bits
 @pytest.mark.parametrize("layout", ["F order", "every second"])
 def test_the_place_of_an_element_is_that_in_c_order(backend, layout):
     values, grad = np.linspace(-1, 1, 35).reshape(5, 7), np.linspace(0.1, 0.9, 35).reshape(5, 7)
@@ -500,7 +510,7 @@ def test_renamed_it_draws_by_the_new_name(backend):
     assert same(backend, again.update(x, start, "V"), other.update(x, start, "V"))
 
 
-@writes
+@writes_16_bits
 def test_out_gets_what_would_be_returned(backend):
     for dtype in low_dtypes(backend):
         one, other = stochastic(Adam, lr=RATE), stochastic(Adam, lr=RATE)
