@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -33,6 +34,17 @@ BACKENDS = {
 ENGINES = {"numba": ["eager", "compiled"]}
 
 
+WORKERS = min(os.cpu_count() or 1, 4)  # processes that share a suite
+
+
+def run_suite(session: nox.Session, *command: str) -> None:
+    """Run the suite in parallel, and then, alone in their process, the tests that count what it holds."""
+    command = (*command, *session.posargs)
+    session.run(*command, "-n", str(WORKERS), "--dist=worksteal", "--ignore=tests/test_soak.py")
+    if not any(arg.startswith("tests") for arg in session.posargs):
+        session.run(*command, "tests/test_soak.py", success_codes=[0, 5])  # 5: none was chosen
+
+
 def cuda_extra() -> str | None:
     """Name the extra whose CuPy fits this machine's CUDA driver; None without one."""
     if shutil.which("nvidia-smi") is None:
@@ -62,7 +74,7 @@ def tests(session: nox.Session, backend: str) -> None:
         session.install("-e", ".[test,checkpoint]", *packages)
     for engine in ENGINES.get(backend, ["auto"]):
         chosen = [f"--engine={engine}", *(f"--backend={name}" for name in variants)]
-        session.run("python", "-m", "pytest", *chosen, *session.posargs)
+        run_suite(session, "python", "-m", "pytest", *chosen)
 
 
 @nox.session(python="3.11")
@@ -71,7 +83,7 @@ def tests_min(session: nox.Session) -> None:
     oldest = [line.replace(">=", "==") for line in PROJECT["dependencies"]]
     session.install(".[test]", *oldest)
     # `pytest`, not `python -m pytest`: the latter would import the source tree in place of the wheel.
-    session.run("pytest", "--backend=numpy", *session.posargs)
+    run_suite(session, "pytest", "--backend=numpy")
 
 
 @nox.session

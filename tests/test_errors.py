@@ -233,7 +233,9 @@ def test_out_of_another_dtype(backend, opt):
 
 
 @writes
-@pytest.mark.parametrize("out", [3.0, "W", [1.0], (1.0,), {}, np.float64(1.0), object()], ids=repr)
+@pytest.mark.parametrize(
+    "out", [3.0, "W", [1.0], (1.0,), {}, np.float64(1.0), object()], ids=lambda out: type(out).__name__
+)
 def test_out_that_is_no_array(backend, opt, out):
     W = backend.array([1.0])
     refuse(backend, opt, W, W, TypeError, ["out of", type(out).__name__, backend.library], W, out=out)
