@@ -140,10 +140,11 @@ def describe(works: Sequence[Work]) -> list[tuple[str, str]]:
         reasons: list[str | None] = [None] * len(members)
         if module is eager:
             reasons = [why_not_fused(works[i]) for i in members]
-            launched = [works[i] for i, reason in zip(members, reasons, strict=True) if reason is None]
-            why_not = _why_not_drawn if launched and launched[0].library.name == "numpy" else cuda.why_no_kernel
-            no_kernel = why_not(rule, launched)  # for what has a place in a launch
-            reasons = [reason or no_kernel for reason in reasons]
+            for library, why_not in (("numpy", _why_not_drawn), ("cupy", cuda.why_no_kernel)):
+                rest = [k for k, i in enumerate(members) if reasons[k] is None and works[i].library.name == library]
+                if rest:  # what has a place in a launch
+                    reason = why_not(rule, [works[members[k]] for k in rest])
+                    reasons = [reason if k in rest else reasons[k] for k in range(len(members))]
         elif module is blocked:
             reason = compiled.why_not(rule, [works[i] for i in members], chosen=chosen() == "compiled")
             reasons = [reason or "the blocked engine was chosen"] * len(members)
