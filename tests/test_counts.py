@@ -109,6 +109,20 @@ def test_a_count_that_meets_arrays(fused, backend, dtype, t):
     assert opt.cache["W"]["t"] == t + 3
 
 
+@pytest.mark.parametrize("t", [2**24 + 1, *HUGE])
+def test_a_count_that_meets_arrays_of_any_library(backend, eager, t):
+    """Whose integers may have 32 bits."""
+
+    def rule(xp, param, grad, s, h):
+        return param - grad * h.t, s
+
+    opt = of_rule(rule, NoSlots)(lr=1.0)
+    opt.cache = {"W": {"t": t}}
+    W = opt.update(backend.array([0.0, 0.0], "float32"), backend.array([1.0, -2.0], "float32"), "W")
+    want = np.array([-1.0, 2.0]) * float(t + 1)
+    assert np.all(np.abs(read(backend, W) / want - 1) <= 2 * UNIT["float32"])
+
+
 SCHEDULES = {
     "constant": (scheduler_oracles.constant, "ConstantScheduler", {"lr": 0.05}),
     "slow": (

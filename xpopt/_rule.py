@@ -104,7 +104,7 @@ class Rule:
         numbers = h.__dict__
         numbers.update(settings)
         numbers["lr"] = lr
-        numbers["t"] = t
+        numbers["t"] = t if t < 2**31 else float(t)  # which arrays take, whatever their integers hold
         if self.scalars is not None:
             for name, value in self.scalars(h).items():  # NumPy's scalars would promote arrays
                 numbers[name] = value.item() if isinstance(value, np.generic) else value
