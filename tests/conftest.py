@@ -6,6 +6,7 @@ And every engine: ``pytest --backend numpy --engine compiled``.
 from __future__ import annotations
 
 import importlib.util
+import signal
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,7 +118,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the marker; refuse an engine that is not here, in whose place another would be tested."""
+    """Declare the markers; refuse an engine that is not here, in whose place another would be tested."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as for what a shell runs in the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.getoption("--engine") == "compiled" and (problem := why_no_numba()):
         raise pytest.UsageError(f"--engine=compiled: {problem}")
     config.addinivalue_line("markers", "backends(*names): what is true of these backends only; others leave it out")
