@@ -83,7 +83,7 @@ def tests_min(session: nox.Session) -> None:
     oldest = [line.replace(">=", "==") for line in PROJECT["dependencies"]]
     session.install(".[test]", *oldest)
     # `pytest`, not `python -m pytest`: the latter would import the source tree in place of the wheel.
-    run_suite(session, "pytest", "--backend=numpy")
+    session.run("pytest", "--backend=numpy", "-n", str(WORKERS), "--ignore=tests/test_soak.py", *session.posargs)
 
 
 @nox.session

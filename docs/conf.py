@@ -28,7 +28,11 @@ html_theme = "furo"
 html_title = f"xpopt {release}"
 
 nitpicky = True
-nitpick_ignore = [("py:class", "abc.ABC"), ("py:class", "xpopt.optimizers._checkpoints.Checkpoints")]
+nitpick_ignore = [
+    ("py:class", "abc.ABC"),
+    ("py:class", "xpopt.optimizers._checkpoints.Checkpoints"),
+    ("py:class", "xpopt.optimizers._configured.Configured"),
+]
 default_role = "autolink"  # `Adam` in a docstring becomes a link,
 nitpick_ignore_regex = [("py:obj", ".*")]  # and `eps` need not
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
