@@ -90,9 +90,8 @@ class Kernel:
         packed = self._numbers.rows(scalars, rows, keys, self.compute.char)
         if keys is not None:
             rows = np.arange(len(keys))
-        numbers = np.frombuffer(bytearray(packed), self.compute).reshape(
-            len(scalars) if keys is None else len(keys), -1
-        )
+        shape = (len(scalars), self._numbers.count) if keys is None else (len(keys), self._numbers.count + 4)
+        numbers = np.ndarray(shape, self.compute, bytearray(packed))
         call = functools.partial(self._call, table, pieces, counter, rows, numbers, factors)
         return functools.partial(pool.run, call, helpers) if helpers else call
 

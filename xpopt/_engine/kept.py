@@ -61,6 +61,8 @@ class Group:
 
     def keys(self, step: Step) -> Keys:
         """Return what its tensors draw from."""
+        if step.keys is None:
+            return None
         keys = [key for i in self.members if (key := step.keys[i]) is not None]
         return keys or None
 

@@ -67,7 +67,7 @@ class Step(NamedTuple):
     """What makes an update of tensors, which may be kept, that of one step."""
 
     scalars: Sequence[Scalars]  # the numbers for each count that a tensor has
-    keys: Sequence[Key | None]  # what each tensor draws from, where it does
+    keys: Sequence[Key | None] | None  # what each tensor draws from, where it does; None where none does
     proceed: Any  # as in `Work`
 
 

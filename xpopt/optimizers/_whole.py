@@ -83,10 +83,10 @@ class Each:
         containers of the kinds of `params`
             With arrays that hold the results once `finish` has been called.
         """
-        works = []
+        works, draws = [], values["rounding"] == "stochastic"
         for name, (rule, library, spec, param, grad, t, slots, owned) in self._tasks.items():
             h, out = scalars[t], self._targets.get(name)
-            noise = key_of(values, spec, name, t)
+            noise = key_of(values, spec, name, t) if draws else None
             works.append(Work(rule, library, spec, param, grad, slots, owned, h, out, noise, proceed))
         self._launch = plan.prepare(works)
         # a parameter without a gradient may lie where another one's result goes
@@ -217,7 +217,7 @@ class Again:
 
     def prepare(self, scalars: Mapping[int, Scalars], values: Mapping[str, Any], proceed: Any) -> Any:
         """Do all that can fail; return what `update_all` will."""
-        keys: list[Key | None] = [None] * len(self._kept.rows)
+        keys: list[Key | None] | None = None
         if values["rounding"] == "stochastic":
             keys = [key_of(values, self._state.spec(name), name, t + 1) for name, t in self._kept.updated()]
         step = Step([scalars[t] for t in self.counts], keys, proceed)
