@@ -6,21 +6,8 @@ from string import Template
 from typing import NamedTuple
 
 from .._graph.node import Graph
-from .cuda_text import (
-    BFLOAT16,
-    CLIP,
-    DRAW_BFLOAT16,
-    DRAW_FLOAT16,
-    FINITE,
-    FLOAT16,
-    GUARD,
-    HEAD,
-    KEYWORDS,
-    NARROW_SQUARES,
-    RANDOM,
-    UPDATE,
-    WIDE_SQUARES,
-)
+from .cuda_narrow import BFLOAT16, DRAW_BFLOAT16, DRAW_FLOAT16, FLOAT16, RANDOM
+from .cuda_text import CLIP, FINITE, GUARD, HEAD, KEYWORDS, NARROW_SQUARES, UPDATE, WIDE_SQUARES
 from .host import INFIX
 from .loop import Language, emit
 
