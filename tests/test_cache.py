@@ -1,7 +1,9 @@
 """The cache is the only truth about state: its forms, its values, and what a caller does to it."""
 
+import copy
 import gc
 import math
+import pickle
 import weakref
 from types import MappingProxyType
 
@@ -104,6 +106,60 @@ def forget_each(opt):
 
 def forget_by_clear(opt):
     opt.cache.clear()
+
+
+def keep_all(opt):
+    opt.cache = dict(opt.cache)
+
+
+def copy_all(opt):
+    opt.cache = {name: copy.deepcopy(entry) for name, entry in opt.cache.items()}
+
+
+def restore_all(opt):
+    opt.set_params(cache_dict=opt.cache)
+
+
+def copy_each(opt):
+    for name, entry in opt.cache.items():
+        opt.cache[name] = copy.deepcopy(entry)
+
+
+def counts(opt):
+    return [parameter["updates"] for parameter in opt.state_dict()["header"]["parameters"]]
+
+
+@pytest.mark.parametrize("put_back", [keep_all, copy_all, restore_all, copy_each])
+@every_optimizer
+def test_a_count_lives_until_its_name_is_deleted(backend, make, put_back):
+    """Also that of a parameter whose entry is a bare array, which does not say it."""
+    opt = make()
+    params = train(backend, opt, 3)
+    for count in (3, 4):
+        for again in (opt, opt.copy(), pickle.loads(pickle.dumps(opt))):
+            put_back(again)
+            assert counts(again) == [count] * 2
+            assert counts(again.copy()) == [count] * 2
+        put_back(opt)
+        params = train(backend, opt, 1, params)
+    loaded = make()
+    loaded.load_state_dict(opt.state_dict())  # which has met no parameter yet
+    put_back(loaded)
+    assert counts(loaded) == counts(loaded.copy()) == [5, 5]
+    train(backend, loaded, 1, params)
+    assert counts(loaded) == [6, 6]
+    loaded.cache = {"W": loaded.cache["W"]}
+    train(backend, loaded, 1, params)
+    assert counts(loaded) == [7, 1]
+
+
+@every_optimizer
+def test_a_count_stays_with_its_optimizer(backend, make):
+    """Between optimizers it travels by `state_dict`; what a dict has in its entry goes with that."""
+    opt, fresh = make(), make()
+    train(backend, opt, 3)
+    fresh.set_params(cache_dict=opt.cache)
+    assert counts(fresh) == [3 if isinstance(opt.cache[name], dict) else 0 for name in opt.cache]
 
 
 @pytest.mark.parametrize("forget", [forget_all, forget_each, forget_by_clear])

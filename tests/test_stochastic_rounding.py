@@ -485,6 +485,31 @@ def test_the_count_goes_on_where_a_checkpoint_has_it(backend):
         assert not same(backend, other, want)
 
 
+def put_back(opt):
+    opt.cache = dict(opt.cache)
+
+
+def copied(opt):
+    opt.cache = {name: copy.deepcopy(entry) for name, entry in opt.cache.items()}
+
+
+def restored(opt):
+    opt.set_params(cache_dict=opt.cache)
+
+
+@pytest.mark.parametrize("touch", [put_back, copied, restored])
+@every_optimizer
+def test_a_cache_that_is_put_back_draws_on(backend, make, touch):
+    """So does a program that persists its state at every step: it draws what one draws that leaves the cache alone."""
+    for dtype in low_dtypes(backend):
+        left, touched = stochastic(make, lr=RATE), stochastic(make, lr=RATE)
+        want = got = None
+        for _ in range(4):
+            want, got = train(backend, left, 1, want, dtype), train(backend, touched, 1, got, dtype)
+            touch(touched)
+        assert same(backend, got, want)
+
+
 def test_switching_keeps_the_state(backend):
     for dtype in low_dtypes(backend):
         opt, plain = Adam(lr=0.125), Adam(lr=0.125)

@@ -18,12 +18,12 @@ Slots = Any
 
 
 class Known:
-    """What is remembered of a parameter beside its cache entry; void once the cache holds another entry.
+    """What is remembered of a parameter beside its cache entry; of it, only the count outlives the entry.
 
     Parameters
     ----------
-    entry : array or dict
-        What was stored.
+    entry : array or dict, or None
+        What was stored; None where the cache holds another entry.
     spec : Spec
         The parameter.
     t : int
@@ -44,6 +44,10 @@ class Known:
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle without the slots, whose class may be a local one."""
         return Known, (self.entry, self.spec, self.t)
+
+    def of(self, entry: Any) -> Known:
+        """Return what is known where the cache holds `entry`."""
+        return self if self.entry is entry else Known(None, self.spec, self.t)
 
     def untouched(self, rule: Rule) -> bool:
         """Whether the entry still holds the very arrays that `rule` left there, of the shape and dtype they had."""

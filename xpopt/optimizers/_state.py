@@ -48,11 +48,10 @@ class State:
         return self.cache
 
     def replace(self, entries: Mapping[Hashable, Any]) -> None:
-        """Start over from other entries."""
+        """Start over from other entries; the counts of their names go on."""
         self._drop()
         self._cache = dict(entries)
-        self._known = {}
-        self._stored = {}
+        self._let_go()
 
     def load(self, loaded: Mapping[Hashable, Known | Stored]) -> None:
         """Start over from what was loaded, in arrays of its own."""
@@ -67,12 +66,28 @@ class State:
             return known.spec.shape, dtype_text(known.spec.dtype), known.t
         if stored is not None and stored.entry is entry:
             return stored.shape, stored.dtype, stored.t
-        return None, None, 0
+        return None, None, self._count(name)
 
     def restore(self, entries: Mapping[Hashable, Any]) -> None:
-        """Put entries in the place of those of the same names."""
+        """Put entries in the place of those of the same names, whose counts go on."""
         self._drop()
         self._cache.update(entries)
+        self._let_go()
+
+    def _count(self, name: Hashable) -> int:
+        """Return how often a parameter has been updated, for an entry that does not say so."""
+        known = self._known.get(name) or self._stored.get(name)
+        return 0 if known is None else known.t
+
+    def _let_go(self) -> None:
+        """Forget names that are gone, and of entries that are gone all but the description and the count."""
+        cache = self._cache
+        self._known = {name: known.of(cache[name]) for name, known in self._known.items() if name in cache}
+        self._stored = {
+            name: stored.of(cache[name])
+            for name, stored in self._stored.items()
+            if name in cache and name not in self._known
+        }
 
     # The model of the last update: void once another update, or a caller who was shown the cache, may have touched it
 
@@ -174,7 +189,7 @@ class State:
         if slots is not None and not are_slots(library, spec, slots):
             raise mismatch(rule, library, spec, slots, name)
         if t is None:
-            t = known.t if known is not None and known.entry is entry else 0
+            t = self._count(name)
         return rule, library, spec, param, grad, t + 1, slots, False
 
     def store(self, rule: Rule, name: Hashable, spec: Spec, t: int, slots: Slots) -> None:
@@ -193,24 +208,22 @@ class State:
 
     def forget(self) -> None:
         """Let go of what is known of parameters whose entries are gone."""
-        if self._known.keys() != self.cache.keys():
-            self._known = {name: known for name, known in self._known.items() if name in self.cache}
-        if self._stored:
-            self._stored = {name: one for name, one in self._stored.items() if self.cache.get(name) is one.entry}
+        if self._stored or self._known.keys() != self.cache.keys():
+            self._let_go()
 
     def copy(self) -> State:
         """Return the same state in arrays of its own."""
         twin = State()
         twin._cache = {name: copy_entry(entry) for name, entry in self.cache.items()}
         twin._known = {
-            name: Known(twin._cache[name], known.spec, known.t)
+            name: Known(twin._cache[name] if known.entry is self._cache[name] else None, known.spec, known.t)
             for name, known in self._known.items()
-            if self.cache.get(name) is known.entry
+            if name in twin._cache
         }
         twin._stored = {
-            name: stored._replace(entry=twin.cache[name])
+            name: stored._replace(entry=twin._cache[name] if stored.entry is self._cache[name] else None)
             for name, stored in self._stored.items()
-            if self.cache.get(name) is stored.entry
+            if name in twin._cache
         }
         return twin
 

@@ -17,13 +17,17 @@ class Stored(NamedTuple):
     """What a checkpoint says of one parameter.
 
     `shape` and `dtype` are the parameter's, None where they were not known; `entry` has the form of the cache, and is
-    in the cache.
+    in the cache, or None where that holds another entry.
     """
 
     entry: Any
     shape: tuple[int, ...] | None
     dtype: str | None
     t: int
+
+    def of(self, entry: Any) -> Stored:
+        """Return what is known where the cache holds `entry`."""
+        return self if self.entry is entry else self._replace(entry=None)
 
     def place(self, library: Library, spec: Spec, param: Array, name: Hashable) -> Known:
         """Return the state in arrays of the library and on the device of a parameter.
