@@ -94,6 +94,46 @@ def test_a_renamed_copy_works(tmp_path, place):
     assert loaded == [name, str(tmp_path / place / "__init__.py"), False]
 
 
+HOST = """
+import warnings
+import numpy as np
+from ._vendor import opt as m
+
+class Odd(m.OptimizerBase):
+    @staticmethod
+    def rule(xp, param, grad, s, h):
+        return (param - h.lr * grad if float(xp.sum(grad)) > 0 else param), s
+
+def train():
+    x = np.ones(2)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        opt = m.SGD(lr_scheduler="exponential")
+        opt(x, x, "W")
+        opt(x, x, "W")  # a step() was forgotten
+        opt.update_all([x], [x])
+        opt.step()
+        opt.update_all([x], [x])  # and here it is one too many
+        Odd(lr=0.1).update(x, x, "W")  # no kernel
+    return [(w.lineno, w.filename) for w in caught]
+"""
+
+
+def test_warnings_of_a_copy_inside_a_host_point_into_the_host(tmp_path):
+    """Its name begins with the host's, whose own lines are the caller's all the same."""
+    shutil.copytree(PACKAGE, tmp_path / "host/_vendor/opt", ignore=shutil.ignore_patterns("__pycache__"))
+    host = tmp_path / "host/training.py"
+    host.write_text(HOST)
+    lines = HOST.splitlines()
+    wanted = [number for number, line in enumerate(lines, 1) if "#" in line]
+    [caught] = run(
+        f"import sys, json\nsys.path.insert(0, {str(tmp_path)!r})\nfrom host.training import train\n"
+        "print(json.dumps(train()))",
+        tmp_path,
+    )
+    assert caught == [[number, str(host)] for number in wanted]
+
+
 def test_imports_are_relative():
     for path in PACKAGE.rglob("*.py"):
         assert not re.search(r"^\s*(from|import) xpopt", path.read_text(), re.MULTILINE), path

@@ -288,6 +288,58 @@ def test_a_forgotten_step_is_said_once(drive, scheduler):
     other.update(d.backend.array([0.0]), d.backend.array([-1.0]), "W")
 
 
+class Verbose(SGD):
+    """An optimizer of the user's own, which leads each call on to the base."""
+
+    def update(self, *args, **kwargs):
+        return super().update(*args, **kwargs)
+
+    def update_all(self, *args, **kwargs):
+        return super().update_all(*args, **kwargs)
+
+
+def line_of(function):
+    """The number of the line on which a function begins; those below are all on one line."""
+    return function.__code__.co_firstlineno
+
+
+@pytest.mark.backends("numpy")
+@pytest.mark.parametrize(
+    "update",
+    [
+        lambda opt, x: opt(x, x, "W"),
+        lambda opt, x: opt.update(x, x, "W"),
+        lambda opt, x: opt.update(param=x, param_grad=x, param_name="W"),
+        lambda opt, x: list(map(opt, [x], [x], ["W"])),
+    ],
+    ids=["call", "update", "keywords", "map"],
+)
+def test_the_warning_of_a_forgotten_step_points_at_the_call(backend, update):
+    opt, x = SGD(lr_scheduler=HALVING), backend.array([1.0])
+    update(opt, x)
+    with pytest.warns(UserWarning, match="updated again") as caught:
+        update(opt, x)
+    assert [(w.filename, w.lineno) for w in caught] == [(__file__, line_of(update))]
+
+
+@pytest.mark.backends("numpy")
+@pytest.mark.parametrize(
+    ("method", "update"),
+    [
+        (Verbose.update, lambda opt, x: opt.update(x, x, "W")),
+        (Verbose.update, lambda opt, x: opt(x, x, "W")),
+        (Verbose.update_all, lambda opt, x: (opt.update_all([x], [x]), opt.step())),
+    ],
+    ids=["update", "call", "update_all"],
+)
+def test_a_warning_to_a_subclass_points_into_it(backend, method, update):
+    opt, x = Verbose(lr_scheduler=HALVING), backend.array([1.0])
+    update(opt, x)
+    with pytest.warns(UserWarning, match=r"step\(\)") as caught:
+        update(opt, x)
+    assert [(w.filename, w.lineno) for w in caught] == [(__file__, line_of(method) + 1)]
+
+
 @pytest.mark.parametrize("scheduler", [None, KING, LossScheduler()], ids=["constant", "king", "own"])
 def test_a_schedule_that_does_not_read_the_step_may_stand(drive, scheduler):
     d = drive(scheduler)

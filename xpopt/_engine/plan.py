@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from types import FrameType, ModuleType
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+from .._caller import warn
 from .._graph import UntraceableError
 from .._memory import writes_cross_reads
 from .._rule import Rule
@@ -250,20 +249,8 @@ def _untraceable(rule: Rule, h: Scalars) -> str | None:
 def _warn_once(cause: Rule | str, message: str) -> None:
     here = object()
     if _warned.setdefault(cause, here) is here:  # one thread's, of those that come at once
-        warnings.warn(message, UserWarning, stacklevel=_levels_to_caller())
+        warn(message)
 
 
 _warned: dict[Rule | str, object] = {}
-
-
-def _levels_to_caller() -> int:
-    """Return the `stacklevel`, seen from the calling function, of the first line that is not this package's."""
-    package = str(__package__).partition(".")[0]
-    frame: FrameType | None = sys._getframe(1)
-    level = 1
-    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
-        frame, level = frame.f_back, level + 1
-    return level
-
-
 _reasons: dict[tuple[Rule, bool], str | None] = {}

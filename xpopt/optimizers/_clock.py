@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Hashable
 from typing import Any
 
+from .._caller import warn
 from .._tree import show
 from ..schedulers import SchedulerBase
 
@@ -120,4 +120,4 @@ class Clock:
     def _warn(self, kind: str, message: str) -> None:
         if kind not in self._warned:
             self._warned.add(kind)
-            warnings.warn(message, UserWarning, stacklevel=4)
+            warn(message)
