@@ -127,6 +127,78 @@ def test_one_slot_with_a_count_is_a_dict_and_survives(backend):
     assert equal(backend, W, [-1.9375])
 
 
+def read_by_a_helper(h):
+    return 1 / h.t
+
+
+COUNT_IN_ONE_BRANCH = {
+    "a condition": lambda h: {"rate": 1 / h.t if h.late > 3 else 1.0},
+    "a truth": lambda h: {"rate": (h.late > 3 and 1 / h.t) or 1.0},
+    "a loop": lambda h: {"rate": sum((1 / h.t for _ in range(int(h.late) - 3)), 1.0 * (h.late < 4))},
+    "a nested function": lambda h: {"rate": (lambda: 1 / h.t)() if h.late > 3 else 1.0},
+    "another function": lambda h: {"rate": read_by_a_helper(h) if h.late > 3 else 1.0},
+    "a name": lambda h: {"rate": 1 / getattr(h, "t") if h.late > 3 else 1.0},  # noqa: B009
+    "its dict": lambda h: {"rate": 1 / vars(h)["t"] if h.late > 3 else 1.0},
+    "a variable": lambda h: {"rate": [1 / k.t if h.late > 3 else 1.0 for k in [h]][0]},
+}
+
+
+@pytest.mark.parametrize("scalars", COUNT_IN_ONE_BRANCH.values(), ids=COUNT_IN_ONE_BRANCH)
+@pytest.mark.parametrize("where", ["scalars", "rule"])
+def test_a_count_that_some_settings_read_is_kept(backend, scalars, where):
+    """Rates of 1, 1/2 and 1/3 by hand; the state comes back from the cache in the midst of them."""
+
+    class Late(OptimizerBase):
+        slots = One
+        ranges = {"late": Range(low=0)}
+
+        def __init__(self, lr=1.0, late=4.0, clip_norm=None, lr_scheduler=None, **kwargs):
+            super().__init__(lr, lr_scheduler, late=late, clip_norm=clip_norm, **kwargs)
+
+        @staticmethod
+        def rule(xp, param, grad, s, h):
+            rate = h.rate if where == "scalars" else scalars(h)["rate"]
+            return param - rate * grad, One(s.slot + grad)
+
+    if where == "scalars":
+        Late.scalars = staticmethod(scalars)
+    opt = Late()
+    W, g = backend.array([0.0]), backend.array([6.0])
+    for value, slot in [(-6.0, 6.0), (-9.0, 12.0), (-11.0, 18.0)]:
+        W = opt.update(W, g, "W")
+        assert equal(backend, W, [value])
+        assert list(opt.cache["W"]) == ["t", "slot"]
+        assert equal(backend, opt.cache["W"]["slot"], [slot])
+        again = Late()
+        again.set_params(opt.hyperparameters, opt.cache)
+        opt = again
+    opt.set_params({"late": 0})
+    assert equal(backend, opt.update(W, g, "W"), [-17.0])
+
+
+@pytest.mark.parametrize("method", [staticmethod, classmethod])
+def test_what_reads_no_count_keeps_one_array(backend, method):
+    """Whatever else it does with `h`, as long as that is to read numbers."""
+
+    class Weighted(OptimizerBase):
+        slots = One
+
+        def __init__(self, lr=0.5, clip_norm=None, lr_scheduler=None, **kwargs):
+            super().__init__(lr, lr_scheduler, clip_norm=clip_norm, **kwargs)
+
+    if method is classmethod:
+        Weighted.scalars = classmethod(lambda cls, h: {"weight": h.lr if h.lr < 1 else math.sqrt(h.lr)})
+        Weighted.rule = classmethod(lambda cls, xp, p, g, s, h: (p - h.weight * g, One(s.slot + h.lr * h.weight * g)))
+    else:
+        Weighted.scalars = staticmethod(lambda h: {"weight": h.lr if h.lr < 1 else math.sqrt(h.lr)})
+        Weighted.rule = staticmethod(lambda xp, p, g, s, h: (p - h.weight * g, One(s.slot + h.lr * h.weight * g)))
+    for options in ({}, {"master": True}):
+        opt = Weighted(**options)
+        W = backend.array([4.0], "float32")
+        assert equal(backend, opt.update(W, W, "W"), [2.0])
+        assert equal(backend, opt.cache["W"], [1.0])
+
+
 def test_it_is_found_by_name_and_ranges_are_checked(backend):
     opt = make_optimizer("counted(lr=0.25, decay=1, lr_scheduler=NoamScheduler(model_dim=4))")
     assert type(opt) is Counted

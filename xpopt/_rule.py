@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dis
 import functools
 import inspect
+import itertools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from types import CodeType
+from types import CodeType, FunctionType, MethodType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -91,7 +93,7 @@ class Rule:
     @once
     def single(self) -> bool:
         """Whether its state, but for a master copy, is one array and no count."""
-        return len(self.own) == 1 and not _reads_count(self)
+        return len(self.own) == 1 and not _may_read_count(self)
 
     @once
     def bare(self) -> bool:
@@ -122,27 +124,47 @@ def taken_apart(rule: Rule, returned: Any) -> list[Any]:
     return [param, *slots]
 
 
-class _Recorder:
-    """Stands in for `h` and notes whether the count is read."""
+def _may_read_count(rule: Rule) -> bool:
+    """Whether the rule or its `scalars` may read ``h.t``, at whatever settings."""
+    function: Any = rule.function
+    if rule.master:
+        function = function.__wrapped__
+    read = _attributes_read(function, 4)
+    if rule.scalars is not None and read is not None:
+        of_scalars = _attributes_read(rule.scalars, 0)
+        read = None if of_scalars is None else read | of_scalars
+    return read is None or "t" in read
 
-    def __init__(self) -> None:
-        self.read_count = False
 
-    def __getattr__(self, name: str) -> float:
-        if name == "t":
-            self.read_count = True
-            return 1
-        return 0.5
+def _attributes_read(function: Any, position: int) -> set[str] | None:
+    """Return the attributes of an argument that the code of a function mentions.
 
+    Parameters
+    ----------
+    function : callable
+        Only looked at: what it does may depend on settings.
+    position : int
+        That of the argument.
 
-def _reads_count(rule: Rule) -> bool:
-    """Whether the rule reads ``h.t``, seen by running it once on arrays of one element."""
-    recorder, one = _Recorder(), np.ones(1)
-    try:
-        with np.errstate(all="ignore"):
-            if rule.scalars is not None:
-                recorder.__dict__.update(rule.scalars(recorder))
-            rule.function(np, one, one, rule.slots(*(one for _ in rule.slots._fields)), recorder)
-    except Exception:  # a rule that cannot run on NumPy may read anything: keep the count, which is never wrong
-        return True
-    return recorder.read_count
+    Returns
+    -------
+    set of str, or None
+        None where the argument may go elsewhere: to another function, or into a variable. So it is for what has no
+        code in Python.
+    """
+    if isinstance(function, MethodType):
+        function, position = function.__func__, position + 1
+    if not isinstance(function, FunctionType):
+        return None
+    code = function.__code__
+    if position >= code.co_argcount or (name := code.co_varnames[position]) in code.co_cellvars:
+        return None
+    read: set[str] = set()
+    for this, following in itertools.pairwise(dis.get_instructions(code)):
+        if "LOAD_FAST" in this.opname:  # in newer Pythons, one instruction loads two
+            *others, last = this.argval if isinstance(this.argval, tuple) else (this.argval,)
+            if name in others or (last == name and following.opname not in ("LOAD_ATTR", "LOAD_METHOD")):
+                return None
+            if last == name:
+                read.add(following.argval)
+    return read
