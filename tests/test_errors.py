@@ -2,6 +2,7 @@
 
 import array
 import sys
+from decimal import Decimal
 from fractions import Fraction
 
 import numpy as np
@@ -157,6 +158,56 @@ def test_arrays_of_two_libraries(backend, opt):
     with pytest.raises(ValueError, match=r"'W'.*numpy") as raised:
         opt.update(g, g, "W", 9.0)  # the name is that of a parameter of the other library
     assert library in str(raised.value)
+
+
+# The loss
+
+
+def test_a_loss_that_is_no_number(backend):
+    """Whether or not a schedule reads it: what was meant for `out` would otherwise change nothing, in silence."""
+    params, grads = model(backend)
+    array = params["b"]
+    whole = f"of {backend.widest} and shape (3,)"
+    bad = [
+        (params, "dict"),
+        ([array], "list"),
+        ((1.0,), "tuple"),
+        ("1.0", "str"),
+        (object(), "object"),
+        (1j, "complex"),
+    ]
+    bad += [
+        (array, whole),
+        (array[:1], "shape (1,)"),
+        (np.ones((1, 1)), "shape (1, 1)"),
+        (np.complex64(1), "complex64"),
+    ]
+    bad += [(np.array(None), "object"), (np.datetime64("2020"), "datetime64"), (np.array("1"), "U1"), (float, "type")]
+    for options in ({}, {"lr_scheduler": "noam"}, {"lr_scheduler": KING}, {"nonfinite": "skip"}):
+        opt = Adam(**options)
+        opt.update_all(params, grads, 1.0)
+        for loss, came in bad:
+            for call, out in (
+                (lambda opt=opt, loss=loss: opt.update_all(params, grads, loss), "out=params"),
+                (lambda opt=opt, loss=loss: opt.update(params["W"], grads["W"], "W", loss), "out=param"),
+            ):
+                with nothing_changes(backend, opt), pytest.raises(TypeError, match="cur_loss is a ") as raised:
+                    call()
+                assert came in str(raised.value)
+                assert "number" in str(raised.value)
+                assert str(raised.value).endswith(out)
+
+
+def test_every_number_is_a_loss(backend):
+    x = backend.array([1.0])
+    numbers = [0, True, 1.5, Fraction(1, 2), Decimal("0.5"), np.float16(1), np.int8(1), np.float64(1), np.longdouble(1)]
+    numbers += [np.array(1), backend.array(2.0), backend.array(2.0, backend.dtypes[0])]
+    for scheduler in (None, KING):
+        opt = SGD(lr=1.0, lr_scheduler=scheduler)
+        for loss in numbers:
+            opt.update(x, x, "W", loss)
+            opt.update_all([x], [x], loss)
+        assert opt.cur_step == len(numbers)
 
 
 # NumPy's own oddities

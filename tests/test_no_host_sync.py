@@ -138,3 +138,17 @@ def test_dask_computes_nothing(backend, case, clip_norm, schedule, nonfinite):
         with pytest.raises(RuntimeError, match="computed"):
             params["W"].compute()
     assert np.all(np.isfinite(np.asarray(params["chunks"])))
+
+
+@pytest.mark.backends("dask")
+def test_dask_computes_no_loss_that_no_schedule_reads(backend):
+    import dask
+
+    x, loss = [backend.array([1.0])], backend.array([1.0, 2.0])
+    opt = xpopt.SGD(lr_scheduler="noam")
+    with dask.config.set(scheduler=refuse):
+        x = opt.update_all(x, x, loss.sum())
+        opt.update(x[0], x[0], 0, loss[0])
+        with pytest.raises(TypeError, match=r"cur_loss is a Array of float64 and shape \(2,\)"):
+            opt.update_all(x, x, loss)
+    assert opt.cur_step == 1

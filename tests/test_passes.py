@@ -207,7 +207,7 @@ def test_step_keeps_the_schedules_history(backend):
     assert opt.lr_scheduler.state() == state
 
 
-@pytest.mark.parametrize("loss", [None, float("nan"), float("inf"), -float("inf"), "1.0", [1.0, 2.0]], ids=repr)
+@pytest.mark.parametrize("loss", [None, float("nan"), float("inf"), -float("inf"), 10**400], ids=str)
 @every_optimizer
 def test_king_without_a_finite_loss_says_so(backend, make, loss):
     opt = make(lr_scheduler=KING)
@@ -232,8 +232,8 @@ def test_a_loss_may_be_an_array_of_the_library(drive):
     assert all(type(loss) is float for loss in d.losses)
 
 
-@pytest.mark.parametrize("loss", [None, float("nan"), object(), "no number"], ids=["None", "nan", "object", "text"])
-def test_a_loss_that_no_schedule_reads_is_not_looked_at(drive, loss):
+@pytest.mark.parametrize("loss", [None, float("nan"), 10**400], ids=str)
+def test_the_value_of_a_loss_that_no_schedule_reads_is_not_looked_at(drive, loss):
     for scheduler in (None, HALVING, "noam"):
         d = drive(scheduler)
         d.rate("W", loss, step=True)

@@ -19,6 +19,7 @@ from ._calls import take_over
 from ._checkpoints import Checkpoints
 from ._configured import DERIVED, Configured
 from ._explanation import Explanation
+from ._loss import check_loss
 from ._noise import key_of
 from ._nonfinite import Skipped, all_finite, check_finite
 from ._state import State
@@ -164,7 +165,7 @@ class OptimizerBase(Configured, Checkpoints):
             The gradient of the loss with respect to it; only read.
         param_name : hashable
             Its name, which leads to its state.
-        cur_loss : float, optional
+        cur_loss : float or array of shape (), optional
             The loss of this step, for a schedule that reads it. The first one of each pass counts.
         out : array like `param`, optional
             Where to write the result; may be `param`.
@@ -177,7 +178,8 @@ class OptimizerBase(Configured, Checkpoints):
         Raises
         ------
         TypeError
-            No array, a dtype that cannot be updated, or arrays that differ in library or dtype.
+            No array, a dtype that cannot be updated, arrays that differ in library or dtype, or a `cur_loss` that is no
+            number.
         ValueError
             Arrays that differ in shape or device, a name used for another parameter, an `out` that is read-only; or
             the schedule needs a finite `cur_loss`. After any error nothing has changed.
@@ -193,6 +195,8 @@ class OptimizerBase(Configured, Checkpoints):
         if self._calls.setdefault("now", call) is not call:
             take_over(self._calls, call, type(self).__name__)
         try:
+            if cur_loss is not None and type(cur_loss) is not float:
+                check_loss(cur_loss, "param")
             task = self._state.take_in(self._formula_now, param, param_grad, param_name, self._check_new)
             rule, library, spec, taken, grad, t, slots, owned = task
             if out is not None:
@@ -230,7 +234,7 @@ class OptimizerBase(Configured, Checkpoints):
             NumPy's scalars, which it makes of arrays of shape (), are taken for such arrays.
         grads : container with the names of `params`
             A gradient of None leaves its parameter and state alone.
-        cur_loss : float, optional
+        cur_loss : float or array of shape (), optional
             The loss of this step, for a schedule that reads it.
         out : container with the names of `params`, optional
             Where to write the results; may be `params`.
@@ -250,6 +254,8 @@ class OptimizerBase(Configured, Checkpoints):
         if self._calls.setdefault("now", call) is not call:
             take_over(self._calls, call, type(self).__name__)
         try:
+            if cur_loss is not None and type(cur_loss) is not float:
+                check_loss(cur_loss, "params")
             rule = self._formula_now
             update = again(self._state, rule, params, grads, out) or Each(
                 self._state, rule, params, grads, out, self._check_new
