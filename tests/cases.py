@@ -45,7 +45,7 @@ CASES = [
     Case("AdaGrad", xpopt.AdaGrad, {"eps": 1e-7}, oracles.adagrad, ("total",), 55),
     # two products, a square and a sum of positive numbers, for 10 steps, halved by the root; and as above
     Case("RMSProp", xpopt.RMSProp, {"decay": 0.9, "eps": 1e-7}, oracles.rmsprop, ("var",), 25),
-    # the mean as SGD's momentum; the variance as RMSProp's for 50 steps; two corrections
+    # the mean as SGD's momentum; the variance as RMSProp's for 50 steps; two corrections, each a number and a product
     Case("Adam", xpopt.Adam, {"decay1": 0.9, "decay2": 0.999, "eps": 1e-7}, oracles.adam, ("mean", "var"), 160),
     # the same with an eps that counts
     Case("Adam-eps", xpopt.Adam, {"decay1": 0.5, "decay2": 0.9, "eps": 0.1}, oracles.adam, ("mean", "var"), 60),

@@ -84,7 +84,7 @@ def test_signed_zeros_are_two_constants():
 
 def test_numbers_alone_stay_on_the_host():
     numbers = trace(RULES[4]).scalars()
-    assert "subtract(1, pow(decay1, t))" in map(repr, numbers)
+    assert "divide(lr, subtract(1, pow(decay1, t)))" in map(repr, numbers)
     assert "t" not in map(repr, numbers)
 
 

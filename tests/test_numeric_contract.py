@@ -11,6 +11,7 @@ import pytest
 from trajectories import HAVE_16_BITS, UNIT, low_dtypes, read, verify_low, verify_scalars
 
 import xpopt
+from xpopt._graph import trace
 
 CASES = pytest.mark.parametrize("case", cases.CASES, ids=str)
 SHAPES = [(), (1, 0, 2), (1,), (7, 5)]
@@ -19,6 +20,29 @@ QUICK = 0.05  # a rate
 
 def arrays_of(entry):
     return [x for x in entry.values() if not isinstance(x, int)] if isinstance(entry, dict) else [entry]
+
+
+@CASES
+def test_an_element_takes_one_division_at_most(case):
+    """Divisions by numbers of the step are products with a number that the host has folded."""
+    opt = case.optimizer(**case.arguments)
+    divisions = [node for node in trace(opt._rule(opt.hyperparameters)).arrays() if node.op == "divide"]
+    assert len(divisions) == (case.equation not in (oracles.sgd, oracles.sgd_momentum))
+
+
+@pytest.mark.backends("numpy")
+@pytest.mark.parametrize("t", [1, 2, 10, 1000, 20_000])
+def test_one_step_of_adam_errs_by_less_than_six_roundings(backend, t):
+    """`step` and its product; `scale` and its product, halved by the root; the root, the sum and the quotient."""
+    rng, size = np.random.default_rng(t), 20_000
+    gradient, mean, root = (10.0 ** rng.uniform(-6, 3, size) for _ in range(3))
+    mean, var = (np.array(x, np.float32) * (t > 1) for x in (mean * rng.choice([-1, 1], size), root**2))
+    opt = xpopt.Adam(lr=QUICK)
+    opt.set_params(cache_dict={"W": {"t": t - 1, "mean": mean, "var": var}})
+    new = opt.update(np.zeros(size, np.float32), gradient.astype(np.float32), "W").astype(np.float64)
+    mean, var = (x.astype(np.float64) for x in (opt.cache["W"]["mean"], opt.cache["W"]["var"]))
+    want = -QUICK * (mean / (1 - 0.9**t)) / (np.sqrt(var / (1 - 0.999**t)) + 1e-7)
+    assert np.max(np.abs(new / want - 1)) <= 6 * UNIT["float32"]
 
 
 @CASES

@@ -24,7 +24,8 @@ class Adam(OptimizerBase):
 
         m_t &= \beta_1 m_{t-1} + (1 - \beta_1) g_t \\
         v_t &= \beta_2 v_{t-1} + (1 - \beta_2) g_t^2 \\
-        \theta_t &= \theta_{t-1} - \alpha \frac{m_t / (1 - \beta_1^t)}{\sqrt{v_t / (1 - \beta_2^t)} + \epsilon}
+        \theta_t &= \theta_{t-1} - \frac{\alpha}{1 - \beta_1^t} \,
+            \frac{m_t}{\sqrt{v_t / (1 - \beta_2^t)} + \epsilon}
 
     Parameters
     ----------
@@ -53,7 +54,8 @@ class Adam(OptimizerBase):
 
     Notes
     -----
-    This is Algorithm 1 of [1]_, not the rearranged form of its section 2, which changes what `eps` means.
+    This is Algorithm 1 of [1]_, not the rearranged form of its section 2, which changes what `eps` means. The bias
+    corrections are numbers of the step, computed in float64 on the host, so that an element takes one division.
 
     References
     ----------
@@ -87,6 +89,6 @@ class Adam(OptimizerBase):
         """Algorithm 1 of Kingma and Ba."""
         mean = h.decay1 * s.mean + (1 - h.decay1) * grad
         var = h.decay2 * s.var + (1 - h.decay2) * grad * grad
-        mean_hat = mean / (1 - h.decay1**h.t)
-        var_hat = var / (1 - h.decay2**h.t)
-        return param - h.lr * mean_hat / (xp.sqrt(var_hat) + h.eps), AdamState(mean, var)
+        step = h.lr / (1 - h.decay1**h.t)
+        scale = 1 / (1 - h.decay2**h.t)
+        return param - step * mean / (xp.sqrt(scale * var) + h.eps), AdamState(mean, var)
