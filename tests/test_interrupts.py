@@ -52,11 +52,7 @@ def seen(opt: Any, params: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def interrupted_at(line: int, call: Any) -> bool:
-    """Call; raise SIGINT when so many lines of the package have been run. Return whether there were so many.
-
-    A comprehension is one line, however often it goes round: where it starts over, Python 3.12 and 3.13 run no
-    `except` or `finally` of its function once a trace function has raised. After a signal they do.
-    """
+    """Call; raise SIGINT when so many lines of the package have been run. Return whether there were so many."""
     left = line
 
     def trace(frame: Any, event: str, arg: Any) -> Any:
@@ -66,6 +62,8 @@ def interrupted_at(line: int, call: Any) -> bool:
 
         def trace_lines(frame: Any, event: str, arg: Any) -> Any:
             nonlocal left, last
+            # a comprehension counts once: where it starts over, Python 3.12 and 3.13 run no `except` or `finally` of
+            # the function when a trace function raises, though they do after a signal
             if event == "line" and frame.f_lineno != last:
                 last = frame.f_lineno
                 left -= 1

@@ -151,13 +151,11 @@ def set_flags(x: Any) -> Any:
 
 
 def reshape(x: Any) -> Any:
-    x.shape = (30, 20)
-    return x
+    return x.reshape(30, 20)
 
 
 def retype(x: Any) -> Any:
-    x.dtype = np.int32
-    return x
+    return x.view(np.int32)
 
 
 def shrink(x: Any) -> Any:
