@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import itertools
 import os
+import pickle
 import stat
 import subprocess
 import sys
@@ -16,7 +18,7 @@ import pytest
 from engines import needs_numba, of_rule
 
 import xpopt
-from xpopt._engine import build
+from xpopt._engine import build, code_files
 
 pytestmark = [pytest.mark.backends("numpy"), needs_numba]
 
@@ -37,8 +39,6 @@ def new_source() -> str:
 
 def built(source: str) -> Any:
     """Build as another process would, and demand that the result is right."""
-    for name in [name for name in sys.modules if name.startswith("xpopt_")]:
-        del sys.modules[name]
     function = build.build(source, "double", "int64(int64)")
     assert function(21) == 42
     return function
@@ -50,14 +50,22 @@ def loads(function: Any) -> bool:
     return bool(function.stats.cache_hits)
 
 
+def files(folder: Path) -> list[Path]:
+    """All that lies in the folder."""
+    return sorted(folder.rglob("*"))
+
+
 def test_what_was_built_is_loaded(backend, folder):
     source = new_source()
     assert not loads(built(source))
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    assert [path.read_text() for path in folder.glob("*.py")] == [source]
+    (path,) = files(folder)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert loads(built(source))
     assert not loads(built(new_source()))
     assert loads(built(source))
+    assert len(files(folder)) == 2
+    assert not [name for name in sys.modules if name.startswith("xpopt_")]
 
 
 DAMAGE = {
@@ -81,32 +89,84 @@ def test_a_damaged_file_is_replaced(backend, folder, damage):
     """Also one whose time and size are what they were."""
     source = new_source()
     built(source)
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    assert sorted(path.suffix for path in files) == [".nbc", ".nbi", ".py", ".sha256"]
-    for path in files:
-        times = path.stat()
-        path.write_bytes(damage(path.read_bytes()))
-        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
-        built(source)
-        assert loads(built(source))
-
-
-def test_who_writes_the_same_source_again_voids_nothing(backend, folder):
-    """As a process does that began to look for it before another had written it."""
-    source = new_source()
-    built(source)
-    (path,) = folder.glob("*.py")
-    build._write(path, source)
+    (path,) = files(folder)
+    times = path.stat()
+    path.write_bytes(damage(path.read_bytes()))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert not loads(built(source))
     assert loads(built(source))
 
 
 def test_a_lost_file_is_replaced(backend, folder):
     source = new_source()
     built(source)
-    for path in [path for path in folder.rglob("*") if path.is_file()]:
-        path.unlink()
-        built(source)
-        assert loads(built(source))
+    (path,) = files(folder)
+    path.unlink()
+    assert not loads(built(source))
+    assert loads(built(source))
+
+
+class Bomb:
+    """Something that must not be unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os._exit, (7,)
+
+
+@pytest.mark.parametrize("digest", [b"", bytes(32), hashlib.sha256(b"").digest()], ids=["none", "zeros", "of nothing"])
+def test_nothing_is_unpickled_that_has_no_digest(backend, folder, digest):
+    source = new_source()
+    built(source)
+    (path,) = files(folder)
+    path.write_bytes(digest + pickle.dumps(Bomb()))
+    assert not loads(built(source))
+
+
+def test_a_right_digest_of_something_else_is_replaced(backend, folder):
+    """As another Numba with the same version might leave."""
+    source = new_source()
+    built(source)
+    (path,) = files(folder)
+    code_files.write(path, pickle.dumps("no such thing"))
+    assert not loads(built(source))
+    assert loads(built(source))
+
+
+def put_link(patch: pytest.MonkeyPatch, path: Path) -> None:
+    path.rename(path.with_suffix(".elsewhere"))
+    path.symlink_to(path.with_suffix(".elsewhere"))
+
+
+def seen(patch: pytest.MonkeyPatch, field: int, value: int) -> None:
+    """Let the status of each open file be another one."""
+    real = os.fstat
+    patch.setattr(os, "fstat", lambda of: os.stat_result((*real(of)[:field], value, *real(of)[field + 1 :])))
+
+
+NO_FILE = {
+    "a pipe": lambda patch, path: (path.unlink(), os.mkfifo(path)),
+    "a device": lambda patch, path: seen(patch, 0, stat.S_IFCHR | 0o600),
+    "a link to a device": lambda patch, path: (path.unlink(), path.symlink_to(os.devnull)),
+    "a link": put_link,
+    "a folder": lambda patch, path: (path.unlink(), path.mkdir()),
+    "others may write": lambda patch, path: path.chmod(0o606),
+    "the group may write": lambda patch, path: path.chmod(0o660),
+    "another's": lambda patch, path: seen(patch, 4, os.getuid() + 1),
+}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes and owners of files: this system has none")
+@pytest.mark.parametrize("arrange", NO_FILE.values(), ids=NO_FILE)
+def test_what_is_no_file_of_ones_own_is_not_read(backend, folder, monkeypatch, arrange):
+    """Nor waited for."""
+    source = new_source()
+    built(source)
+    (path,) = files(folder)
+    with monkeypatch.context() as patch:
+        arrange(patch, path)
+        assert code_files.read(path) is None
+        assert not loads(built(source))
+    assert loads(built(source)) != path.is_dir()
 
 
 def test_where_the_folder_is(backend, monkeypatch, tmp_path):
@@ -114,11 +174,11 @@ def test_where_the_folder_is(backend, monkeypatch, tmp_path):
     monkeypatch.setenv("XPOPT_CACHE_DIR", str(tmp_path / "mine"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert build.cache_dir() == tmp_path / "mine"
+    assert code_files.cache_dir() == tmp_path / "mine"
     monkeypatch.delenv("XPOPT_CACHE_DIR")
-    assert build.cache_dir() == tmp_path / "user" / "xpopt"
+    assert code_files.cache_dir() == tmp_path / "user" / "xpopt"
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert build.cache_dir() == tmp_path / "home" / ".cache" / "xpopt"
+    assert code_files.cache_dir() == tmp_path / "home" / ".cache" / "xpopt"
 
 
 def raising(error: Exception) -> Any:
@@ -146,12 +206,12 @@ NO_FOLDER = {
 @pytest.mark.parametrize("arrange", NO_FOLDER.values(), ids=NO_FOLDER)
 def test_without_a_private_folder_kernels_are_built_in_memory(backend, folder, monkeypatch, arrange):
     arrange(monkeypatch, folder)
-    assert build.cache_dir() is None
+    assert code_files.cache_dir() is None
     built(new_source())
     assert not folder.is_dir() or not list(folder.iterdir())
 
 
-@pytest.mark.parametrize("where", ["tempfile.mkstemp", "os.replace", "numba.core.caching.IndexDataCacheFile.save"])
+@pytest.mark.parametrize("where", ["tempfile.mkstemp", "os.replace", "numba.core.serialize.dumps"])
 def test_on_a_full_disk_kernels_are_built_in_memory(backend, folder, monkeypatch, where):
     with monkeypatch.context() as patch:
         patch.setattr(where, raising(OSError(errno.ENOSPC, "No space left on device")))
@@ -196,6 +256,25 @@ def test_many_processes_may_build_at_once(backend, folder):
     answers = {said(process) for process in [start(100_000) for _ in range(6)]}
     assert len({answer.partition(" ")[0] for answer in answers}) == 1
     assert said(start(100_000)).endswith("True [1]")
+
+
+def test_what_numba_is_set_to_makes_no_difference(backend, folder, tmp_path):
+    """It neither writes nor reads nor prints anything of its own, wherever it is told to."""
+    numbas = tmp_path / "numba's"
+    numbas.mkdir()
+    (tmp_path / "locator.py").write_text("import os; os._exit(7)")
+    settings = {
+        "NUMBA_CACHE_DIR": str(numbas),
+        "NUMBA_CACHE_LOCATOR_CLASSES": "locator.Locator",
+        "NUMBA_DEBUG_CACHE": "1",
+        "first": str(tmp_path),
+    }
+    first = said(start(100_000, **settings))
+    assert first.endswith("True [0]")
+    assert said(start(100_000, **settings)) == first.replace("[0]", "[1]")
+    assert said(start(100_000)) == first.replace("[0]", "[1]")
+    assert not files(numbas)
+    assert said(start(100_000, NUMBA_BOUNDSCHECK="1")) == first  # which is another code
 
 
 def test_small_models_do_not_wait_for_numba(backend, folder):

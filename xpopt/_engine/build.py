@@ -1,4 +1,4 @@
-"""Python source made machine code by Numba, and kept on disk for the next process."""
+"""Python source made machine code by Numba."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ import importlib.util
 import os
 import platform
 import sys
-import tempfile
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import resources
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from .._print import intrinsics_source
+from .code_files import CodeFile, cache_dir
 
 _lock = threading.RLock()
 
@@ -97,25 +96,33 @@ def build(source: str, name: str, signature: str) -> Callable[..., Any]:
     import numba
 
     _let_forks_wait()
-
-    def compiled(function: Any, *, cache: bool) -> Any:
-        return numba.njit(signature, nogil=True, error_model="numpy", cache=cache)(function)
-
     with _lock:
+        module = ModuleType(f"xpopt_{_digest(source, name, signature)}")
+        exec(compile(source, f"<{module.__name__}>", "exec"), module.__dict__)
+        function = numba.njit(nogil=True, error_model="numpy")(getattr(module, name))
         folder = cache_dir()
-        if folder is not None:
-            try:
-                path = _file(source, folder)
-                _drop_if_changed(path)
-                function = compiled(getattr(_module(source, path), name), cache=True)
-                if function.stats.cache_misses:
-                    _note(path)
-                return function
-            except Exception:  # a full disk, a file of another's or half a file: compile it again, in memory
-                pass
-        scope: dict[str, Any] = {}
-        exec(compile(source, f"<{name}>", "exec"), scope)
-        return compiled(scope[name], cache=False)
+        if folder is not None:  # else it keeps the cache of Numba that keeps nothing
+            function._cache = CodeFile(folder / f"{module.__name__}.bin")
+        sys.modules[module.__name__] = module  # where Numba looks for it, to write and to load
+        try:
+            function.compile(signature)
+        finally:
+            del sys.modules[module.__name__]
+        function.disable_compile()
+        return function
+
+
+def _digest(source: str, name: str, signature: str) -> str:
+    """Return a text that is another one where the machine code may be."""
+    import numba
+    from numba.core.registry import cpu_target
+
+    config = numba.config
+    settings = config.OPT, config.LOOP_VECTORIZE, config.SLP_VECTORIZE, config.BOUNDSCHECK, config.DEBUGINFO_DEFAULT
+    processor = cpu_target.target_context.codegen().magic_tuple()
+    versions = numba.__version__, sys.version, object.__basicsize__
+    depends_on = source, intrinsics_source(), name, signature, versions, processor, settings
+    return hashlib.sha256(repr(depends_on).encode()).hexdigest()[:32]
 
 
 def source_of(module: str) -> str:
@@ -123,90 +130,3 @@ def source_of(module: str) -> str:
     root = str(__package__).rpartition(".")[0]
     text = (resources.files(__package__) / f"{module}.py").read_text("utf-8")
     return text.replace("from ..", f"from {root}.")
-
-
-def cache_dir() -> Path | None:
-    """Return the private folder that compiled kernels are kept in, or None if there can be none.
-
-    It is ``XPOPT_CACHE_DIR``, else ``xpopt`` in the user's cache folder. What lies in it is run, so it must belong to
-    this user, and nobody else may write to it.
-
-    Returns
-    -------
-    Path or None
-        The folder, which exists.
-    """
-    chosen = os.environ.get("XPOPT_CACHE_DIR")
-    try:
-        folder = Path(chosen) if chosen else _user_cache() / "xpopt"
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if hasattr(os, "getuid"):
-            status = folder.stat()
-            if status.st_uid != os.getuid() or status.st_mode & 0o022:
-                return None
-        return folder.resolve() if os.access(folder, os.W_OK) else None
-    except (OSError, RuntimeError):  # no permission, no home
-        return None
-
-
-def _user_cache() -> Path:
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-
-
-def _file(source: str, folder: Path) -> Path:
-    """Return the file of its own that a module has in `folder`; Numba keeps beside it what it makes of it."""
-    digest = hashlib.sha256((source + intrinsics_source()).encode()).hexdigest()[:32]
-    path = folder / f"xpopt_{digest}.py"
-    if not path.exists() or path.read_bytes() != source.encode():
-        _write(path, source)
-    return path
-
-
-def _module(source: str, path: Path) -> ModuleType:
-    if path.stem not in sys.modules:
-        module = ModuleType(path.stem)
-        exec(compile(source, path, "exec"), module.__dict__)
-        sys.modules[path.stem] = module  # where Numba looks for it
-    return sys.modules[path.stem]
-
-
-def _kept(path: Path) -> list[Path]:
-    """Return the files in which Numba keeps what it made of a module."""
-    return sorted(path.parent.glob(f"__pycache__/{path.stem}.*.nb[ci]"))
-
-
-def _digest(path: Path) -> str:
-    found = hashlib.sha256()
-    for file in _kept(path):
-        found.update(file.name.encode() + file.read_bytes())
-    return found.hexdigest()
-
-
-def _note(path: Path) -> None:
-    """Remember what Numba keeps of a module as it is now."""
-    _write(path.with_suffix(".sha256"), _digest(path))
-
-
-def _drop_if_changed(path: Path) -> None:
-    """Delete what Numba keeps of a module unless it is as it was: nobody else looks before it is run."""
-    noted = path.with_suffix(".sha256")
-    if not noted.exists() or noted.read_bytes() != _digest(path).encode():
-        for file in _kept(path):
-            file.unlink(missing_ok=True)
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file as a whole, whoever else writes it at the same time."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".tmp")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(text.encode())
-        os.utime(temporary, (0, 0))  # Numba goes by its time: one for all who write this at once
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
