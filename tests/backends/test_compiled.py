@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ from engines import MAKE, Two, cast, compare, needs_numba, normal, of_rule
 import xpopt
 from xpopt._engine import build, compiled, kept_compiled
 from xpopt._graph import trace
+from xpopt._namespace import address_of
 from xpopt._print import print_numba
 from xpopt._rule import NoSlots, Rule
 
@@ -132,6 +135,23 @@ def test_arrays_laid_out_otherwise_are_read_by_their_attributes(backend, monkeyp
     monkeypatch.setattr(kept_compiled, "_reader", lambda: None)
     with xpopt.engine("compiled"):
         compare(MAKE["Adam"], [(7,), (3, 5)], "float32", 3)
+
+
+@pytest.mark.parametrize("head", [16, 24, 32])
+def test_arrays_are_read_behind_heads_of_any_size(backend, head):
+    """As another build of Python has them: a copy of an array object behind such a head, which ends in the type."""
+    source = build.source_of("fields").replace("object.__basicsize__", str(head))
+    read = build.build(source, "read_arrays", kept_compiled._SIGNATURE)
+    x, own = np.ones((2, 3)), object.__basicsize__
+    fields = ctypes.string_at(id(x) + own, np.ndarray.__basicsize__ - own)
+    like = kept_compiled._look_of([x])
+    for kind in (np.ndarray, list):
+        copy = bytes(head - 8) + id(kind).to_bytes(8, sys.byteorder) + fields
+        memory = ctypes.create_string_buffer(copy)
+        pointers, table = np.array([ctypes.addressof(memory)]), np.zeros((1, 1), np.int64)
+        seen = read(address_of(pointers), id(np.ndarray), id(x.dtype), *like, table)
+        assert seen == (kind is np.ndarray)
+    assert kept_compiled._reader() is not None
 
 
 ADAGRAD = '''\

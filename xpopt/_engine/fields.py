@@ -12,7 +12,10 @@ from numba import int32, int64
 
 from .._print.intrinsics import at
 
-HEAD = 16  # bytes of every Python object in front of its own fields; the type is the second half
+HEAD = (
+    object.__basicsize__
+)  # bytes of every object in front of its own fields; more without the interpreter's lock
+TYPE = HEAD - 8  # what ends the head, on all builds
 DATA, NDIM, SHAPE, DTYPE, FLAGS = HEAD, HEAD + 8, HEAD + 16, HEAD + 40, HEAD + 48
 
 
@@ -45,7 +48,7 @@ def read_arrays(objects, kind, dtype, ndims, shapes, flags, addresses):
         first = 0
         for k in range(tensors):
             x = pointers[role * tensors + k]
-            if at(x, 1, 1, int64)[0] != kind:
+            if at(x + TYPE, 0, 1, int64)[0] != kind:
                 return False
             if at(x + NDIM, 0, 1, int32)[0] != ndims[k] or at(x + DTYPE, 0, 1, int64)[0] != dtype:
                 return False

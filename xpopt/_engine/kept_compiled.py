@@ -17,14 +17,13 @@ from .work import Step
 
 _C_CONTIGUOUS, _F_CONTIGUOUS, _ALIGNED, _WRITEABLE = 0x1, 0x2, 0x100, 0x400  # as in NumPy's C API
 
+_SIGNATURE = "boolean(int64, int64, int64, int64[::1], int64[::1], int64[:,::1], int64[:,::1])"
+
 
 @functools.cache
 def _reader() -> Callable[..., bool] | None:
     """Return `fields.read_arrays`, or None where NumPy's arrays are not laid out as it expects."""
-    source = build.source_of("fields")
-    read = build.build(
-        source, "read_arrays", "boolean(int64, int64, int64, int64[::1], int64[::1], int64[:,::1], int64[:,::1])"
-    )
+    read = build.build(build.source_of("fields"), "read_arrays", _SIGNATURE)
     plain, locked = np.zeros((2, 3)), np.zeros((2, 3))
     locked.flags.writeable = False
     turned, number = np.asfortranarray(plain), np.zeros(())
