@@ -126,6 +126,7 @@ def _devices() -> Iterator[str]:
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         memory = f", {os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.1f} GiB of memory"
     yield f"CPU: {os.cpu_count()} cores{memory}"
+    yield f"  {_threads()}"
     if why_not("cupy") is None:
         runtime = importlib.import_module("cupy").cuda.runtime
         here = runtime.getDevice()
@@ -137,6 +138,16 @@ def _devices() -> Iterator[str]:
                 yield f"CUDA {number}: {name}, {total / 2**30:.1f} GiB of memory, {free / 2**30:.1f} GiB free"
         finally:
             runtime.setDevice(here)
+
+
+def _threads() -> str:
+    from ._engine import cpus, pool
+
+    settings = ", ".join(f"{name} is {os.environ.get(name) or 'unset'}" for name in ("XPOPT_NUM_THREADS", *cpus.SHARED))
+    try:
+        return f"threads for a large update: {pool.threads()} ({settings})"
+    except ValueError as error:
+        return f"threads for a large update: none can work, {error}"
 
 
 def _version(distributions: tuple[str, ...]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -16,7 +17,8 @@ import pytest
 from engines import MAKE, cast, same_bits
 
 import xpopt
-from xpopt._engine import pool
+from xpopt._engine import compiled, cpus, pool
+from xpopt._engine.build import why_no_numba
 
 pytestmark = pytest.mark.backends("numpy")
 
@@ -27,7 +29,8 @@ SIZE = 1_200_007  # more than any engine does alone
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pool without threads, and no setting of the environment."""
     monkeypatch.setattr(pool, "_pool", pool._Pool())
-    monkeypatch.delenv("XPOPT_NUM_THREADS", raising=False)
+    for name in ("XPOPT_NUM_THREADS", *cpus.SHARED):
+        monkeypatch.delenv(name, raising=False)
 
 
 def helpers() -> int:
@@ -84,7 +87,132 @@ def test_the_innermost_choice_counts(backend, monkeypatch):
     assert 1 <= pool.threads() <= 8
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "two", "1.5", " "])
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        *(("4", 4), (" 4 ", 4), ("4,2", 4), ("4, 2", 4), ("1", 1), ("000000003", 3)),
+        *((text, None) for text in ("", " ", ",4", "0", "0,4", "-1", "+2", "1.5", "two", "4;2", "²", "9" * 5000)),
+    ],
+)
+def test_the_first_of_a_list_of_numbers(backend, text, number):
+    assert cpus.first_int(text) == number
+
+
+@pytest.fixture
+def six_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine of which this process may use six, with no other limit."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(6)), raising=False)
+    monkeypatch.setattr(cpus, "_allotted", lambda: math.inf)
+
+
+@pytest.mark.parametrize(
+    ("environment", "threads"),
+    [
+        ({}, 6),
+        ({"OMP_NUM_THREADS": "2"}, 2),
+        ({"NUMBA_NUM_THREADS": "3"}, 3),
+        ({"OMP_NUM_THREADS": "4,2", "NUMBA_NUM_THREADS": "5"}, 4),
+        ({"OMP_NUM_THREADS": "5", "NUMBA_NUM_THREADS": "1"}, 1),
+        ({"OMP_NUM_THREADS": "64"}, 6),
+        ({"OMP_NUM_THREADS": "nonsense", "NUMBA_NUM_THREADS": "0"}, 6),
+        ({"XPOPT_NUM_THREADS": "5", "OMP_NUM_THREADS": "1"}, 5),
+        ({"XPOPT_NUM_THREADS": "12", "OMP_NUM_THREADS": "1"}, 12),
+        ({"XPOPT_NUM_THREADS": "", "OMP_NUM_THREADS": "2"}, 2),
+    ],
+    ids=str,
+)
+def test_what_a_worker_was_given_counts(backend, monkeypatch, six_cpus, environment, threads):
+    """But less than what was said to this package."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert pool.threads() == threads
+    with xpopt.num_threads(7):
+        assert pool.threads() == 7
+
+
+def test_a_control_group_and_the_cpus_count(backend, monkeypatch, six_cpus):
+    monkeypatch.setattr(cpus, "_allotted", lambda: 2)
+    assert pool.threads() == 2
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert pool.threads() == 2
+    monkeypatch.setattr(cpus, "_allotted", lambda: 99)
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(99)))
+    assert pool.threads() == 8
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    assert pool.threads() == 4
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert pool.threads() == 1
+
+
+V1, V2 = "4:cpu,cpuacct:/a/b\n3:memory:/a/b\n0::/a/b\n", "0::/a/b\n"
+GROUPS = {
+    "no groups": ({}, math.inf),
+    "no limit, version 2": ({"proc/self/cgroup": V2, "a/b/cpu.max": "max 100000\n"}, math.inf),
+    "a limit, version 2": ({"proc/self/cgroup": V2, "a/b/cpu.max": "300000 100000\n"}, 3),
+    "a part of a CPU more": ({"proc/self/cgroup": V2, "a/b/cpu.max": "250000 100000\n"}, 3),
+    "less than a CPU": ({"proc/self/cgroup": V2, "a/b/cpu.max": "1000 100000\n"}, 1),
+    "a limit above, version 2": (
+        {"proc/self/cgroup": V2, "a/b/cpu.max": "400000 100000\n", "a/cpu.max": "200000 100000\n"},
+        2,
+    ),
+    "in a container, version 2": ({"proc/self/cgroup": "0::/\n", "cpu.max": "200000 100000\n"}, 2),
+    "in a container of the host's path": ({"proc/self/cgroup": V2, "cpu.max": "200000 100000\n"}, 2),
+    "no limit, version 1": (
+        {"proc/self/cgroup": V1, "cpu/a/b/cpu.cfs_quota_us": "-1\n", "cpu/a/b/cpu.cfs_period_us": "100000\n"},
+        math.inf,
+    ),
+    "a limit, version 1": (
+        {"proc/self/cgroup": V1, "cpu/a/b/cpu.cfs_quota_us": "150000\n", "cpu/a/b/cpu.cfs_period_us": "100000\n"},
+        2,
+    ),
+    "in a container, version 1": (
+        {"proc/self/cgroup": V1, "cpu/cpu.cfs_quota_us": "100000\n", "cpu/cpu.cfs_period_us": "50000\n"},
+        2,
+    ),
+    "both versions": (
+        {
+            "proc/self/cgroup": V1,
+            "cpu/a/cpu.cfs_quota_us": "500000\n",
+            "cpu/a/cpu.cfs_period_us": "100000\n",
+            "a/b/cpu.max": "400000 100000\n",
+        },
+        4,
+    ),
+    "nonsense": (
+        {"proc/self/cgroup": f"nonsense\n{V2}", "a/b/cpu.max": "200000 100000\n"},
+        math.inf,
+    ),
+    "files of nonsense": (
+        {"proc/self/cgroup": V2, "a/b/cpu.max": "", "a/cpu.max": "1 2 3", "cpu.max": "100000 0"},
+        math.inf,
+    ),
+}
+
+
+@pytest.mark.parametrize(("files", "cpus_allowed"), GROUPS.values(), ids=GROUPS)
+def test_limits_of_control_groups(backend, tmp_path, files, cpus_allowed):
+    """With the files as Linux has them."""
+    for name, text in files.items():
+        path = tmp_path / name if name.startswith("proc") else tmp_path / "sys/fs/cgroup" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    assert cpus.quota(tmp_path) == cpus_allowed
+
+
+def test_no_more_helpers_are_called_than_there_is_work(backend, monkeypatch):
+    called = []
+    monkeypatch.setattr(pool._pool, "invite", lambda job, helpers: called.append(helpers))
+    opt, W, pieces = xpopt.SGD(), np.zeros(SIZE), -(-SIZE // compiled.PIECE)
+    with xpopt.engine("compiled"), xpopt.num_threads(100_000):
+        opt.update(W, W, "W")
+    with xpopt.engine("blocked"), xpopt.num_threads(100_000):
+        opt.update(W, W, "W")
+    assert called == ([pieces - 1, 1] if why_no_numba() is None else [1, 1])
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "two", "1.5", " ", "4,2", pytest.param("9" * 5000, id="long")])
 @pytest.mark.parametrize("whole", [True, False])
 def test_an_environment_that_makes_no_sense_is_told_before_anything_is_written(
     backend, fused, monkeypatch, text, whole
@@ -94,7 +222,7 @@ def test_an_environment_that_makes_no_sense_is_told_before_anything_is_written(
     monkeypatch.setenv("XPOPT_NUM_THREADS", text)
     before = params["W"].copy()
     arguments = (params, {"W": before + 1}) if whole else (params["W"], before + 1, "W")
-    with pytest.raises(ValueError, match=f"XPOPT_NUM_THREADS={text!r}; wanted an int"):
+    with pytest.raises(ValueError, match=f"XPOPT_NUM_THREADS={text[:100]!r}; wanted an int"):
         (opt.update_all if whole else opt.update)(*arguments, out=arguments[0])
     assert same_bits(params["W"], before)
     assert (opt.cur_step, opt.cache["W"]["t"]) == (1, 1)

@@ -81,7 +81,7 @@ class Kernel:
         callable
             To be called while the arrays are alive.
         """
-        helpers = pool.threads() - 1 if len(pieces) >= _FEW and pieces[:, 2].sum() > SERIAL else 0
+        helpers = min(pool.threads(), len(pieces)) - 1 if len(pieces) >= _FEW and pieces[:, 2].sum() > SERIAL else 0
         clip_norm = scalars[0].clip_norm
         factors = _NO_FACTORS[self.compute]
         if clip_norm is not None:

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import Any
 
+from . import cpus
+
 _MOST = 8
 """Threads by default at most: memory is no faster for more."""
 
@@ -21,8 +23,9 @@ _chosen: contextvars.ContextVar[int | None] = contextvars.ContextVar("xpopt_num_
 def num_threads(n: int) -> Iterator[None]:
     """Choose how many threads work on the updates of NumPy arrays in this context.
 
-    Without it, the environment variable ``XPOPT_NUM_THREADS`` says how many; without that, there is one for each CPU
-    that this process may use, 8 at most. The numbers do not depend on it.
+    Without it, the environment variable ``XPOPT_NUM_THREADS`` says how many. Without that, it is the least of these:
+    the CPUs that this process may use, what its control group allots to it, ``OMP_NUM_THREADS``, ``NUMBA_NUM_THREADS``,
+    and 8. The numbers do not depend on it.
 
     Parameters
     ----------
@@ -54,22 +57,14 @@ def threads() -> int:
     if chosen is not None:
         return chosen
     text = os.environ.get("XPOPT_NUM_THREADS")
-    if text:
-        if not text.isdecimal() or int(text) < 1:
-            raise ValueError(f"XPOPT_NUM_THREADS={text!r}; wanted an int of at least 1, or unset for one for each CPU")
-        return int(text)
-    return _default()
-
-
-def _default() -> int:
-    global _usable
-    if _usable is None:
-        affinity = getattr(os, "sched_getaffinity", None)
-        _usable = min(len(affinity(0)) if affinity else os.cpu_count() or 1, _MOST)
-    return _usable
-
-
-_usable: int | None = None
+    if not text:
+        return min(cpus.usable(), _MOST)
+    number = cpus.first_int(text)
+    if number is None or "," in text:
+        raise ValueError(
+            f"XPOPT_NUM_THREADS={text[:100]!r}; wanted an int from 1 to 999999999, or unset for one for each CPU"
+        )
+    return number
 
 
 def _positive(n: Any) -> int:
