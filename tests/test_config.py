@@ -15,6 +15,7 @@ from xpopt import (
     Adam,
     NoamScheduler,
     OptimizerInitializer,
+    Range,
     RMSProp,
     make_optimizer,
     make_scheduler,
@@ -174,7 +175,7 @@ def test_a_cache_of_the_wrong_form_is_an_error_that_names_the_entry(backend):
         (3.5, TypeError, ["3.5"]),
         (b"SGD", TypeError, ["SGD"]),
         (["SGD"], TypeError, ["SGD"]),
-        (SGD, TypeError, ["SGD"]),
+        (SGD, TypeError, ["SGD", "call it, SGD()"]),
         (KingScheduler(), TypeError, ["KingScheduler"]),
         ("", ValueError, []),
         ("   ", ValueError, []),
@@ -229,6 +230,100 @@ def test_what_makes_no_optimizer_is_an_error_that_says_why(spec, error, words):
         assert word in str(raised.value)
     with pytest.raises(error):
         OptimizerInitializer(spec)()
+
+
+LONG = "x" * 100_000
+NO_SCHEDULE = [
+    ("", ValueError, "the text is empty"),
+    ("0.1", ValueError, "no name"),
+    (LONG, ValueError, "a call of 100000 characters, more than 10000"),
+    ("adam", ValueError, "unknown scheduler 'adam'"),
+    ("King(patience=", ValueError, "never closed"),
+    ("Noam(dim=3)", ValueError, "NoamScheduler has no keyword 'dim'"),
+    ("Noam(model_dim=0)", ValueError, "NoamScheduler: model_dim=0 is out of range"),
+    ("Noam(model_dim='3')", TypeError, "NoamScheduler: model_dim='3' is a str"),
+    (0.1, TypeError, "0.1 is no scheduler"),
+    (b"noam", TypeError, "is no scheduler"),
+    ([LONG], TypeError, "is no scheduler"),
+    (KingScheduler, TypeError, "is no scheduler"),
+    ({}, ValueError, "'id' is None"),
+    ({"id": LONG}, ValueError, "unknown scheduler 'xxx"),
+    ({"id": "noam", LONG: 3}, ValueError, "NoamScheduler has no keyword 'xxx"),
+    ({"id": "noam", "model_dim": LONG}, TypeError, "NoamScheduler: model_dim='xxx"),
+    ({"hyperparameters": "noam"}, ValueError, "'hyperparameters' is a str"),
+    ({"hyperparameters": {"id": "noam"}, "cache": {LONG: 3}}, ValueError, "NoamScheduler has no cache"),
+]
+GIVEN = {
+    "constructor": lambda spec: Adam(lr_scheduler=spec),
+    "by position": lambda spec: Adam(0.1, 0.9, 0.999, 1e-7, None, spec),
+    "set_params": lambda spec: Adam().set_params({"lr_scheduler": spec}),
+    "attribute": lambda spec: setattr(Adam(), "lr_scheduler", spec),
+    "dict": lambda spec: make_optimizer({"id": "Adam", "lr_scheduler": spec}),
+    "dict in a dict": lambda spec: make_optimizer({"hyperparameters": {"id": "adam", "lr_scheduler": spec}}),
+}
+
+
+@pytest.mark.parametrize("give", GIVEN.values(), ids=GIVEN)
+@pytest.mark.parametrize(("spec", "error", "words"), NO_SCHEDULE, ids=lambda value: repr(value)[:20])
+def test_errors_about_a_schedule_name_the_argument(give, spec, error, words):
+    with pytest.raises(error, match=words) as raised:
+        give(spec)
+    text = str(raised.value)
+    assert text.startswith("Adam: lr_scheduler: "), text
+    assert len(text) < 700
+    assert raised.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "words"),
+    [
+        ("Adam(lr_scheduler='')", ValueError, "the text is empty"),
+        ("Adam(lr_scheduler='0.1')", ValueError, "no name"),
+        ("Adam(lr_scheduler=0.1)", TypeError, "0.1 is no scheduler"),
+        ("Adam(lr_scheduler=Nope())", ValueError, "unknown scheduler 'Nope'"),
+        ("Adam(lr_scheduler='Nope()')", ValueError, "unknown scheduler 'Nope'"),
+        ("Adam(lr_scheduler={'id': 'Nope'})", ValueError, "unknown scheduler 'Nope'"),
+        ("Adam(lr_scheduler={'hyperparameters': {'id': 'noam', 'dim': 3}})", ValueError, "no keyword 'dim'"),
+        ("Adam(lr_scheduler={'hyperparameters': 'noam'})", ValueError, "'hyperparameters' is a str"),
+        ("Adam(lr_scheduler=Noam(model_dim=0))", ValueError, "model_dim=0"),
+        ("Adam(lr_scheduler=Noam(model_dim=[]))", TypeError, "model_dim=\\[\\]"),
+    ],
+)
+def test_errors_about_a_schedule_in_text_name_the_argument(text, error, words):
+    for spec in (text, f" {text}\n"):
+        with pytest.raises(error, match=f"^Adam: lr_scheduler: .*{words}"):
+            make_optimizer(spec)
+
+
+class Bounded(ConstantScheduler):
+    ranges = {"lr": Range(low=0, high=1)}
+
+
+def test_errors_about_the_rate_of_a_schedule_name_the_argument():
+    with pytest.raises(ValueError, match=r"^SGD: lr_scheduler: Bounded: lr=2.0 is out of range; wanted .*\[0, 1\]"):
+        SGD(lr=2, lr_scheduler="bounded")
+    opt = SGD(lr=1, lr_scheduler="bounded")
+    with pytest.raises(ValueError, match=r"^SGD: lr: Bounded: lr=2.0 is out of range; wanted .*\[0, 1\]"):
+        opt.set_params({"lr": 2})
+    assert opt.hyperparameters["lr"] == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("AdamW", "this algorithm is not here: write it as a rule of your own. Known: "),
+        ("NAdam(lr=0.1)", "this algorithm is not here: write it as a rule of your own. Known: "),
+        ("radam", "this algorithm is not here: write it as a rule of your own. Known: "),
+        ("L-BFGS", None),
+        ("momentum", r"momentum is a keyword, SGD\(momentum=0.9\). Known: "),
+        ("gradient_descent", "did you mean 'SGD'?"),
+        ("RMSPorp", "did you mean 'RMSProp'?"),
+    ],
+)
+def test_names_of_other_algorithms_are_told_by_their_meaning(name, words):
+    with pytest.raises(ValueError, match=words) as raised:
+        make_optimizer(name)
+    assert ("did you mean" in str(raised.value)) == ("did you mean" in (words or ""))
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from states import SCHEDULERS, every_optimizer, held, model, nothing_changes, same, train
 
-from xpopt import SGD, AdaGrad, Adam, ConstantScheduler, OptimizerBase, RMSProp
+from xpopt import SGD, AdaGrad, Adam, ConstantScheduler, OptimizerBase, RMSProp, make_optimizer
 
 
 class Row(NamedTuple):
@@ -162,25 +162,113 @@ def test_what_is_no_number_is_refused_by_name(cls, name):
             cls().set_params({name: value})
 
 
+def refusals(cls, keyword):
+    """What each way to give an unknown keyword says of it."""
+    ways = {
+        TypeError: lambda: cls(**{keyword: 0.1}),
+        KeyError: lambda: cls().set_params({keyword: 0.1}),
+        ValueError: lambda: make_optimizer({"id": cls.__name__, keyword: 0.1}),
+    }
+    for error, way in ways.items():
+        with pytest.raises(error) as raised:
+            way()
+        text = raised.value.args[0]
+        assert text.startswith(f"{cls.__name__} "), text
+        _, found, end = text.partition(f"{keyword!r}; ")
+        assert found, text
+        yield end
+
+
 @pytest.mark.parametrize(
     ("cls", "keyword", "meant"),
     [
-        (SGD, "learning_rate", "lr"),
-        (SGD, "momentun", "momentum"),
-        (SGD, "clipnorm", "clip_norm"),
-        (Adam, "beta1", "decay1"),
-        (Adam, "beta_2", "decay2"),
-        (Adam, "epsilon", "eps"),
-        (Adam, "decay_1", "decay1"),
-        (RMSProp, "rho", "decay"),
-        (AdaGrad, "Lr", "lr"),
+        (SGD, "learning_rate", "'lr'"),
+        (SGD, "learningRate", "'lr'"),
+        (SGD, "step_size", "'lr'"),
+        (SGD, "alpha", "'lr'"),
+        (RMSProp, "alpha", "'decay' or 'lr'"),  # torch calls the one so, papers the other
+        (SGD, "clipnorm", "'clip_norm'"),
+        (SGD, "beta", "'momentum'"),
+        (RMSProp, "beta", "'decay'"),
+        (Adam, "beta", "'decay1' and 'decay2'"),
+        (Adam, "betas", "'decay1' and 'decay2'"),
+        (Adam, "beta1", "'decay1'"),
+        (Adam, "beta_2", "'decay2'"),
+        (Adam, "b2", "'decay2'"),
+        (Adam, "momentum", "'decay1'"),
+        (Adam, "decay", "'decay1' or 'decay2'"),
+        (Adam, "epsilon", "'eps'"),
+        (RMSProp, "rho", "'decay'"),
+        (RMSProp, "decay_rate", "'decay'"),
+        (Adam, "learning_rate_schedule", "'lr_scheduler'"),
+        (Adam, "error_if_nonfinite", "'nonfinite'"),
+        (Adam, "master_weights", "'master'"),
+        (Adam, "stochastic_rounding", "'rounding'"),
+        (Adam, "random_state", "'seed'"),
     ],
 )
-def test_an_unknown_keyword_suggests_the_nearest(cls, keyword, meant):
-    with pytest.raises(TypeError, match=rf"{cls.__name__} .*'{keyword}'.*did you mean '{meant}'"):
-        cls(**{keyword: 0.1})
-    with pytest.raises(KeyError, match=rf"{cls.__name__} .*'{keyword}'.*did you mean '{meant}'"):
-        cls().set_params({keyword: 0.1})
+def test_a_keyword_of_other_libraries_suggests_what_means_the_same(cls, keyword, meant):
+    assert set(refusals(cls, keyword)) == {f"did you mean {meant}?"}
+
+
+@pytest.mark.parametrize(
+    ("cls", "keyword", "words"),
+    [
+        *[(cls, "weight_decay", "weight_decay * param") for cls in TABLE],
+        *[(cls, "nesterov", "no Nesterov momentum") for cls in TABLE],
+        *[(cls, "params", "update_all(params, grads)") for cls in TABLE],
+        *[(cls, "fused", "engine()") for cls in TABLE],
+        (Adam, "l2", "weight_decay * param"),
+        (Adam, "weigth_decay", "weight_decay * param"),
+        (Adam, "amsgrad", "no AMSGrad"),
+        (SGD, "dampening", "nothing is dampened"),
+        (Adam, "foreach", "engine()"),
+        (Adam, "capturable", "engine()"),
+        (Adam, "maximize", "negative gradient"),
+        (RMSProp, "centered", "no centred form"),
+        (RMSProp, "momentum", "SGD has"),
+        (SGD, "decay", "is a schedule"),
+        (AdaGrad, "lr_decay", "is a schedule"),
+        (Adam, "clipvalue", "clip values before"),
+        (Adam, "global_clipnorm", "bounds that of each parameter's alone"),
+        (Adam, "max_grad_norm", "bounds that of each parameter's alone"),
+        (Adam, "use_ema", "no average"),
+    ],
+)
+def test_what_other_libraries_have_and_this_one_has_not_is_said(cls, keyword, words):
+    for end in refusals(cls, keyword):
+        assert words in end
+        assert "did you mean" not in end
+        assert ". Known: lr, " in end
+
+
+@pytest.mark.backends("torch")
+@pytest.mark.parametrize("cls", TABLE, ids=lambda cls: cls.__name__)
+def test_every_keyword_of_torch_is_known_or_told(cls):
+    torch = pytest.importorskip("torch")
+    theirs = inspect.signature(
+        getattr(torch.optim, {"AdaGrad": "Adagrad", "RMSProp": "RMSprop"}.get(cls.__name__, cls.__name__))
+    )
+    for keyword in theirs.parameters.keys() - TABLE[cls].defaults.keys():
+        for end in refusals(cls, keyword):
+            assert not end.startswith("known: "), keyword
+            assert "did you mean" not in end or keyword in ("betas", "alpha", "momentum"), keyword
+
+
+@pytest.mark.parametrize(
+    ("cls", "keyword", "meant"),
+    [
+        (SGD, "momentun", "momentum"),
+        (SGD, "mom", "momentum"),
+        (Adam, "decay_1", "decay1"),
+        (Adam, "Decay1", "decay1"),
+        (AdaGrad, "Lr", "lr"),
+        (AdaGrad, "clip_nrom", "clip_norm"),
+        (AdaGrad, "non_finite", "nonfinite"),
+    ],
+)
+def test_a_misspelt_keyword_suggests_the_nearest(cls, keyword, meant):
+    assert {end.partition(" Known: lr, ")[0] for end in refusals(cls, keyword)} == {f"did you mean {meant!r}?"}
 
 
 @every_class

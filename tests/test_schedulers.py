@@ -703,6 +703,66 @@ def test_what_describes_no_scheduler_is_a_type_error(spec):
 
 
 @pytest.mark.parametrize(
+    ("spec", "way_out"),
+    [
+        (0.1, "for a rate that stays, lr=0.1"),
+        (NoamScheduler, "call it, NoamScheduler()"),
+        (lambda step: 0.1 / step, "derive a schedule of your own from SchedulerBase"),
+    ],
+    ids=["rate", "class", "function"],
+)
+def test_what_people_take_for_a_scheduler_gets_the_way_out(spec, way_out):
+    with pytest.raises(TypeError) as caught:
+        make_scheduler(spec)
+    assert str(caught.value).endswith(way_out)
+
+
+@pytest.mark.parametrize(
+    ("spec", "meant"),
+    [
+        ("Exponential(gamma=0.9)", "'decay'"),
+        ("Exponential(step_size=30)", "'stage_length'"),
+        ("Exponential(decay_steps=30)", "'stage_length'"),
+        ("King(factor=0.9)", "'decay'"),
+        ("King(lr=0.9)", "'initial_lr'"),
+        ("Constant(base_lr=0.9)", "'lr'"),
+        ("Noam(factor=2)", "'scale_factor'"),
+        ("Noam(d_model=64)", "'model_dim'"),
+        ("Noam(num_warmup_steps=64)", "'warmup_steps'"),
+        ("StepLR", "'ExponentialScheduler'"),
+        ("ReduceLROnPlateau", "'KingScheduler'"),
+    ],
+)
+def test_words_of_other_libraries_are_told_by_their_meaning(spec, meant):
+    with pytest.raises(ValueError) as caught:
+        make_scheduler(spec)
+    first = str(caught.value).split("\n")[0]
+    assert first.partition("; ")[2] == f"did you mean {meant}?"
+    kind, _, keyword = spec.rstrip(")").partition("(")
+    if keyword:
+        with pytest.raises(KeyError) as caught:
+            make_scheduler(kind).set_params({keyword.partition("=")[0]: 1})
+        assert f"; did you mean {meant}?" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("CosineAnnealingLR(T_max=3)", "not here: derive it from SchedulerBase"),
+        ("linear", "not here: derive it from SchedulerBase"),
+        ("Exponential(optimizer=None)", "give it to one, SGD"),
+        ("Noam(last_epoch=3)", "set its cur_step"),
+        ("King(min_lr=0.1)", "no lower bound"),
+    ],
+)
+def test_what_is_not_here_is_said(spec, words):
+    with pytest.raises(ValueError, match=words) as caught:
+        make_scheduler(spec)
+    assert "did you mean" not in str(caught.value)
+    assert "Known: " in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("text", "column", "words"),
     [
         ("exponentail", 0, "unknown scheduler 'exponentail'; did you mean 'ExponentialScheduler'?"),
@@ -728,7 +788,7 @@ def test_errors_in_text_point_at_the_place(text, column, words):
     [
         ({"id": "Nope"}, "unknown scheduler 'Nope'"),
         ({"id": "King", "patince": 3}, "KingScheduler has no keyword 'patince'; did you mean 'patience'?"),
-        ({"hyperparameters": {"id": "King"}, "cache": {"W": 1}}, "KingScheduler has no cache.* W"),
+        ({"hyperparameters": {"id": "King"}, "cache": {"W": 1}}, "KingScheduler has no cache.*'W'.*leave it out"),
     ],
 )
 def test_errors_in_dicts_name_the_key(spec, words):

@@ -4,11 +4,13 @@ import keyword
 import math
 from types import MappingProxyType
 
+import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from xpopt._text import LONGEST, Call, format_call, parse, suggest
+from xpopt._suggest import suggest
+from xpopt._text import LONGEST, Call, format_call, naming, parse, short
 
 NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,12}", fullmatch=True).filter(
     lambda name: not keyword.iskeyword(name) and name != "id"
@@ -109,7 +111,7 @@ def test_a_dict_is_left_alone():
 @pytest.mark.parametrize(
     ("text", "column", "words"),
     [
-        ("", 0, "wanted Name"),
+        ("", 0, "the text is empty; wanted Name"),
         ("SGD(", 3, "never closed"),
         ("SGD)", 3, "unmatched"),
         ("SGD() x", 6, "syntax"),
@@ -308,26 +310,118 @@ def test_nothing_is_executed(tmp_path):
 @pytest.mark.parametrize(
     ("word", "known", "nearest"),
     [
-        ("learning_rate", ["lr", "momentum", "clip_norm", "lr_scheduler"], "lr"),
-        ("learning_rate", ["initial_lr", "patience", "decay"], "initial_lr"),
-        ("lr", ["initial_lr", "stage_length"], "initial_lr"),
-        ("LR", ["lr", "eps"], "lr"),
-        ("momentun", ["lr", "momentum"], "momentum"),
-        ("beta1", ["lr", "decay1", "decay2", "eps"], "decay1"),
-        ("epsilon", ["lr", "decay1", "eps"], "eps"),
-        ("norm", ["lr", "clip_norm"], "clip_norm"),
-        ("adma", ["SGD", "Adam"], "Adam"),
+        ("lr", ["initial_lr", "stage_length"], "'initial_lr'"),
+        ("LR", ["lr", "eps"], "'lr'"),
+        ("momentun", ["lr", "momentum"], "'momentum'"),
+        ("decay_1", ["lr", "decay1", "decay2"], "'decay1'"),
+        ("decya", ["lr", "decay1", "decay2"], "'decay1' or 'decay2'"),
+        ("norm", ["lr", "clip_norm"], "'clip_norm'"),
+        ("mom", ["lr", "momentum"], "'momentum'"),
+        ("adma", ["SGD", "Adam"], "'Adam'"),
+        ("exponentail", ["NoamScheduler", "ExponentialScheduler"], "'ExponentialScheduler'"),
         ("wholly_unlike", ["lr", "eps"], None),
+        ("", ["lr", "eps"], None),
+        ("x" * 10**5, ["lr", "eps"], None),
+        ("l2", ["lr", "eps"], None),
+        ("eta", ["lr", "eps"], None),
+        ("fused", ["lr", "seed"], None),
+        ("nesterov", ["lr", "master"], None),
+        ("weight_decay", ["lr", "decay1", "decay2"], None),
+        ("momentum_decay", ["momentum", "decay2"], None),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_a_near_spelling_is_suggested_and_no_other(word, known, nearest):
+    listing = ", ".join(known)
+    question = f"; did you mean {nearest}? Known: {listing}" if nearest else f"; known: {listing}"
+    assert suggest(word, known) == suggest(word, iter(known)) == question
+
+
+MEANT = {"alpha": "decay or lr", "betas": "decay1 and decay2", "beta_1": "decay1", "rho": "decay"}
+ABSENT = {"weight_decay": "nothing decays: add it", "rho": "there is no rho"}
+
+
+@pytest.mark.parametrize(
+    ("word", "known", "end"),
+    [
+        ("alpha", ["lr", "eps"], "; did you mean 'lr'?"),
+        ("alpha", ["lr", "decay"], "; did you mean 'decay' or 'lr'?"),
+        ("betas", ["decay1", "decay2"], "; did you mean 'decay1' and 'decay2'?"),
+        ("betas", ["decay1"], "; known: decay1"),
+        ("Beta1", ["decay1"], "; did you mean 'decay1'?"),
+        ("rho", ["decay"], "; did you mean 'decay'?"),
+        ("rho", ["lr"], "; there is no rho. Known: lr"),
+        ("weightDecay", ["decay"], "; nothing decays: add it. Known: decay"),
+        ("weigth_decay", ["decay"], "; nothing decays: add it. Known: decay"),
+        ("aplha", ["lr", "eps"], "; did you mean 'lr'?"),
+        ("aplha", ["eps"], "; known: eps"),
+        ("bet", ["decay1"], "; known: decay1"),
+        ("wei", ["decay1"], "; known: decay1"),
     ],
 )
-def test_the_nearest_name_is_suggested(word, known, nearest):
-    listing = ", ".join(known)
-    question = f"; did you mean {nearest!r}? Known: {listing}" if nearest else f"; known: {listing}"
-    assert suggest(word, known) == suggest(word, iter(known)) == question
+def test_a_word_of_other_libraries_is_told_by_its_meaning(word, known, end):
+    """Whatever is near to it by letters."""
+    assert suggest(word, known, MEANT, ABSENT) == end
+
+
+def changes_to(a, b):
+    """The fewest letters to add, drop, replace or swap with the next, by trying everything."""
+    if not a or not b:
+        return len(a) + len(b)
+    ways = [changes_to(a[1:], b) + 1, changes_to(a, b[1:]) + 1, changes_to(a[1:], b[1:]) + (a[0] != b[0])]
+    if a[:2] == b[1::-1] and len(b) > 1:
+        ways.append(changes_to(a[2:], b[2:]) + 1)
+    return min(ways)
+
+
+@given(st.text("abc", min_size=4, max_size=5), st.text("abc", min_size=4, max_size=5))
+def test_one_letter_of_four_may_be_wrong(word, name):
+    near = changes_to(word, name) <= 1 or changes_to(word, name[: len(word)]) <= 1
+    assert suggest(word, [name]).startswith("; did you mean") == near
 
 
 def test_where_nothing_is_known_nothing_is_suggested():
     assert suggest("lr", []) == "; known: none"
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["x" * 10**6, b"x" * 10**6, [[0.5] * 1000] * 1000, dict.fromkeys(range(1000), "y" * 1000), 10**5000, range(10**9)],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_is_long_is_shown_shortened(value):
+    assert 0 < len(short(value)) <= 160
+
+
+@pytest.mark.parametrize("value", ["learning_rate", 0.1, None, [1, 2], {"id": "SGD"}, -(10**20)], ids=repr)
+def test_what_is_short_is_shown_as_it_is(value):
+    assert short(value) == repr(value)
+
+
+def test_arrays_are_shown_in_one_line():
+    assert short(np.eye(2)) == "array([[1., 0.], [0., 1.]])"
+
+
+@pytest.mark.parametrize("error", [TypeError("no"), ValueError("no")], ids=repr)
+def test_errors_begin_with_the_place_that_is_named(error):
+    with pytest.raises(type(error), match=r"^SGD: lr_scheduler: no$") as caught, naming("SGD: lr_scheduler"):
+        raise error
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+    assert str(error) == "no"
+
+
+class OwnError(ValueError):
+    def __init__(self, code, detail):
+        super().__init__(code, detail)
+
+
+@pytest.mark.parametrize("error", [OwnError(1, "no"), KeyError("no"), OSError(2, "no")], ids=repr)
+def test_errors_of_other_classes_pass_with_a_note(error):
+    with pytest.raises(type(error)) as caught, naming("SGD: lr_scheduler"):
+        raise error
+    assert caught.value is error
+    assert error.__notes__ == ["in SGD: lr_scheduler"]
 
 
 def test_an_error_points_at_a_keyword_of_its_call():

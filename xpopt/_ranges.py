@@ -9,6 +9,8 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from ._text import short
+
 
 class Check(Protocol):
     """What a hyperparameter may be: `Range`, `Flag`, or anything else that says so in this way."""
@@ -73,7 +75,7 @@ class Range:
         """
         wanted = numbers.Integral if self.kind == "int" else numbers.Real
         if isinstance(value, bool) or not isinstance(value, wanted):
-            raise TypeError(f"{owner}: {name}={value!r} is a {type(value).__name__}; wanted {self}")
+            raise TypeError(f"{owner}: {name}={short(value)} is a {type(value).__name__}; wanted {self}")
         try:
             number = int(value) if isinstance(value, numbers.Integral) and self.kind != "float" else float(value)
             finite = math.isfinite(number)
@@ -111,7 +113,7 @@ class Flag:
             `value` is no bool.
         """
         if not isinstance(value, bool | np.bool_):
-            raise TypeError(f"{owner}: {name}={value!r} is a {type(value).__name__}; wanted True or False")
+            raise TypeError(f"{owner}: {name}={short(value)} is a {type(value).__name__}; wanted True or False")
         return bool(value)
 
 
@@ -151,9 +153,9 @@ class Choice:
         """
         wanted = f"wanted one of {', '.join(map(repr, self.values))}"
         if not isinstance(value, str):
-            raise TypeError(f"{owner}: {name}={value!r} is a {type(value).__name__}; {wanted}")
+            raise TypeError(f"{owner}: {name}={short(value)} is a {type(value).__name__}; {wanted}")
         if value not in self.values:
-            raise ValueError(f"{owner}: {name}={value!r} is unknown; {wanted}")
+            raise ValueError(f"{owner}: {name}={short(value)} is unknown; {wanted}")
         return str(value)
 
 

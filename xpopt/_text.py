@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Mapping
+import re
+import reprlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 LONGEST = 10_000
 WANTED = "wanted Name(keyword=value, ...), each value a literal or another such call"
+
+_shortened = reprlib.Repr()
+_shortened.maxstring = _shortened.maxother = 80
+_shortened.maxlevel = 2
 
 
 @dataclass(frozen=True, repr=False)
@@ -97,31 +104,54 @@ def format_call(name: str, keywords: Mapping[str, object]) -> str:
     return f"{name}({', '.join(f'{keyword}={value!r}' for keyword, value in keywords.items())})"
 
 
-def suggest(word: str, known: Iterable[str]) -> str:
-    """Return the end of an error about an unknown name: the nearest of the known ones, and all of them.
+def short(value: object) -> str:
+    """Write any value for a message, shortened to about two lines at most.
 
     Parameters
     ----------
-    word : str
-        The unknown name.
-    known : iterable of str
-        What it might have been.
+    value : object
+        Whatever came.
 
     Returns
     -------
     str
-        ``"; did you mean 'lr'? Known: lr, momentum"``.
+        Its repr, without line breaks and with an ellipsis where something is left out.
     """
-    from difflib import get_close_matches
+    try:
+        text = re.sub(r"\s*\n\s*", " ", _shortened.repr(value))
+    except Exception:  # an int of more digits than Python writes
+        return f"<{type(value).__name__}>"
+    return text if len(text) <= 160 else f"{text[:110]}...{text[-40:]}"
 
-    names = {name.lower(): name for name in known}
-    word = word.lower()
-    # People abbreviate, which no edit distance sees: learning_rate is lr, or the lr in initial_lr.
-    short = {word, "".join(part[:1] for part in word.split("_"))}
-    nearest = sorted((name for name in names if short.intersection(name.split("_"))), key=len)
-    nearest = nearest or get_close_matches(word, names, n=1, cutoff=0.5)
-    listing = ", ".join(names.values()) or "none"
-    return f"; did you mean {names[nearest[0]]!r}? Known: {listing}" if nearest else f"; known: {listing}"
+
+@contextmanager
+def naming(place: str) -> Iterator[None]:
+    """Begin the messages of errors raised here with the argument that they are about.
+
+    Parameters
+    ----------
+    place : str
+        Such as ``"SGD: lr_scheduler"``.
+
+    Yields
+    ------
+    None
+        Nothing.
+
+    Raises
+    ------
+    TypeError, ValueError
+        What was raised, with `place` before it. An error of any other class, which may be the user's own, passes as it
+        is, with a note.
+    """
+    try:
+        yield
+    except Exception as error:
+        if type(error) not in (TypeError, ValueError):
+            error.add_note(f"in {place}")
+            raise
+        named: Exception = type(error)(f"{place}: {error}")
+        raise named.with_traceback(error.__traceback__) from error.__cause__
 
 
 def _error(problem: str, text: str, at: int) -> ValueError:
@@ -136,7 +166,7 @@ def _read_dict(spec: Mapping[str, Any]) -> Call:
     if "hyperparameters" in spec:
         for key in spec:
             if key not in ("hyperparameters", "cache"):
-                raise ValueError(f"unknown key {key!r} beside 'hyperparameters'; only 'cache' may stand there")
+                raise ValueError(f"unknown key {short(key)} beside 'hyperparameters'; only 'cache' may stand there")
         cache, spec = spec.get("cache"), spec["hyperparameters"]
         if not isinstance(spec, Mapping):
             raise ValueError(f"'hyperparameters' is a {type(spec).__name__}; wanted a dict with 'id'")
@@ -144,11 +174,11 @@ def _read_dict(spec: Mapping[str, Any]) -> Call:
             raise ValueError(f"'cache' is a {type(cache).__name__}; wanted a dict")
     for key in spec:
         if not isinstance(key, str):
-            raise ValueError(f"key {key!r} is a {type(key).__name__}; wanted keywords, which are strings")
+            raise ValueError(f"key {short(key)} is a {type(key).__name__}; wanted keywords, which are strings")
     keywords = dict(spec)
     name = keywords.pop("id", None)
     if not isinstance(name, str):
-        raise ValueError(f"'id' is {name!r}; wanted {{'id': the class name, keyword: value, ...}}")
+        raise ValueError(f"'id' is {short(name)}; wanted {{'id': the class name, keyword: value, ...}}")
     return Call(name, keywords, cache)
 
 
@@ -156,6 +186,8 @@ def _read_text(text: str) -> Call:
     if len(text) > LONGEST:
         raise _error(f"a call of {len(text)} characters, more than {LONGEST}; {WANTED}", text, LONGEST)
     text = text.strip().replace("\r\n", "\n").replace("\r", "\n")
+    if not text:
+        raise _error(f"the text is empty; {WANTED}", text, 0)
     for at, char in enumerate(text):
         if char == "\0" or "\ud800" <= char <= "\udfff":
             raise _error(f"character {char!a} cannot be in a call; {WANTED}", text, at)
@@ -195,7 +227,7 @@ def _read_call(text: str, node: ast.expr) -> Call:
         if keyword.arg is None:
             raise _error(f"** has nothing to unpack; {WANTED}", text, at)
         if keyword.arg in keywords:
-            raise _error(f"keyword {keyword.arg!r} is there twice; state it once", text, at)
+            raise _error(f"keyword {short(keyword.arg)} is there twice; state it once", text, at)
         keywords[keyword.arg], places[keyword.arg] = _read_value(text, keyword.value), at
     return Call(node.func.id, keywords, None, text, places)
 

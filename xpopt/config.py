@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ._text import parse
+from ._text import parse, short
 from .optimizers import SGD, OptimizerBase
-from .optimizers._settings import documented_names, hint
+from .optimizers._elsewhere import hint, hint_of_class
+from .optimizers._settings import documented_names
 
 
 def make_optimizer(spec: str | Mapping[str, Any] | OptimizerBase | None = None) -> OptimizerBase:
@@ -44,16 +45,16 @@ def make_optimizer(spec: str | Mapping[str, Any] | OptimizerBase | None = None) 
     if spec is None:
         return SGD()
     if not isinstance(spec, str | Mapping):
-        raise TypeError(f"{spec!r} is no optimizer; wanted None, an optimizer object, a name, a call string or a dict")
+        raise _no_optimizer(spec)
     call = parse(spec)
     cls = find_optimizer(call.name)
     if cls is None:
         names = tuple({cls.__name__.lower(): cls.__name__ for cls in _subclasses(OptimizerBase)}.values())
-        raise call.error(f"unknown optimizer {call.name!r}{hint(call.name, names)}")
+        raise call.error(f"unknown optimizer {short(call.name)}{hint_of_class(call.name, names)}")
     names = documented_names(cls)
     for keyword in call.keywords:
         if keyword not in (*names, "id"):
-            raise call.error(f"{cls.__name__} has no keyword {keyword!r}{hint(keyword, names)}", keyword)
+            raise call.error(f"{cls.__name__} has no keyword {short(keyword)}{hint(keyword, names)}", keyword)
     optimizer: OptimizerBase = cls(**call.keywords)
     optimizer.set_params(cache_dict=call.cache)
     return optimizer
@@ -97,6 +98,12 @@ def find_optimizer(name: str) -> type[OptimizerBase] | None:
     """
     known = {cls.__name__.lower(): cls for cls in _subclasses(OptimizerBase)}
     return known.get(name.lower())
+
+
+def _no_optimizer(spec: object) -> TypeError:
+    way_out = f"; call it, {spec.__name__}()" if isinstance(spec, type) and issubclass(spec, OptimizerBase) else ""
+    wanted = "wanted None, an optimizer object, a name, a call string or a dict"
+    return TypeError(f"{short(spec)} is no optimizer; {wanted}{way_out}")
 
 
 def _subclasses(cls: type[Any]) -> Iterator[type[Any]]:

@@ -9,9 +9,10 @@ from .._master import with_masters
 from .._parameter import Spec
 from .._ranges import Range
 from .._rule import NoSlots, Rule
-from .._text import format_call
+from .._text import format_call, naming, short
 from ..schedulers import SchedulerBase, make_scheduler
 from ._clock import Clock
+from ._elsewhere import hint
 from ._entries import check_entry, copy_entry
 from ._settings import (
     OPTIONS,
@@ -22,7 +23,6 @@ from ._settings import (
     check_together,
     check_values,
     documented_names,
-    hint,
 )
 from ._state import State
 
@@ -55,16 +55,16 @@ class Configured:
             if name in OPTIONS and name in cls.ranges:
                 raise TypeError(f"{cls.__name__}.ranges declares {name!r}, which every optimizer has; use another name")
             if name not in ("lr", "clip_norm", *OPTIONS, *cls.ranges):
-                raise TypeError(f"{cls.__name__} takes no keyword {name!r}{hint(name, documented_names(cls))}")
+                raise TypeError(f"{cls.__name__} takes no keyword {short(name)}{hint(name, documented_names(cls))}")
         values = check_values(cls, values)
         check_together(cls, values)
         self._become(values)
-        self._clock = Clock(_own_scheduler(scheduler, values["lr"]))
+        self._clock = Clock(_own_scheduler(cls, scheduler, values["lr"]))
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Refuse a hyperparameter, which would be ignored."""
         if name in documented_names(type(self)) and name != "lr_scheduler":
-            raise AttributeError(f"{type(self).__name__}.{name} is changed by set_params({{{name!r}: {value!r}}})")
+            raise AttributeError(f"{type(self).__name__}.{name} is changed by set_params({{{name!r}: {short(value)}}})")
         super().__setattr__(name, value)
 
     @property
@@ -165,11 +165,12 @@ class Configured:
     def _changed_scheduler(self, lr: float, changes: Mapping[str, Any]) -> SchedulerBase | None:
         """Return the schedule after `changes`, or None if they leave it alone."""
         if "lr_scheduler" in changes:
-            return _own_scheduler(changes["lr_scheduler"], lr)
+            return _own_scheduler(type(self), changes["lr_scheduler"], lr)
         if "lr" not in changes or self.lr_scheduler.rate_name is None:
             return None
         scheduler = self.lr_scheduler.copy()
-        scheduler.set_params({self.lr_scheduler.rate_name: lr})
+        with naming(f"{type(self).__name__}: lr"):
+            scheduler.set_params({self.lr_scheduler.rate_name: lr})
         return scheduler
 
 
@@ -187,9 +188,10 @@ def _own_rule(cls: Any) -> Rule:
 _rules: dict[type[Any], Rule] = {}
 
 
-def _own_scheduler(spec: Any, lr: float) -> SchedulerBase:
+def _own_scheduler(cls: type[Any], spec: Any, lr: float) -> SchedulerBase:
     """Make a scheduler that no other optimizer shares."""
-    scheduler = make_scheduler(spec, lr=lr)
+    with naming(f"{cls.__name__}: lr_scheduler"):
+        scheduler = make_scheduler(spec, lr=lr)
     return scheduler.copy() if scheduler is spec else scheduler
 
 

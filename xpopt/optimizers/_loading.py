@@ -11,6 +11,7 @@ from .._namespace import copy_array, library_of
 from .._parameter import Spec, dtype_text, examine
 from .._ranges import NON_NEGATIVE
 from .._rule import MASTER
+from .._text import short
 from .._tree import flatten
 from .._typing import Array, Tree
 from ..schedulers import SchedulerBase, make_scheduler
@@ -160,7 +161,7 @@ def _made_schedule(opt: OptimizerBase, header: Header, problems: list[str]) -> S
             NON_NEGATIVE.check("pass", "rate", header.current.rate)
         return scheduler
     except Exception as error:  # whatever a schedule of the user's own makes of a state that is not its own
-        problems.append(f"the schedule {name!r}: {error}")
+        problems.append(f"lr_scheduler, the schedule {short(name)}: {error}")
         return None
 
 

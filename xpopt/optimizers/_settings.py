@@ -11,31 +11,9 @@ import numpy as np
 from .._library import FLUSHING
 from .._parameter import Spec, dtype_text
 from .._ranges import FLAG, NON_NEGATIVE, POSITIVE, Check, Choice, Range
-from .._text import suggest
+from .._text import short
 from .._tree import show
-
-SYNONYMS = {
-    "alpha": "lr",
-    "learning_rate": "lr",
-    "step_size": "lr",
-    "beta": "momentum",
-    "beta1": "decay1",
-    "beta_1": "decay1",
-    "b1": "decay1",
-    "beta2": "decay2",
-    "beta_2": "decay2",
-    "b2": "decay2",
-    "rho": "decay",
-    "epsilon": "eps",
-    "max_norm": "clip_norm",
-    "clipnorm": "clip_norm",
-    "scheduler": "lr_scheduler",
-    "error_if_nonfinite": "nonfinite",
-    "master_weights": "master",
-    "stochastic_rounding": "rounding",
-    "random_state": "seed",
-}
-"""What other libraries call the same things, for the suggestion in an error."""
+from ._elsewhere import hint
 
 
 class Option(NamedTuple):
@@ -97,7 +75,7 @@ def documented_names(cls: type[Any]) -> tuple[str, ...]:
 def check_id(cls: type[Any], name: object) -> None:
     """Raise a ValueError unless `name` is that of the class."""
     if name != cls.__name__:
-        raise ValueError(f"id={name!r} names another optimizer; this is {cls.__name__}")
+        raise ValueError(f"id={short(name)} names another optimizer; this is {cls.__name__}")
 
 
 def check_values(cls: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -166,16 +144,12 @@ def changed_values(cls: type[Any], values: Mapping[str, Any], changes: Mapping[s
         elif name in values:
             mine[name] = value
         elif name != "lr_scheduler":
-            raise KeyError(f"{cls.__name__} has no hyperparameter {name!r}{hint(str(name), documented_names(cls))}")
+            raise KeyError(
+                f"{cls.__name__} has no hyperparameter {short(name)}{hint(str(name), documented_names(cls))}"
+            )
     changed = {**values, **check_values(cls, mine)}
     check_together(cls, changed)
     return changed
-
-
-def hint(name: str, known: tuple[str, ...]) -> str:
-    """Suggest which of the `known` keywords was meant by `name`."""
-    meant = SYNONYMS.get(name)
-    return f"; did you mean {meant!r}?" if meant in known else suggest(name, known)
 
 
 def check_in_dtype(cls: type[Any], values: Mapping[str, Any], spec: Spec, name: Hashable) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from inspect import isabstract
 from typing import Any
 
-from .._text import Call, parse, suggest
+from .._text import Call, parse, short
+from ._elsewhere import hint, hint_of_class
 from .base import SchedulerBase
 from .constant import ConstantScheduler
 from .exponential import ExponentialScheduler
@@ -64,13 +65,13 @@ def make_scheduler(
     if isinstance(spec, str | Mapping):
         spec = parse(spec)
     if not isinstance(spec, Call):
-        raise TypeError(f"{spec!r} is no scheduler; wanted None, a scheduler object, a name, a call string or a dict")
+        raise _no_scheduler(spec)
     kind = _find(spec)
     for keyword in spec.keywords:
         if keyword not in kind.ranges:
-            raise spec.error(f"{kind.__name__} has no keyword {keyword!r}{suggest(keyword, kind.ranges)}", keyword)
+            raise spec.error(f"{kind.__name__} has no keyword {short(keyword)}{hint(keyword, kind.ranges)}", keyword)
     if spec.cache:
-        raise spec.error(f"{kind.__name__} has no cache, so nothing to do with {', '.join(map(str, spec.cache))}")
+        raise spec.error(f"{kind.__name__} has no cache, and got one of {short(list(spec.cache))}; leave it out")
     keywords = spec.keywords
     if lr is not None and kind.rate_name is not None:
         keywords = {kind.rate_name: lr, **keywords}
@@ -111,8 +112,20 @@ def _find(call: Call) -> type[SchedulerBase]:
     name = call.name.lower()
     kind = known.get(call.name) or any_case.get(name) or any_case.get(f"{name}scheduler")
     if kind is None:
-        raise call.error(f"unknown scheduler {call.name!r}{suggest(call.name, known)}")
+        raise call.error(f"unknown scheduler {short(call.name)}{hint_of_class(call.name, known)}")
     return kind
+
+
+def _no_scheduler(spec: object) -> TypeError:
+    way_out = ""
+    if isinstance(spec, int | float):
+        way_out = f"; for a rate that stays, lr={spec}"
+    elif isinstance(spec, type) and issubclass(spec, SchedulerBase):
+        way_out = f"; call it, {spec.__name__}()"
+    elif callable(spec):
+        way_out = "; derive a schedule of your own from SchedulerBase"
+    wanted = "wanted None, a scheduler object, a name, a call string or a dict"
+    return TypeError(f"{short(spec)} is no scheduler; {wanted}{way_out}")
 
 
 def _below(kind: type[Any]) -> Iterator[type[SchedulerBase]]:

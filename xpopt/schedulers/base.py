@@ -9,7 +9,8 @@ from copy import deepcopy
 from typing import Any, ClassVar, Self
 
 from .._ranges import NON_NEGATIVE, Check, Range
-from .._text import format_call, suggest
+from .._text import format_call, short
+from ._elsewhere import hint
 
 STEP = Range(low=0, kind="int")
 
@@ -147,10 +148,12 @@ class SchedulerBase(ABC):
         changes = dict(hparam_dict)
         owner = type(self).__name__
         if changes.pop("id", owner) != owner:
-            raise ValueError(f"{owner}: id={hparam_dict['id']!r} is another class; make_scheduler makes one from it")
+            raise ValueError(
+                f"{owner}: id={short(hparam_dict['id'])} is another class; make_scheduler makes one from it"
+            )
         for name in changes:
             if name not in self.ranges:
-                raise KeyError(f"{owner} has no hyperparameter {name!r}{suggest(str(name), self.ranges)}")
+                raise KeyError(f"{owner} has no hyperparameter {short(name)}{hint(str(name), self.ranges)}")
         vars(self).update(self._checked(changes))
 
     def reset(self) -> None:  # noqa: B027

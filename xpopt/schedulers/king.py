@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._ranges import NON_NEGATIVE, Check, Range
+from .._text import short
 from .base import SchedulerBase
 
 FINITE = Range()
@@ -154,7 +155,7 @@ class KingScheduler(SchedulerBase):
             raise ValueError(f"KingScheduler: state has {sorted(map(str, state))}; wanted 'rate' and 'losses'")
         rate = NON_NEGATIVE.check("KingScheduler", "rate", state["rate"])
         if not isinstance(state["losses"], list | tuple):
-            raise TypeError(f"KingScheduler: losses={state['losses']!r} in state; wanted a list of numbers")
+            raise TypeError(f"KingScheduler: losses={short(state['losses'])} in state; wanted a list of numbers")
         losses = [FINITE.check("KingScheduler", "a loss", loss) for loss in state["losses"]]
         if len(losses) > self._longest:
             raise ValueError(f"KingScheduler: state has {len(losses)} losses; {self} keeps {self._longest}")
