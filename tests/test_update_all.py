@@ -6,9 +6,23 @@ from types import MappingProxyType
 
 import numpy as np
 import pytest
-from states import KING, OPTIMIZERS, every_optimizer, frozen, held, model, nothing_changes, outlook, same, train, writes
+from states import (
+    KING,
+    OPTIMIZERS,
+    equal,
+    every_optimizer,
+    frozen,
+    held,
+    model,
+    nothing_changes,
+    outlook,
+    same,
+    train,
+    writes,
+)
 
 from xpopt import SGD, Adam
+from xpopt._tree import show
 
 Pair = namedtuple("Pair", "w b")
 
@@ -227,18 +241,81 @@ def test_what_is_no_container_is_refused(backend, tree):
         opt.update_all(params["W"], grads["W"])
 
 
-@pytest.mark.parametrize("leaf", [1.0, 1, True, 1j, None, "W", object], ids=repr)
-def test_a_bare_number_is_no_parameter(backend, leaf):
+@pytest.mark.parametrize("leaf", [1, True, 1j, None, "W", object], ids=repr)
+def test_what_is_no_float_is_no_parameter(backend, leaf):
     x = backend.array([1.0])
     opt = Adam()
     with nothing_changes(backend, opt, x):
         with pytest.raises(TypeError, match="parameter 'b'"):
             opt.update_all({"W": x, "b": leaf}, {"W": x, "b": x})
         with pytest.raises(TypeError, match="parameter 'enc/1'"):
-            opt.update_all({"W": x, "enc": [x, leaf]}, {"W": x, "enc": [x, None]})
+            opt.update_all({"W": x, "enc": [x, leaf]}, {"W": x, "enc": [x, x]})
         if leaf is not None:
             with pytest.raises(TypeError, match="gradient of 'b'"):
                 opt.update_all({"W": x, "b": x}, {"W": x, "b": leaf})
+
+
+@every_optimizer
+def test_floats_come_back_as_floats(backend, make):
+    """As the values that `update` gives for them, beside arrays, nested, and whatever the gradient is."""
+    whole, single = make(clip_norm=0.5), make(clip_norm=0.5)
+    params = {"m": 1.5, "W": backend.array([1.0, 2.0]), "fit": [2.5, (3.5,)]}
+    grads = {"m": backend.array(0.5), "W": backend.array([1.0, -1.0])}
+    grads["fit"] = [backend.array(1.0, backend.dtypes[0]), (backend.array(-2.0),)]
+    for step in range(4):
+        gradient = {**grads, "fit": [grads["fit"][0], (None,)]} if step == 2 else grads
+        new = whole.update_all(params, gradient)
+        (m, (fit, (deep,))), (new_m, (new_fit, (new_deep,))) = ((x["m"], x["fit"]) for x in (params, new))
+        assert (type(new_m), type(new_fit), type(new_deep)) == (float, float, float)
+        assert equal(backend, single.update(m, grads["m"], "m"), new_m)
+        assert equal(backend, single.update(fit, grads["fit"][0], ("fit", 0)), new_fit)
+        if step == 2:
+            assert new_deep is deep
+        else:
+            assert equal(backend, single.update(deep, grads["fit"][1][0], ("fit", 1, 0)), new_deep)
+        assert same(backend, new["W"], single.update(params["W"], grads["W"], "W"))
+        params = new
+        single.step()
+    assert held(backend, whole) == held(backend, single)
+
+
+@pytest.mark.backends("numpy")
+@pytest.mark.parametrize("given", [lambda x: x, np.float64, np.array], ids=["float", "scalar", "array"])
+def test_floats_alone(fused, given):
+    """As in a fit of a slope and an intercept; the gradients may be NumPy's."""
+    fit = {"slope": 1.0, "intercept": 0.0}
+    opt = SGD(lr=0.25)
+    for _ in range(2):
+        fit = opt.update_all(fit, {"slope": given(0.5), "intercept": given(1.0)})
+    assert fit == {"slope": 0.75, "intercept": -0.5}
+    assert {type(x) for x in fit.values()} == {float}
+    assert opt.cur_step == 2
+
+
+@writes
+def test_a_float_cannot_be_written(backend):
+    opt = SGD(lr=0.5)
+    params, out = {"m": 1.0}, {"m": backend.writable(0.0)}
+    grads = {"m": backend.array(1.0)}
+    with nothing_changes(backend, opt), pytest.raises(TypeError, match=f"out of 'm' is a float.*{backend.library}"):
+        opt.update_all(params, grads, out=params)
+    assert opt.update_all(params, grads, out=out) is out
+    assert list(backend.numpy(out["m"])[None]) == [0.5]
+
+
+@pytest.mark.backends("numpy", "torch", "jax", "dask")
+@pytest.mark.parametrize("policy", ["skip", "raise"])
+def test_floats_where_steps_are_left_out(backend, policy):
+    opt = SGD(lr=0.5, nonfinite=policy)
+    params, grads = {"m": 1.0, "b": 2.0}, {"m": float("nan"), "b": None}
+    if policy == "raise":
+        with nothing_changes(backend, opt), pytest.raises(FloatingPointError, match="'m'"):
+            opt.update_all(params, grads)
+    else:
+        assert opt.update_all(params, grads) == params
+        grads["m"] = backend.array(np.nan)
+        assert opt.update_all(params, grads) == params
+        assert opt.skipped == 2
 
 
 @pytest.mark.backends("numpy", "numpy-readonly")
@@ -249,11 +326,6 @@ def test_the_scalars_that_numpy_makes_of_0d_arrays_are_taken(backend):
     assert [float(value) for value in new.values()] == [0.0, 6.0]
     with pytest.raises(TypeError, match="parameter 'a'"):
         SGD().update_all({"a": np.int64(3)}, {"a": x[0]})
-
-
-def test_nested_numbers_are_bare_numbers(backend):
-    with pytest.raises(TypeError, match=r"parameter '?0'?"):
-        SGD().update_all([1.0, 2.0], [1.0, 2.0])
 
 
 @every_optimizer
@@ -333,6 +405,126 @@ def test_an_array_may_stand_in_many_places(backend):
     assert same(backend, new["a"], new["b"])
     assert new["a"] is not new["b"]
     assert opt.cache["a"]["mean"] is not opt.cache["b"]["mean"]
+
+
+# A sequence that has become shorter
+
+
+def shrinks(x, y, z):
+    """Models in which indices are names, and what is left when one parameter is removed, or all; the names gone."""
+    return {
+        "list": ([x, y, z], [x, z], [2]),
+        "tuple": ((x, y, z), (z,), [1, 2]),
+        "all": ([x, y], [], [0, 1]),
+        "nested": ({"enc": [x, y], "c": z}, {"enc": [y], "c": z}, [("enc", 1)]),
+        "models in a list": ([{"w": x}, {"w": y}, {"w": z}], [{"w": x}, {"w": z}], [(2, "w")]),
+        "deep": ([[x, (y, z)]], [[x, (z,)]], [(0, 1, 1)]),
+        "a layer of several": ({"layers": [[x, y], [z]]}, {"layers": [[z]]}, [("layers", 0, 1), ("layers", 1, 0)]),
+    }
+
+
+SHRINKS = list(shrinks(None, None, None))
+
+
+@pytest.mark.parametrize("case", SHRINKS)
+@pytest.mark.parametrize("whole", [True, False], ids=["update_all", "explain"])
+def test_a_sequence_that_has_become_shorter_is_refused(backend, case, whole):
+    """What follows would go on with the state of its neighbour; the error names the indices and both ways out."""
+    before, after, gone = shrinks(*(backend.array([float(i)]) for i in range(3)))[case]
+    opt = SGD(momentum=0.9)
+    opt.update_all(before, before)
+    arguments = (after, after) if whole else (after,)
+    with nothing_changes(backend, opt), pytest.raises(ValueError, match="params has no ") as error:
+        (opt.update_all if whole else opt.explain)(*arguments)
+    for name in gone:
+        assert show(name) in str(error.value)
+    assert f"del opt.cache[{gone[0]!r}]" in str(error.value)
+    assert "dict" in str(error.value)
+    for name in gone:
+        del opt.cache[name]
+    opt.update_all(after, after)
+    assert opt.cur_step == 2
+
+
+def test_a_sequence_may_grow_and_others_may_be_named_alike(backend):
+    x = backend.array([1.0])
+    opt = SGD(momentum=0.9)
+    names = [0, 1, ("enc", 0), ("enc", 1), "b", "enc", (7,)]
+    opt.update(x, x, (7,))
+    opt.update(x, x, "b")
+    for params in ([x], [x, x], {"enc": [x]}, {"enc": [x, x]}, {"enc": x}, {1: x}, {("enc", 1): x}, {"b": x}, {}):
+        opt.update_all(params, params)
+        opt.explain(params)
+    assert set(opt.cache) == set(names)
+    opt = SGD(momentum=0.9)
+    opt.update_all([x, x, x], [x, x, None])
+    opt.update_all([x, x], [x, x])  # which had no state
+    opt.update_all([x, x, x, x], [x, None, None, x])
+
+
+class Thing:
+    """No array."""
+
+
+def at_rest(backend):
+    """What may be in a model, has no gradient, and could not be updated."""
+    read_only = np.ones(2)
+    read_only.flags.writeable = False
+    things = [3, True, 1j, 0.5, "a name", None, Thing(), np.float64(2.0), np.int64(3), np.array(["text"]), read_only]
+    things += [np.ma.masked_array([1.0, 2.0], mask=[True, False]), np.array([Thing()]), np.array(3), np.array(True)]
+    things += [backend.xp.asarray(3), backend.xp.asarray([True]), np.ones(4)[::2], np.ones(0)]
+    return things
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("nonfinite", ["propagate", "skip"])
+def test_what_rests_is_not_looked_at(backend, nonfinite):
+    things = at_rest(backend)
+    params = {"W": backend.writable([1.0, 2.0]), "rest": list(things)}
+    bad, good = backend.array([np.inf, 1.0]), backend.array([0.5, 0.5])
+    opt = SGD(lr=0.5, nonfinite=nonfinite)
+    for grad in (good, good, *([bad] if nonfinite == "skip" else [])):
+        grads = {"W": grad, "rest": [None] * len(things)}
+        for out in [None, *([params, {**params}] if backend.mutable else [])]:
+            values = backend.numpy(params["W"])
+            new = opt.update_all(params, grads, out=out)
+            assert all(x is thing for x, thing in zip(new["rest"], things, strict=True))
+            want = values - 0.25 if grad is good else values
+            assert equal(backend, new["W"], want)
+    assert set(opt.cache) == {"W"}
+
+
+@writes
+@pytest.mark.parametrize("nonfinite", ["propagate", "skip"])
+def test_what_rests_is_written_where_out_is_another(backend, nonfinite):
+    """Also if it is of a dtype that cannot be updated; what does not fit is refused."""
+    xp = backend.xp
+    count, scalar, one = xp.asarray(3), np.float64(1.5), backend.array([1.0])
+    opt = SGD(lr=0.5, nonfinite=nonfinite)
+    params, grads = {"V": one, "count": count, "x": scalar}, {"V": one, "count": None, "x": None}
+    for _ in range(2):
+        out = {"V": backend.writable([0.0]), "count": xp.zeros_like(count), "x": np.zeros(())}
+        opt.update_all(params, grads, out=out)
+        assert (int(out["count"]), float(out["x"]), float(out["V"][0])) == (3, 1.5, 0.5)
+    out = {"V": backend.writable([0.0]), "count": xp.zeros_like(count), "x": np.zeros(())}
+    opt.update_all(params, {**grads, "V": backend.array([np.inf])}, out=out)
+    assert (int(out["count"]), float(out["x"])) == (3, 1.5)
+    wrong = [("count", backend.writable(0.0), "'count'"), ("x", np.zeros(1), "'x'"), ("x", 0.5, "'x'")]
+    for name, bad, word in wrong:
+        with nothing_changes(backend, opt), pytest.raises((TypeError, ValueError), match=f"out of {word}"):
+            opt.update_all(params, grads, out={**out, name: bad})
+    with nothing_changes(backend, opt), pytest.raises(TypeError, match=r"parameter 'count' is a Thing.*array"):
+        opt.update_all({**params, "count": Thing()}, grads, out=out)
+
+
+@writes
+def test_nothing_is_written_over_what_rests(backend):
+    """A result that would go there is refused, though what rests is not written itself."""
+    x = backend.writable([1.0, 2.0])
+    params, grads = {"a": backend.array([1.0, 2.0]), "b": x}, {"a": x, "b": None}
+    opt = SGD()
+    with nothing_changes(backend, opt, x), pytest.raises(ValueError, match="out of 'a' and out of 'b' share memory"):
+        opt.update_all(params, grads, out={"a": x, "b": x})
 
 
 # out=

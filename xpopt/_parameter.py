@@ -102,20 +102,69 @@ def examine(param: Any, grad: Any, name: Hashable) -> tuple[Library, Spec, Array
     return library, spec, param, grad
 
 
-def is_array_or_scalar(x: Any) -> bool:
-    """Whether `x` is an array of any library, or one of NumPy's scalars."""
-    return library_of(x) is not None or isinstance(x, np.generic)
+def examine_resting(param: Any, name: Hashable) -> tuple[Library, Spec, Array]:
+    """Take in a parameter without a gradient, of any dtype, whose value is to be written elsewhere.
+
+    Parameters
+    ----------
+    param : array or float
+        Numbers and NumPy scalars become arrays of NumPy.
+    name : hashable
+        The parameter's name, for messages.
+
+    Returns
+    -------
+    library : Library
+    spec : Spec
+    param : array
+        What it is, and its values.
+
+    Raises
+    ------
+    TypeError
+        It is no array.
+    """
+    what = f"parameter {show(name)}"
+    if is_number(param) or isinstance(param, np.generic):
+        param = np.asarray(param)
+    library = library_of(param)
+    if library is None:
+        raise TypeError(f"{what} is a {type(param).__name__}, which cannot be written into out; wanted an array")
+    param = _admit(library, param, what)
+    shape, device = tuple(param.shape), str(library.device(param))
+    return library, Spec(library.name, param.dtype, shape, device, param.dtype), param
+
+
+def is_number(x: Any) -> bool:
+    """Whether `x` is a Python float, and not NumPy's scalar, which is one too."""
+    return isinstance(x, float) and not isinstance(x, np.generic)
+
+
+def lies_in_memory(x: Any) -> bool:
+    """Whether `x` is an array that may be written, so that it can be asked where it lies."""
+    library = library_of(x)
+    if library is None or not library.mutable:
+        return False
+    try:
+        library.admit(x)
+    except TypeError:
+        return False
+    return True
 
 
 def admit(library: Library, x: Any, what: str) -> Array:
     """Return `x` as a rule may see it, or raise a TypeError that begins with `what`."""
-    try:
-        x = library.admit(x)
-    except TypeError as error:
-        raise TypeError(f"{what} {error}") from None
+    x = _admit(library, x, what)
     if library.dtype_name(x.dtype) is None:
         raise TypeError(f"{what} has dtype {dtype_text(x.dtype)}; {_way_out(x.dtype)}")
     return x
+
+
+def _admit(library: Library, x: Any, what: str) -> Array:
+    try:
+        return library.admit(x)
+    except TypeError as error:
+        raise TypeError(f"{what} {error}") from None
 
 
 def check_out(library: Library, spec: Spec, out: Any, name: Hashable) -> None:
@@ -142,7 +191,7 @@ def check_out(library: Library, spec: Spec, out: Any, name: Hashable) -> None:
         raise TypeError(f"{what}: arrays of {library.name} cannot be written; use the returned value instead of out=")
     if library_of(out) is not library:
         raise TypeError(f"{what} is a {type(out).__name__}; wanted an array of {library.name}")
-    view = admit(library, out, what)
+    view = _admit(library, out, what)
     if tuple(view.shape) != spec.shape:
         raise ValueError(f"{what} has shape {tuple(view.shape)}, the parameter has {spec.shape}")
     if view.dtype != spec.dtype:

@@ -89,6 +89,50 @@ def matched(leaves: Mapping[Hashable, Any], others: dict[Hashable, Any], what: s
     return others
 
 
+def check_indices(tree: Any, leaves: Mapping[Hashable, Any], known: Mapping[Hashable, Any]) -> None:
+    """Raise if a sequence has become shorter than the indices that are known by name.
+
+    Parameters
+    ----------
+    tree : mapping, list or tuple
+        The parameters.
+    leaves : mapping
+        Its leaves by name.
+    known : mapping
+        By the names of parameters, what has state.
+
+    Raises
+    ------
+    ValueError
+        A known name leads to an index behind the end of a list or tuple in `tree`.
+    """
+    others = known.keys() - leaves.keys()
+    if not others:
+        return
+    lengths: dict[Path, int] = {}
+    _measure(tree, (), lengths)
+    gone = [name for name in known if name in others and _is_behind(name, lengths)]
+    if gone:
+        raise ValueError(
+            f"params has no {', '.join(map(show, gone))}, and the state of that is there: a list or tuple has become "
+            f"shorter. Names are indices there, so parameters behind one that was removed would go on with the state "
+            f"of others. Give the parameters names, in a dict, or forget that state with del opt.cache[{gone[0]!r}]"
+        )
+
+
+def _measure(node: Any, path: Path, lengths: dict[Path, int]) -> None:
+    if not isinstance(node, Mapping):
+        lengths[path] = len(node)
+    for key, value in _items(node):
+        if is_container(value):
+            _measure(value, (*path, key), lengths)
+
+
+def _is_behind(name: Hashable, lengths: Mapping[Path, int]) -> bool:
+    path = name if isinstance(name, tuple) and len(name) > 1 else (name,)
+    return any(type(key) is int and key >= lengths.get(path[:depth], key + 1) for depth, key in enumerate(path))
+
+
 def rebuild(tree: Any, leaf: Callable[[Hashable], Any], path: Path = ()) -> Any:
     """Return containers of the same kinds as `tree` with ``leaf(name)`` for every leaf; they lie at `path`."""
     values = {}

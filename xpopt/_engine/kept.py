@@ -137,7 +137,7 @@ class KeptPlan:
         """
         groups = self._groups
         resting = [] if outs is None else resting
-        if not all(type(x) is np.ndarray and x.flags.forc and x.flags.writeable for x in resting):
+        if not all(type(x) is np.ndarray and x.flags.forc for x in resting):
             return None
         if not all(group.gather(params, grads, outs) for group in groups):
             return None

@@ -6,17 +6,15 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from .._engine import plan
 from .._engine.kept import Group, KeptPlan
 from .._engine.numbers import Key
-from .._engine.work import Launch, Step, Work
+from .._engine.work import Launch, Result, Step, Work
 from .._memory import find_shared
 from .._namespace import copy_array, write
-from .._parameter import check_out, examine, is_array_or_scalar
+from .._parameter import check_out, examine_resting, is_number, lies_in_memory
 from .._rule import Rule
-from .._tree import flatten, leaves_in_order, matched, rebuild, show
+from .._tree import check_indices, flatten, leaves_in_order, matched, rebuild, show
 from .._typing import Scalars, Tree
 from ._noise import key_of
 from ._state import State, Task
@@ -45,11 +43,14 @@ class Each:
         self._params = params
         self._out = out
         self._leaves = flatten(params, "params")
+        check_indices(params, self._leaves, state.cache)
         gradients = matched(self._leaves, flatten(grads, "grads"), "grads")
         self._targets = {} if out is None else matched(self._leaves, flatten(out, "out"), "out")
+        self._resting: dict[Hashable, Any] = {}  # what is written though it has no gradient
         self._tasks = self._take_in(gradients, check_new)
+        self._numbers = [name for name in self._tasks if is_number(self._leaves[name])] if out is None else []
         self._launch = Launch([], lambda: None)
-        self._kept: dict[Hashable, Any] = {}
+        self._results: dict[Hashable, Result] = {}
 
     @property
     def counts(self) -> set[int]:
@@ -83,50 +84,55 @@ class Each:
         containers of the kinds of `params`
             With arrays that hold the results once `finish` has been called.
         """
-        works, draws = [], values["rounding"] == "stochastic"
+        works, draws = {}, values["rounding"] == "stochastic"
         for name, (rule, library, spec, param, grad, t, slots, owned) in self._tasks.items():
             h, out = scalars[t], self._targets.get(name)
             noise = key_of(values, spec, name, t) if draws else None
-            works.append(Work(rule, library, spec, param, grad, slots, owned, h, out, noise, proceed))
-        self._launch = plan.prepare(works)
+            works[name] = Work(rule, library, spec, param, grad, slots, owned, h, out, noise, proceed)
+        # a float cannot be written later: it is computed now, apart from the state
+        numbers = {name: works.pop(name)._replace(owned=False) for name in self._numbers}
+        first = plan.prepare(list(numbers.values()))
+        first.finish()
+        self._launch = plan.prepare(list(works.values()))
+        new: dict[Hashable, Any] = dict(zip((*numbers, *works), (*first.results, *self._launch.results), strict=True))
+        self._results = {name: new[name] for name in self._tasks}
         # a parameter without a gradient may lie where another one's result goes
-        self._kept = {name: copy_array(self._leaves[name]) for name in self._targets if name not in self._tasks}
+        self._resting = {name: copy_array(value) for name, value in self._resting.items()}
         if self._out is not None:
             return self._out
-        new = dict(zip(self._tasks, self._launch.results, strict=True))
-        return rebuild(self._params, lambda name: new[name][0] if name in new else self._leaves[name])
+        answers = {name: float(new[name][0]) if name in numbers else new[name][0] for name in new}
+        return rebuild(self._params, lambda name: answers[name] if name in answers else self._leaves[name])
 
     def finish(self) -> None:
         """Write the results and store the state."""
         self._launch.finish()
-        for name, value in self._kept.items():
+        for name, value in self._resting.items():
             write(self._targets[name], value)
-        for (name, task), (_, slots) in zip(self._tasks.items(), self._launch.results, strict=True):
+        for (name, task), (_, slots) in zip(self._tasks.items(), self._results.values(), strict=True):
             self._state.store(task[0], name, task[2], task[5], slots)
         self._state.forget()
 
     def keep(self) -> None:
         """After all is stored, keep what makes the next update of the same model shorter."""
         group = plan.group_of(self._launch.engine)
-        if group is not None:
+        if group is not None and not self._numbers:
             slots = [slots for _, slots in self._launch.results]
             with suppress(MemoryError):  # the next one is then as long as this one
                 self._state.keep(Kept.of(group, self._rule, list(self._leaves), self._tasks, slots))
 
     def _take_in(self, grads: Mapping[Hashable, Any], check_new: Callable[..., None]) -> dict[Hashable, Task]:
         """Check everything; return the updates of what has a gradient."""
-        tasks = {}
+        tasks, out = {}, self._targets
         for name, param in self._leaves.items():
-            grad = grads[name]
-            for what, x in (("parameter", param), ("gradient of", param if grad is None else grad)):
-                if not is_array_or_scalar(x):
-                    raise TypeError(f"{what} {show(name)} is a {type(x).__name__}; wanted an array")
-            if grad is not None:
-                tasks[name] = self._state.take_in(self._rule, param, grad, name, check_new)
-            if self._targets:
-                library, spec, *_ = tasks[name][1:] if grad is not None else examine(param, param, name)
-                check_out(library, spec, self._targets[name], name)
-        shared = find_shared(self._targets.items())
+            if grads[name] is not None:
+                tasks[name] = task = self._state.take_in(self._rule, param, grads[name], name, check_new)
+                if out:
+                    check_out(task[1], task[2], out[name], name)
+            elif out and out[name] is not param:
+                library, spec, self._resting[name] = examine_resting(param, name)
+                check_out(library, spec, out[name], name)
+        written = tasks.keys() | self._resting.keys()
+        shared = find_shared((name, x) for name, x in out.items() if name in written or lies_in_memory(x))
         if shared is not None:
             first, second = map(show, shared)
             raise ValueError(f"out of {first} and out of {second} share memory; give each its own")
@@ -190,8 +196,6 @@ class Again:
             resting = [x for x, grad in zip(params, grads, strict=True) if grad is None]
             if len(params) - len(resting) != len(active) or (targets is not None and targets is not params):
                 return False
-            if not all(map(is_array_or_scalar, resting)):
-                return False
             in_place = targets is params
             params, grads = [params[i] for i in active], [grads[i] for i in active]
             targets = params if in_place else None
@@ -212,8 +216,8 @@ class Again:
 
     @property
     def taken(self) -> dict[Hashable, Any]:
-        """None: what is kept is seen as it came."""
-        return {}
+        """The parameters that have a gradient, as a rule may see them."""
+        return dict(zip(self.gradients, self._tensors[0], strict=True))
 
     def prepare(self, scalars: Mapping[int, Scalars], values: Mapping[str, Any], proceed: Any) -> Any:
         """Do all that can fail; return what `update_all` will."""
@@ -250,15 +254,20 @@ class LeftOut:
     params, out
         As for `OptimizerBase.update_all`.
     taken : mapping
-        Parameters as a rule may see them, by name, where they may be seen otherwise than they came.
+        The parameters that have a gradient, as a rule may see them, by name.
     """
 
     def __init__(self, params: Tree, out: Tree | None, taken: Mapping[Hashable, Any]) -> None:
         leaves = flatten(params, "params")
         targets = {} if out is None else flatten(out, "out")
-        values: dict[Hashable, Any] = {
-            name: x if x is targets.get(name) else _copied(taken.get(name, x)) for name, x in leaves.items()
-        }
+        values = dict(leaves)
+        for name, x in leaves.items():
+            if x is targets.get(name) or (out is None and is_number(x)):
+                continue
+            if name in taken:
+                values[name] = copy_array(taken[name])
+            elif out is not None:
+                values[name] = copy_array(examine_resting(x, name)[2])
         self._writes = [(x, values[name]) for name, x in targets.items() if values[name] is not x]
         self.answer = rebuild(params, values.__getitem__) if out is None else out
 
@@ -266,10 +275,6 @@ class LeftOut:
         """Write what `update_all` has to write all the same."""
         for x, value in self._writes:
             write(x, value)
-
-
-def _copied(x: Any) -> Any:
-    return np.asarray(x) if isinstance(x, np.generic) else copy_array(x)
 
 
 def again(state: State, rule: Rule, params: Tree, grads: Tree, out: Tree | None) -> Again | None:

@@ -12,7 +12,7 @@ from .._engine.work import Launch, make_work
 from .._interrupts import without_interrupts
 from .._parameter import Spec, check_out
 from .._rule import Rule
-from .._tree import flatten
+from .._tree import check_indices, flatten
 from .._typing import ArrayT, Tree, TreeT
 from ..schedulers import SchedulerBase
 from ._calls import take_over
@@ -203,7 +203,7 @@ class OptimizerBase(Configured, Checkpoints):
                 check_out(library, spec, out, param_name)
             proceed = self._proceed({param_name: grad}) if self._guards else None
             if proceed is False:
-                step = LeftOut([param if param is out else taken], None if out is None else [out], {})
+                step = LeftOut([param if param is out else taken], None if out is None else [out], {0: taken})
                 return self._leave_out(step)[0]
             lr = self._clock.ask(param_name, cur_loss)
             h = rule.scalars_at(self._settings, lr, t)
@@ -231,9 +231,10 @@ class OptimizerBase(Configured, Checkpoints):
         ----------
         params : mapping, list or tuple of array, nested at will
             The parameters. A flat one is named by its key or index, as in `update`; a nested one by the tuple of keys.
-            NumPy's scalars, which it makes of arrays of shape (), are taken for such arrays.
+            NumPy's scalars, which it makes of arrays of shape (), are taken for such arrays. A float comes back as a
+            float; the host waits for it.
         grads : container with the names of `params`
-            A gradient of None leaves its parameter and state alone.
+            A gradient of None leaves its parameter and state alone, whatever that parameter is.
         cur_loss : float or array of shape (), optional
             The loss of this step, for a schedule that reads it.
         out : container with the names of `params`, optional
@@ -247,8 +248,8 @@ class OptimizerBase(Configured, Checkpoints):
         Raises
         ------
         TypeError, ValueError, FloatingPointError
-            As for `update`, for any parameter; missing or extra names; `out` arrays that share memory. After any error
-            nothing has changed.
+            As for `update`, for any parameter; missing or extra names; a list or tuple that is shorter than the indices
+            that have state; `out` arrays that share memory. After any error nothing has changed.
         """
         call = object()
         if self._calls.setdefault("now", call) is not call:
@@ -295,11 +296,10 @@ class OptimizerBase(Configured, Checkpoints):
         TypeError, ValueError
             As for `update_all`.
         """
-        rule = self._formula_now
-        tasks = {
-            name: self._state.take_in(rule, param, param, name, self._check_new)
-            for name, param in flatten(params, "params").items()
-        }
+        rule, leaves = self._formula_now, flatten(params, "params")
+        check_indices(params, leaves, self._state.cache)
+        take_in, check_new = self._state.take_in, self._check_new
+        tasks = {name: take_in(rule, param, param, name, check_new) for name, param in leaves.items()}
         return Explanation.of(tasks, self._values, lambda t: rule.scalars_at(self._settings, self._values["lr"], t))
 
     # Copies
