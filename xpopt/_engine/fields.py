@@ -12,9 +12,7 @@ from numba import int32, int64
 
 from .._print.intrinsics import at
 
-HEAD = (
-    object.__basicsize__
-)  # bytes of every object in front of its own fields; more without the interpreter's lock
+HEAD = object.__basicsize__  # bytes in front of an object's own fields; there are more without the interpreter's lock
 TYPE = HEAD - 8  # what ends the head, on all builds
 DATA, NDIM, SHAPE, DTYPE, FLAGS = HEAD, HEAD + 8, HEAD + 16, HEAD + 40, HEAD + 48
 
