@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import math
+import operator
+import sys
 from typing import Any
 
 import numpy as np
@@ -13,7 +16,10 @@ from engines import cast, of_rule
 from trajectories import UNIT, read
 
 import xpopt
+from xpopt import CheckpointError
+from xpopt._engine import pool
 from xpopt._rule import NoSlots
+from xpopt.schedulers import make_scheduler
 
 HUGE = [2**31 - 2, 2**31, 2**32, 2**53 - 2, 2**53, 2**63 - 2, 2**64 + 1]
 DECAYS = [0.0, 5e-324, 1e-200, 0.5, 0.999, 1 - 2**-24, 1 - 1e-9, 1 - 2**-52, math.nextafter(1.0, 0.0)]
@@ -159,3 +165,149 @@ def test_steps_of_a_schedule(backend, schedule, step):
         want = oracle(step + k, **settings)
         assert abs(moved - want) <= 1e-11 * want + 8 * UNIT[backend.widest] * (abs(before) + want)
         assert opt.cur_step == step + k + 1
+
+
+class Index:
+    """An int of somebody else's."""
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+
+    def __index__(self) -> int:
+        return self.value
+
+
+INTS = {
+    "int": int,
+    "int64": np.int64,
+    "uint8": np.uint8,
+    "an array": np.array,
+    "an array of uint64": lambda n: np.array(n, np.uint64),
+    "somebody's": Index,
+}
+NO_INTS = [
+    True,
+    np.True_,
+    np.array(True),
+    1.0,
+    np.float64(1),
+    np.array(1.0),
+    np.array([1]),
+    np.array([1, 2]),
+    "1",
+    None,
+]
+
+
+@pytest.mark.backends("numpy")
+@pytest.mark.parametrize("of", INTS.values(), ids=INTS)
+def test_an_int_of_any_kind_is_an_int(backend, of):
+    opt = xpopt.Adam(seed=of(7), lr_scheduler={"id": "exponential", "stage_length": of(7)})
+    opt.cur_step = of(7)
+    opt.set_params(cache_dict={"W": {"t": of(7), "mean": np.zeros(2), "var": np.zeros(2)}})
+    opt.cache["b"] = {"t": of(7), "mean": np.zeros(2), "var": np.zeros(2)}
+    seven = [opt.cur_step, opt.hyperparameters["seed"], opt.lr_scheduler.stage_length]
+    seven += [parameter["updates"] for parameter in opt.state_dict()["header"]["parameters"]]
+    opt.update_all({"W": np.ones(2), "b": np.ones(2)}, {"W": np.ones(2), "b": np.ones(2)})
+    seven += [opt.cur_step - 1, opt.cache["W"]["t"] - 1, opt.cache["b"]["t"] - 1]
+    schedule = make_scheduler({"id": "noam", "warmup_steps": of(7), "model_dim": of(7)})
+    seven += [schedule.warmup_steps, schedule.model_dim]
+    assert schedule(of(7)) == schedule(7)
+    with xpopt.num_threads(of(7)):
+        seven.append(pool.threads())
+    assert seven == [7] * len(seven)
+    assert {type(n) for n in seven} == {int}
+
+
+@pytest.mark.backends("numpy")
+@pytest.mark.parametrize("value", NO_INTS, ids=repr)
+def test_what_is_no_int_is_refused(backend, value):
+    opt, x = xpopt.Adam(), np.zeros(2)
+    with pytest.raises(ValueError, match=r"keeps a dict of 't', an int in \[0, 1.8e308\]"):
+        opt.set_params(cache_dict={"W": {"t": value, "mean": x, "var": x}})
+    with pytest.raises(TypeError, match="cur_step="):
+        opt.cur_step = value
+    with pytest.raises(TypeError, match="seed="):
+        opt.set_params({"seed": value})
+    with pytest.raises(TypeError, match="step="):
+        make_scheduler("noam")(value)
+    with pytest.raises(TypeError, match="wanted an int of at least 1"), xpopt.num_threads(value):
+        pass
+    assert (opt.cur_step, opt.cache) == (0, {})
+
+
+def test_a_count_in_an_array_of_any_library(backend):
+    entry = entries(backend.array, {"W": 7})["W"]
+    opt = xpopt.Adam()
+    opt.set_params(cache_dict={"W": {**entry, "t": backend.xp.asarray(7)}})
+    assert opt.state_dict()["header"]["parameters"][0]["updates"] == 7
+    opt.update(backend.array(START["W"]), backend.array(START["W"]), "W")
+    assert (opt.cache["W"]["t"], type(opt.cache["W"]["t"])) == (8, int)
+
+
+@pytest.mark.backends("numpy")
+def test_a_cache_that_savez_wrote(backend):
+    opt, W = xpopt.Adam(), np.ones(3)
+    for _ in range(3):
+        W = opt.update(W, W, "W")
+    file = io.BytesIO()
+    np.savez(file, **opt.cache["W"])
+    file.seek(0)
+    other = xpopt.Adam()
+    with np.load(file) as loaded:
+        other.cache = {"W": dict(loaded)}
+    assert other.update(W, W, "W").tobytes() == opt.update(W, W, "W").tobytes()
+    assert other.cache["W"]["t"] == opt.cache["W"]["t"] == 4
+
+
+LARGEST = int(sys.float_info.max)
+
+
+@pytest.mark.backends("numpy")
+def test_the_largest_counts(fused, backend):
+    """After so many steps there is nothing to correct: the equations with a denominator of 1."""
+    opt, W = xpopt.Adam(lr=LR, lr_scheduler="exponential"), np.array(START["W"])
+    opt.set_params(cache_dict=entries(np.array, {"W": LARGEST - 2}))
+    opt.cur_step = LARGEST - 2
+    for _ in range(2):
+        assert opt.update(W, W, "W").tolist() == W.tolist()  # the rate is 0 by then
+        opt.step()
+    assert (opt.cur_step, opt.cache["W"]["t"]) == (LARGEST, LARGEST)
+    again = xpopt.Adam()
+    again.load_state_dict(opt.state_dict())
+    assert (again.cur_step, again.cache["W"]["t"]) == (LARGEST, LARGEST)
+    assert xpopt.Adam(seed=LARGEST).hyperparameters["seed"] == LARGEST
+
+
+@pytest.mark.backends("numpy")
+@pytest.mark.parametrize("value", [LARGEST + 1, 10**400, 10**5000], ids=["next", "400 digits", "5000 digits"])
+def test_what_no_float_can_hold_is_refused_in_one_way(fused, backend, value):
+    x = np.ones(2)
+    opt, entry = xpopt.Adam(), {"t": value, "mean": x, "var": x}
+    opt.update(x, x, "W")
+    held = dict(opt.cache["W"])
+    works = [
+        lambda: setattr(opt, "cur_step", value),
+        lambda: opt.set_params({"seed": value}),
+        lambda: opt.set_params(cache_dict={"W": entry}),
+        lambda: make_scheduler({"id": "exponential", "stage_length": value}),
+        lambda: make_scheduler("noam")(value),
+        lambda: opt.set_params({"lr": 2 * value}),
+    ]
+    for work in works:
+        with pytest.raises(ValueError, match=r"beyond 1.8e308.*; (wanted|Adam keeps)"):
+            work()
+    for field in ("cur_step", "skipped"):
+        state = opt.state_dict()
+        state["header"][field] = value
+        with pytest.raises(CheckpointError, match=f"{field} is beyond 1.8e308; wanted an int"):
+            opt.load_state_dict(state)
+    state["header"]["parameters"][0]["updates"] = value
+    assert opt.cur_step == 0
+    assert all(map(operator.is_, opt.cache["W"].values(), held.values()))
+    opt.cache["W"] = entry
+    for update in (lambda: opt.update(x, x, "W"), lambda: opt.update_all({"W": x}, {"W": x}), opt.state_dict):
+        with pytest.raises(ValueError, match=r"beyond 1.8e308.*; Adam keeps"):
+            update()
+    assert opt.cur_step == 0
+    assert opt.cache["W"] is entry

@@ -4,12 +4,42 @@ from __future__ import annotations
 
 import math
 import numbers
+import operator
+import sys
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from ._text import short
+
+LARGEST = int(sys.float_info.max)
+"""The largest int that counts, steps and settings may be: what a float can hold."""
+
+LARGEST_TEXT = "1.8e308"
+
+
+def whole(value: Any) -> int | None:
+    """Return what came as an int, if it is one: Python's, NumPy's, or an array of ints of shape () of any library.
+
+    Parameters
+    ----------
+    value : object
+        What came. A bool is no int here.
+
+    Returns
+    -------
+    int or None
+        The number; None for anything else.
+    """
+    if type(value) is int:
+        return value
+    if isinstance(value, bool):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
 
 
 class Check(Protocol):
@@ -26,12 +56,12 @@ class Range:
     Parameters
     ----------
     low, high : float
-        The ends. Infinity itself is never inside: every value must be finite.
+        The ends. Infinity itself is never inside: every value must be finite, and an int one that a float can hold.
     open_low, open_high : bool
         Whether that end itself is outside.
     kind : {"float", "int", "number"}
-        What the value becomes: a float; an int, and nothing but a whole number is taken; or an int where a whole
-        number came, else a float.
+        What the value becomes: a float; an int, and nothing but an int of Python, of NumPy, or in an array of shape ()
+        is taken; or an int where such a one came, else a float.
     in_dtype : bool
         Whether the value must still be above 0 after rounding to the dtype that a parameter is computed in,
         as anything must that keeps a division from being by zero.
@@ -48,8 +78,10 @@ class Range:
         """Write the interval as mathematics does, ``[0, 1)``."""
         left = "(" if self.open_low or math.isinf(self.low) else "["
         right = ")" if self.open_high or math.isinf(self.high) else "]"
-        noun = "an int" if self.kind == "int" else "a finite number"
-        return f"{noun} in {left}{self.low:g}, {self.high:g}{right}"
+        if self.kind != "int":
+            return f"a finite number in {left}{self.low:g}, {self.high:g}{right}"
+        end = f"{LARGEST_TEXT}]" if math.isinf(self.high) else f"{self.high:g}{right}"
+        return f"an int in {left}{self.low:g}, {end}"
 
     def check(self, owner: str, name: str, value: object) -> float:
         """Return `value` as a plain Python float (or int), or say what is wrong with it.
@@ -73,17 +105,19 @@ class Range:
         ValueError
             It is not finite, or outside the range.
         """
-        wanted = numbers.Integral if self.kind == "int" else numbers.Real
-        if isinstance(value, bool) or not isinstance(value, wanted):
-            raise TypeError(f"{owner}: {name}={short(value)} is a {type(value).__name__}; wanted {self}")
-        try:
-            number = int(value) if isinstance(value, numbers.Integral) and self.kind != "float" else float(value)
-            finite = math.isfinite(number)
-        except OverflowError:
-            raise ValueError(f"{owner}: {name} is too large for a float; wanted {self}") from None
+        number: float | None = None if self.kind == "float" else whole(value)
+        if number is None:
+            if self.kind == "int" or isinstance(value, bool) or not isinstance(value, numbers.Real):
+                raise TypeError(f"{owner}: {name}={short(value)} is a {type(value).__name__}; wanted {self}")
+            try:
+                number = float(value)
+            except OverflowError:
+                number = LARGEST + 1
+        if type(number) is int and abs(number) > LARGEST:
+            raise ValueError(f"{owner}: {name} is beyond {LARGEST_TEXT}, the largest float; wanted {self}")
         below = number <= self.low if self.open_low else number < self.low
         above = number >= self.high if self.open_high else number > self.high
-        if below or above or not finite:
+        if below or above or not math.isfinite(number):
             raise ValueError(f"{owner}: {name}={number!r} is out of range; wanted {self}")
         return number
 

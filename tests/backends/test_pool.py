@@ -68,7 +68,7 @@ def test_a_small_model_starts_no_thread(backend, fused):
     assert helpers() == 0
 
 
-@pytest.mark.parametrize(("n", "error"), [(0, ValueError), (-1, ValueError), (True, ValueError), (1.5, TypeError)])
+@pytest.mark.parametrize(("n", "error"), [(0, ValueError), (-1, ValueError), (True, TypeError), (1.5, TypeError)])
 def test_a_number_of_threads_that_is_none(backend, n, error):
     with pytest.raises(error, match="wanted an int of at least 1"), xpopt.num_threads(n):
         pass

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._library import SUPPORTED
+from .._ranges import LARGEST, LARGEST_TEXT
 from .._tree import show
 from .names import decode, encode
 
@@ -273,6 +274,7 @@ def _kind(value: Any, kind: type[Any], place: str) -> Any:
 
 
 def _count(value: Any, place: str) -> int:
-    if type(value) is not int or value < 0:
-        raise ValueError(f"{place} is {short(value)}; wanted an int of at least 0")
+    if type(value) is not int or not 0 <= value <= LARGEST:
+        what = f"beyond {LARGEST_TEXT}" if type(value) is int and value > LARGEST else short(value)
+        raise ValueError(f"{place} is {what}; wanted an int of at least 0 and at most {LARGEST_TEXT}")
     return value

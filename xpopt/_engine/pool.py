@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextvars
-import operator
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -11,6 +10,7 @@ from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import Any
 
+from .._ranges import whole
 from . import cpus
 
 _MOST = 8
@@ -68,11 +68,10 @@ def threads() -> int:
 
 
 def _positive(n: Any) -> int:
-    try:
-        number = operator.index(n)
-    except TypeError:
-        raise TypeError(f"n={n!r} is a {type(n).__name__}; wanted an int of at least 1") from None
-    if isinstance(n, bool) or number < 1:
+    number = whole(n)
+    if number is None:
+        raise TypeError(f"n={n!r} is a {type(n).__name__}; wanted an int of at least 1")
+    if number < 1:
         raise ValueError(f"n={n!r}; wanted an int of at least 1")
     return number
 

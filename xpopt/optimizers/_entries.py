@@ -9,6 +9,7 @@ from typing import Any
 from .._library import Library
 from .._namespace import copy_array, library_of, zeros_like
 from .._parameter import Spec, are_slots, dtype_text
+from .._ranges import LARGEST, LARGEST_TEXT, whole
 from .._rule import MASTER, Rule
 from .._tree import show
 from .._typing import Array
@@ -129,8 +130,8 @@ def _taken_apart(rule: Rule, entry: Any) -> tuple[int | None, dict[str, Array] |
     copied = MASTER in slots and (rule.master or MASTER not in own)
     copy = {MASTER: slots.pop(MASTER)} if copied else {}
     kept = copy if rule.master else {}
-    t = entry.get("t")
-    if type(t) is not int or t < 0:
+    t = whole(entry.get("t"))
+    if t is None or not 0 <= t <= LARGEST:
         return None, None
     if slots.keys() == set(own) and not (rule.bare and not copied):
         return t, slots | kept
@@ -183,10 +184,12 @@ def _outline(value: Any) -> str:
         return f"{library.name} {dtype_text(value.dtype)} of shape {tuple(value.shape)}"
     if isinstance(value, Mapping):
         return "a dict of " + ", ".join(f"{key}: {_outline(item)}" for key, item in value.items())
+    if type(value) is int and abs(value) > LARGEST:
+        return f"an int beyond {LARGEST_TEXT}"
     return repr(value) if isinstance(value, int | float | None) else f"a {type(value).__name__}"
 
 
 def _wanted(rule: Rule) -> str:
     if rule.bare:
         return f"one array, {rule.fields[0]!r}"
-    return "a dict of 't', an int of at least 0" + "".join(f", the array {field!r}" for field in rule.fields)
+    return f"a dict of 't', an int in [0, {LARGEST_TEXT}]" + "".join(f", the array {field!r}" for field in rule.fields)

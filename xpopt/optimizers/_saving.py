@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,7 @@ def take_down(opt: OptimizerBase) -> tuple[Header, dict[str, Array]]:
         slots = _slots(opt, name, entry)
         shape, dtype, updates = opt._state.described(name)
         if isinstance(entry, dict):
-            updates = entry["t"]
+            updates = operator.index(entry["t"])
         if shape is None and slots:
             shape = next(iter(slots.values())).shape
         sizes = None if shape is None else tuple(map(int, shape))

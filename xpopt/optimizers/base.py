@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import operator
 from collections.abc import Hashable, Mapping
 from typing import Any, Self, overload
 
@@ -15,6 +14,7 @@ from .._rule import Rule
 from .._tree import check_indices, flatten
 from .._typing import ArrayT, Tree, TreeT
 from ..schedulers import SchedulerBase
+from ..schedulers.base import STEP
 from ._calls import take_over
 from ._checkpoints import Checkpoints
 from ._configured import DERIVED, Configured
@@ -108,18 +108,12 @@ class OptimizerBase(Configured, Checkpoints):
 
     @property
     def cur_step(self) -> int:
-        """The optimisation step, which the schedule reads. Assign any int of at least 0."""
+        """The optimisation step, which the schedule reads. Assign any int from 0 to 1.8e308."""
         return self._clock.cur_step
 
     @cur_step.setter
     def cur_step(self, step: int) -> None:
-        try:
-            number = operator.index(step)
-        except TypeError:
-            raise TypeError(f"cur_step={step!r} is a {type(step).__name__}; wanted an int of at least 0") from None
-        if isinstance(step, bool) or number < 0:
-            raise ValueError(f"cur_step={step!r}; wanted an int of at least 0")
-        self._clock.move(number)
+        self._clock.move(int(STEP.check(type(self).__name__, "cur_step", step)))
 
     @property
     def skipped(self) -> int:
