@@ -1,6 +1,8 @@
 """What cannot be updated is refused: by name, with what came and what was wanted, and nothing has changed."""
 
 import array
+import copy
+import pickle
 import sys
 from decimal import Decimal
 from fractions import Fraction
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 from states import KING, equal, every_optimizer, frozen, model, nothing_changes, train, writes
 
-from xpopt import SGD, Adam
+from xpopt import SGD, AdaGrad, Adam, OptimizerBase, Range, RMSProp
 
 OPTIMIZER = {"lr_scheduler": KING, "clip_norm": 2.0}
 numpy_only = pytest.mark.backends("numpy", "numpy-readonly")
@@ -344,3 +346,214 @@ def test_after_an_error_the_name_is_still_free(backend):
     opt.update(y, y, "W")
     opt.update(x, x, "b")
     assert set(opt.cache) == {"W", "b"}
+
+
+# Calls that other libraries would take
+
+
+class Model:
+    """A model as torch has them, as far as anybody asks."""
+
+    def parameters(self):
+        yield np.ones(2)
+
+    def named_parameters(self):
+        yield "W", np.ones(2)
+
+
+W = np.ones(2)
+PARAMETERS = {
+    "list": [W],
+    "tuple": (W, W),
+    "dict": {"W": W},
+    "groups": [{"params": [W], "lr": 0.1}],
+    "array": W,
+    "generator": (x for x in [W]),
+    "view": {"W": W}.values(),
+    "model": Model(),
+    "parameters()": Model().parameters(),
+    "named_parameters()": Model().named_parameters(),
+}
+
+
+@pytest.mark.parametrize("params", PARAMETERS.values(), ids=PARAMETERS)
+@pytest.mark.parametrize("cls", [SGD, AdaGrad, RMSProp, Adam])
+def test_parameters_in_the_place_of_the_rate(cls, params):
+    for call in (lambda: cls(params), lambda: cls(params, lr=0.1), lambda: cls(params, 0.1, clip_norm=1.0)):
+        with pytest.raises(
+            TypeError, match=rf"^{cls.__name__}: lr, the first argument, is a \w+; wanted a n"
+        ) as raised:
+            call()
+        assert type(params).__name__ in str(raised.value)
+        assert f"opt = {cls.__name__}(lr=...), then params = opt.update_all(params, grads)" in str(raised.value)
+        assert len(str(raised.value)) < 300
+
+
+class Blend(OptimizerBase):
+    """Its first argument is no rate, and may be a tuple."""
+
+    ranges = {"a": Range(), "b": Range()}
+
+    def __init__(self, betas=(0.5, 0.25), lr=0.1, **kwargs):
+        super().__init__(lr, a=betas[0], b=betas[1], **kwargs)
+
+    @staticmethod
+    def rule(xp, param, grad, s, h):
+        return param - h.lr * (h.a + h.b) * grad, s
+
+
+class Bare(OptimizerBase):
+    def __init__(self):
+        super().__init__(0.1)
+
+    @staticmethod
+    def rule(xp, param, grad, s, h):
+        return param - h.lr * grad, s
+
+
+def test_an_optimizer_of_ones_own_may_begin_with_other_arguments():
+    assert Blend((0.5, 0.5), 0.25).update(W, W, "W").tolist() == [0.75, 0.75]
+    assert Blend([0.25, 0.5], 0.5, scheduler="king").hyperparameters["lr"] == 0.5
+    assert Bare().update(W, W, "W").tolist() == [0.9, 0.9]
+    for make in (Blend, Bare):
+        opt = make()
+        twins = [
+            opt.copy(),
+            copy.copy(opt),
+            copy.deepcopy(opt),
+            *(pickle.loads(pickle.dumps(opt, n)) for n in range(6)),
+        ]
+        assert {str(twin) for twin in twins} == {str(opt)}
+
+
+def test_the_bases_word_for_a_schedule():
+    with pytest.raises(TypeError, match=r"^Adam takes no keyword 'scheduler'; did you mean 'lr_scheduler'\?"):
+        Adam(scheduler="king")
+
+
+def gives(error, words, call):
+    with pytest.raises(error) as raised:
+        call()
+    text = str(raised.value)
+    assert words in text, text
+    assert len(text) < 400
+
+
+@pytest.mark.parametrize("loss", [(), (9.0,)], ids=["no loss", "loss"])
+def test_a_model_in_the_place_of_a_parameter(backend, opt, loss):
+    params, grads = model(backend)
+    both = "update(param, param_grad, param_name) updates one parameter, update_all(params, grads) a model"
+    x = params["W"]
+    for call in (opt, opt.update):
+        gives(TypeError, f"param_name is missing: {both}", lambda call=call: call(params, grads))
+        gives(TypeError, f"param_name is missing: {both}", lambda call=call: call(x, x))
+        gives(TypeError, f"param_name is missing: {both}", lambda call=call: call(param=x, param_grad=x))
+        for name in (params, [x], {"W"}, bytearray(3)):
+            gives(TypeError, both, lambda call=call, name=name: call(grads, {}, name, *loss))
+            gives(TypeError, "cannot be hashed", lambda call=call, name=name: call(x, x, name, *loss))
+        gives(TypeError, "parameter 'W' is a dict; wanted an array", lambda call=call: call(params, grads, "W", *loss))
+        gives(TypeError, "(for a model: update_all)", lambda call=call: call(params, grads, "W", *loss))
+        gives(TypeError, "(for a model: update_all)", lambda call=call: call(Model(), x, "W", *loss))
+
+
+def test_step_takes_nothing(backend, opt):
+    params, grads = model(backend)
+    for given in ([params, grads], [grads], [lambda: 0.0], [None]):
+        words = f"Adam.step() takes no arguments, and got {len(given)}: it counts a step."
+        gives(TypeError, words, lambda given=given: opt.step(*given))
+        gives(TypeError, "params = opt.update_all(params, grads)", lambda given=given: opt.step(*given))
+
+
+def test_what_is_no_container(backend, opt):
+    params, grads = model(backend)
+    x = params["W"]
+    once = "make one of it before the update, with dict() of names and arrays or list() of arrays"
+    cases = [
+        (x, "(for one array: update)"),
+        (1.0, "(for one array: update)"),
+        (Model(), "{name: p for name, p in model.named_parameters()}"),
+        (Model().named_parameters(), once),
+        (iter([x]), once),
+        (params.items(), once),
+        (params.values(), once),
+        (None, "wanted a mapping, list or tuple of arrays"),
+        ("W", "wanted a mapping, list or tuple of arrays"),
+    ]
+    for value, words in cases:
+        kind = type(value).__name__
+        for what, call in [
+            ("params", lambda value=value: opt.update_all(value, grads, 9.0)),
+            ("params", lambda value=value: opt.explain(value)),
+            ("grads", lambda value=value: opt.update_all(params, value, 9.0)),
+        ]:
+            gives(TypeError, f"{what} is a {kind}; wanted a mapping, list or tuple of arrays", call)
+            gives(TypeError, words.replace(": p for", ": p.grad for") if what == "grads" else words, call)
+
+
+ABSENT = {
+    "zero_grad": "none is kept",
+    "apply_gradients": "params = opt.update_all(params, grads)",
+    "minimize": "params = opt.update_all(params, grads)",
+    "init": "opt.cache",
+    "param_groups": "opt.hyperparameters",
+    "add_param_group": "begins with its first update",
+    "get_config": "opt.hyperparameters",
+    "lr": "opt.hyperparameters['lr']",
+    "learning_rate": "opt.hyperparameters['lr']",
+}
+
+
+@pytest.mark.parametrize("name", ABSENT)
+@pytest.mark.parametrize("cls", [SGD, Adam, Bare])
+def test_what_optimizers_elsewhere_have_is_not_there(cls, name):
+    opt = cls()
+    with pytest.raises(AttributeError) as raised:
+        getattr(opt, name)
+    assert str(raised.value).startswith(f"{cls.__name__} has no attribute {name!r}: ")
+    assert ABSENT[name] in str(raised.value)
+    assert not hasattr(opt, name)
+    assert not hasattr(cls, name)
+    assert getattr(opt, name, None) is None
+    assert name not in dir(opt)
+    assert not hasattr(opt, f"{name}s")
+
+
+def test_what_is_there_is_listed():
+    opt = SGD()
+    opt.mine = 3
+    assert {"update", "update_all", "step", "cache", "hyperparameters", "mine", "copy", "__init__"} <= set(dir(opt))
+    assert "mine" not in dir(SGD())
+
+
+def test_an_optimizer_of_ones_own_may_have_them():
+    class Full(Bare):
+        def zero_grad(self):
+            return "done"
+
+        def __init__(self):
+            super().__init__()
+            self.param_groups = []
+
+    opt = Full()
+    assert opt.zero_grad() == "done"
+    assert opt.copy().param_groups == []
+    assert {"zero_grad", "param_groups"} <= set(dir(opt))
+    assert "minimize" not in dir(opt)
+
+
+@pytest.mark.backends("torch")
+def test_a_model_of_torch(backend):
+    torch = backend.xp
+    net = pytest.importorskip("torch").nn.Linear(2, 1)
+    for params in (net, net.parameters(), net.named_parameters(), list(net.parameters())):
+        with pytest.raises(TypeError, match=r"update_all\(params, grads\)"):
+            SGD(params, lr=0.1)
+    opt = SGD(lr=0.1)
+    for params in (net, net.parameters(), net.named_parameters()):
+        with pytest.raises(TypeError, match=f"params is a {type(params).__name__}; wanted a mapping, list or tuple"):
+            opt.update_all(params, params)
+    net(torch.ones((1, 2))).sum().backward()
+    params = {name: p for name, p in net.named_parameters()}  # noqa: C416 - as the message says it
+    grads = {name: p.grad for name, p in net.named_parameters()}
+    new = opt.update_all(params, grads)
+    assert torch.equal(new["bias"], params["bias"].detach() - 0.1)

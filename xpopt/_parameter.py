@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -222,7 +222,8 @@ def _convert(value: Any, library: Library | None, like: Any, what: str) -> Array
     """Make an array of a number or nested list: like the array `like` of `library`, else NumPy's float64."""
     wanted = "wanted an array, a float or a nested list of floats"
     if not isinstance(value, (float, int, complex, np.generic, list, tuple)):
-        raise TypeError(f"{what} is a {type(value).__name__}; {wanted}")
+        model = isinstance(value, Mapping) or hasattr(value, "named_parameters")
+        raise TypeError(f"{what} is a {type(value).__name__}; {wanted}{' (for a model: update_all)' if model else ''}")
     try:
         array = np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -48,11 +48,22 @@ def flatten(tree: Any, what: str) -> dict[Hashable, Any]:
     """
     if not is_container(tree):
         raise TypeError(
-            f"{what} is a {type(tree).__name__}; wanted a mapping, list or tuple of arrays (for one array: update)"
+            f"{what} is a {type(tree).__name__}; wanted a mapping, list or tuple of arrays{_way_out(tree, what)}"
         )
     leaves: dict[Hashable, Any] = {}
     _collect(tree, (), what, leaves)
     return leaves
+
+
+def _way_out(tree: object, what: str) -> str:
+    if hasattr(tree, "named_parameters"):
+        leaf = "p.grad" if what == "grads" else "p"
+        return f", such as {{name: {leaf} for name, p in model.named_parameters()}}"
+    if hasattr(tree, "shape") or isinstance(tree, float):
+        return " (for one array: update)"
+    if isinstance(tree, Iterable) and not isinstance(tree, str | bytes):
+        return "; make one of it before the update, with dict() of names and arrays or list() of arrays"
+    return ""
 
 
 def _collect(node: Any, path: Path, what: str, leaves: dict[Hashable, Any]) -> None:

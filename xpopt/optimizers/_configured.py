@@ -14,6 +14,7 @@ from ..schedulers import SchedulerBase, make_scheduler
 from ._clock import Clock
 from ._elsewhere import hint
 from ._entries import check_entry, copy_entry
+from ._misuse import Guided
 from ._settings import (
     OPTIONS,
     Hyperparameters,
@@ -27,7 +28,7 @@ from ._settings import (
 from ._state import State
 
 
-class Configured:
+class Configured(Guided):
     """The part of an optimizer that is set to something; it has a clock and a state to keep in agreement with that."""
 
     slots: ClassVar[type[Any]] = NoSlots

@@ -14,6 +14,7 @@ from .._rule import Rule
 from .._tree import show
 from .._typing import Array
 from ._entries import Known, Slots, copy_entry, mismatch, pack, unpack
+from ._misuse import no_name
 from ._stored import Stored
 
 Task = tuple[Rule, Library, Spec, Array, Array, int, Slots | None, bool]
@@ -157,7 +158,7 @@ class State:
         try:
             known = self._known.get(name)
         except TypeError:
-            raise TypeError(f"param_name {name!r} cannot be hashed; use a string, number or tuple") from None
+            raise no_name(name) from None
         if known is not None and known.spec.fits(param, grad):
             spec, library = known.spec, library_of(param)
             assert library is not None

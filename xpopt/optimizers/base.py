@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Hashable, Mapping
-from typing import Any, Self, overload
+from typing import Any, Never, Self, overload
 
 from .._engine import plan
 from .._engine.work import Launch, make_work
@@ -20,6 +20,7 @@ from ._checkpoints import Checkpoints
 from ._configured import DERIVED, Configured
 from ._explanation import Explanation
 from ._loss import check_loss
+from ._misuse import REQUIRED, step_takes_nothing
 from ._noise import key_of
 from ._nonfinite import Skipped, all_finite, check_finite
 from ._state import State
@@ -124,8 +125,21 @@ class OptimizerBase(Configured, Checkpoints):
             self._skipped = now
         return now.on_host
 
-    def step(self) -> None:
-        """Count one optimisation step. `update_all` does so itself."""
+    def step(self, *given: Never) -> None:
+        """Count one optimisation step. `update_all` does so itself.
+
+        Parameters
+        ----------
+        *given : object
+            Nothing; `update_all` takes parameters and gradients.
+
+        Raises
+        ------
+        TypeError
+            Something was given.
+        """
+        if given:
+            raise step_takes_nothing(self, len(given))
         self._clock.tick()
         self._state.forget()
 
@@ -146,7 +160,7 @@ class OptimizerBase(Configured, Checkpoints):
     ) -> Any: ...
 
     def update(
-        self, param: Any, param_grad: Any, param_name: Hashable, cur_loss: Any = None, *, out: Any = None
+        self, param: Any, param_grad: Any, param_name: Hashable = REQUIRED, cur_loss: Any = None, *, out: Any = None
     ) -> Any:
         """Update one parameter.
 
@@ -213,7 +227,13 @@ class OptimizerBase(Configured, Checkpoints):
         return launch.results[0][0]
 
     def __call__(
-        self, param: ArrayT, param_grad: Any, param_name: Hashable, cur_loss: Any = None, *, out: ArrayT | None = None
+        self,
+        param: ArrayT,
+        param_grad: Any,
+        param_name: Hashable = REQUIRED,
+        cur_loss: Any = None,
+        *,
+        out: ArrayT | None = None,
     ) -> ArrayT:
         """Do what `update` does."""
         return self.update(param, param_grad, param_name, cur_loss, out=out)
