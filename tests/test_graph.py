@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import cProfile
+import functools
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +17,7 @@ import xpopt
 from xpopt._graph import UntraceableError, trace
 from xpopt._graph.interpret import interpret
 from xpopt._graph.trace import InPlaceError
-from xpopt._print import print_numbers, print_numpy
+from xpopt._print import print_numba, print_numbers, print_numpy
 from xpopt._rule import Rule
 
 
@@ -198,3 +204,75 @@ def test_a_rule_that_changes_an_array_in_place_is_an_error_for_every_engine():
 
     with pytest.raises(InPlaceError, match=r"rule \(line .* in place"):
         trace(Rule(rule))
+
+
+@contextmanager
+def profiled() -> Iterator[Callable[[], set[str]]]:
+    profile = cProfile.Profile()
+    profile.enable()
+    try:
+        yield lambda: {str(getattr(entry.code, "co_name", entry.code)) for entry in profile.getstats()}
+    finally:
+        profile.disable()
+
+
+@contextmanager
+def watched(name: str) -> Iterator[Callable[[], set[str]]]:
+    seen: set[str] = set()
+
+    def watch(frame: Any, event: str, arg: Any) -> Any:
+        seen.add(frame.f_code.co_name)
+        return watch
+
+    before = getattr(sys, f"get{name}")()
+    getattr(sys, f"set{name}")(watch)
+    try:
+        yield lambda: seen
+        assert getattr(sys, f"get{name}")() is watch
+    finally:
+        getattr(sys, f"set{name}")(before)
+
+
+def after_the_trace() -> None:
+    """Be seen by whatever looks at calls."""
+
+
+@pytest.mark.parametrize(
+    "looking", [profiled, lambda: watched("profile"), lambda: watched("trace")], ids=["cProfile", "profile", "trace"]
+)
+def test_a_profiler_or_debugger_sees_the_rule_and_all_that_follows(looking):
+    """And the kernel has the names that it has without."""
+    plain = print_numba(trace(RULES[4]), "float32")
+    assert "mean = (decay1 * s_mean)" in plain
+    with looking() as seen:
+        graph = trace(RULES[4])
+        after_the_trace()
+        assert {"rule", "after_the_trace"} <= seen()
+    assert print_numba(graph, "float32") == plain
+
+
+def test_names_are_those_of_the_rule_behind_a_decorator():
+    @functools.wraps(xpopt.Adam.rule)
+    def decorated(*args: Any) -> Any:
+        mean = args[2] * 2
+        return xpopt.Adam.rule(args[0], args[1], mean, *args[3:])
+
+    names = trace(Rule(decorated, xpopt.Adam.slots)).names.values()
+    assert {"grad", "mean", "var"} <= set(names)
+
+
+def test_a_program_under_cprofile_is_profiled_to_its_end(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import numpy as np, xpopt\n"
+        "def at_the_end(): return 1\n"
+        "opt, W = xpopt.Adam(), np.ones(3)\n"
+        "opt.update(W, W, 'W')\n"
+        "at_the_end()\n"
+        "(row,) = opt.explain({'W': W})\n"
+        "assert row.engine == 'blocked', row\n"
+    )
+    command = [sys.executable, "-W", "error", "-m", "cProfile", str(program)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    assert "program.py:2(at_the_end)" in done.stdout
+    assert "adam.py" in done.stdout

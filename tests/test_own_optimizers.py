@@ -139,7 +139,7 @@ COUNT_IN_ONE_BRANCH = {
     "another function": lambda h: {"rate": read_by_a_helper(h) if h.late > 3 else 1.0},
     "a name": lambda h: {"rate": 1 / getattr(h, "t") if h.late > 3 else 1.0},  # noqa: B009
     "its dict": lambda h: {"rate": 1 / vars(h)["t"] if h.late > 3 else 1.0},
-    "a variable": lambda h: {"rate": [1 / k.t if h.late > 3 else 1.0 for k in [h]][0]},
+    "a variable": lambda h: {"rate": next(1 / k.t if h.late > 3 else 1.0 for k in [h])},
 }
 
 

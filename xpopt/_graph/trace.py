@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable
+from types import CodeType, FrameType
 from typing import Any, NoReturn
 
 from .._rule import Rule, taken_apart
@@ -22,17 +21,46 @@ class InPlaceError(TypeError):
     """A rule changes an array in place: no engine may run it."""
 
 
-class _Tape:
-    """Makes nodes, each of its kind once."""
+class Tape:
+    """Makes nodes, each of its kind once.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    code : code, optional
+        Of the rule, whose local variables are asked for.
+    """
+
+    def __init__(self, code: CodeType | None = None) -> None:
         self._nodes: dict[tuple[Any, ...], Node] = {}
+        self._code = code
+        self._frames: dict[FrameType, None] = {}
 
     def node(self, op: str, kind: Kind, args: tuple[Node, ...] = (), value: str | float | None = None) -> Node:
         key = (op, kind, args, type(value), repr(value))  # by repr: -0.0 is not 0.0, and nan is nan
-        if key not in self._nodes:
-            self._nodes[key] = Node(op, kind, args, value)
-        return self._nodes[key]
+        return self._nodes.get(key) or self._nodes.setdefault(key, Node(op, kind, args, value))
+
+    def again(self) -> Tape:
+        """Return a tape that makes the same nodes of what is equal, and looks for no variables."""
+        twin = Tape()
+        twin._nodes = self._nodes
+        return twin
+
+    def look(self) -> None:
+        """Note the frame in which the rule runs, which is behind the calling one.
+
+        It outlives the rule's return, and so do its variables. A profiler or debugger neither notices nor is disturbed.
+        """
+        frame: FrameType | None = sys._getframe(1) if self._code is not None else None
+        while frame is not None and frame.f_code is not self._code:
+            frame = frame.f_back
+        if frame is not None:
+            self._frames[frame] = None
+
+    def take_variables(self) -> dict[str, Any]:
+        """Return the variables of the frames that were noted, and let go of these."""
+        variables = {name: x for frame in self._frames for name, x in frame.f_locals.items()}
+        self._frames.clear()
+        return variables
 
 
 class _Traced:
@@ -41,7 +69,7 @@ class _Traced:
     __array_ufunc__ = None  # a NumPy function called by its own name is refused, not applied to an object
     __slots__ = ("node", "tape")
 
-    def __init__(self, tape: _Tape, node: Node) -> None:
+    def __init__(self, tape: Tape, node: Node) -> None:
         self.tape = tape
         self.node = node
 
@@ -64,8 +92,9 @@ class _Traced:
     __iadd__ = __isub__ = __imul__ = __itruediv__ = __ipow__ = __setitem__ = _refuse_in_place
 
 
-def _apply(tape: _Tape, op: str, *values: Any) -> _Traced:
+def _apply(tape: Tape, op: str, *values: Any) -> _Traced:
     """Write down the elementwise function `op` of arrays and numbers."""
+    tape.look()
     args = tuple(_node(tape, value) for value in values)
     kinds = {arg.kind for arg in args}
     if kinds == {"scalar"}:
@@ -86,7 +115,7 @@ def _apply(tape: _Tape, op: str, *values: Any) -> _Traced:
     return _Traced(tape, tape.node(op, "mask" if op in COMPARISONS + LOGICAL else "array", args))
 
 
-def _node(tape: _Tape, value: Any) -> Node:
+def _node(tape: Tape, value: Any) -> Node:
     if isinstance(value, _Traced):
         return value.node
     if type(value) is float or (type(value) is int and abs(value) < 2**53):
@@ -140,7 +169,7 @@ FUNCTIONS = {
 class _Namespace:
     """What a rule calls as ``xp`` while it is traced."""
 
-    def __init__(self, tape: _Tape) -> None:
+    def __init__(self, tape: Tape) -> None:
         self._tape = tape
 
     def __getattr__(self, name: str) -> Callable[..., _Traced]:
@@ -168,7 +197,7 @@ class _Namespace:
 class _Numbers:
     """What a rule reads as ``h`` while it is traced."""
 
-    def __init__(self, tape: _Tape, h: Scalars | None) -> None:
+    def __init__(self, tape: Tape, h: Scalars | None) -> None:
         self._tape = tape
         self._h = h
 
@@ -179,7 +208,7 @@ class _Numbers:
         return _Traced(self._tape, self._tape.node("number", "scalar", value=name))
 
 
-def trace(rule: Rule, h: Scalars | None = None, *, clipped: bool = False) -> Graph:
+def trace(rule: Rule, h: Scalars | None = None, *, clipped: bool = False, tape: Tape | None = None) -> Graph:
     """Write down what a rule computes.
 
     Parameters
@@ -190,6 +219,8 @@ def trace(rule: Rule, h: Scalars | None = None, *, clipped: bool = False) -> Gra
         The numbers of some step: which there are. Without it any name is taken for one.
     clipped : bool
         Whether the rule sees its gradient multiplied by a factor.
+    tape : Tape, optional
+        Where it is written down; by default a new one.
 
     Returns
     -------
@@ -204,43 +235,26 @@ def trace(rule: Rule, h: Scalars | None = None, *, clipped: bool = False) -> Gra
         It branches on a value, uses a function that is not elementwise or not known, or returns something else than
         its parameter and slots. The message names the rule and the line.
     """
-    tape = _Tape()
+    tape = tape or Tape(rule.code)
     names = ("param", "grad", *(f"s.{field}" for field in rule.fields))
     inputs = tuple(tape.node("input", "array", value=name) for name in names)
     param, grad, *slots = (_Traced(tape, node) for node in inputs)
     if clipped:
         grad = _apply(tape, "multiply", grad, _Traced(tape, tape.node("factor", "scalar")))
     try:
-        with _watched(rule) as variables:
-            returned = rule.function(_Namespace(tape), param, grad, rule.make_slots(slots), _Numbers(tape, h))
+        returned = rule.function(_Namespace(tape), param, grad, rule.make_slots(slots), _Numbers(tape, h))
         results = taken_apart(rule, returned)
     except InPlaceError as error:
         raise InPlaceError(f"{rule.name}{_place(rule, error)}: {error}") from None
     except Exception as error:
         raise UntraceableError(f"{rule.name} cannot be traced{_place(rule, error)}: {error}") from error
+    finally:
+        variables = tape.take_variables()
     for field, result in zip(("param", *rule.fields), results, strict=True):
         if not isinstance(result, _Traced) or result.node.kind != "array":
             raise UntraceableError(f"{rule.name} returned a {type(result).__name__} as {field!r}; wanted an array")
     called = {x.node: name for name, x in reversed(variables.items()) if isinstance(x, _Traced)}
     return Graph(rule.name, inputs, tuple(result.node for result in results), called)
-
-
-@contextmanager
-def _watched(rule: Rule) -> Iterator[dict[str, Any]]:
-    """Yield a dict that the local variables of the rule are in once it has returned."""
-    variables: dict[str, Any] = {}
-    code = rule.code
-    previous = sys.getprofile()
-
-    def watch(frame: FrameType, event: str, arg: Any) -> None:
-        if event == "return" and frame.f_code is code:
-            variables.update(frame.f_locals)
-
-    sys.setprofile(watch)
-    try:
-        yield variables
-    finally:
-        sys.setprofile(previous)
 
 
 def _place(rule: Rule, error: Exception) -> str:
