@@ -17,6 +17,7 @@ from trajectories import read
 import xpopt
 from xpopt import _master, _namespace
 from xpopt._engine import blocked, build, compiled, kept_compiled, plan, pool
+from xpopt._graph import reading
 from xpopt.optimizers import _configured
 
 THREADS = 4
@@ -40,6 +41,7 @@ def first_use(monkeypatch, tmp_path) -> None:
         (_master, "_made"),
         (plan, "_reasons"),
         (plan, "_warned"),
+        (reading, "_read"),
         (blocked, "_kernels"),
         (compiled, "_kernels"),
         (_namespace, "_LIBRARIES"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._graph import trace
+from ._graph import graph_of
 from ._library import LOW, SUPPORTED
 from ._print import print_cuda, print_numba, print_numpy
 from .optimizers import OptimizerBase
@@ -56,7 +56,8 @@ def kernel_source(opt: OptimizerBase, target: str = "numpy", dtype: str = "float
     if dtype not in SUPPORTED:
         raise ValueError(f"dtype {dtype!r}; wanted one of {', '.join(SUPPORTED)}")
     rule = opt._formula_now
-    graph = trace(rule.low.get(dtype, rule), clipped=opt._values["clip_norm"] is not None)
+    h = rule.scalars_at(opt._settings, opt._values["lr"], 1)
+    graph = graph_of(rule.low.get(dtype, rule), h, clipped=h.clip_norm is not None)
     if target == "numpy":
         return print_numpy(graph).text
     printer = print_numba if target == "numba" else print_cuda

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from .._graph import trace
+from .._graph import graph_of
 from .._print import print_numpy
 from .._print.numpy import CALLED
 from .._rule import Rule
@@ -70,7 +70,7 @@ class Kernel:
     """
 
     def __init__(self, rule: Rule, h: Scalars, *, clipped: bool) -> None:
-        graph = trace(rule, h, clipped=clipped)
+        graph = graph_of(rule, h, clipped=clipped)
         self.source = print_numpy(graph)
         self.numbers = Numbers(graph)
         names: dict[str, Any] = {name: getattr(np, name) for name in CALLED}

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .._graph import trace
+from .._graph import graph_of
 from .._namespace import address_of
 from .._parameter import dtype_text
 from .._print import print_numba, print_squares
@@ -49,7 +49,7 @@ class Kernel:
     """
 
     def __init__(self, rule: Rule, h: Scalars, dtype: str, *, drawn: bool) -> None:
-        graph = trace(rule, h, clipped=h.clip_norm is not None)
+        graph = graph_of(rule, h, clipped=h.clip_norm is not None)
         self.dtype = dtype
         self.compute = np.dtype("float64" if dtype == "float64" else "float32")
         self._numbers = Numbers(graph)

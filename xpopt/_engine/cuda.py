@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._graph import trace
+from .._graph import graph_of
 from .._parameter import dtype_text
 from .._print import print_cuda
 from .._print.cuda import OPTIONS, PIECE, THREADS
@@ -38,7 +38,7 @@ class Kernel:
     """
 
     def __init__(self, rule: Rule, h: Scalars, dtype: str, *, guarded: bool, drawn: bool) -> None:
-        graph = trace(rule, h, clipped=h.clip_norm is not None)
+        graph = graph_of(rule, h, clipped=h.clip_norm is not None)
         self._clips = graph.factor() is not None  # not where the rule reads no gradient
         names = ("update", "sum_squares", "find_factors") if self._clips else ("update",)
         self._source = Source(print_cuda(graph, dtype, guarded=guarded, drawn=drawn), names, OPTIONS)

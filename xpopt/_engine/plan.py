@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .._caller import warn
-from .._graph import UntraceableError
+from .._graph import UntraceableError, graph_of, read_again
 from .._memory import writes_cross_reads
 from .._rule import Rule
 from .._typing import Scalars
@@ -238,12 +238,30 @@ def _untraceable(rule: Rule, h: Scalars) -> str | None:
         return _reasons[key]
     except KeyError:
         try:
-            blocked.kernel(rule, h, clipped=h.clip_norm is not None)
+            graph_of(rule, h, clipped=h.clip_norm is not None)
             _reasons[key] = None
         except UntraceableError as error:
             _reasons[key] = str(error)
             _warn_once(rule, f"{error}. It runs eagerly, one array operation at a time")
         return _reasons[key]
+
+
+def begin(rule: Rule) -> None:
+    """Look, for a new optimizer, whether a rule that others have used is what it was; this package's own are."""
+    if str(getattr(rule.function, "__module__", "")).startswith(_PACKAGE):
+        return
+    for formula in (rule, *rule.low.values()):
+        if rule not in changed and not read_again(formula):
+            changed.add(rule)
+            for clipped in (False, True):
+                _reasons.pop((formula, clipped), None)
+
+
+changed: set[Rule] = set()
+"""Rules that were not, so that no kernel is right and no plan is kept."""
+
+_PACKAGE = __name__.removesuffix("_engine.plan")
+"""The package's name, and a dot."""
 
 
 def _warn_once(cause: Rule | str, message: str) -> None:

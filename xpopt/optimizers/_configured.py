@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Any, ClassVar
 
+from .._engine import plan
 from .._master import with_masters
 from .._parameter import Spec
 from .._ranges import Range
@@ -60,6 +61,7 @@ class Configured(Guided):
         values = check_values(cls, values)
         check_together(cls, values)
         self._become(values)
+        plan.begin(self._formula_now)
         self._clock = Clock(_own_scheduler(cls, scheduler, values["lr"]))
 
     def __setattr__(self, name: str, value: Any) -> None:

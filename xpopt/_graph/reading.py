@@ -1,0 +1,78 @@
+"""The graph of each rule, for all engines: read twice, and once more for each optimizer that is made of the rule.
+
+A rule must be a pure function of its arguments. One that draws random numbers, or reads a variable that changes, is
+not, and what it computes cannot be in a kernel.
+"""
+
+from __future__ import annotations
+
+from .._rule import Rule
+from .._typing import Scalars
+from .node import Graph, Node
+from .trace import InPlaceError, Tape, UntraceableError, trace
+
+_read: dict[tuple[Rule, bool], tuple[Graph, Tape]] = {}
+
+_changed: dict[Rule, str] = {}
+"""What the error says of rules that were not what they had been."""
+
+
+def graph_of(rule: Rule, h: Scalars, *, clipped: bool) -> Graph:
+    """Return what a rule computes.
+
+    Parameters
+    ----------
+    rule, h, clipped : as for `trace`
+        The same.
+
+    Returns
+    -------
+    Graph
+        One for each rule and `clipped`, to be read.
+
+    Raises
+    ------
+    InPlaceError, UntraceableError
+        As for `trace`; the latter also where the rule computes something else when it is traced again.
+    """
+    key = rule, clipped
+    try:
+        return _read[key][0]
+    except KeyError:
+        if rule in _changed:
+            raise UntraceableError(_changed[rule]) from None
+        tape = Tape(rule.code)
+        graph = trace(rule, h, clipped=clipped, tape=tape)
+        _check_same(graph, trace(rule, h, clipped=clipped, tape=tape.again()))
+        return _read.setdefault(key, (graph, tape))[0]
+
+
+def read_again(rule: Rule) -> bool:
+    """Return whether a rule is what it was when it was traced; if not, it has no graph from now on."""
+    read = [(*found, clipped) for clipped in (False, True) if (found := _read.get((rule, clipped))) is not None]
+    try:
+        for graph, tape, clipped in read:
+            _check_same(graph, trace(rule, clipped=clipped, tape=tape.again()))
+    except (InPlaceError, UntraceableError) as error:
+        _changed[rule] = str(error)
+        for clipped in (False, True):
+            _read.pop((rule, clipped), None)
+        return False
+    return True
+
+
+def _check_same(graph: Graph, again: Graph) -> None:
+    if graph.outputs != again.outputs:
+        first, second = _difference(graph.outputs, again.outputs)
+        raise UntraceableError(
+            f"{graph.name} cannot be traced: it computed with {first!r}, and when it was read again, with {second!r}. "
+            f"A kernel would go on with the first: draw random numbers, and read variables that change, in scalars(h), "
+            f"which runs at each update"
+        )
+
+
+def _difference(first: tuple[Node, ...], second: tuple[Node, ...]) -> tuple[Node, Node]:
+    """Return what differs itself, and not only in its arguments."""
+    pairs = zip(first, second, strict=True)
+    one, other = next(pair for pair in pairs if pair[0] is not pair[1])
+    return (one, other) if one.op != other.op or not one.args else _difference(one.args, other.args)
