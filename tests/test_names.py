@@ -1,12 +1,16 @@
 """A parameter's name leads to its state: any hashable, one state and one count each, and one parameter for good."""
 
 import enum
+import re
 
+import hypothesis
+import hypothesis.strategies as st
 import numpy as np
 import pytest
 from states import equal, every_optimizer, held, model, nothing_changes, same, train
 
 from xpopt import SGD, Adam
+from xpopt._checkpoint import Renaming, renaming
 
 NAN = float("nan")
 
@@ -170,3 +174,85 @@ def test_an_optimizer_starts_with_nothing(backend):
     assert held(backend, opt)["cache"] == {}
     assert opt.cur_step == 0
     assert equal(backend, opt.update(backend.array(2.0), backend.array(0.0), None), 2.0)
+
+
+# New names by patterns
+
+
+def stands_for(old, name):
+    """What each star stands for, by regular expressions of the text; None if the pattern does not fit."""
+    if isinstance(old, str) and isinstance(name, str):
+        found = re.fullmatch("(.*)".join(re.escape(piece) for piece in old.split("*")), name, re.DOTALL)
+        return found and list(found.groups())
+    if not isinstance(old, tuple) or not isinstance(name, tuple):
+        return [] if type(old) is type(name) and old == name else None
+    if old and old[-1] == "*":
+        if len(name) < len(old):
+            return None
+        inner = stands_for((*old[:-1], "end"), (*name[: len(old) - 1], "end"))
+        return inner if inner is None else [*inner, name[len(old) - 1 :]]
+    if len(old) != len(name):
+        return None
+    inner = [stands_for(*pair) for pair in zip(old, name, strict=True)]
+    return None if None in inner else [one for of in inner for one in of]
+
+
+ANY_NAME = st.recursive(
+    st.text("ab", max_size=4) | st.sampled_from([0, 1, True, None, b"a"]), lambda of: st.tuples(of) | st.tuples(of, of)
+)
+PATTERNS = st.recursive(
+    st.text("ab*", max_size=5) | st.sampled_from([0, 1, True, None, b"a"]),
+    lambda of: st.tuples(of) | st.tuples(of, of) | st.tuples(of, st.just("*")),
+)
+
+
+@hypothesis.given(st.lists(PATTERNS, max_size=6, unique_by=repr), st.lists(ANY_NAME, max_size=6))
+def test_the_first_pattern_that_fits_is_taken(patterns, names):
+    """The new name tells which pattern it was, and what its stars stood for."""
+    patterns = list(dict.fromkeys(patterns))
+    renamed, used = Renaming({old: (old, i) for i, old in enumerate(patterns)}), set()
+    for name in names:
+        fits = [i for i, old in enumerate(patterns) if stands_for(old, name) is not None]
+        used.update(fits[:1])
+        wanted = (name, fits[0]) if fits else name
+        assert repr(renamed(name)) == repr(wanted)  # True is not 1
+    assert len(renamed.problems()) == len(patterns) - len(used)
+
+
+@hypothesis.given(st.text("ab*", max_size=7), st.text("ab", max_size=8))
+def test_what_stars_stand_for(pattern, text):
+    """The first for as much as it can, as in a regular expression."""
+    assert renaming._match(pattern, text) == stands_for(pattern, text)
+
+
+@pytest.mark.parametrize(
+    "old",
+    [
+        lambda i: f"layer{i}.w",
+        lambda i: f"layer{i}.*",
+        lambda i: ("enc", i, "w"),
+        lambda i: ("enc", i, "*"),
+        lambda i: ("enc", f"layer{i}.*", "w"),
+    ],
+)
+def test_many_names_are_renamed_by_few_comparisons(old, monkeypatch):
+    """However many patterns there are."""
+    compared = []
+    match = renaming._match_text
+    monkeypatch.setattr(renaming, "_match_text", lambda *args: compared.append(args) or match(*args))
+    count = 2000
+
+    def new(i):
+        pattern = old(i)
+        return ("dec", *pattern) if isinstance(pattern, tuple) else f"dec.{pattern}"
+
+    def name(pattern):
+        if isinstance(pattern, str):
+            return pattern.replace("*", "w")
+        return tuple(part.replace("*", "w") if isinstance(part, str) else part for part in pattern)
+
+    of = Renaming({old(i): new(i) for i in range(count)})
+    wanted = [name(new(i)) for i in range(count)]
+    assert [of(name(old(i))) for i in range(count)] == wanted
+    assert not of.problems()
+    assert len(compared) <= 5 * count
