@@ -68,8 +68,16 @@ class Library:
         """Return where `x` lives."""
         return array_api_compat.device(x)
 
+    def memory(self, x: Array) -> str:
+        """Name the memory that the addresses of `x` are in; arrays of several libraries may share one."""
+        return "host"
+
     def admit(self, x: Any) -> Array:
         """Return `x` as a rule may see it; a TypeError says why a rule may not."""
+        return x
+
+    def values(self, x: Any) -> Any:
+        """Return an array of which only the values matter as a plain one; anything else as it is."""
         return x
 
     def from_numpy(self, values: np.ndarray[Any, Any], like: Array) -> Array:
@@ -101,6 +109,10 @@ class Library:
     def may_share(self, x: Array, others: list[Array]) -> bool:
         """Whether `x` may be a view of memory that is not its own alone; where that cannot be asked, True."""
         return True
+
+    def is_same(self, x: Array, other: Array) -> bool:
+        """Whether two arrays of one shape and dtype are the same memory, where an engine writes in place."""
+        return x is other
 
     def writable(self, x: Array) -> bool:
         """Whether values can be written into `x`; where that cannot be asked, its own values are."""

@@ -66,14 +66,14 @@ def find_shared(arrays: Iterable[tuple[Hashable, Array]]) -> tuple[Hashable, Has
     tuple or None
         The first pair found, or None if every byte belongs to at most one array.
     """
-    by_device: dict[tuple[str, str], list[tuple[int, int, Hashable, Array]]] = {}
+    by_memory: dict[str, list[tuple[int, int, Hashable, Array]]] = {}
     for name, x in arrays:
         library = library_of(x)
         assert library is not None
         low, high = library.bounds(x)
         if low < high:
-            by_device.setdefault((library.name, str(library.device(x))), []).append((low, high, name, x))
-    for spans in by_device.values():
+            by_memory.setdefault(library.memory(x), []).append((low, high, name, x))
+    for spans in by_memory.values():
         spans.sort(key=itemgetter(0))
         near: list[tuple[int, int, Hashable, Array]] = []
         for span in spans:
@@ -85,7 +85,9 @@ def find_shared(arrays: Iterable[tuple[Hashable, Array]]) -> tuple[Hashable, Has
     return None
 
 
-def writes_cross_reads(works: Iterable[tuple[Array, tuple[Array, ...], Array | None]]) -> bool:
+def writes_cross_reads(
+    works: Iterable[tuple[Array, tuple[Array, ...], Array | None]], written: Iterable[Array]
+) -> bool:
     """Ask whether a result would go where another array is still to be read.
 
     Parameters
@@ -93,28 +95,36 @@ def writes_cross_reads(works: Iterable[tuple[Array, tuple[Array, ...], Array | N
     works : iterable of (param, others, out)
         Arrays of NumPy or CuPy: the parameter, what else is read with it, and where the result goes, which may be None
         for a new array, or `param` itself.
+    written : iterable of array
+        Where other results go, arrays of any library that share memory with no `out` here.
 
     Returns
     -------
     bool
-        Whether some `out` lies within the bounds of another array than its own `param`. Interleaved views count too.
+        Whether something is written within the bounds of an array that is read, but for an `out` that is its own
+        `param`. Interleaved views count too.
     """
     spans: list[tuple[int, int, bool]] = []
     for param, others, out in works:
-        library = library_of(param)
-        assert library is not None
-        spans += [(*library.bounds(x), False) for x in others]
-        spans.append((*library.bounds(param), out is param))
+        spans += [(*_bounds(x), False) for x in others]
+        spans.append((*_bounds(param), out is param))
         if out is not None and out is not param:
-            spans.append((*library.bounds(out), True))
+            spans.append((*_bounds(out), True))
+    spans += [(*_bounds(x), True) for x in written]
     spans.sort(key=itemgetter(0))
     any_end = written_end = 0
-    for low, high, written in spans:
-        if low < (any_end if written else written_end) and low < high:
+    for low, high, goes_there in spans:
+        if low < (any_end if goes_there else written_end) and low < high:
             return True
         any_end = max(any_end, high)
-        written_end = max(written_end, high if written else 0)
+        written_end = max(written_end, high if goes_there else 0)
     return False
+
+
+def _bounds(x: Array) -> tuple[int, int]:
+    library = library_of(x)
+    assert library is not None
+    return library.bounds(x)
 
 
 def _share(a: Array, b: Array) -> bool:

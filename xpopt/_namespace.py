@@ -52,11 +52,19 @@ class _NumPy(_NumPyDtypes):
             f"pass numpy.asarray(x)"
         )
 
+    def values(self, x: Any) -> Any:
+        if type(x) is np.ndarray or not isinstance(x, np.ndarray) or not _computes_as_ndarray(type(x)):
+            return x
+        return np.asarray(x)
+
     def to_numpy(self, xs: list[Array]) -> Iterable[Any]:
         return xs
 
     def may_share(self, x: Array, others: list[Array]) -> bool:
         return x.base is not None  # type: ignore[attr-defined]
+
+    def is_same(self, x: Array, other: Array) -> bool:
+        return x is other or (address_of(x) == address_of(other) and x.strides == other.strides)  # type: ignore[attr-defined]
 
     def writable(self, x: Array) -> bool:
         return bool(x.flags.writeable)  # type: ignore[attr-defined]
@@ -69,6 +77,14 @@ class _NumPy(_NumPyDtypes):
             low = address_of(x)
             return low, low + x.nbytes  # type: ignore[attr-defined]
         return super().bounds(x)
+
+
+def _computes_as_ndarray(kind: type) -> bool:
+    """Whether a subclass of ndarray leaves arithmetic alone, as memmap does, and matrices and masked arrays do not."""
+    return all(
+        getattr(kind, name) is getattr(np.ndarray, name)
+        for name in ("__array_ufunc__", "__array_function__", "__mul__")
+    )
 
 
 def _address_field(x: Any) -> int:
@@ -111,8 +127,14 @@ class _CuPy(_NumPyDtypes):
     def to_numpy(self, xs: list[Array]) -> Iterable[Any]:
         return (x.get() for x in xs)  # type: ignore[attr-defined]
 
+    def memory(self, x: Array) -> str:
+        return f"cuda:{x.device.id}"  # type: ignore[attr-defined]
+
     def may_share(self, x: Array, others: list[Array]) -> bool:
         return x.base is not None  # type: ignore[attr-defined]
+
+    def is_same(self, x: Array, other: Array) -> bool:
+        return x is other or self.layout(x) == self.layout(other)
 
     def writable(self, x: Array) -> bool:
         return True
@@ -139,6 +161,9 @@ class _Torch(Library):
     def guard(self, function: Callable[..., Any]) -> Callable[..., Any]:
         guarded: Callable[..., Any] = sys.modules["torch"].no_grad()(super().guard(function))
         return guarded
+
+    def memory(self, x: Array) -> str:
+        return "host" if x.device.type == "cpu" else str(x.device)  # type: ignore[attr-defined]
 
     def from_numpy(self, values: np.ndarray[Any, Any], like: Array) -> Array:
         # not torch.asarray, which refuses to convert arrays of shape ()

@@ -167,8 +167,22 @@ def _admit(library: Library, x: Any, what: str) -> Array:
         raise TypeError(f"{what} {error}") from None
 
 
-def check_out(library: Library, spec: Spec, out: Any, name: Hashable) -> None:
-    """Raise unless the result of a parameter so described can be written into `out`.
+def check_out(library: Library, spec: Spec, param: Array, out: Any, name: Hashable) -> tuple[Array, Array]:
+    """Check that the result of a parameter can be written into `out`.
+
+    Parameters
+    ----------
+    library, spec, param
+        The parameter, as `examine` returns it.
+    out : array
+        Where the result is to go.
+    name : hashable
+        The parameter's name, for messages.
+
+    Returns
+    -------
+    param, out : array
+        As an engine may see them: one object if they are the same memory, which is then updated in place.
 
     Raises
     ------
@@ -184,8 +198,8 @@ def check_out(library: Library, spec: Spec, out: Any, name: Hashable) -> None:
         and out.dtype == spec.dtype
         and out.flags.writeable
         and out.flags.c_contiguous
-    ):
-        return  # as it nearly always is
+    ):  # as it nearly always is
+        return (out, out) if out is param or library.is_same(out, param) else (param, out)
     what = f"out of {show(name)}"
     if not library.mutable:
         raise TypeError(f"{what}: arrays of {library.name} cannot be written; use the returned value instead of out=")
@@ -202,6 +216,7 @@ def check_out(library: Library, spec: Spec, out: Any, name: Hashable) -> None:
         raise ValueError(f"{what} is read-only; pass a writable array, or use the returned value")
     if overlaps_itself(library.layout(view)):
         raise ValueError(f"{what} overlaps itself (strides of a broadcast or sliding view); pass a plain array")
+    return (view, view) if library.is_same(view, param) else (param, view)
 
 
 def are_slots(library: Library, spec: Spec, slots: Iterable[Any]) -> bool:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from states import KING, equal, every_optimizer, frozen, model, nothing_changes, same, train
 
-from xpopt import SGD, Adam
+from xpopt import SGD, Adam, RMSProp
+from xpopt._engine import eager
 
 pytestmark = pytest.mark.backends("numpy", "numpy-readonly")
 
@@ -157,3 +158,103 @@ def test_unpickled_dtypes_are_dtypes(backend):
         again = {name: pickle.loads(pickle.dumps(x)) for name, x in params.items()}
         assert same(backend, train(backend, other, 1, again, dtype), train(backend, opt, 1, params, dtype))
         opt.cache, other.cache = {}, {}
+
+
+# `out=` in the parameter's own memory, seen through another object
+
+
+def on_disk(path, values):
+    """A writable map of a new file with these values."""
+    values = np.asarray(values)
+    mapped = np.memmap(path, dtype=values.dtype, mode="w+", shape=values.shape)
+    mapped[...] = values
+    return mapped
+
+
+def seen_twice(tmp_path, dtype):
+    """Pairs of a parameter and an `out` in the same memory."""
+    flat = np.arange(12, dtype=dtype)
+    locked = flat[6:9]
+    locked.flags.writeable = False
+    turned = np.asfortranarray(np.ones((2, 3), dtype))
+    mapped = on_disk(tmp_path / "W", np.ones((2, 2), dtype))
+    return {
+        "slices": (flat[:6], flat[:6]),
+        "shapes": (flat.reshape(3, 4), flat.reshape(3, 4)),
+        "a read-only view": (locked, flat[6:9]),
+        "F order": (turned, turned[:, :]),
+        "a map itself": (mapped, mapped),
+        "a map and its array": (mapped, np.asarray(mapped)),
+    }
+
+
+SEEN = ["slices", "shapes", "a read-only view", "F order", "a map itself", "a map and its array"]
+
+
+@pytest.mark.parametrize("case", SEEN)
+def test_the_same_memory_is_updated_in_place(backend, fused, tmp_path, monkeypatch, case):
+    """No engine copies, and the eager one is not asked."""
+    monkeypatch.setattr(eager, "prepare", None)
+    for dtype in ("float32", "float64"):
+        param, out = seen_twice(tmp_path, dtype)[case]
+        grad = np.linspace(-1, 1, param.size, dtype=dtype).reshape(param.shape)
+        grad = np.asfortranarray(grad) if case == "F order" else grad
+        whole, single, plain = Adam(lr=0.125), Adam(lr=0.125), Adam(lr=0.125)
+        want = np.array(param, copy=True, subok=False)
+        for _ in range(2):
+            want = plain.update(want, np.array(grad), "W")
+            assert single.update(param, grad, "W", out=out) is out
+            assert same(backend, np.asarray(out), want)
+            want = plain.update(want, np.array(grad), "W")
+            whole.cache = single.cache
+            outs = {"W": out}
+            assert whole.update_all({"W": param}, {"W": grad}, out=outs) is outs
+            assert outs["W"] is out
+            assert same(backend, np.asarray(out), want)
+            single.cache = whole.cache
+
+
+def test_explain_says_what_runs_a_map(backend, fused, tmp_path):
+    (row,) = Adam().explain([on_disk(tmp_path / "W", np.ones(3))])
+    assert (row.engine, "eager" in row.reason) == (fused, False)
+
+
+# State in arrays of a subclass
+
+
+class Named(np.ndarray):
+    """A subclass with an attribute, and an ndarray's arithmetic."""
+
+    name = "mine"
+
+
+@pytest.mark.parametrize("kind", ["memmap", "Named"])
+def test_slots_of_a_subclass_are_taken_by_value(backend, tmp_path, kind):
+    def make(values):
+        return on_disk(tmp_path / f"{values.sum()}", values) if kind == "memmap" else values.copy().view(Named)
+
+    for optimizer in (Adam, RMSProp):
+        opt, plain = optimizer(lr=0.1), optimizer(lr=0.1)
+        W, g = np.ones(3, np.float32), np.array([0.5, -1.0, 2.0], np.float32)
+        for one in (opt, plain):
+            one.update(W, g, "W")
+        entry = opt.cache["W"]
+        own = {key: make(x) for key, x in entry.items() if key != "t"} if isinstance(entry, dict) else make(entry)
+        opt.cache["W"] = {"t": 1, **own} if isinstance(entry, dict) else own
+        before = frozen(backend, opt.cache)
+        got, want = opt.update(W, g, "W"), plain.update(W, g, "W")
+        assert same(backend, got, want)
+        assert same(backend, opt.cache, plain.cache)
+        assert frozen(backend, {"W": {"t": 1, **own} if isinstance(entry, dict) else own}) == before
+        opt.set_params(cache_dict={"V": {"t": 1, **own} if isinstance(entry, dict) else own})
+        assert same(backend, opt.update(W, g, "V"), want)
+
+
+@pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
+@pytest.mark.parametrize("make", [np.ma.masked_array, np.asmatrix], ids=["MaskedArray", "matrix"])
+def test_slots_with_another_arithmetic_are_refused_by_kind(backend, make):
+    opt, W = RMSProp(), np.ones((2, 3))
+    opt.update(W, W, "W")
+    opt.cache["W"] = make(np.ones((2, 3)))
+    with pytest.raises(ValueError, match=f"a {type(opt.cache['W']).__name__}, and the parameter"):
+        opt.update(W, W, "W")

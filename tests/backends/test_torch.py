@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from states import KING, advance, equal, every_optimizer, frozen, held, model, nothing_changes, same, train
 
+import xpopt
 from xpopt import SGD, Adam, OptimizerBase
 
 pytestmark = pytest.mark.backends("torch")
@@ -299,3 +300,45 @@ def test_the_state_survives_torchs_own_file_format(torch, backend, tmp_path):
     assert frozen(backend, again.cache) == held(backend, opt)["cache"]
     opt.lr_scheduler = KING  # which starts over, as that of `again` did
     assert same(backend, train(backend, again, 1, params), train(backend, opt, 1, params))
+
+
+# Memory that torch and NumPy share
+
+
+def models_in_one_memory(torch):
+    """A parameter of each library, each in the memory of the other's gradient; and copies in memory of their own."""
+    a, b = torch.arange(4.0, dtype=torch.float64), np.array([8.0, 4.0, 2.0, 1.0])
+    shared = {"t": a, "n": b}, {"t": torch.from_numpy(b), "n": a.numpy()}
+    apart = {"t": a.clone(), "n": b.copy()}, {"t": torch.from_numpy(b).clone(), "n": a.numpy().copy()}
+    return shared, apart
+
+
+@pytest.mark.parametrize("first", ["t", "n"])
+@pytest.mark.parametrize("engine", ["auto", "eager", "blocked"])
+def test_a_gradient_in_the_memory_of_another_librarys_parameter(torch, backend, first, engine):
+    """It is read before that parameter is written, as within one library."""
+    (params, grads), (want, gradients) = models_in_one_memory(torch)
+    order = sorted(params, key=lambda name: name != first)
+    opt, other = Adam(lr=0.5), Adam(lr=0.5)
+    params = {name: params[name] for name in order}
+    with xpopt.engine(engine):
+        opt.update_all(params, grads, out=params)
+        want = other.update_all(want, gradients)
+    assert params["t"].tolist() == want["t"].tolist()
+    assert params["n"].tolist() == want["n"].tolist()
+    for entry, wanted in zip(opt.cache.values(), map(other.cache.get, opt.cache), strict=True):
+        assert entry["mean"].tolist() == wanted["mean"].tolist()
+
+
+def test_outs_of_two_libraries_in_one_memory_are_refused_by_name(torch, backend):
+    x = torch.ones(6, dtype=torch.float64)
+    for out in (x.numpy(), x.numpy()[5:], x[:3].numpy()):
+        ones = {"t": torch.ones(6, dtype=torch.float64), "n": np.ones(out.shape)}
+        opt = Adam()
+        with pytest.raises(ValueError, match=r"out of '[tn]' and out of '[tn]' share memory"):
+            opt.update_all(ones, ones, out={"t": x, "n": out})
+        assert opt.cache == {}
+        assert x.tolist() == [1.0] * 6
+    halves = {"t": x[:3], "n": x[3:].numpy()}
+    SGD(lr=0.5).update_all(halves, {name: x * 1 for name, x in halves.items()}, out=halves)
+    assert x.tolist() == [0.5] * 6

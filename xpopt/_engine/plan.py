@@ -78,10 +78,11 @@ def prepare(works: list[Work]) -> Launch:
         (work,) = works
         fits = why_not_fused(work) is None and not _crosses(work)
         return (_fused(work.rule, works) if fits else eager).prepare(work.rule, works)
-    written = [work for work in works if work.library.name in _FUSED]
-    if _reads_state(written) or (
-        any(work.out is not None for work in written)
-        and writes_cross_reads((work.param, (work.grad, *(work.slots or ())), work.out) for work in written)
+    later = [work for work in works if work.library.name in _FUSED]  # what is read when it is written
+    written = [work.out for work in works if work.library.name not in _FUSED and work.out is not None]
+    if _reads_state(later) or (
+        (written or any(work.out is not None for work in later))
+        and writes_cross_reads(((work.param, (work.grad, *(work.slots or ())), work.out) for work in later), written)
     ):
         return _together(works, [(eager, work.rule) for work in works])  # it computes everything, then writes
     return _together(works, _assigned(works))
@@ -212,7 +213,7 @@ def _crosses(work: Work) -> bool:
     if out is None:
         return False
     if library.name != "numpy":
-        return writes_cross_reads([(param, (grad, *(slots or ())), out)])
+        return writes_cross_reads([(param, (grad, *(slots or ())), out)], [])
     read = (grad, *(slots or ()), *(() if out is param else (param,)))
     return any(np.may_share_memory(out, x) for x in read)
 

@@ -181,7 +181,9 @@ def check_entry(rule: Rule, entry: Any, name: Hashable) -> None:
 def _outline(value: Any) -> str:
     library = library_of(value)
     if library is not None:
-        return f"{library.name} {dtype_text(value.dtype)} of shape {tuple(value.shape)}"
+        kind = type(value).__name__
+        kind = "" if library.name != "numpy" or kind == "ndarray" else f", a {kind}"
+        return f"{library.name} {dtype_text(value.dtype)} of shape {tuple(value.shape)}{kind}"
     if isinstance(value, Mapping):
         return "a dict of " + ", ".join(f"{key}: {_outline(item)}" for key, item in value.items())
     if type(value) is int and abs(value) > LARGEST:

@@ -187,8 +187,10 @@ class State:
         elif known.untouched(rule):
             return rule, library, spec, param, grad, known.t + 1, known.slots, False
         t, slots = unpack(rule, entry, name)
-        if slots is not None and not are_slots(library, spec, slots):
-            raise mismatch(rule, library, spec, slots, name)
+        if slots is not None:
+            slots = rule.make_slots(map(library.values, slots))
+            if not are_slots(library, spec, slots):
+                raise mismatch(rule, library, spec, slots, name)
         if t is None:
             t = self._count(name)
         return rule, library, spec, param, grad, t + 1, slots, False

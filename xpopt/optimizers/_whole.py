@@ -127,10 +127,11 @@ class Each:
             if grads[name] is not None:
                 tasks[name] = task = self._state.take_in(self._rule, param, grads[name], name, check_new)
                 if out:
-                    check_out(task[1], task[2], out[name], name)
+                    param, out[name] = check_out(task[1], task[2], task[3], out[name], name)
+                    tasks[name] = (*task[:3], param, *task[4:])
             elif out and out[name] is not param:
                 library, spec, self._resting[name] = examine_resting(param, name)
-                check_out(library, spec, out[name], name)
+                check_out(library, spec, self._resting[name], out[name], name)
         written = tasks.keys() | self._resting.keys()
         shared = find_shared((name, x) for name, x in out.items() if name in written or lies_in_memory(x))
         if shared is not None:

@@ -207,8 +207,9 @@ class OptimizerBase(Configured, Checkpoints):
                 check_loss(cur_loss, "param")
             task = self._state.take_in(self._formula_now, param, param_grad, param_name, self._check_new)
             rule, library, spec, taken, grad, t, slots, owned = task
+            target = None
             if out is not None:
-                check_out(library, spec, out, param_name)
+                taken, target = check_out(library, spec, taken, out, param_name)
             proceed = self._proceed({param_name: grad}) if self._guards else None
             if proceed is False:
                 step = LeftOut([param if param is out else taken], None if out is None else [out], {0: taken})
@@ -216,7 +217,9 @@ class OptimizerBase(Configured, Checkpoints):
             lr = self._clock.ask(param_name, cur_loss)
             h = rule.scalars_at(self._settings, lr, t)
             noise = key_of(self._values, spec, param_name, t) if self._draws else None
-            launch = plan.prepare([make_work((rule, library, spec, taken, grad, slots, owned, h, out, noise, proceed))])
+            launch = plan.prepare(
+                [make_work((rule, library, spec, taken, grad, slots, owned, h, target, noise, proceed))]
+            )
             skipped = self._skipped if proceed is None else self._skipped.unless(proceed)
             without_interrupts(self._commit, launch, rule, param_name, spec, t, lr, skipped)
         except BaseException:
@@ -224,7 +227,7 @@ class OptimizerBase(Configured, Checkpoints):
             raise
         finally:
             self._calls.clear()
-        return launch.results[0][0]
+        return launch.results[0][0] if out is None else out
 
     def __call__(
         self,
