@@ -348,6 +348,26 @@ def test_after_an_error_the_name_is_still_free(backend):
     assert set(opt.cache) == {"W", "b"}
 
 
+@pytest.mark.backends("numpy")
+def test_of_many_names_a_few_are_shown(backend, opt):
+    many = {f"p{i}": backend.array([1.0]) for i in range(10_000)}
+    for params, grads, words in [(many, {}, "lacks 'p0', "), ({}, many, "has 'p0', ")]:
+        with pytest.raises(ValueError, match=f"^grads {words}.* and 9992 more") as raised:
+            opt.update_all(params, grads, 9.0)
+        assert len(str(raised.value)) < 300
+
+
+@pytest.mark.backends("numpy")
+@pytest.mark.parametrize("name", ["x" * 10**5, ("enc", "x" * 10**5), b"x" * 10**5, tuple(range(10**5))], ids=type)
+def test_a_long_name_is_shown_shortened(backend, opt, name):
+    x = backend.array([1.0])
+    with pytest.raises(
+        ValueError, match=r"gradient of .*\.\.\..* has shape \(2,\), the parameter has \(1,\)"
+    ) as raised:
+        opt.update(x, backend.array([1.0, 2.0]), name, 9.0)
+    assert len(str(raised.value)) < 300
+
+
 # Calls that other libraries would take
 
 

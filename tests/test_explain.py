@@ -60,3 +60,17 @@ def test_it_changes_nothing_and_reads_as_a_table(backend):
 def test_a_model_that_cannot_be_updated_cannot_be_explained(backend):
     with pytest.raises(TypeError, match="parameter 'W' has dtype int64"):
         xpopt.Adam().explain({"W": np.arange(3)})
+
+
+@pytest.mark.parametrize("opt", [xpopt.Adam, "adam", None, xpopt.KingScheduler()], ids=repr)
+def test_the_source_is_that_of_an_optimizer(opt):
+    with pytest.raises(TypeError, match=f"^opt=.* is a {type(opt).__name__}; wanted an optimizer, such as"):
+        xpopt.kernel_source(opt)
+
+
+@pytest.mark.parametrize("wrong", ["x" * 10_000, np.float32, 3, None, ["numpy"]], ids=lambda value: repr(value)[:20])
+def test_the_source_is_for_a_target_and_a_dtype(wrong):
+    for keyword, known in [("target", "numpy, numba, cuda"), ("dtype", "float16, bfloat16, float32, float64")]:
+        with pytest.raises(ValueError, match=f"^{keyword}=.* is unknown; wanted one of {known}$") as raised:
+            xpopt.kernel_source(xpopt.Adam(), **{keyword: wrong})
+        assert len(str(raised.value)) < 300

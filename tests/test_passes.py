@@ -224,7 +224,9 @@ def test_king_without_a_finite_loss_says_so(backend, make, loss):
             opt.update(params["W"], grads["W"], "W", loss)
         with pytest.raises(ValueError, match="KingScheduler needs a finite cur_loss"):
             opt.update_all(params, grads, loss)
-    with pytest.raises(ValueError, match="KingScheduler needs a finite cur_loss"):
+    with pytest.raises(
+        ValueError, match="KingScheduler needs a finite cur_loss; got None: give update or update_all the"
+    ):
         opt.update(params["W"], grads["W"], "W")
 
 

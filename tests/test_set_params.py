@@ -135,10 +135,24 @@ def test_what_is_no_mapping_is_refused_by_name(backend, wrong):
     opt = Adam()
     train(backend, opt, 1)
     with nothing_changes(backend, opt):
-        with pytest.raises(TypeError, match="hparam_dict"):
+        with pytest.raises(TypeError, match=f"hparam_dict is a {type(wrong).__name__}; wanted a dict, such as"):
             opt.set_params(wrong)
-        with pytest.raises(TypeError, match="cache_dict"):
+        with pytest.raises(
+            TypeError, match=f"cache_dict is a {type(wrong).__name__}; wanted a dict, such as opt.cache"
+        ):
             opt.set_params({"lr": 0.5}, wrong)
+        with pytest.raises(TypeError, match=f"hparam_dict is a {type(wrong).__name__}; wanted a dict"):
+            opt.lr_scheduler.set_params(wrong)
+
+
+def test_hyperparameters_are_no_keywords(backend):
+    opt = Adam()
+    train(backend, opt, 1)
+    with (
+        nothing_changes(backend, opt),
+        pytest.raises(TypeError, match=r"no keyword 'eps'; wanted a dict, \{'lr': 0.1\}"),
+    ):
+        opt.set_params({"lr": 0.5}, eps=0.5)
 
 
 @every_optimizer
@@ -242,8 +256,11 @@ def test_slots_of_one_entry_are_alike(backend):
     pairs += [(x, backend.array([1.0, 2.0], "float32"))] if backend.widest == "float64" else []
     pairs += [(x, np.ones(2, dtype=np.dtype(backend.widest)))] if backend.library != "numpy" else []
     for mean, var in pairs:
-        with pytest.raises(ValueError, match="cache of 'W'"):
+        with pytest.raises(ValueError, match=r"cache of 'W' holds 'mean' as .* and 'var' as .*; wanted slots") as error:
             Adam().set_params(cache_dict={"W": {"t": 1, "mean": mean, "var": var}})
+        for slot in (mean, var):
+            assert str(tuple(slot.shape)) in str(error.value)
+            assert str(slot.dtype).rpartition(".")[2] in str(error.value)
 
 
 RATES = [

@@ -9,6 +9,7 @@ import platform
 from collections.abc import Iterator
 from typing import Any
 
+from ._text import short
 from ._typing import Namespace
 
 BACKENDS = ("numpy", "cupy")
@@ -49,7 +50,9 @@ def default_namespace() -> Namespace:
     """
     choice = os.environ.get("XPOPT_BACKEND", "")
     if choice not in ("", *BACKENDS):
-        raise ValueError(f"XPOPT_BACKEND={choice!r}; wanted one of {', '.join(BACKENDS)}, or unset to choose by itself")
+        raise ValueError(
+            f"XPOPT_BACKEND={short(choice)}; wanted one of {', '.join(BACKENDS)}, or unset to choose by itself"
+        )
     if choice != "numpy":
         problem = why_not("cupy")
         if problem is None:

@@ -42,7 +42,10 @@ def with_masters(rule: Rule) -> Rule:
 
 def _with_masters(rule: Rule) -> Rule:
     if MASTER in rule.fields:
-        raise TypeError(f"{rule.name} has a slot {MASTER!r} of its own, where master=True would keep its copies")
+        raise TypeError(
+            f"{rule.name} has a slot {MASTER!r} of its own, where master=True would keep its copies; "
+            f"give the slot another name"
+        )
     low = {"float16": _of_copy(rule, _as_float16), "bfloat16": _of_copy(rule, _as_bfloat16)}
     return dataclasses.replace(rule, low=low)
 

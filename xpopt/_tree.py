@@ -8,14 +8,22 @@ from typing import Any
 
 import numpy as np
 
+from ._text import short
+
 Path = tuple[Hashable, ...]
 
 
 def show(name: Hashable) -> str:
     """Write a parameter's name for a message: ``'W'``, ``0``, and ``'enc/w'`` for the nested ``("enc", "w")``."""
-    if isinstance(name, tuple) and name:
-        return repr("/".join(str(part) for part in name))
-    return repr(name)
+    joined = "/".join(str(part) for part in name) if isinstance(name, tuple) and name else name
+    text = repr(joined)
+    return text if len(text) <= 160 else short(joined)
+
+
+def show_all(names: Iterable[Hashable]) -> str:
+    """Write parameters' names for a message, no more than a few of them."""
+    shown = [show(name) for name in names]
+    return ", ".join(shown if len(shown) <= 8 else [*shown[:8], f"and {len(shown) - 8} more"])
 
 
 def is_container(tree: object) -> bool:
@@ -93,8 +101,8 @@ def leaves_in_order(tree: Any, names: list[Hashable]) -> list[Any] | None:
 def matched(leaves: Mapping[Hashable, Any], others: dict[Hashable, Any], what: str) -> dict[Hashable, Any]:
     """Return `others` if it has exactly the names of `leaves`, else raise a ValueError that lists the difference."""
     if leaves.keys() != others.keys():
-        missing = ", ".join(show(name) for name in leaves if name not in others)
-        extra = ", ".join(show(name) for name in others if name not in leaves)
+        missing = show_all(name for name in leaves if name not in others)
+        extra = show_all(name for name in others if name not in leaves)
         parts = [text for text in (missing and f"lacks {missing}", extra and f"has {extra}, not in params") if text]
         raise ValueError(f"{what} {' and '.join(parts)}; the names must be those of params")
     return others
@@ -125,7 +133,7 @@ def check_indices(tree: Any, leaves: Mapping[Hashable, Any], known: Mapping[Hash
     gone = [name for name in known if name in others and _is_behind(name, lengths)]
     if gone:
         raise ValueError(
-            f"params has no {', '.join(map(show, gone))}, and the state of that is there: a list or tuple has become "
+            f"params has no {show_all(gone)}, and the state of that is there: a list or tuple has become "
             f"shorter. Names are indices there, so parameters behind one that was removed would go on with the state "
             f"of others. Give the parameters names, in a dict, or forget that state with del opt.cache[{gone[0]!r}]"
         )

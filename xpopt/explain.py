@@ -5,6 +5,7 @@ from __future__ import annotations
 from ._graph import graph_of
 from ._library import LOW, SUPPORTED
 from ._print import print_cuda, print_numba, print_numpy
+from ._text import short
 from .optimizers import OptimizerBase
 
 TARGETS = ("numpy", "numba", "cuda")
@@ -35,7 +36,7 @@ def kernel_source(opt: OptimizerBase, target: str = "numpy", dtype: str = "float
     ValueError
         There is no such target or dtype.
     TypeError
-        The rule cannot be traced; the message says where and why.
+        `opt` is no optimizer, or the rule cannot be traced; the message says where and why.
 
     Examples
     --------
@@ -51,10 +52,12 @@ def kernel_source(opt: OptimizerBase, target: str = "numpy", dtype: str = "float
         subtract(param, new_velocity, new_param)
     <BLANKLINE>
     '''
+    if not isinstance(opt, OptimizerBase):
+        raise TypeError(f"opt={short(opt)} is a {type(opt).__name__}; wanted an optimizer, such as Adam()")
     if target not in TARGETS:
-        raise ValueError(f"target {target!r}; wanted one of {', '.join(TARGETS)}")
+        raise ValueError(f"target={short(target)} is unknown; wanted one of {', '.join(TARGETS)}")
     if dtype not in SUPPORTED:
-        raise ValueError(f"dtype {dtype!r}; wanted one of {', '.join(SUPPORTED)}")
+        raise ValueError(f"dtype={short(dtype)} is unknown; wanted one of {', '.join(SUPPORTED)}")
     rule = opt._formula_now
     h = rule.scalars_at(opt._settings, opt._values["lr"], 1)
     graph = graph_of(rule.low.get(dtype, rule), h, clipped=h.clip_norm is not None)

@@ -14,6 +14,7 @@ from .._caller import warn
 from .._graph import UntraceableError, graph_of, read_again
 from .._memory import writes_cross_reads
 from .._rule import Rule
+from .._text import short
 from .._typing import Scalars
 from . import blocked, compiled, cuda, eager
 from .kept import Group
@@ -48,7 +49,7 @@ def engine(name: str) -> Iterator[None]:
         There is no such engine.
     """
     if name not in ENGINES:
-        raise ValueError(f"engine {name!r}; wanted one of {', '.join(ENGINES)}")
+        raise ValueError(f"engine {short(name)}; wanted one of {', '.join(ENGINES)}")
     token = _choice.set(name)
     try:
         yield

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Never
 
 from .._engine import plan
 from .._master import with_masters
@@ -92,6 +92,7 @@ class Configured(Guided):
         self,
         hparam_dict: Mapping[str, Any] | None = None,
         cache_dict: Mapping[Hashable, Any] | None = None,
+        **keywords: Never,
     ) -> None:
         """Change hyperparameters, restore state; all of it or, after an error, nothing.
 
@@ -102,6 +103,8 @@ class Configured(Guided):
             the present schedule, where it has one.
         cache_dict : mapping, optional
             Entries by parameter name, in the form of `cache`. Their arrays are copied; entries of other names stay.
+        **keywords : object
+            None; hyperparameters are given in `hparam_dict`.
 
         Raises
         ------
@@ -110,11 +113,13 @@ class Configured(Guided):
         TypeError, ValueError
             A value of the wrong kind or out of its range, another optimizer's ``"id"``, or an entry of the wrong form.
         """
-        changes = _mapping("hparam_dict", hparam_dict)
+        if keywords:
+            raise TypeError(f"set_params takes no keyword {next(iter(keywords))!r}; wanted a dict, {{'lr': 0.1}}")
+        changes = _mapping("hparam_dict", hparam_dict, "{'lr': 0.1}")
         values = changed_values(type(self), {**self._values, "lr": self._stated_lr()}, changes)
         scheduler = self._changed_scheduler(values["lr"], changes)
         entries, rule = {}, self._formula(values)
-        for name, entry in _mapping("cache_dict", cache_dict).items():
+        for name, entry in _mapping("cache_dict", cache_dict, "opt.cache").items():
             check_entry(rule, entry, name)
             entries[name] = copy_entry(entry)
         for name, spec in self._state.specs().items():
@@ -198,7 +203,7 @@ def _own_scheduler(cls: type[Any], spec: Any, lr: float) -> SchedulerBase:
     return scheduler.copy() if scheduler is spec else scheduler
 
 
-def _mapping(what: str, value: Mapping[Any, Any] | None) -> Mapping[Any, Any]:
+def _mapping(what: str, value: Mapping[Any, Any] | None, example: str) -> Mapping[Any, Any]:
     if value is not None and not isinstance(value, Mapping):
-        raise TypeError(f"{what} is a {type(value).__name__}; wanted a dict")
+        raise TypeError(f"{what} is a {type(value).__name__}; wanted a dict, such as {example}")
     return value or {}

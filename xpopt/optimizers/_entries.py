@@ -162,7 +162,7 @@ def check_entry(rule: Rule, entry: Any, name: Hashable) -> None:
     if rule.low and isinstance(entry, dict) and MASTER in entry:
         rule, *_ = rule.low.values()
     _, slots = unpack(rule, entry, name)
-    first: tuple[Any, ...] | None = None
+    first: tuple[str, Any] | None = None
     held = dict(zip(rule.fields, slots or (), strict=slots is not None))
     if isinstance(entry, dict) and MASTER in entry:
         held.setdefault(MASTER, entry[MASTER])  # it is to be dropped, and may be saved before that
@@ -173,9 +173,12 @@ def check_entry(rule: Rule, entry: Any, name: Hashable) -> None:
                 f"cache of {show(name)} holds {field!r} as {_outline(slot)}; wanted an array of float32 or float64"
             )
         here = (library, slot.dtype, tuple(slot.shape), str(library.device(slot)))
-        if first is not None and here != first:
-            raise ValueError(f"cache of {show(name)} holds slots that differ in library, dtype, shape or device")
-        first = here
+        if first is not None and here != first[1]:
+            raise ValueError(
+                f"cache of {show(name)} holds {first[0]!r} as {_outline(held[first[0]])} on {first[1][3]}, and "
+                f"{field!r} as {_outline(slot)} on {here[3]}; wanted slots of one library, dtype, shape and device"
+            )
+        first = field, here
 
 
 def _outline(value: Any) -> str:

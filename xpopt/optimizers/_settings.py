@@ -75,7 +75,7 @@ def documented_names(cls: type[Any]) -> tuple[str, ...]:
 def check_id(cls: type[Any], name: object) -> None:
     """Raise a ValueError unless `name` is that of the class."""
     if name != cls.__name__:
-        raise ValueError(f"id={short(name)} names another optimizer; this is {cls.__name__}")
+        raise ValueError(f"id={short(name)} names another optimizer; this is {cls.__name__}. make_optimizer takes any")
 
 
 def check_values(cls: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -145,8 +145,10 @@ class SchedulerBase(ABC):
         TypeError, ValueError
             A value is of the wrong type or out of range, or ``"id"`` is of another class.
         """
-        changes = dict(hparam_dict)
         owner = type(self).__name__
+        if not isinstance(hparam_dict, Mapping):
+            raise TypeError(f"{owner}: hparam_dict is a {type(hparam_dict).__name__}; wanted a dict by name")
+        changes = dict(hparam_dict)
         if changes.pop("id", owner) != owner:
             raise ValueError(
                 f"{owner}: id={short(hparam_dict['id'])} is another class; make_scheduler makes one from it"
@@ -183,7 +185,7 @@ class SchedulerBase(ABC):
             It is not the state of such a schedule; nothing has changed then.
         """
         if state:
-            raise ValueError(f"{type(self).__name__} keeps no state; got {', '.join(map(str, state))}")
+            raise ValueError(f"{type(self).__name__} keeps no state; got {short(state)}")
 
     def copy(self) -> Self:
         """Return a schedule that goes on from here by itself.
@@ -220,8 +222,10 @@ class SchedulerBase(ABC):
             detach = getattr(cur_loss, "detach", None)  # a torch loss that records gradients
             loss = float(cur_loss if detach is None else detach())
         except Exception as error:  # whatever an array library raises for an array that is no single number
-            kind = type(cur_loss).__name__
-            raise ValueError(f"{type(self).__name__} needs a finite cur_loss; got a {kind}") from error
+            came = f"a {type(cur_loss).__name__}"
+            if cur_loss is None:
+                came = "None: give update or update_all the loss of the step"
+            raise ValueError(f"{type(self).__name__} needs a finite cur_loss; got {came}") from error
         if not math.isfinite(loss):
             raise ValueError(f"{type(self).__name__} needs a finite cur_loss; got {loss}")
         return loss

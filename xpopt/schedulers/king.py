@@ -152,7 +152,7 @@ class KingScheduler(SchedulerBase):
             It is not the state of such a schedule; nothing has changed then.
         """
         if set(state) != {"rate", "losses"}:
-            raise ValueError(f"KingScheduler: state has {sorted(map(str, state))}; wanted 'rate' and 'losses'")
+            raise ValueError(f"KingScheduler: state is {short(state)}; wanted a dict of 'rate' and 'losses'")
         rate = NON_NEGATIVE.check("KingScheduler", "rate", state["rate"])
         if not isinstance(state["losses"], list | tuple):
             raise TypeError(f"KingScheduler: losses={short(state['losses'])} in state; wanted a list of numbers")
