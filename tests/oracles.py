@@ -6,6 +6,7 @@ this update from 1, the rate and the settings, and returns the new element and w
 
 import math
 import struct
+from fractions import Fraction
 
 
 def sgd(p, g, memory, t, lr):
@@ -56,8 +57,14 @@ def norm(values):
 
 def clipped(gradient, clip_norm):
     """Pascanu, Mikolov and Bengio, Algorithm 1: scaled down to a norm of `clip_norm` where it is above."""
-    length = norm(gradient)
-    return [g * (clip_norm / length) for g in gradient] if length > clip_norm else list(gradient)
+    # in digits and exponents of two, so that no quotient or product leaves the numbers before the end
+    largest = max(map(abs, gradient), default=0.0)
+    shift = math.frexp(largest)[1]
+    length = norm([math.ldexp(g, -shift) for g in gradient])
+    if largest == 0 or Fraction(length) * Fraction(2) ** shift <= clip_norm:
+        return list(gradient)
+    (a, up), (b, down) = math.frexp(clip_norm), math.frexp(length)
+    return [math.ldexp(digits * (a / b), k + up - down - shift) for digits, k in map(math.frexp, gradient)]
 
 
 def walk(equation, start, gradients, rates, clip_norm=None, **settings):

@@ -113,8 +113,8 @@ def test_any_clip_factor(values, exponent, ratio, alone):
     clip_norm = ratio * length if length > 0 else 1.0
     for x in (np.array(values), np.array(values)[::-1]):
         with np.errstate(all="ignore"):
-            factor = float(clip_factor(np, x, clip_norm, float64=not alone))
-        assert 0 < factor <= 1
+            scale, factor = map(float, clip_factor(np, x, clip_norm, float64=not alone))
+        assert 0 < factor <= 1 == scale
         if length > 0:
             assert abs(factor - min(1.0, ratio)) <= 40 * UNIT["float64"] * min(1.0, ratio)
 

@@ -19,7 +19,7 @@ from .._print import print_numpy
 from .._print.numpy import CALLED
 from .._rule import Rule
 from .._typing import Scalars
-from ..clipping import clip_factor, clip_factors
+from ..clipping import clip_factors
 from . import pool
 from .numbers import Numbers
 from .work import BLOCK, Launch, Result, Work, new_arrays
@@ -66,7 +66,7 @@ class Kernel:
     h : Scalars
         The numbers of some step.
     clipped : bool
-        Whether the gradient is multiplied by a factor.
+        Whether the gradient is multiplied by the two numbers that clip it.
     """
 
     def __init__(self, rule: Rule, h: Scalars, *, clipped: bool) -> None:
@@ -216,7 +216,7 @@ def _run_of(of_rule: Kernel, work: Work, result: Result) -> Run:
     out, slots = result
     packed = of_rule.numbers.packed(h, spec.compute.char)
     if h.clip_norm is not None:
-        packed += factor(grad, h.clip_norm, spec.compute).tobytes()
+        packed += factors(grad, h.clip_norm).tobytes()
     return Run(of_rule, (param, grad, *slots), (out, *slots), packed, spec.compute)
 
 
@@ -263,17 +263,14 @@ def _run_shares(runs: Sequence[Call], shares: Iterator[Callable[[], None]]) -> N
 
 
 @np.errstate(all="ignore")
-def factor(grad: Any, clip_norm: float, compute: Any) -> Any:
-    """Return what brings the norm of a gradient down to `clip_norm`; nothing of its size is allocated."""
+def factors(grad: Any, clip_norm: float) -> Any:
+    """Return the two numbers that bring the norm of a gradient down to `clip_norm`; it is read block by block."""
     elements = flat(grad)
     total = 0.0
     for start in range(0, grad.size, BLOCK):
         wide = elements[start : start + BLOCK].astype(np.float64)
         total += np.add.reduce(np.multiply(wide, wide, wide))
-    (found,), (unsure,) = clip_factors(np.array([total]), clip_norm)
-    if unsure and grad.dtype == np.float64:
-        found = clip_factor(np, grad, clip_norm, float64=True)
-    return found.astype(compute)
+    return clip_factors(np.array([total]), clip_norm, [grad])
 
 
 def why_not(work: Work) -> str | None:

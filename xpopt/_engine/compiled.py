@@ -14,7 +14,7 @@ from .._parameter import dtype_text
 from .._print import print_numba, print_squares
 from .._rule import Rule
 from .._typing import Scalars
-from ..clipping import clip_factor, clip_factors
+from ..clipping import clip_factors
 from . import build, pool
 from .numbers import Numbers
 from .work import Keys, Launch, Result, Work, keys_of, new_arrays
@@ -53,7 +53,7 @@ class Kernel:
         self.dtype = dtype
         self.compute = np.dtype("float64" if dtype == "float64" else "float32")
         self._numbers = Numbers(graph)
-        rest = f"int64[::1], {self.compute}[:,::1], {self.compute}[::1]"
+        rest = f"int64[::1], {self.compute}[:,::1], {self.compute}[:,::1]"
         self._call = build.build(print_numba(graph, dtype, drawn=drawn), "kernel", f"void({_INDICES}, {rest})")
 
     def prepare(
@@ -96,7 +96,7 @@ class Kernel:
         return functools.partial(pool.run, call, helpers) if helpers else call
 
 
-_NO_FACTORS = {np.dtype(dtype): np.ones(0, dtype) for dtype in ("float32", "float64")}
+_NO_FACTORS = {np.dtype(dtype): np.ones((2, 0), dtype) for dtype in ("float32", "float64")}
 
 _name = functools.cache(dtype_text)
 
@@ -243,13 +243,8 @@ def _squares(dtype: str) -> Callable[..., None]:
     return build.build(print_squares(dtype), "squares", f"void({_INDICES}, float64[::1])")
 
 
-@np.errstate(all="ignore")
 def _factors(of: Kernel, clip_norm: float, table: Any, pieces: Any, grads: Sequence[Any], helpers: int) -> Any:
-    """Return what brings the norm of each gradient down to `clip_norm`; every sum is taken in one order."""
+    """Return the numbers that bring the norms down to `clip_norm`; every sum is taken in one order."""
     sums = np.empty(len(pieces))
     pool.run(functools.partial(_squares(of.dtype), table, pieces, np.zeros(1, np.int64), sums), helpers)
-    found, unsure = clip_factors(np.bincount(pieces[:, 0], sums, len(grads)), clip_norm)
-    if of.dtype == "float64":
-        for k in np.flatnonzero(unsure).tolist():
-            found[k] = clip_factor(np, grads[k], clip_norm, float64=True)
-    return found.astype(of.compute)
+    return clip_factors(np.bincount(pieces[:, 0], sums, len(grads)), clip_norm, grads)

@@ -39,7 +39,7 @@ class Kernel:
 
     def __init__(self, rule: Rule, h: Scalars, dtype: str, *, guarded: bool, drawn: bool) -> None:
         graph = graph_of(rule, h, clipped=h.clip_norm is not None)
-        self._clips = graph.factor() is not None  # not where the rule reads no gradient
+        self._clips = bool(graph.factors())  # not where the rule reads no gradient
         names = ("update", "sum_squares", "find_factors") if self._clips else ("update",)
         self._source = Source(print_cuda(graph, dtype, guarded=guarded, drawn=drawn), names, OPTIONS)
         self.compute = np.dtype("float64" if dtype == "float64" else "float32")
@@ -91,7 +91,7 @@ class Kernel:
         clip = None
         if self._clips:
             sums = on.empty((count, 3 if self.compute == np.float64 else 1), np.float64)
-            clip = scalars[0].clip_norm, sums, on.empty(tensors, self.compute)
+            clip = scalars[0].clip_norm, sums, on.empty((tensors, 2), self.compute)
         kernels = self._source.kernels(on, len(data))
         return _Job(on, kernels, Table(on, data), np.int32(tensors), count, clip, proceed).launch
 

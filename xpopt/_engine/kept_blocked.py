@@ -58,8 +58,9 @@ class _SharedRun:
         param, grad = (x[:size] for x in working.blocks)
         np.concatenate(params, out=param)
         np.concatenate(grads, out=grad)
-        for span, factor in zip(bundle.spans, self._factors, strict=False):  # none if nothing is clipped
-            np.multiply(grad[span], factor, grad[span])
+        for span, factors in zip(bundle.spans, self._factors, strict=False):  # none if nothing is clipped
+            for factor in factors:
+                np.multiply(grad[span], factor, grad[span])
         working.memory[:] = self._packed
         arrays = [x[:size] for x in working.arrays]
         self._kernel.call(param, grad, *bundle.slots, param, *bundle.slots, *arrays, *working.numbers)
@@ -105,7 +106,7 @@ class BlockedGroup(Group):
         params, grads, outs = self.mine(params), self.mine(grads), self.mine(outs)
         scalars = step.scalars
         clip_norm, compute = scalars[0].clip_norm, self._compute
-        factors = [] if clip_norm is None else [blocked.factor(x, clip_norm, compute) for x in grads]
+        factors = [] if clip_norm is None else [blocked.factors(x, clip_norm) for x in grads]
         runs: list[blocked.Call] = []
         if self._bundles:
             of_rule = blocked.kernel(self.rule, scalars[0], clipped=False)

@@ -37,7 +37,8 @@ def interpret(graph: Graph, xp: Namespace, inputs: Mapping[str, Array], h: Scala
     xp : Namespace
         The functions of the arrays' library.
     inputs : mapping
-        The arrays by name: ``param``, ``grad`` and the slots, as ``s.mean``; ``factor``, if the gradient is clipped.
+        The arrays by name: ``param``, ``grad`` and the slots, as ``s.mean``; ``clip_scale`` and
+        ``clip_factor``, if the gradient is clipped.
     h : Scalars
         The numbers.
 
@@ -56,7 +57,7 @@ def interpret(graph: Graph, xp: Namespace, inputs: Mapping[str, Array], h: Scala
         elif node.op == "number":
             values[node] = getattr(h, str(node.value))
         elif node.op == "factor":
-            values[node] = inputs["factor"]
+            values[node] = inputs[str(node.value)]
         elif node.kind == "scalar":
             values[node] = ON_NUMBERS[node.op](*args)
         else:

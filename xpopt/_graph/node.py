@@ -20,13 +20,14 @@ class Node:
     ----------
     op : str
         The standard's name of an elementwise function; or ``"input"``, an array that the rule is given; ``"number"``,
-        an attribute of `h`; ``"constant"``; ``"factor"``, what a clipped gradient is multiplied by, of each parameter.
+        an attribute of `h`; ``"constant"``; ``"factor"``, what a clipped gradient is multiplied by, of each parameter:
+        two numbers, ``clip_scale`` and then ``clip_factor``.
     kind : {"array", "mask", "scalar"}
         An array of the compute dtype, one of booleans, or a number that the host computes in float64.
     args : tuple of Node
         What it is computed from.
     value : str or float, optional
-        The name of an input (``param``, ``grad``, ``s.mean``) or number; the value of a constant.
+        The name of an input (``param``, ``grad``, ``s.mean``), number or factor; the value of a constant.
     """
 
     op: str
@@ -82,9 +83,9 @@ class Graph:
                 found.update((arg, None) for arg in node.args if arg.kind == "scalar" and arg.op != "factor")
         return list(found)
 
-    def factor(self) -> Node | None:
-        """Return the factor that clips the gradient, if there is one that the rule reads."""
-        return next((arg for node in self.arrays() for arg in node.args if arg.op == "factor"), None)
+    def factors(self) -> list[Node]:
+        """Return the two numbers that clip the gradient, if it is clipped and the rule reads it."""
+        return [arg for node in self.arrays() for arg in node.args if arg.op == "factor"]
 
 
 def _ordered(roots: tuple[Node, ...]) -> Iterator[Node]:

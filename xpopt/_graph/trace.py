@@ -218,7 +218,7 @@ def trace(rule: Rule, h: Scalars | None = None, *, clipped: bool = False, tape: 
     h : Scalars, optional
         The numbers of some step: which there are. Without it any name is taken for one.
     clipped : bool
-        Whether the rule sees its gradient multiplied by a factor.
+        Whether the rule sees its gradient multiplied by the two numbers that clip it.
     tape : Tape, optional
         Where it is written down; by default a new one.
 
@@ -240,7 +240,8 @@ def trace(rule: Rule, h: Scalars | None = None, *, clipped: bool = False, tape: 
     inputs = tuple(tape.node("input", "array", value=name) for name in names)
     param, grad, *slots = (_Traced(tape, node) for node in inputs)
     if clipped:
-        grad = _apply(tape, "multiply", grad, _Traced(tape, tape.node("factor", "scalar")))
+        for name in ("clip_scale", "clip_factor"):
+            grad = _apply(tape, "multiply", grad, _Traced(tape, tape.node("factor", "scalar", value=name)))
     try:
         returned = rule.function(_Namespace(tape), param, grad, rule.make_slots(slots), _Numbers(tape, h))
         results = taken_apart(rule, returned)

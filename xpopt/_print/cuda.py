@@ -110,7 +110,7 @@ def print_cuda(graph: Graph, dtype: str = "float32", *, guarded: bool = False, d
         tensors    how many there are
         ========== ===================================================================================================
 
-        If the graph clips, ``update`` takes one more: the factors of the tensors, in the compute dtype. Two kernels
+        If the graph clips, ``update`` takes one more: two factors for each tensor, in the compute dtype. Two kernels
         find them: ``sum_squares(table, tensors, sums)``, launched as ``update`` is, writes a float64 for each piece, or
         three where that is the dtype. Then ``find_factors(table, sums, clip_norm, factors)`` takes a block for each
         tensor.
@@ -145,7 +145,7 @@ def print_cuda(graph: Graph, dtype: str = "float32", *, guarded: bool = False, d
         f"((Params *)at.target)[i] = at_{param};",
         *(f"((Slots *)at.{slot})[i] = at_{slot};" for slot in slots),
     ]
-    factor = body.factor
+    clips = bool(body.factors)
     words = {
         **_words(kind, dtype),
         "conversions": kind.conversions + (kind.drawing if drawn else ""),
@@ -165,14 +165,14 @@ def print_cuda(graph: Graph, dtype: str = "float32", *, guarded: bool = False, d
         "each_element": _indented(3, each_element),
         "stores": _indented(2, stores),
         "addresses": "\n        | ".join(f"(unsigned long long)at.{name}" for name in (param, grad, "target", *slots)),
-        "factor": f", {kind.number} {factor}" if factor else "",
-        "factors": f", const {kind.number} *factors" if factor else "",
+        "factor": "".join(f", {kind.number} {name}" for name in body.factors),
+        "factors": f", const {kind.number} *factors" if clips else "",
         "guard": ", const bool *proceed" if guarded else "",
         "leave": Template(GUARD).substitute(param=param) if guarded else "",
-        "and_factor": ", factors[piece.tensor]" if factor else "",
+        "and_factor": "".join(f", factors[2 * piece.tensor + {k}]" for k in range(len(body.factors))),
     }
     squares = WIDE_SQUARES if dtype == "float64" else NARROW_SQUARES
-    return Template("".join([HEAD, *([squares, CLIP] if factor else []), UPDATE])).substitute(words)
+    return Template("".join([HEAD, *([squares, CLIP] if clips else []), UPDATE])).substitute(words)
 
 
 def print_finite(dtype: str) -> str:

@@ -133,7 +133,7 @@ sum_squares(const __grid_constant__ Table table, int tensors, Squares *sums)
         sums[blockIdx.x] = own;
 }
 
-// Find the factor of each tensor from the sums of its pieces; here a block is a tensor.
+// Find the two factors of each tensor from the sums of its pieces; here a block is a tensor.
 extern "C" __global__ void __launch_bounds__(THREADS)
 find_factors(const __grid_constant__ Table table, const Squares *sums, double clip_norm, $number *factors)
 {
@@ -144,7 +144,7 @@ find_factors(const __grid_constant__ Table table, const Squares *sums, double cl
         add(own, sums[at.pieces_before + i]);
     own = sum_of_block(own);
     if (threadIdx.x == 0)
-        factors[blockIdx.x] = factor_of(own, clip_norm);
+        find_factors_of(own, clip_norm, factors + 2 * blockIdx.x);
 }
 """
 
@@ -162,12 +162,16 @@ __device__ __forceinline__ void add(Squares &squares, const Squares &others)
     squares.sum += others.sum;
 }
 
-// Return what brings the norm down to `clip_norm`, 1 where it is not above, NaN where it is not finite.
-__device__ __forceinline__ double factor_of(const Squares &squares, double clip_norm)
+// Find two numbers that bring the norm down to `clip_norm`: a power of two, where one number would be too small, and
+// the rest. They are 1 where the norm is not above, and the second is NaN where it is not finite.
+__device__ __forceinline__ void find_factors_of(const Squares &squares, double clip_norm, float *factors)
 {
     const double norm = sqrt(squares.sum);
     const double zero = norm - norm;
-    return zero != 0 ? zero : norm > clip_norm ? clip_norm / norm : 1;
+    const double ratio = norm > clip_norm ? clip_norm / norm : 1;
+    const bool small = ratio < 0x1p-126;
+    factors[0] = small ? 0x1p-126 : 1;
+    factors[1] = zero != 0 ? zero : small ? ratio * 0x1p126 : ratio;
 }
 """
 
@@ -197,22 +201,26 @@ __device__ __forceinline__ void add(Squares &squares, const Squares &others)
     squares.large += others.large;
 }
 
-// Return what brings the norm down to `clip_norm`, 1 where it is not above, NaN where it is not finite.
-__device__ __forceinline__ double factor_of(const Squares &squares, double clip_norm)
+// Find two numbers that bring the norm down to `clip_norm`: a power of two, where one number would be too small, and
+// the rest. They are 1 where the norm is not above, and the second is NaN where it is not finite.
+__device__ __forceinline__ void find_factors_of(const Squares &squares, double clip_norm, double *factors)
 {
-    double norm, ratio;  // the norm may be scaled, the ratio is not
+    double norm, scale = 1;  // the norm is norm / scale
     if (squares.large > 0) {
         norm = sqrt(squares.large + squares.medium * 0x1p-600 * 0x1p-600);
-        ratio = clip_norm / norm * 0x1p-600;
+        scale = 0x1p-600;
     } else if (squares.medium != 0) {
         norm = sqrt(squares.medium + squares.small * 0x1p-600 * 0x1p-600);
-        ratio = clip_norm / norm;
     } else {
         norm = sqrt(squares.small);
-        ratio = clip_norm * 0x1p600 / norm;
+        clip_norm *= 0x1p600;
     }
     const double zero = norm - norm;
-    return zero != 0 ? zero : ratio < 1 ? ratio : 1;
+    const double ratio = clip_norm / norm * scale;
+    const double large = clip_norm * 0x1p511 / (norm * 0x1p-511) * scale;  // the ratio divided by 2^-1022
+    const bool small = large < 1;
+    factors[0] = small ? 0x1p-1022 : 1;
+    factors[1] = zero != 0 ? zero : small ? large : ratio < 1 ? ratio : 1;
 }
 """
 

@@ -43,8 +43,8 @@ class Body(NamedTuple):
         The names that the elements of ``param``, ``grad`` and the slots have, in that order.
     numbers : tuple of (str, str)
         The name of each number of the step, in the order of `Graph.scalars`, and what it is.
-    factor : str or None
-        The name of the factor that clips the gradient, if it is clipped.
+    factors : tuple of str
+        The names of the two numbers that clip the gradient, if it is clipped.
     lines : list of str
         Assignments, one a line.
     outputs : tuple of str
@@ -53,7 +53,7 @@ class Body(NamedTuple):
 
     inputs: tuple[str, ...]
     numbers: tuple[tuple[str, str], ...]
-    factor: str | None
+    factors: tuple[str, ...]
     lines: list[str]
     outputs: tuple[str, ...]
 
@@ -83,9 +83,8 @@ def emit(graph: Graph, language: Language) -> Body:
         wanted = str(node.value) if node.op == "number" else graph.names.get(node, f"c{i}")
         text[node] = _unique(wanted, taken)
         numbers.append((text[node], bare(expression(node))))
-    clip = graph.factor()
-    if clip is not None:
-        text[clip] = _unique("clip_factor", taken)
+    factors = graph.factors()
+    text.update({node: _unique(str(node.value), taken) for node in factors})
     values = graph.arrays()
     uses = Counter(arg for node in values for arg in node.args) + Counter(graph.outputs)
     repeated = {arg for node in values if _repeats(language.operations[node.op]) for arg in node.args}
@@ -102,8 +101,8 @@ def emit(graph: Graph, language: Language) -> Body:
             lines.append((language.number if node.kind == "array" else language.mask).format(text[node], bare(value)))
         else:
             text[node] = value
-    factor = None if clip is None else text[clip]
-    return Body(inputs, tuple(numbers), factor, lines, tuple(bare(text[node]) for node in graph.outputs))
+    names = tuple(text[node] for node in factors)
+    return Body(inputs, tuple(numbers), names, lines, tuple(bare(text[node]) for node in graph.outputs))
 
 
 def _repeats(operation: str) -> bool:

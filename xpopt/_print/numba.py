@@ -91,7 +91,7 @@ def print_numba(graph: Graph, dtype: str = "float32", *, drawn: bool = False) ->
         counter    int64, (1,)                how many pieces have been taken, by all threads together
         rows       int64, (tensors,)          the row of `numbers` for each tensor
         numbers    compute, (rows, numbers)   the numbers of the step
-        factors    compute, (tensors,)        what each gradient is multiplied by, if the graph clips
+        factors    compute, (2, tensors)      what each gradient is multiplied by, if the graph clips
         ========== ========================== ====================================================================
     """
     compute, stored, low = _types(dtype)
@@ -105,7 +105,7 @@ def print_numba(graph: Graph, dtype: str = "float32", *, drawn: bool = False) ->
         *(f"at_{slot} = at(table[{k}, tensor], start, size, {compute})" for k, slot in enumerate(slots, 3)),
         "row = rows[tensor]",
         *(f"{name} = numbers[row, {k}]  # {what}" for k, (name, what) in enumerate(body.numbers)),
-        *([f"{body.factor} = factors[tensor]"] if body.factor else []),
+        *(f"{name} = factors[{k}, tensor]" for k, name in enumerate(body.factors)),
         *([f"{name} = key(numbers[row, {k}], numbers[row, {k + 1}])" for name, k in _keys(body)] if drawn else []),
     ]
     bits = "random_bits(start + i, first_key, second_key)"

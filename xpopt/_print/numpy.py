@@ -28,7 +28,7 @@ class NumPySource(NamedTuple):
     scratch, masks : int
         How many arrays of the compute dtype, and of booleans, it needs to work in.
     numbers : int
-        How many numbers it takes; the last is the factor that clips the gradient, if the graph does.
+        How many numbers it takes; the last two clip the gradient, if the graph does.
     """
 
     text: str
@@ -72,11 +72,10 @@ def print_numpy(graph: Graph) -> NumPySource:
     inputs = _names([str(node.value).removeprefix("s.") for node in graph.inputs])
     outputs = [f"new_{name}" for name in (inputs[0], *inputs[2:])]
     numbers = graph.scalars()
-    clip = graph.factor()
+    factors = graph.factors()
     names = dict(zip(graph.inputs, inputs, strict=True))
     names.update({node: f"c{i}" for i, node in enumerate(numbers)})
-    if clip is not None:
-        names[clip] = "clip_factor"
+    names.update({node: str(node.value) for node in factors})
     pools = {"array": _Pool("x"), "mask": _Pool("m")}
     order = graph.arrays()
     last_use = {arg: i for i, node in enumerate(order) for arg in node.args}
@@ -101,7 +100,7 @@ def print_numpy(graph: Graph) -> NumPySource:
         if names[node] != target:
             lines.append(f"copyto({target}, {names[node]})")
     working = (*pools["array"].names, *pools["mask"].names)
-    last = [names[node] for node in (*numbers, *((clip,) if clip else ()))]
+    last = [names[node] for node in (*numbers, *factors)]
     head = f"def kernel({', '.join((*inputs, *outputs, *working, *last))}):"
     doc = f'"""{graph.name}, as calls of NumPy\'s ufuncs."""'
     notes = [f"# {names[node]} = {bare(expression(node))}" for node in numbers]
@@ -111,7 +110,7 @@ def print_numpy(graph: Graph) -> NumPySource:
 
 def _names(wanted: list[str]) -> list[str]:
     """Return names for the inputs: the rule's own, but for a slot that is called as something else here."""
-    taken = {"param", "grad", "clip_factor", *CALLED, *keyword.kwlist}
+    taken = {"param", "grad", "clip_scale", "clip_factor", *CALLED, *keyword.kwlist}
     own = re.compile(r"new_|s_|[cmx]\d+$")
     return [*wanted[:2], *(f"s_{name}" if name in taken or own.match(name) else name for name in wanted[2:])]
 
