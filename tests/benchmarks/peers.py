@@ -111,8 +111,8 @@ class Fused(Peer):
         import torch
 
         torch.set_num_threads(threads)
-        self._params = [torch.nn.Parameter(torch.tensor(x)) for x in model.params()]
-        self._sources = [[torch.from_numpy(x) for x in grads] for grads in model.grads]
+        self._params = [torch.nn.Parameter(self.view(x).clone()) for x in model.params()]
+        self._sources = [[self.view(x) for x in grads] for grads in model.grads]
         self._grads = self._sources
         rates = {"lr": RATES["lr"], "betas": (RATES["decay1"], RATES["decay2"]), "eps": RATES["eps"]}
         self._opt = torch.optim.Adam(self._params, **rates, **self.options)
@@ -136,7 +136,13 @@ class Fused(Peer):
         self._opt.step()
 
     def params(self) -> list[Array]:
-        return [x.detach().numpy() for x in self._params]
+        return [x.detach().cpu().numpy() for x in self._params]
+
+    def view(self, x: Any) -> Any:
+        """Return torch's view of an array."""
+        import torch
+
+        return torch.from_numpy(x)
 
 
 class Foreach(Fused):
