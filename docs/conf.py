@@ -32,6 +32,7 @@ nitpick_ignore = [
     ("py:class", "abc.ABC"),
     ("py:class", "xpopt.optimizers._checkpoints.Checkpoints"),
     ("py:class", "xpopt.optimizers._configured.Configured"),
+    ("py:class", "xpopt.schedulers._misuse.Guided"),
 ]
 default_role = "autolink"  # `Adam` in a docstring becomes a link,
 nitpick_ignore_regex = [("py:obj", ".*")]  # and `eps` need not

@@ -14,6 +14,7 @@ import scheduler_oracles as oracles
 from hypothesis import given
 from hypothesis import strategies as st
 
+from xpopt import SGD
 from xpopt._ranges import FLAG, NON_NEGATIVE, Range
 from xpopt._text import Call
 from xpopt.schedulers import (
@@ -743,6 +744,72 @@ def test_words_of_other_libraries_are_told_by_their_meaning(spec, meant):
         with pytest.raises(KeyError) as caught:
             make_scheduler(kind).set_params({keyword.partition("=")[0]: 1})
         assert f"; did you mean {meant}?" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "keyword", "end"),
+    [
+        (ExponentialScheduler, "gamma", "did you mean 'decay'?"),
+        (ExponentialScheduler, "step_size", "did you mean 'stage_length'?"),
+        (NoamScheduler, "d_model", "did you mean 'model_dim'?"),
+        (KingScheduler, "patince", "did you mean 'patience'? Known: initial_lr, patience, decay"),
+        (KingScheduler, "zzz", "known: initial_lr, patience, decay"),
+        (Cosine, "learning_rate", "did you mean 'lr'?"),
+        (Cosine, "T_max", "known: lr, steps, restart"),
+    ],
+)
+def test_an_unknown_keyword_of_a_class_is_told_by_its_meaning(kind, keyword, end):
+    with pytest.raises(TypeError) as caught:
+        kind(**{keyword: 1})
+    assert str(caught.value) == f"{kind.__name__} takes no keyword {keyword!r}; {end}"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_optimizer_in_the_place_of_the_rate(kind):
+    for call in (lambda: kind(SGD()), lambda: kind(SGD(), 3), lambda: kind(SGD(), gamma=0.9)):
+        with pytest.raises(TypeError, match=rf"^{kind.__name__}: \w+, the first argument, is a SGD; wanted a number"):
+            call()
+
+
+class Watching(SchedulerBase):
+    """Takes whatever it watches; no declared value comes first."""
+
+    def __init__(self, watched, **more):
+        super().__init__()
+        self.watched, self.step, self.more = watched, 0.5, more
+
+    def learning_rate(self, step, cur_loss=None):
+        return self.step
+
+
+def test_a_schedule_of_ones_own_may_take_and_have_what_it_likes():
+    opt = SGD()
+    scheduler = Watching(opt, gamma=3)
+    assert scheduler.watched is opt
+    assert scheduler.more == {"gamma": 3}
+    assert scheduler(1) == scheduler.copy()(1) == 0.5
+    assert "step" in dir(scheduler)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("step", "opt.step()"),
+        ("get_last_lr", "scheduler(step)"),
+        ("get_lr", "scheduler(step)"),
+        ("state_dict", "state()"),
+        ("load_state_dict", "restore(state)"),
+    ],
+)
+def test_what_schedules_elsewhere_have_is_not_there(name, words):
+    for scheduler in (KingScheduler(), Cosine()):
+        with pytest.raises(AttributeError) as caught:
+            getattr(scheduler, name)
+        assert str(caught.value).startswith(f"{type(scheduler).__name__} has no attribute {name!r}: ")
+        assert words in str(caught.value)
+        assert not hasattr(scheduler, name)
+        assert name not in dir(scheduler)
+        assert {"state", "restore", "learning_rate", "ranges"} <= set(dir(scheduler))
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable
-from typing import Any, Never, Self
+from typing import Any, Self
 
+from .._not_here import Listed, NotHere
 from .._text import short
 from ._elsewhere import hint
 from ._settings import documented_names
@@ -31,29 +32,9 @@ def no_name(name: object) -> TypeError:
     return TypeError(f"param_name {problem}: {BOTH}")
 
 
-class NotHere:
-    """An attribute that people look for and that is not there: whoever asks for it gets an AttributeError.
-
-    Parameters
-    ----------
-    way_out : str
-        What there is in its place.
-    """
-
-    def __init__(self, way_out: str) -> None:
-        self._way_out = way_out
-
-    def __set_name__(self, owner: type[Any], name: str) -> None:
-        self._name = name
-
-    def __get__(self, instance: object, owner: type[Any]) -> Never:
-        raise AttributeError(f"{owner.__name__} has no attribute {self._name!r}: {self._way_out}")
-
-
-class Guided:
+class Guided(Listed):
     """The part of an optimizer that other libraries' calls come to."""
 
-    # descriptors, since a `__getattr__` would slow every other attribute
     add_param_group = NotHere("it holds no parameters, and a new one begins with its first update")
     apply_gradients = NotHere("params = opt.update_all(params, grads) updates a model")
     get_config = NotHere("opt.hyperparameters shows the settings, and make_optimizer takes them")
@@ -75,10 +56,6 @@ class Guided:
         if "scheduler" in kwargs and "lr_scheduler" in inspect.signature(cls.__init__).parameters:
             raise TypeError(f"{cls.__name__} takes no keyword 'scheduler'{hint('scheduler', names)}")
         return super().__new__(cls)
-
-    def __dir__(self) -> list[str]:
-        """List the attributes that there are."""
-        return [name for name in super().__dir__() if name in vars(self) or hasattr(type(self), name)]
 
 
 def _are_parameters(value: object) -> bool:

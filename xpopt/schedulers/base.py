@@ -11,11 +11,12 @@ from typing import Any, ClassVar, Self
 from .._ranges import NON_NEGATIVE, Check, Range
 from .._text import format_call, short
 from ._elsewhere import hint
+from ._misuse import Guided
 
 STEP = Range(low=0, kind="int")
 
 
-class SchedulerBase(ABC):
+class SchedulerBase(Guided, ABC):
     """A learning rate for every step.
 
     A schedule of your own declares its keywords in `ranges`, passes their values here and writes `learning_rate`. It
@@ -158,7 +159,7 @@ class SchedulerBase(ABC):
                 raise KeyError(f"{owner} has no hyperparameter {short(name)}{hint(str(name), self.ranges)}")
         vars(self).update(self._checked(changes))
 
-    def reset(self) -> None:  # noqa: B027
+    def reset(self) -> None:
         """Go back to the start: forget what was seen, keep the hyperparameters."""
 
     def state(self) -> dict[str, Any]:

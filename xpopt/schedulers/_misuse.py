@@ -1,0 +1,38 @@
+"""Calls of schedules that other libraries would take: an error says what the call is here."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+from .._not_here import Listed, NotHere
+from .._ranges import Check
+from ._elsewhere import hint
+
+
+class Guided(Listed):
+    """The part of a schedule that other libraries' calls come to."""
+
+    ranges: ClassVar[Mapping[str, Check]]
+
+    get_last_lr = NotHere("call the schedule, scheduler(step)")
+    get_lr = NotHere("call the schedule, scheduler(step)")
+    load_state_dict = NotHere("restore(state) takes what state() returned")
+    state_dict = NotHere("state() returns what has changed since the start")
+    step = NotHere("the optimizer asks for the rate and counts the steps, with update_all or opt.step()")
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Refuse an optimizer in the place of the rate, and keywords that Python would not explain."""
+        parameters = inspect.signature(cls.__init__).parameters if args or kwargs else {}
+        names = list(parameters)[1:]
+        if args and names and names[0] in cls.ranges and hasattr(args[0], "step"):
+            raise TypeError(
+                f"{cls.__name__}: {names[0]}, the first argument, is a {type(args[0]).__name__}; wanted a number. "
+                f"A schedule knows no optimizer here: opt = SGD(lr_scheduler={cls.__name__}(...))"
+            )
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+            for keyword in kwargs:
+                if keyword not in names:
+                    raise TypeError(f"{cls.__name__} takes no keyword {keyword!r}{hint(keyword, names)}")
+        return super().__new__(cls)
