@@ -183,6 +183,61 @@ def test_where_no_file_can_be_written(place, tmp_path):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+PLACES = {
+    "a slash at the end": ("new/", IsADirectoryError),
+    "a slash behind a file": ("file/", IsADirectoryError),
+    "a folder": ("folder/", IsADirectoryError),
+    "a dot": ("folder/.", IsADirectoryError),
+    "two dots": ("folder/..", IsADirectoryError),
+    "a missing folder": ("nofolder/new", FileNotFoundError),
+    "back from a missing folder": ("nofolder/../new", FileNotFoundError),
+    "a file as a folder": ("file/new", NotADirectoryError),
+    "back from a file": ("file/../new", NotADirectoryError),
+    "a link to a missing folder": ("lost", FileNotFoundError),
+    "a link to itself": ("loop", OSError),
+}
+
+
+@pytest.mark.parametrize(("place", "error"), PLACES.values(), ids=PLACES)
+def test_a_path_that_the_system_does_not_take(place, error, tmp_path, monkeypatch):
+    """Whether it is absolute or not; the error names it, and nothing has changed."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_bytes(b"mine")
+    (tmp_path / "lost").symlink_to(tmp_path / "nofolder" / "new")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    before = sorted(tmp_path.rglob("*"))
+    for path in (place, f"{tmp_path}/{place}"):
+        with pytest.raises(OSError, match="Errno"):  # so says the system
+            open(path, "xb" if "loop" not in place else "wb")  # noqa: SIM115 - it is not opened
+        with pytest.raises(error) as refused:
+            Adam().save(path)
+        assert refused.value.filename == path
+    assert sorted(tmp_path.rglob("*")) == before
+    assert (tmp_path / "file").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize(
+    "place", ["new", "./new", "folder/../new", "folder//new", "way/new", "way/../new", "short", "way/back"]
+)
+def test_a_path_leads_where_the_system_goes(place, tmp_path, monkeypatch):
+    """Also back from a link, which is not the folder that the link is in."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder" / "deep").mkdir(parents=True)
+    (tmp_path / "way").symlink_to("folder/deep")
+    (tmp_path / "short").symlink_to("way/../new")
+    (tmp_path / "folder" / "deep" / "back").symlink_to("../../new")
+    for path in (place, Path(tmp_path, place), f"{tmp_path}/{place}"):
+        opt = Adam()
+        opt.save(path)
+        with open(path, "rb") as file:
+            assert file.read(8) != b""
+        written = [found for found in tmp_path.rglob("*") if found.is_file() and not found.is_symlink()]
+        assert len(written) == 1
+        assert os.path.samefile(written[0], path)
+        written[0].unlink()
+
+
 def test_a_link_is_followed(tmp_path):
     opt = Adam()
     (tmp_path / "runs").mkdir()

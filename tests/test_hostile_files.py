@@ -3,14 +3,21 @@
 import hashlib
 import json
 import random
+import sys
 import tracemalloc
+from contextlib import nullcontext
 
+import hypothesis
+import hypothesis.strategies as st
 import numpy as np
 import pytest
 from states import KING
 
 import xpopt
 from xpopt import Adam, CheckpointError
+from xpopt._checkpoint import names as names_module
+from xpopt._checkpoint import structure
+from xpopt.optimizers import _loading
 
 pytest.importorskip("safetensors", reason="checkpoints need safetensors: pip install 'xpopt[checkpoint]'")
 import safetensors.numpy as tensors
@@ -330,7 +337,10 @@ def test_names_nested_without_end(opt, victim, tmp_path):
     refuses(victim, tmp_path / "bad")
 
 
-@pytest.mark.parametrize("filler", ["[]", '"ab"', '{"name":[]}', "[" * 40 + "]" * 40], ids=repr)
+FILLERS = ["[]", "{}", '"ab"', '{"name":[]}', "[0]", '{"":0}', "[" * 40 + "]" * 40, "[]      ", '{"a":1} ', "1e-9"]
+
+
+@pytest.mark.parametrize("filler", FILLERS, ids=repr)
 def test_memory_is_of_the_order_of_the_file(filler, opt, victim, tmp_path):
     """A long list, where one goes and where none does. An empty list is 2 bytes in a file, and 88 in memory."""
     state = opt.state_dict()
@@ -345,7 +355,116 @@ def test_memory_is_of_the_order_of_the_file(filler, opt, victim, tmp_path):
             victim.load(tmp_path / "bad")
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        assert peak < 64 * size
+        assert peak < 24 * size
+
+
+PARAMETER = {"name": "W", "shape": None, "dtype": None, "updates": 0, "slots": []}
+PRIME = sys.hash_info.modulus
+
+
+def colliding(kind, n):
+    """Names whose hashes are equal, as the hash of an int is its remainder."""
+    names = [k * PRIME + 5 for k in range(n)]
+    return {"ints": names, "tuples": [["a", [k, 1]] for k in names], "negative": [-k for k in names]}[kind]
+
+
+@pytest.mark.parametrize("where", ["parameters", "pass"])
+@pytest.mark.parametrize("kind", ["ints", "tuples", "negative"])
+def test_names_of_one_hash_are_refused(kind, where, opt, victim, tmp_path):
+    """A dict compares each of them with all the others. A few are no harm."""
+    state = opt.state_dict()
+    for n in (20, 2000):
+        names = colliding(kind, n)
+        assert len({hash(names_module.decode(name)) for name in names}) == 1
+        if where == "parameters":
+            state["header"]["parameters"] = [{**PARAMETER, "name": name} for name in names]
+        else:
+            state["header"]["pass"] = {"rate": 0.1, "names": names}
+        sign(state["header"], state["arrays"], tmp_path / "bad")
+        if n == 2000:
+            refuses(victim, tmp_path / "bad", "more than 32 names have the same hash")
+            with pytest.raises(CheckpointError, match="the same hash"):
+                victim.load_state_dict(state)
+        else:
+            with pytest.raises(CheckpointError) if where == "parameters" else nullcontext() as error:
+                Adam().load(tmp_path / "bad")
+            assert error is None or "the same hash" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("1" * 100_000, "an int of 100000 digits"),
+        ("-" + "1" * 400, "an int of 401 digits"),
+        ("[" * 101 + "]" * 101, "nested too deeply: more than 100"),
+        ('{"a":' * 101 + "1" + "}" * 101, "nested too deeply: more than 100"),
+    ],
+    ids=lambda value: value[:12],
+)
+def test_numbers_and_nests_that_take_the_square_of_their_length(value, message, opt, victim, tmp_path):
+    """Whatever limits of its own the interpreter has been set to."""
+    state = opt.state_dict()
+    text = json.dumps(state["header"]).replace('"W"', value, 1)
+    sign(text, state["arrays"], tmp_path / "bad")
+    limit = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(0)
+    try:
+        refuses(victim, tmp_path / "bad", message)
+    finally:
+        sys.set_int_max_str_digits(limit)
+
+
+def test_a_long_name_with_many_slots(opt, victim, tmp_path, monkeypatch):
+    """Whose keys would be as long as the one times the other."""
+    keyed = []
+    array_key = _loading.array_key
+    monkeypatch.setattr(_loading, "array_key", lambda name, slot: keyed.append(len(str(name))) or array_key(name, slot))
+    state = opt.state_dict()
+    slots = [f"s{k}" for k in range(10_000)]
+    state["header"]["parameters"][0].update(name="n" * 100_000, slots=slots)
+    sign(state["header"], state["arrays"], tmp_path / "bad")
+    refuses(victim, tmp_path / "bad", "has 10000 slots; Adam keeps 3 at most")
+    assert sum(keyed) < 10 * (tmp_path / "bad").stat().st_size
+
+
+JSON = st.recursive(
+    st.none() | st.integers(-9, 9) | st.text('[]{}"\\\\,a\u00e9\n', max_size=6),
+    lambda of: st.lists(of, max_size=3) | st.dictionaries(st.text('[{"\\\\', max_size=3), of, max_size=3),
+)
+
+
+def walked(value):
+    """How many lists and dicts there are, and how many lie in each other, by going through them."""
+    if not isinstance(value, list | dict):
+        return 0, 0
+    found = [walked(item) for item in (value.values() if isinstance(value, dict) else value)]
+    return 1 + sum(count for count, _ in found), 1 + max((depth for _, depth in found), default=0)
+
+
+@hypothesis.given(JSON, st.booleans())
+def test_lists_and_dicts_are_counted(value, ascii_alone):
+    """Brackets in strings, and quotes that are escaped there, are none."""
+    assert structure.measured(json.dumps(value, ensure_ascii=ascii_alone)) == walked(value)
+
+
+def test_what_is_deep_or_full_of_brackets_may_be_a_name(tmp_path):
+    """As far as it could be read again; else nothing is written."""
+    deep = "x"
+    for _ in range(90):
+        deep = (deep,)
+    names = [deep, "[" * 5000, '"' * 999 + "{" * 5000, "\\" * 999 + '"[' * 999, ((), ((),), ())]
+    opt = Adam()
+    for name in names:
+        opt.update(np.ones(1), np.ones(1), name)
+    opt.save(tmp_path / "good")
+    assert list(xpopt.load_optimizer(tmp_path / "good").cache) == names
+    content = (tmp_path / "good").read_bytes()
+    for _ in range(10):
+        deep = (deep,)
+    opt.update(np.ones(1), np.ones(1), deep)
+    with pytest.raises(CheckpointError, match="nested too deeply"):
+        opt.save(tmp_path / "good")
+    assert (tmp_path / "good").read_bytes() == content
 
 
 def test_nothing_is_looked_up_outside_the_known_classes(victim, tmp_path):

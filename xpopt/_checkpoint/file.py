@@ -19,7 +19,9 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from .._ranges import LARGEST, LARGEST_TEXT
 from .header import CheckpointError, check_format
+from .structure import check_structure
 
 Host = npt.NDArray[Any]
 Report = Callable[[int, int], object]
@@ -27,6 +29,10 @@ Progress = Report | bool | None
 
 _SIZES = {"F32": 4, "F64": 8}
 """The dtypes of slots, as safetensors writes them, and their sizes in bytes."""
+
+_DIGITS = len(str(-LARGEST))
+
+_LINKS = 40  # at the end of a path, as Linux follows
 
 
 def write(
@@ -53,10 +59,11 @@ def write(
         The file cannot be written.
     """
     safetensors = _safetensors()
-    target = Path(os.path.realpath(path))
-    _check_regular(target)
+    with _naming_errors(path):
+        target = _target(path)
     report = _reporter(progress, f"saving {target.name}")
     text = json.dumps(header)
+    check_structure(text)  # nothing is written that could not be read
     arrays = {key: np.asarray(x, order="C") for key, x in arrays.items()}
     total = sum(x.nbytes for x in arrays.values())
     checksum = _Checksum(text)
@@ -67,7 +74,10 @@ def write(
         if done:
             report(done // 2, total)  # the other half of the work is to write them
     # The folder is the writer's own, so that whatever it leaves there goes with it.
-    with TemporaryDirectory(prefix=".saving-", dir=target.parent, ignore_cleanup_errors=True) as folder:
+    with (
+        _naming_errors(path),
+        TemporaryDirectory(prefix=".saving-", dir=target.parent, ignore_cleanup_errors=True) as folder,
+    ):
         file = Path(folder, target.name)
         file.touch()
         mode = (target if target.exists() else file).stat().st_mode  # what was chosen, or what the umask leaves
@@ -110,11 +120,10 @@ def read(path: str | os.PathLike[str], progress: Progress) -> tuple[Any, dict[st
         It is damaged, of a newer format, or not of xpopt.
     """
     safetensors = _safetensors()
-    _check_regular(Path(path))
     report = _reporter(progress, f"loading {Path(path).name}")
     arrays: dict[str, Host] = {}
     # To open it here says in the usual way what is missing or forbidden.
-    with open(path, "rb") as raw, _damage(safetensors.SafetensorError):
+    with _opened(path) as raw, _damage(safetensors.SafetensorError):
         file = safetensors.safe_open(path, framework="np")
         _refuse_duplicates(raw)
     with file:
@@ -166,7 +175,8 @@ def _read_metadata(metadata: dict[str, str]) -> tuple[str, str, Any]:
     """Return the header's text, the checksum, and the header, of this format."""
     if "xpopt" not in metadata:
         raise CheckpointError("a safetensors file without the header of an optimizer")
-    header = json.loads(metadata["xpopt"], object_pairs_hook=_unique)
+    check_structure(metadata["xpopt"])
+    header = json.loads(metadata["xpopt"], object_pairs_hook=_unique, parse_int=_parse_int)
     check_format(header)
     if metadata.keys() != {"xpopt", "sha256"}:
         raise CheckpointError(f"damaged: metadata {', '.join(sorted(metadata))}; wanted sha256, xpopt")
@@ -175,7 +185,7 @@ def _read_metadata(metadata: dict[str, str]) -> tuple[str, str, Any]:
 
 def _refuse_duplicates(file: BinaryIO) -> None:
     """Raise if a key is there twice in what safetensors reads, which would take either; its length has been checked."""
-    json.loads(file.read(int.from_bytes(file.read(8), "little")), object_pairs_hook=_unique)
+    json.loads(file.read(int.from_bytes(file.read(8), "little")), object_pairs_hook=_only_unique)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -183,6 +193,18 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         raise CheckpointError("damaged: a key is there twice")
     return found
+
+
+def _only_unique(pairs: list[tuple[str, Any]]) -> None:
+    """Look at keys, and keep nothing."""
+    _unique(pairs)
+
+
+def _parse_int(text: str) -> int:
+    """Read an int, which takes the square of its length, so that what no count can be is not read."""
+    if len(text) > _DIGITS:
+        raise CheckpointError(f"damaged: an int of {len(text)} digits; this format has none above {LARGEST_TEXT}")
+    return int(text)
 
 
 @contextmanager
@@ -198,10 +220,42 @@ def _damage(error: type[Exception]) -> Iterator[None]:
         raise CheckpointError(f"damaged: {problem}") from problem
 
 
-def _check_regular(path: Path) -> None:
-    """Raise an OSError for a folder, a device or a pipe, which may not be replaced nor read to the end."""
-    if path.exists() and not path.is_file():
-        raise OSError(f"{path} is no regular file")
+@contextmanager
+def _naming_errors(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Let the errors of the system name the file that was asked for, whatever was in work."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), os.fspath(path)) from error
+
+
+def _target(path: str | os.PathLike[str]) -> Path:
+    """Return the file that a path leads to, as the system takes it; what lies there may be replaced."""
+    target, links = os.fspath(path), 0
+    while os.path.islink(target):
+        target, links = os.path.join(os.path.dirname(target), os.readlink(target)), links + 1
+        if links > _LINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    folder, name = os.path.split(target)
+    if name in ("", os.curdir, os.pardir):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    os.stat(folder or os.curdir)  # by which the system says what is missing, or is no folder
+    found = Path(os.path.realpath(folder), name)
+    if found.exists() and not found.is_file():
+        raise OSError(f"{os.fspath(path)} is no regular file")
+    return found
+
+
+def _opened(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a regular file, and wait for no pipe or device in its place."""
+    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+    descriptor = os.open(path, flags)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(f"{os.fspath(path)} is no regular file")
+    return open(descriptor, "rb")
 
 
 def _sync_folder(folder: Path) -> None:

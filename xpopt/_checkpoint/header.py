@@ -12,7 +12,7 @@ import numpy as np
 from .._library import SUPPORTED
 from .._ranges import LARGEST, LARGEST_TEXT
 from .._tree import show
-from .names import decode, encode
+from .names import check_hashes, decode, encode
 
 FORMAT = 1
 """The version of the format; a reader of one version refuses any newer one."""
@@ -172,9 +172,12 @@ class Header:
         if current is not None:
             rate, names = _fields(current, "pass", ("rate", "names"))
             reached = tuple(decode(one) for one in _kind(names, list, "names"))
+            check_hashes(reached)
             if len(set(reached)) != len(reached):
                 raise ValueError(f"pass names {short(reached)}, one of them twice")
             current = Current(_kind(rate, float, "rate"), reached)
+        described = tuple(_parameter(one) for one in _kind(parameters, list, "parameters"))
+        check_hashes([parameter.name for parameter in described])
         return cls(
             _kind(name, str, "rule name"),
             _count(version, "rule version"),
@@ -187,7 +190,7 @@ class Header:
             _count(cur_step, "cur_step"),
             _count(skipped, "skipped"),
             current,
-            tuple(_parameter(one) for one in _kind(parameters, list, "parameters")),
+            described,
         )
 
 
@@ -249,11 +252,12 @@ def _parameter(value: Any) -> Parameter:
     name, shape, dtype, updates, slots = _fields(value, "a parameter", _PARAMETER_KEYS)
     name = decode(name)
     what = show(name)
+    a_size, a_slot = f"a size of {what}", f"a slot of {what}"  # once: a name may be as long as the file
     if shape is not None:
-        shape = tuple(_count(size, f"a size of {what}") for size in _kind(shape, list, f"shape of {what}"))
+        shape = tuple(_count(size, a_size) for size in _kind(shape, list, f"shape of {what}"))
     if dtype is not None and dtype not in SUPPORTED:
         raise ValueError(f"dtype of {what} is {short(dtype)}; wanted one of {', '.join(SUPPORTED)}")
-    slots = tuple(_kind(slot, str, f"a slot of {what}") for slot in _kind(slots, list, f"slots of {what}"))
+    slots = tuple(_kind(slot, str, a_slot) for slot in _kind(slots, list, f"slots of {what}"))
     if len(set(slots)) != len(slots) or (slots and shape is None):
         raise ValueError(
             f"slots of {what} are {short(slots)}, of shape {short(shape)}; wanted unlike names and a shape"

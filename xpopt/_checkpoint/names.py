@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from reprlib import repr as short
 from typing import Any
+
+import numpy as np
 
 WANTED = "a checkpoint keeps names of None, bool, int, str, bytes and tuples of these"
 
@@ -54,6 +56,16 @@ def decode(value: Any) -> Hashable:
     if type(value) is dict and value.keys() == {"bytes"} and type(value["bytes"]) is str:
         return bytes.fromhex(value["bytes"])
     raise ValueError(f"{short(value)} is no name; {WANTED}")
+
+
+def check_hashes(names: Sequence[Hashable]) -> None:
+    """Raise a ValueError for names made to have the same hash, with which a dict takes the square of their number."""
+    hashes = np.sort(np.fromiter(map(hash, names), np.int64, len(names)))
+    if (hashes[_ALIKE:] == hashes[:-_ALIKE]).any():
+        raise ValueError(f"more than {_ALIKE} names have the same hash; no names do that by chance")
+
+
+_ALIKE = 32
 
 
 def array_key(name: Hashable, slot: str) -> str:

@@ -175,7 +175,12 @@ def _faults(
 ) -> dict[Hashable, list[str]]:
     """Return what is wrong with single parameters and arrays, by name or key."""
     faults: dict[Hashable, list[str]] = {}
+    most = len(type(opt).slots._fields) + 1  # with a master copy
+    crowded = {name for name, parameter in parameters.items() if len(parameter.slots) > most}
     for name, parameter in parameters.items():
+        if name in crowded:  # the keys of so many arrays could be longer than the file
+            faults[name] = [f"{name!r} has {len(parameter.slots)} slots; {type(opt).__name__} keeps {most} at most"]
+            continue
         lines = _faults_of_arrays(parameter, arrays)
         if homes is not None and name not in homes:
             lines.append(f"{name!r} has state in the checkpoint and is not in like")
@@ -193,7 +198,12 @@ def _faults(
     for name in homes or ():
         if parameters and name not in parameters:  # before the first update no parameter has any
             faults[name] = [f"{name!r} has no state in the checkpoint; leave it out of like if it was never updated"]
-    known = {array_key(parameter.name, slot) for parameter in parameters.values() for slot in parameter.slots}
+    known = {
+        array_key(parameter.name, slot)
+        for name, parameter in parameters.items()
+        if name not in crowded
+        for slot in parameter.slots
+    }
     faults.update({key: [f"array {key!r} is not in the header"] for key in arrays if key not in known})
     return faults
 
