@@ -476,6 +476,14 @@ def test_a_model_in_the_place_of_a_parameter(backend, opt, loss):
         gives(TypeError, "(for a model: update_all)", lambda call=call: call(Model(), x, "W", *loss))
 
 
+def test_pairs_in_the_place_of_a_mapping(backend, opt):
+    params, grads = model(backend)
+    words = (
+        "parameter '0/0' is a str; wanted an array, a float or a nested list of floats (of pairs of names and arrays: "
+    )
+    gives(TypeError, words, lambda: opt.update_all(list(params.items()), list(grads.items()), 9.0))
+
+
 def test_step_takes_nothing(backend, opt):
     params, grads = model(backend)
     for given in ([params, grads], [grads], [lambda: 0.0], [None]):

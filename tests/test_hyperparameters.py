@@ -271,6 +271,21 @@ def test_a_misspelt_keyword_suggests_the_nearest(cls, keyword, meant):
     assert {end.partition(" Known: lr, ")[0] for end in refusals(cls, keyword)} == {f"did you mean {meant!r}?"}
 
 
+@pytest.mark.parametrize(
+    "schedule",
+    [ConstantScheduler(), ConstantScheduler, lambda step: 0.1, {"id": "noam"}],
+    ids=lambda x: type(x).__name__,
+)
+@every_class
+def test_a_schedule_in_the_place_of_the_rate(cls, schedule):
+    for call in (lambda: cls(schedule), lambda: cls(lr=schedule), lambda: cls().set_params({"lr": schedule})):
+        with pytest.raises(TypeError, match=rf"^{cls.__name__}: lr\b.*wanted a.* number"):
+            call()
+    for call in (lambda: cls(lr=schedule), lambda: cls().set_params({"lr": schedule})):
+        with pytest.raises(TypeError, match=r"\. A schedule is given as lr_scheduler$"):
+            call()
+
+
 @every_class
 def test_an_unknown_keyword_without_a_likeness_lists_the_known(cls):
     for call, error in [(lambda: cls(zzz=1), TypeError), (lambda: cls().set_params({"zzz": 1}), KeyError)]:

@@ -237,8 +237,11 @@ def _convert(value: Any, library: Library | None, like: Any, what: str) -> Array
     """Make an array of a number or nested list: like the array `like` of `library`, else NumPy's float64."""
     wanted = "wanted an array, a float or a nested list of floats"
     if not isinstance(value, (float, int, complex, np.generic, list, tuple)):
-        model = isinstance(value, Mapping) or hasattr(value, "named_parameters")
-        raise TypeError(f"{what} is a {type(value).__name__}; {wanted}{' (for a model: update_all)' if model else ''}")
+        if isinstance(value, Mapping) or hasattr(value, "named_parameters"):
+            wanted += " (for a model: update_all)"
+        if isinstance(value, str):
+            wanted += " (of pairs of names and arrays: dict(pairs))"
+        raise TypeError(f"{what} is a {type(value).__name__}; {wanted}")
     try:
         array = np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:

@@ -101,9 +101,18 @@ def check_values(cls: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
     allowed = {name: option.allowed for name, option in OPTIONS.items()}
     ranges = {**cls.ranges, "lr": NON_NEGATIVE, "clip_norm": POSITIVE, **allowed}
     return {
-        name: None if value is None and name == "clip_norm" else ranges[name].check(cls.__name__, name, value)
+        name: None if value is None and name == "clip_norm" else _checked(cls, name, value, ranges[name])
         for name, value in values.items()
     }
+
+
+def _checked(cls: type[Any], name: str, value: Any, allowed: Check) -> Any:
+    try:
+        return allowed.check(cls.__name__, name, value)
+    except TypeError as error:
+        if name == "lr" and (callable(value) or isinstance(value, Mapping)):
+            raise TypeError(f"{error}. A schedule is given as lr_scheduler") from None
+        raise
 
 
 def check_together(cls: type[Any], values: Mapping[str, Any]) -> None:
