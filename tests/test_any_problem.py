@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from trajectories import UNIT, assert_close
 
 import xpopt
-from xpopt.clipping import clip_factor
+from xpopt._norms import clip_factor
 
 RATE = st.floats(1e-3, 10.0)
 DECAY = st.one_of(st.just(0.0), st.floats(0.01, 0.999), st.just(1 - 1e-6))

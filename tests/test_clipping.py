@@ -9,7 +9,7 @@ import pytest
 from trajectories import HAVE_16_BITS, UNIT, low_dtypes, read, verify_clip
 
 import xpopt
-from xpopt.clipping import clip, clip_factor
+from xpopt._norms import clip, clip_factor
 
 PATTERN = [3.0, -4.0, 12.0, -84.0]  # 85 long
 RNG = random.Random(5)

@@ -10,9 +10,9 @@ from trajectories import UNIT
 import xpopt
 from xpopt._engine import eager
 from xpopt._namespace import library_of
+from xpopt._norms import clip, clip_factor
 from xpopt._parameter import examine
 from xpopt._rule import Rule
-from xpopt.clipping import clip, clip_factor
 from xpopt.optimizers._nonfinite import Skipped, all_finite
 
 CASES = pytest.mark.parametrize("case", cases.CASES, ids=str)

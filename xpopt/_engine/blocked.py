@@ -15,11 +15,11 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from .._graph import graph_of
+from .._norms import clip_factors
 from .._print import print_numpy
 from .._print.numpy import CALLED
 from .._rule import Rule
 from .._typing import Scalars
-from ..clipping import clip_factors
 from . import pool
 from .numbers import Numbers
 from .work import BLOCK, Launch, Result, Work, new_arrays

@@ -10,11 +10,11 @@ import numpy as np
 
 from .._graph import graph_of
 from .._namespace import address_of
+from .._norms import clip_factors
 from .._parameter import dtype_text
 from .._print import print_numba, print_squares
 from .._rule import Rule
 from .._typing import Scalars
-from ..clipping import clip_factors
 from . import build, pool
 from .numbers import Numbers
 from .work import Keys, Launch, Result, Work, keys_of, new_arrays

@@ -10,10 +10,10 @@ import numpy as np
 
 from .._library import Library
 from .._namespace import library_of, write
+from .._norms import clip
 from .._parameter import Spec, dtype_text
 from .._rule import Rule, taken_apart
 from .._typing import Array, Scalars
-from ..clipping import clip
 from .numbers import Key
 from .rounding import round_stochastically
 from .work import Launch, Work
