@@ -1,5 +1,6 @@
 """Gradient-based optimizers, each written once, for NumPy, CuPy and every other array-API library."""
 
+from . import clipping as clipping
 from ._checkpoint import CheckpointError
 from ._engine.plan import engine
 from ._engine.pool import num_threads

@@ -1,4 +1,4 @@
-"""Norms of gradients, and the factors that bound them."""
+"""Norms that neither overflow nor underflow, and the factors that bound them."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ def clip_factor(xp: Namespace, grad: Array, clip_norm: float, *, float64: bool) 
     if 0 in grad.shape:
         one = xp.ones((), dtype=xp.float64 if float64 else xp.float32)
         return one, one
-    return _bounded(xp, *scaled_norm(xp, grad, float64=float64), clip_norm, _LEAST[grad.dtype == xp.float64])
+    return bounded(xp, *scaled_norm(xp, grad, float64=float64), clip_norm, LEAST[grad.dtype == xp.float64])
 
 
-def scaled_norm(xp: Namespace, x: Array, *, float64: bool) -> tuple[Any, Array]:
+def scaled_norm(xp: Namespace, x: Array, *, float64: bool) -> tuple[Any, Any]:
     r"""Return the L2 norm of `x` as a product that neither overflows nor underflows.
 
     Parameters
@@ -89,15 +89,35 @@ def scaled_norm(xp: Namespace, x: Array, *, float64: bool) -> tuple[Any, Array]:
     if narrow and float64:
         return 1.0, xp.sqrt(xp.sum(x * x))
     largest = xp.max(xp.abs(x))
-    # XLA divides by a broadcast number by multiplying with its reciprocal, and flushes that to 0 above 1 / tiny
-    scale = xp.minimum(largest, xp.full_like(largest, xp.finfo(x.dtype).max / 8))
-    scale = xp.where(scale > 0, scale, xp.ones_like(scale))
-    scaled = x / scale
+    scale = _divisor(xp, largest)
+    parts = x / scale
     # where an element is infinite, the quotients say nothing
-    return scale, xp.where(xp.isfinite(largest), xp.sqrt(xp.sum(scaled * scaled)), largest)
+    return scale, xp.where(xp.isfinite(largest), xp.sqrt(xp.sum(parts * parts)), largest)
 
 
-def _bounded(xp: Namespace, scale: Any, rest: Array, clip_norm: float, least: float) -> tuple[Array, Array]:
+def joint_norm(xp: Namespace, arrays: Sequence[Array], *, float64: bool) -> tuple[Array, Array]:
+    """Return the L2 norm of all of some arrays, as `scaled_norm` does of one."""
+    scales, rests = [], []
+    for x in arrays:
+        scale, rest = scaled_norm(xp, x, float64=float64)
+        if isinstance(scale, float):
+            scale, rest = rest, xp.ones_like(rest)
+        scales.append(xp.where(rest > 0, scale, rest))  # 0 of zeros, of which it is 1
+        rests.append(rest)
+    all_scales = xp.stack(scales)
+    scale = _divisor(xp, xp.max(all_scales))
+    parts = all_scales / scale * xp.stack(rests)
+    return scale, xp.sqrt(xp.sum(parts * parts))
+
+
+def _divisor(xp: Namespace, largest: Array) -> Array:
+    """Return what numbers of which this is the largest are divided by; they are then 8 at most."""
+    # XLA divides by a broadcast number by multiplying with its reciprocal, and flushes that to 0 above 1 / tiny
+    scale = xp.minimum(largest, xp.full_like(largest, xp.finfo(largest.dtype).max / 8))
+    return xp.where(scale > 0, scale, xp.ones_like(scale))
+
+
+def bounded(xp: Namespace, scale: Any, rest: Array, clip_norm: float, least: float) -> tuple[Array, Array]:
     """Return what `clip_factor` does for a norm of ``scale * rest``; `least` is the smallest normal number."""
     half = least**-0.5  # a power of two
     bound = clip_norm / scale
@@ -130,7 +150,7 @@ def clip_factors(squares: Any, clip_norm: float, grads: Sequence[Any]) -> Any:
         in.
     """
     wide = grads[0].dtype == np.float64
-    least = _LEAST[wide]
+    least = LEAST[wide]
     found = np.ones((2, len(grads)), np.float64 if wide else np.float32)
     with np.errstate(all="ignore"):
         norms = np.sqrt(squares)
@@ -138,18 +158,23 @@ def clip_factors(squares: Any, clip_norm: float, grads: Sequence[Any]) -> Any:
         if clip_norm >= _SAFE and (factors >= least).all():  # nearly always
             found[1] = factors
             return found
-        found[:] = _bounded(np, 1.0, norms, clip_norm, least)
+        found[:] = bounded(np, 1.0, norms, clip_norm, least)
         if wide:  # its sums may have overflowed or underflowed
             for k in np.flatnonzero(~np.isfinite(norms) | (norms < _SAFE)).tolist():
                 found[:, k] = clip_factor(np, grads[k], clip_norm, float64=True)
     return found
 
 
-_LEAST = {True: 2.0**-1022, False: 2.0**-126}
+LEAST = {True: 2.0**-1022, False: 2.0**-126}
 """The smallest normal number of what a gradient is computed in: of float64, or of float32."""
 
 _SAFE = 1e-140
 """A norm below which float64 may have lost the squares of its elements."""
+
+
+def scaled(xp: Namespace, grad: Array, scale: Array, factor: Array) -> Array:
+    """Return `grad` times two numbers, each rounded once to its dtype."""
+    return grad * xp.astype(scale, grad.dtype) * xp.astype(factor, grad.dtype)
 
 
 def clip(xp: Namespace, grad: Array, clip_norm: float, *, float64: bool) -> Array:
@@ -165,5 +190,4 @@ def clip(xp: Namespace, grad: Array, clip_norm: float, *, float64: bool) -> Arra
     array like `grad`
         ``grad * scale * factor``, the factor rounded once to the dtype of `grad`.
     """
-    scale, factor = clip_factor(xp, grad, clip_norm, float64=float64)
-    return grad * xp.astype(scale, grad.dtype) * xp.astype(factor, grad.dtype)
+    return scaled(xp, grad, *clip_factor(xp, grad, clip_norm, float64=float64))

@@ -75,9 +75,9 @@ def examine(param: Any, grad: Any, name: Hashable) -> tuple[Library, Spec, Array
     """
     what_param, what_grad = f"parameter {show(name)}", f"gradient of {show(name)}"
     if library_of(param) is None:
-        param = _convert(param, library_of(grad), grad, what_param)
+        param = convert(param, library_of(grad), grad, what_param)
     if library_of(grad) is None:
-        grad = _convert(grad, library_of(param), param, what_grad)
+        grad = convert(grad, library_of(param), param, what_grad)
     library, other = library_of(param), library_of(grad)
     assert library is not None and other is not None
     if library is not other:
@@ -155,9 +155,14 @@ def lies_in_memory(x: Any) -> bool:
 def admit(library: Library, x: Any, what: str) -> Array:
     """Return `x` as a rule may see it, or raise a TypeError that begins with `what`."""
     x = _admit(library, x, what)
+    check_dtype(library, x, what)
+    return x
+
+
+def check_dtype(library: Library, x: Any, what: str) -> None:
+    """Raise a TypeError that begins with `what` unless the dtype of `x` can be computed with."""
     if library.dtype_name(x.dtype) is None:
         raise TypeError(f"{what} has dtype {dtype_text(x.dtype)}; {_way_out(x.dtype)}")
-    return x
 
 
 def _admit(library: Library, x: Any, what: str) -> Array:
@@ -233,7 +238,7 @@ def are_slots(library: Library, spec: Spec, slots: Iterable[Any]) -> bool:
     )
 
 
-def _convert(value: Any, library: Library | None, like: Any, what: str) -> Array:
+def convert(value: Any, library: Library | None, like: Any, what: str) -> Array:
     """Make an array of a number or nested list: like the array `like` of `library`, else NumPy's float64."""
     wanted = "wanted an array, a float or a nested list of floats"
     if not isinstance(value, (float, int, complex, np.generic, list, tuple)):

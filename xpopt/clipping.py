@@ -1,0 +1,181 @@
+"""The norm of all gradients of a model, and clipping by it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+import numpy as np
+
+from ._library import Library
+from ._namespace import library_of
+from ._norms import LEAST, bounded, joint_norm, scaled
+from ._parameter import admit, check_dtype, convert
+from ._ranges import POSITIVE
+from ._tree import flatten, is_container, rebuild, show
+from ._typing import Array
+
+__all__ = ["clip_by_global_norm", "global_norm"]
+
+
+def global_norm(tree: Any) -> Any:
+    r"""Return the L2 norm of all arrays of a model together.
+
+    Parameters
+    ----------
+    tree : mapping, list or tuple of arrays, nested at will; or one array
+        The gradients, of any floating dtypes, on one device. None stands for one that is not there. A float is an
+        array of shape ().
+
+    Returns
+    -------
+    array of shape ()
+        The norm, of the library and on the device of the arrays: float64, or float32 where the device has no float64.
+        Right from the smallest to the largest number of that dtype. 0 if there is nothing; NaN or infinite if an
+        element is. It is computed without a look at a value: nothing waits for a GPU, and Dask stays lazy.
+
+    Raises
+    ------
+    TypeError
+        A leaf is no array of floating-point numbers, or of another library than the first.
+    ValueError
+        A leaf is on another device than the first.
+
+    Notes
+    -----
+    Each array has a norm :math:`s_i r_i`, where neither :math:`s_i` nor :math:`r_i` overflows or underflows. The norm
+    of all of them is
+
+    .. math:: S \sqrt{\sum_i (s_i r_i / S)^2}, \quad S = \max_i s_i
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> float(global_norm({"W": np.array([3.0, 0.0]), "b": np.array([4.0])}))
+    5.0
+    """
+    library, leaves = _taken_in(tree)
+    if library is None:
+        return np.zeros(())
+    return library.guard(_norm)(_first(leaves), library, leaves)
+
+
+def clip_by_global_norm(tree: Any, max_norm: float) -> Any:
+    r"""Return the arrays of a model, scaled by one factor to an L2 norm of at most `max_norm` together.
+
+    Parameters
+    ----------
+    tree : mapping, list or tuple of arrays, nested at will; or one array
+        As for `global_norm`.
+    max_norm : float
+        The largest norm allowed, in units of the arrays. Greater than 0.
+
+    Returns
+    -------
+    container like `tree`
+        New arrays of the same dtypes; None where there was None. They have the values of the old ones where the norm
+        is not above `max_norm`. All elements are NaN if the norm is not finite, so that a broken gradient stays
+        visible.
+
+    Raises
+    ------
+    TypeError
+        A leaf is no array of floating-point numbers, or of another library than the first; `max_norm` is no number.
+    ValueError
+        A leaf is on another device than the first; `max_norm` is out of range.
+
+    Notes
+    -----
+    The factor neither overflows nor underflows where the clipped arrays can be represented, nor does the norm where it
+    is larger than any number. float16 and bfloat16 are multiplied in float32 and rounded once. Nothing waits for a GPU.
+
+    References
+    ----------
+    .. [1] Pascanu, Mikolov and Bengio, "On the difficulty of training recurrent neural networks", ICML 2013,
+       arXiv:1211.5063, Algorithm 1, with the norm of all parameters.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> grads = clip_by_global_norm({"W": np.array([3.0, 0.0]), "b": np.array([4.0])}, 1.0)
+    >>> grads["W"].round(3), grads["b"].round(3)
+    (array([0.6, 0. ]), array([0.8]))
+    """
+    max_norm = POSITIVE.check("clip_by_global_norm", "max_norm", max_norm)
+    library, leaves = _taken_in(tree)
+    clipped = {} if library is None else library.guard(_clipped)(_first(leaves), library, leaves, max_norm)
+    return rebuild(tree, clipped.get) if is_container(tree) else clipped.get(_ALONE)
+
+
+_ALONE = "tree"
+"""The name of a leaf that is the whole tree."""
+
+
+def _taken_in(tree: Any) -> tuple[Library | None, dict[Hashable, Array]]:
+    """Return the library of a tree's arrays, None if there are none, and the arrays by name."""
+    found = flatten(tree, "tree") if is_container(tree) else {_ALONE: tree}
+    leaves = {name: x for name, x in found.items() if x is not None}
+    named = next((name for name, x in leaves.items() if library_of(x) is not None), None)
+    like = leaves.get(named)
+    library = library_of(like)
+    for name, x in leaves.items():
+        what = f"leaf {show(name)}"
+        if library_of(x) is None:
+            leaves[name] = x = convert(x, library, like, what)
+        if library is None:  # numbers alone, which are arrays of NumPy now
+            named, like, library = name, x, library_of(x)
+        leaves[name] = _checked(library, x, what, like, f"leaf {show(named)}")
+    return library, leaves
+
+
+def _checked(library: Any, x: Any, what: str, like: Any, other: str) -> Array:
+    """Return a leaf as it may be computed with, or raise an error: it is not like the first."""
+    own = library_of(x)
+    assert own is not None
+    if own is not library:
+        raise TypeError(f"{what} is an array of {own.name}, {other} of {library.name}; convert one of them")
+    if own.name == "jax":  # also of a function that is being traced: nothing is kept
+        check_dtype(own, x, what)
+    else:
+        x = admit(own, x, what)
+    device, wanted = str(own.device(x)), str(own.device(like))
+    if device != wanted:
+        raise ValueError(
+            f"{what} is on {device}, {other} on {wanted}; move it, or take global_norm of what is on each device, "
+            f"and math.hypot of the norms"
+        )
+    return x
+
+
+def _first(leaves: dict[Hashable, Array]) -> Array:
+    return next(iter(leaves.values()))
+
+
+def _norm(first: Array, library: Library, leaves: dict[Hashable, Array]) -> Array:
+    """Return the norm; called with the library set up for the first array."""
+    xp = library.xp
+    scale, rest = _parts(first, library, leaves)
+    return xp.asarray(scale * rest)
+
+
+def _clipped(first: Array, library: Library, leaves: dict[Hashable, Array], max_norm: float) -> dict[Hashable, Array]:
+    """Return the clipped arrays by name; called with the library set up for the first array."""
+    xp = library.xp
+    norm = _parts(first, library, leaves)
+    wide = {name: x.dtype == xp.float64 for name, x in leaves.items()}
+    factors = {is_wide: bounded(xp, *norm, max_norm, LEAST[is_wide]) for is_wide in set(wide.values())}
+    clipped = {}
+    for name, x in leaves.items():
+        new = scaled(xp, xp.astype(x, library.compute_dtype(x.dtype), copy=False), *factors[wide[name]])
+        clipped[name] = xp.asarray(xp.astype(new, x.dtype, copy=False))  # NumPy makes scalars of 0-d arrays
+    return clipped
+
+
+def _parts(first: Array, library: Library, leaves: dict[Hashable, Array]) -> tuple[Array, Array]:
+    """Return the norm as a scale and a rest."""
+    xp, float64 = library.xp, library.has_float64(first)
+    arrays = [x for x in leaves.values() if 0 not in x.shape]
+    if not arrays:
+        zero = xp.sum(xp.astype(first, xp.float64 if float64 else xp.float32))  # on its device
+        return zero, zero
+    return joint_norm(xp, arrays, float64=float64)
