@@ -920,3 +920,23 @@ def test_memory_that_lacks_for_the_copies_leaves_everything(backend, monkeypatch
     assert opt.skipped == 0
     opt.update_all(params, some_bad(backend, grads), 1.0)
     assert opt.skipped == 1
+
+
+@pytest.mark.backends("numpy")
+@pytest.mark.parametrize("size", [2, 70_000])
+def test_a_signaling_nan_is_not_finite_and_no_warning(backend, size):
+    """ml_dtypes reports one where NumPy's own dtypes are silent."""
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    bits = {ml_dtypes.bfloat16: 0x7F81, np.float16: 0x7D01, np.float32: 0x7F800001, np.float64: 0x7FF0000000000001}
+    for dtype, pattern in bits.items():
+        good = np.ones(size, dtype)
+        bad = good.copy()
+        bad.view(f"u{good.itemsize}")[-1] = pattern
+        opt = xpopt.Adam(nonfinite="skip")
+        with np.errstate(all="raise"):
+            assert equal(backend, opt.update(good, bad, "W"), good)
+            assert equal(backend, opt.update_all([good], [bad])[0], good)
+        assert (opt.skipped, opt.cache) == (2, {})
+        opt = xpopt.Adam(nonfinite="raise")
+        with np.errstate(all="raise"), pytest.raises(FloatingPointError, match="the gradient of 'W'"):
+            opt.update(good, bad, "W")

@@ -68,6 +68,10 @@ class Library:
         """Return where `x` lives."""
         return array_api_compat.device(x)
 
+    def place(self, x: Array) -> str:
+        """Name where `x` lives; arrays that are computed with each other where they are have one name."""
+        return str(self.device(x))
+
     def memory(self, x: Array) -> str:
         """Name the memory that the addresses of `x` are in; arrays of several libraries may share one."""
         return "host"
@@ -100,6 +104,19 @@ class Library:
         """Return zeros with the shape, dtype and device of `x`."""
         zeros: Array = self.xp.zeros_like(x)
         return zeros
+
+    def arange(self, size: int, like: Array) -> Array:
+        """Return the numbers from 0 on as int32, to be computed with `like`."""
+        numbers: Array = self.xp.arange(size, dtype=self.xp.int32, device=self.device(like))
+        return numbers
+
+    def pieces(self, x: Array, like: Array) -> Array:
+        """Return `x` in the pieces that `like` is in, where arrays come in pieces."""
+        return x
+
+    def result(self, x: Array, param: Array) -> Array:
+        """Return the new value of `param`, which has its shape and dtype, with all else that a type says of it."""
+        return x
 
     def view(self, x: Array, dtype: Any) -> Array:
         """Return the bits of `x` as another dtype of the same size."""

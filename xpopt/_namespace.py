@@ -16,7 +16,7 @@ import array_api_compat
 import numpy as np
 
 from ._library import LOW, SUPPORTED, Layout, Library
-from ._typing import Array
+from ._typing import Array, Namespace
 
 
 class _NumPyDtypes(Library):
@@ -24,7 +24,7 @@ class _NumPyDtypes(Library):
 
     def dtype_name(self, dtype: Any) -> str | None:
         name = self._dtype_names.get(dtype)
-        if name is None and dtype.isnative and dtype.name in SUPPORTED:
+        if name is None and getattr(dtype, "isnative", False) and dtype.name in SUPPORTED:  # a JAX key has none
             name = self._dtype_names[dtype] = dtype.name
         return name
 
@@ -154,6 +154,10 @@ class _Torch(Library):
         return x.device.type != "cpu"  # type: ignore[attr-defined]
 
     def admit(self, x: Any) -> Array:
+        if hasattr(type(x), "to_local"):
+            raise TypeError(
+                f"is a {type(x).__name__}, which lies on several devices; pass the local part, x.to_local()"
+            )
         if str(x.layout) != "torch.strided":
             raise TypeError(f"has the layout {x.layout}; pass a dense tensor, x.to_dense()")
         return x.detach()
@@ -205,6 +209,33 @@ class _Immutable(_NumPyDtypes):
 
 
 class _JAX(_Immutable):
+    def __init__(self, name: str, xp: Namespace) -> None:
+        super().__init__(name, xp)
+        self._places: dict[tuple[Any, int], str] = {}
+
+    def place(self, x: Array) -> str:
+        sharding = self.device(x)
+        if not _is_sharding(sharding):
+            return str(sharding)
+        here = sharding, len(x.shape)
+        if here not in self._places:
+            known = [(one, text) for (one, ndim), text in list(self._places.items()) if ndim == here[1]]
+            same = (text for one, text in known if one.is_equivalent_to(*here))
+            self._places[here] = next(same, str(sharding))
+        return self._places[here]
+
+    def arange(self, size: int, like: Array) -> Array:
+        device = self.device(like)
+        return self.xp.arange(size, dtype=self.xp.int32, device=None if _is_sharding(device) else device)
+
+    def result(self, x: Array, param: Array) -> Array:
+        if param.weak_type and not x.weak_type:  # type: ignore[attr-defined]
+            full_like = self.xp.full_like  # which alone makes a weak type of another one, of numbers
+            for _ in x.shape:
+                full_like = sys.modules["jax"].vmap(full_like)
+            x = full_like(param, x)
+        return x
+
     def copy(self, x: Array) -> Array:
         return self.xp.array(x, copy=True)  # the caller may donate the original
 
@@ -220,7 +251,14 @@ class _JAX(_Immutable):
         return x
 
 
+def _is_sharding(device: Any) -> bool:
+    return hasattr(device, "is_equivalent_to")
+
+
 class _Dask(_Immutable):
+    def pieces(self, x: Array, like: Array) -> Array:
+        return x if x.chunks == like.chunks else x.rechunk(like.chunks)  # type: ignore[attr-defined]
+
     def to_numpy(self, xs: list[Array]) -> Iterable[Any]:
         return sys.modules["dask"].compute(*xs)  # together, for they have much of their graphs in common
 

@@ -95,9 +95,9 @@ def examine(param: Any, grad: Any, name: Hashable) -> tuple[Library, Spec, Array
         raise TypeError(
             f"{what_grad} is {dtype_text(grad.dtype)}, the parameter is {dtype_text(param.dtype)}; convert the gradient"
         )
-    device = str(library.device(param))
-    if str(library.device(grad)) != device:
-        raise ValueError(f"{what_grad} is on {library.device(grad)}, the parameter on {device}; move the gradient")
+    device = library.place(param)
+    if library.place(grad) != device:
+        raise ValueError(f"{what_grad} is on {library.place(grad)}, the parameter on {device}; move the gradient")
     spec = Spec(library.name, param.dtype, shape, device, library.compute_dtype(param.dtype))
     return library, spec, param, grad
 
@@ -131,7 +131,7 @@ def examine_resting(param: Any, name: Hashable) -> tuple[Library, Spec, Array]:
     if library is None:
         raise TypeError(f"{what} is a {type(param).__name__}, which cannot be written into out; wanted an array")
     param = _admit(library, param, what)
-    shape, device = tuple(param.shape), str(library.device(param))
+    shape, device = tuple(param.shape), library.place(param)
     return library, Spec(library.name, param.dtype, shape, device, param.dtype), param
 
 
@@ -215,7 +215,7 @@ def check_out(library: Library, spec: Spec, param: Array, out: Any, name: Hashab
         raise ValueError(f"{what} has shape {tuple(view.shape)}, the parameter has {spec.shape}")
     if view.dtype != spec.dtype:
         raise TypeError(f"{what} is {dtype_text(view.dtype)}, the parameter is {dtype_text(spec.dtype)}")
-    if str(library.device(view)) != spec.device:
+    if library.place(view) != spec.device:
         raise ValueError(f"{what} is on {library.device(view)}, the parameter on {spec.device}")
     if not library.writable(out):
         raise ValueError(f"{what} is read-only; pass a writable array, or use the returned value")
@@ -230,10 +230,7 @@ def are_slots(library: Library, spec: Spec, slots: Iterable[Any]) -> bool:
     if library.name == "numpy":
         return all(type(x) is _ndarray and x.dtype == dtype and x.shape == shape for x in slots)
     return all(
-        library_of(x) is library
-        and x.dtype == dtype
-        and tuple(x.shape) == shape
-        and str(library.device(x)) == spec.device
+        library_of(x) is library and x.dtype == dtype and tuple(x.shape) == shape and library.place(x) == spec.device
         for x in slots
     )
 

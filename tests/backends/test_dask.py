@@ -104,3 +104,22 @@ def test_raise_is_refused_by_name(backend):
                 call()
     opt.update_all({"W": x}, {"W": None}, 1.0)
     assert opt.cur_step == 1
+
+
+def test_results_have_the_chunks_of_the_parameter(backend, xp):
+    """Whatever those of the gradient and of the state are."""
+    values = np.random.default_rng(6).normal(size=(6, 10))
+    for options in ({}, {"clip_norm": 0.5}, {"nonfinite": "skip"}):
+        opt, plain = Adam(**options), Adam(**options)
+        W, V, gradient = xp.asarray(values), values, xp.asarray(values)
+        for chunks, others in (((2, 5), (4, 3)), ((2, 5), (6, 10)), ((3, 10), (2, 5))):
+            W = opt.update(W.rechunk(chunks), gradient.rechunk(others), "W")
+            V = plain.update(V, values, "W")
+            wanted = xp.asarray(values).rechunk(chunks).chunks
+            assert [x.chunks for x in (W, *list(opt.cache["W"].values())[1:])] == [wanted] * 3
+        assert np.allclose(W.compute(scheduler="synchronous"), V, rtol=1e-15 if not options else 1e-12)
+    low = opt.update(
+        xp.asarray(values.astype(np.float16)).rechunk((2, 5)), xp.asarray(values.astype(np.float16)), "low"
+    )
+    drawn = SGD(rounding="stochastic").update(low, low.rechunk((4, 3)), "low")
+    assert low.chunks == drawn.chunks == xp.asarray(values).rechunk((2, 5)).chunks

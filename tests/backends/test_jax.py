@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from states import KING, equal, every_optimizer, frozen, model, nothing_changes, train
+from states import KING, equal, every_optimizer, frozen, model, nothing_changes, same, train
 from test_interrupts import interrupted_at
 
 import xpopt
@@ -245,10 +245,124 @@ else:
 """
 
 
+SHARDED = """
+import jax, jax.numpy as jnp, numpy as np, xpopt
+from jax.sharding import NamedSharding, PartitionSpec as P
+jax.config.update("jax_num_cpu_devices", 4)
+mesh = jax.make_mesh((2, 2), ("x", "y"))
+alike = [P("x"), P("x", None), P(("x",), None)]
+values = np.random.default_rng(1).normal(size=(4, 6)).astype(np.float32)
+
+def put(x, spec):
+    return jax.device_put(x, NamedSharding(mesh, spec))
+
+# shardings that are written otherwise and put every element in the same place are one
+opt, plain = xpopt.Adam(), xpopt.Adam()
+W, V = put(values, alike[0]), jnp.asarray(values)
+for spec in alike:
+    W, V = opt.update(put(W, spec), put(values, alike[0]), "W"), plain.update(V, jnp.asarray(values), "W")
+    assert W.tolist() == V.tolist()
+    for slot in list(opt.cache["W"].values())[1:]:
+        assert slot.sharding.is_equivalent_to(W.sharding, 2)
+
+# others are still refused
+for spec in (P("y"), P(None, "x"), P()):
+    for call in (lambda: opt.update(W, put(values, spec), "W"), lambda: opt.update(*[put(values, spec)] * 2, "W")):
+        try:
+            call()
+        except ValueError as error:
+            assert "'W'" in str(error) and "NamedSharding" in str(error), error
+        else:
+            raise AssertionError(spec)
+
+# stochastic rounding draws the same, wherever the elements are
+for shape, spec in (((4, 6), P("x")), ((2, 4, 3), P("y", "x")), ((4,), P(("x", "y"))), ((), P())):
+    x = jnp.asarray(np.random.default_rng(2).normal(size=shape), jnp.bfloat16)
+    opt, plain = (xpopt.SGD(lr=1e-3, rounding="stochastic", seed=3) for _ in range(2))
+    W, V = put(x, spec), x
+    for _ in range(2):
+        W, V = opt.update(W, put(x, spec), "W"), plain.update(V, x, "W")
+    assert W.tolist() == V.tolist()
+    assert W.sharding.is_equivalent_to(NamedSharding(mesh, spec), len(shape))
+"""
+
+
 @pytest.mark.backends("jax")
-def test_two_devices(backend):
+def test_arrays_on_several_devices(backend):
+    run(SHARDED)
+
+
+def run(program):
     environment = {**os.environ, "PYTHONPATH": str(Path(xpopt.__file__).parents[1])}
     done = subprocess.run(
-        [sys.executable, "-c", DEVICES], env=environment, capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=300, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.backends("jax")
+def test_two_devices(backend):
+    run(DEVICES)
+
+
+# Settings of JAX, and its own kinds of array
+
+
+OPTIONS = {
+    "plain": {},
+    "clip_norm": {"clip_norm": 0.5},
+    "skip": {"nonfinite": "skip"},
+    "raise": {"nonfinite": "raise"},
+    "master": {"master": True},
+    "stochastic": {"rounding": "stochastic"},
+}
+every_option = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+SHAPES = [(), (3,), (2, 3), (2, 0, 3)]
+
+
+@every_option
+@pytest.mark.parametrize("setting", [("jax_debug_nans", True), ("jax_numpy_rank_promotion", "raise")], ids=str)
+def test_strict_settings(jax, backend, options, setting):
+    """No NaN is made of finite numbers, and no shape is left to broadcasting."""
+    name, value = setting
+    before = getattr(jax.config, name)
+    jax.config.update(name, value)
+    try:
+        for dtype in ("bfloat16", "float32"):
+            params = {str(shape): backend.array(np.full(shape, 2.0), dtype) for shape in SHAPES}
+            params = Adam(**options).update_all(params, params)
+            assert {x.dtype for x in params.values()} == {backend.dtype(dtype)}
+            assert all(np.isfinite(backend.numpy(x)).all() for x in params.values())
+    finally:
+        jax.config.update(name, before)
+
+
+@every_option
+@pytest.mark.parametrize("weak_gradient", [True, False])
+def test_a_weak_type_stays(jax, backend, options, weak_gradient):
+    """Otherwise a jitted function of the parameters is traced twice."""
+    opt, other = Adam(**options), Adam(**options)
+    params = {str(shape): jax.numpy.full(shape, 1.5) for shape in SHAPES}
+    strong = {name: jax.numpy.asarray(np.asarray(x)) for name, x in params.items()}
+    for _ in range(3):
+        grads = {name: x * 2 if weak_gradient else jax.numpy.asarray(np.asarray(x) * 2) for name, x in params.items()}
+        assert {x.weak_type for x in grads.values()} == {weak_gradient}
+        params = opt.update_all(params, grads)
+        strong = other.update_all(strong, {name: jax.numpy.asarray(np.asarray(x)) for name, x in grads.items()})
+        assert all(x.weak_type for x in params.values())
+        assert not any(x.weak_type for x in strong.values())
+        assert same(backend, params, strong)
+
+
+def test_keys_are_refused_by_name(jax, backend):
+    """They are arrays to JAX, and without a gradient they rest."""
+    opt, x, key = Adam(), backend.array(1.0), jax.random.key(0)
+    for call in (
+        lambda: opt.update(key, key, "k"),
+        lambda: opt.update(x, key, "k"),
+        lambda: opt.update(key, x, "k"),
+        lambda: opt.update_all({"k": key}, {"k": key}),
+    ):
+        with nothing_changes(backend, opt), pytest.raises(TypeError, match=r"'k' has dtype key<fry>"):
+            call()
+    assert opt.update_all({"W": x, "k": key}, {"W": x, "k": None})["k"] is key

@@ -342,3 +342,44 @@ def test_outs_of_two_libraries_in_one_memory_are_refused_by_name(torch, backend)
     halves = {"t": x[:3], "n": x[3:].numpy()}
     SGD(lr=0.5).update_all(halves, {name: x * 1 for name, x in halves.items()}, out=halves)
     assert x.tolist() == [0.5] * 6
+
+
+# Tensors that lie on several devices
+
+
+@pytest.fixture
+def distributed(torch):
+    """A mesh of one process, which needs no network."""
+    import torch.distributed
+    from torch.distributed.device_mesh import DeviceMesh
+
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    yield DeviceMesh("cpu", [0])
+    torch.distributed.destroy_process_group()
+
+
+def test_distributed_tensors_are_refused_by_name_and_their_local_parts_are_taken(torch, backend, distributed):
+    from torch.distributed.tensor import Shard, distribute_tensor
+
+    plain = torch.ones(4, dtype=torch.float64)
+    tensor = distribute_tensor(plain.clone(), distributed, [Shard(0)])
+    leaf = torch.nn.Parameter(tensor)
+    opt = Adam()
+    for param, grad, out in (
+        (tensor, tensor, None),
+        (leaf, tensor, None),
+        (leaf, tensor, leaf),
+        (plain, tensor, None),
+        (tensor, plain, None),
+        (plain, plain, tensor),
+    ):
+        for call in (
+            lambda p=param, g=grad, o=out: opt.update(p, g, "W", out=o),
+            lambda p=param, g=grad, o=out: opt.update_all({"W": p}, {"W": g}, out=None if o is None else {"W": o}),
+        ):
+            with nothing_changes(backend, opt), pytest.raises(TypeError, match=r"'W' is a DTensor.*x\.to_local\(\)"):
+                call()
+    assert opt.update_all({"b": plain, "W": leaf}, {"b": plain, "W": None})["W"] is leaf
+    local = tensor.to_local()
+    opt.update(local, plain, "W", out=local)
+    assert equal(backend, tensor.full_tensor(), backend.numpy(Adam().update(plain, plain, "W")))

@@ -70,7 +70,8 @@ def update(
         The rule returned something that is not like its parameter.
     """
     xp = library.xp
-    low = spec.compute != spec.dtype
+    given, low = param, spec.compute != spec.dtype
+    grad = library.pieces(grad, param)
     if low:
         param = xp.astype(param, spec.compute)
         grad = xp.astype(grad, spec.compute)
@@ -78,6 +79,8 @@ def update(
         grad = clip(xp, grad, h.clip_norm, float64=library.has_float64(grad))
     if slots is None:
         slots = rule.make_slots([xp.zeros_like(param) for _ in rule.fields])
+    else:
+        slots = rule.make_slots([library.pieces(x, param) for x in slots])
     new_param, *new_slots = taken_apart(rule, rule.function(xp, param, grad, slots, h))
     taken = [param, grad, *slots]
     new_param = _own(rule, library, spec, new_param, "param", taken)
@@ -90,7 +93,7 @@ def update(
         new_slots = rule.make_slots([xp.where(proceed, x, old) for x, old in zip(new_slots, slots, strict=True)])
     if low:
         new_param = xp.astype(new_param, spec.dtype, copy=False)
-    return new_param, new_slots
+    return library.result(new_param, given), new_slots
 
 
 def prepare(rule: Rule, works: list[Work]) -> Launch:

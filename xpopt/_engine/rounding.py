@@ -73,11 +73,12 @@ def random_bits(library: Library, like: Array, key: Key) -> Any:
 
 def _places(library: Library, like: Array) -> Any:
     """Return the number of each place in C order, modulo 2**32."""
-    xp, device = library.xp, library.device(like)
-    places, step = xp.zeros((), dtype=xp.int32, device=device), 1
-    for axis, size in enumerate(reversed(like.shape)):
-        along = xp.arange(size, dtype=xp.int32, device=device) * _signed(step)
-        places = places + xp.reshape(along, (size,) + (1,) * axis)
+    xp, ndim = library.xp, len(like.shape)
+    places, step = xp.zeros_like(like, dtype=xp.int32), 1
+    for axis in reversed(range(ndim)):
+        size = like.shape[axis]
+        along = library.arange(size, like) * _signed(step)
+        places = places + xp.reshape(along, (1,) * axis + (size,) + (1,) * (ndim - 1 - axis))
         step *= size
     return places
 

@@ -172,7 +172,7 @@ def check_entry(rule: Rule, entry: Any, name: Hashable) -> None:
             raise ValueError(
                 f"cache of {show(name)} holds {field!r} as {_outline(slot)}; wanted an array of float32 or float64"
             )
-        here = (library, slot.dtype, tuple(slot.shape), str(library.device(slot)))
+        here = (library, slot.dtype, tuple(slot.shape), library.place(slot))
         if first is not None and here != first[1]:
             raise ValueError(
                 f"cache of {show(name)} holds {first[0]!r} as {_outline(held[first[0]])} on {first[1][3]}, and "

@@ -98,7 +98,7 @@ def _by_place(gradients: Mapping[Hashable, Array]) -> dict[_Place, list[Hashable
     for name, grad in gradients.items():
         library = library_of(grad)
         assert library is not None
-        place = _Place(library, str(library.device(grad)), library.is_lazy(grad))
+        place = _Place(library, library.place(grad), library.is_lazy(grad))
         places.setdefault(place, []).append(name)
     return places
 
@@ -116,6 +116,13 @@ def _finite(library: Library) -> Callable[[Array], Any]:
 
 
 def _finite_in_blocks(grad: Any) -> bool:
+    if grad.dtype.kind != "f":  # ml_dtypes reports signaling NaNs, NumPy's own dtypes do not
+        with np.errstate(invalid="ignore"):
+            return _finite_of_blocks(grad)
+    return _finite_of_blocks(grad)
+
+
+def _finite_of_blocks(grad: Any) -> bool:
     if grad.size <= _BLOCK or not grad.flags.forc:
         return bool(np.isfinite(grad).all())
     elements = grad.reshape(-1) if grad.flags.c_contiguous else grad.T.reshape(-1)
@@ -146,7 +153,7 @@ class Skipped(NamedTuple):
         """Return the count after a step that was made if `proceed`, an array of bool and of shape (), is true."""
         library = library_of(proceed)
         assert library is not None
-        device, xp = str(library.device(proceed)), library.xp
+        device, xp = library.place(proceed), library.xp
         others = [one for one in self.on_devices if one[:2] != (library, device)]
         before = [one[2] for one in self.on_devices if one[:2] == (library, device)]
         count = library.guard(lambda proceed: sum(before, xp.astype(xp.logical_not(proceed), xp.int32)))(proceed)

@@ -75,7 +75,7 @@ def moved(x: Array, library: Library, spec: Spec, param: Array) -> Array:
     """Return a slot as an array of a parameter's library, device and compute dtype; `x` itself if it is one."""
     source = library_of(x)
     assert source is not None
-    if source is library and x.dtype == spec.compute and str(library.device(x)) == spec.device:
+    if source is library and x.dtype == spec.compute and library.place(x) == spec.device:
         return x
     (values,) = source.to_numpy([x])
     like = library.guard(lambda param: library.xp.astype(param, spec.compute, copy=False))(param)
