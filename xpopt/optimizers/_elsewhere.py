@@ -75,7 +75,8 @@ ABSENT = {
     ),
     **rows(
         "max_norm max_grad_norm clip_grad_norm global_clipnorm global_norm gradient_clip_val",
-        "there is no norm of all gradients together here: clip_norm bounds that of each parameter's alone",
+        "clip_norm bounds the norm of each parameter's gradient alone: for that of all together, "
+        "clipping.clip_by_global_norm(grads, max_norm) before the update",
     ),
     **rows(
         "clipvalue clip_value clip_grad_value grad_clip grad_clip_value",
