@@ -259,7 +259,10 @@ def convert(value: Any, library: Library | None, like: Any, what: str) -> Array:
 def _way_out(dtype: Any) -> str:
     text = dtype_text(dtype)
     if "complex" in text:
-        return "pass its real view (real and imaginary parts as one more axis of length 2)"
+        return (
+            "pass its real view, with real and imaginary parts as one more axis of length 2 "
+            "(NumPy: x[..., None].view(x.real.dtype), PyTorch: torch.view_as_real(x))"
+        )
     if getattr(dtype, "isnative", True) is False:
         return "convert it to the machine's own byte order, x.astype(x.dtype.newbyteorder('='))"
     return f"convert it to one of {', '.join((*LOW, 'float32', 'float64'))}"
