@@ -13,7 +13,7 @@ from xpopt._namespace import library_of
 from xpopt._norms import clip, clip_factor
 from xpopt._parameter import examine
 from xpopt._rule import Rule
-from xpopt.optimizers._nonfinite import Skipped, all_finite
+from xpopt.optimizers._nonfinite import Guard, Skipped
 
 CASES = pytest.mark.parametrize("case", cases.CASES, ids=str)
 OPTIMIZERS = list(dict.fromkeys(case.optimizer for case in cases.CASES))
@@ -82,7 +82,7 @@ def test_a_step_that_may_be_skipped_under_jit(backend, bad, noise, monkeypatch):
     monkeypatch.setattr(type(library), "admit", lambda self, x: x)  # a tracer is what is wanted here
 
     def step(param, grad, other):
-        proceed = all_finite({"W": grad, "b": other})
+        proceed = Guard("skip", {"W": grad, "b": other}).proceed(rule, {1: h}, {"W": 1, "b": 1})
         param, slots = eager.update(param, grad, None, library_of(param), spec, rule, h, noise, proceed)
         return param, tuple(slots), Skipped().unless(proceed).on_devices[0][2]
 

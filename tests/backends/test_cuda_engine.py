@@ -11,7 +11,7 @@ from engines import MAKE, Two, dtype_of, of_rule, same_bits
 
 import xpopt
 from xpopt._engine import cuda, cuda_finite, device, eager, plan
-from xpopt._engine.cuda_finite import all_finite
+from xpopt._engine.cuda_finite import all_within
 from xpopt._engine.work import Launch
 from xpopt.optimizers._nonfinite import Skipped
 
@@ -389,6 +389,10 @@ def test_a_guarded_step_is_two_launches_and_waits_for_nothing(runtime, decisions
     assert all(bool(values_of(x)) for x in decisions)
 
 
+def within(grads: list[Any], limits: Any = np.inf) -> Any:
+    return all_within(grads, [limits] * len(grads))
+
+
 @every_dtype
 def test_what_is_finite(runtime, dtype):
     """The largest numbers are; one element that is not decides, wherever it is."""
@@ -396,27 +400,61 @@ def test_what_is_finite(runtime, dtype):
     tensors = [draw(shape, dtype, 1) for shape in SHAPES.values()]
     tensors[-1][...] = most
     grads = [on_device(x) for x in [*tensors, draw((5,), "float32", 2)]]
-    assert bool(values_of(all_finite(grads)))
+    assert bool(values_of(within(grads)))
     for x in tensors:
         for value in (np.nan, np.inf, -np.inf):
             for place in (0, x.size // 2, -1) if x.size else ():
                 kept = x.reshape(-1)[place].copy()
                 x.reshape(-1)[place] = value
-                assert not bool(values_of(all_finite(grads)))
+                assert not bool(values_of(within(grads)))
                 x.reshape(-1)[place] = kept
-    assert bool(values_of(all_finite(grads)))
-    assert bool(values_of(all_finite([on_device(np.ones((0, 3), np.float32))])))
+    assert bool(values_of(within(grads)))
+    assert bool(values_of(within([on_device(np.ones((0, 3), np.float32))])))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("clip_norm", [None, 2.0])
+def test_a_product_that_is_not_finite_is_refused_as_on_the_host(runtime, decisions, dtype, clip_norm):
+    """For squares the end is a power of two, which is too large. What is clipped to 2 is not."""
+    power = 512 if dtype == "float64" else 64
+    opt = xpopt.AdaGrad(nonfinite="skip", clip_norm=clip_norm)
+    arrays = {name: draw(shape, dtype, 1) for name, shape in SHAPES.items()}
+    params = {name: on_device(x) for name, x in arrays.items()}
+    for step, (value, refused) in enumerate(
+        [(2.0**power, True), (2.0 ** (power - 1), False), (-(2.0**power), True)] * 2
+    ):
+        grads = {name: draw(x.shape, dtype, step) for name, x in arrays.items()}
+        grads["odd"].reshape(-1)[17] = value
+        before = on_host(params)
+        params = opt.update_all(params, {name: on_device(x) for name, x in grads.items()})
+        refused = refused and clip_norm is None
+        assert bool(values_of(decisions[-1])) == (not refused)
+        assert same_bits(on_host(params), before) == refused
+    assert {name for name, *_ in runtime.launches} >= {"check_finite", "update"}
+
+
+@every_dtype
+def test_limits_are_of_each_tensor(runtime, dtype):
+    x = draw(SHAPES["odd"], dtype, 1)
+    x.reshape(-1)[5] = -8.0
+    other = draw(SHAPES["large"], dtype, 2)
+    grads = [on_device(x), on_device(other), on_device(np.zeros((0, 3), x.dtype))]
+    assert bool(values_of(all_within(grads, [8.0, 100.0, 1.0])))
+    assert not bool(values_of(all_within(grads, [7.96875, 100.0, 1.0])))
+    assert not bool(values_of(all_within(grads, [8.0, 0.0, 1.0])))
+    assert not bool(values_of(all_within(grads, [8.0, -1.0, 1.0])))
+    assert len({name for name, *_ in runtime.launches}) == 1
 
 
 def test_gradients_that_have_no_place_in_a_launch(runtime):
     x = np.ones((4, 6), np.float32)
-    assert all_finite([on_device(x), on_device(x[:, ::2])]) is None
+    assert within([on_device(x), on_device(x[:, ::2])]) is None
 
     def fail(**kwargs: Any) -> Any:
         raise RuntimeError("no compiler")
 
     runtime.RawModule = fail
-    assert all_finite([on_device(np.ones(3, np.float16))]) is None
+    assert within([on_device(np.ones(3, np.float16))]) is None
 
 
 def test_results_that_go_elsewhere_are_what_the_parameters_are(runtime, decisions):

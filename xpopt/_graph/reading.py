@@ -13,8 +13,8 @@ from .trace import InPlaceError, Tape, UntraceableError, trace
 
 _read: dict[tuple[Rule, bool], tuple[Graph, Tape]] = {}
 
-_changed: dict[Rule, str] = {}
-"""What the error says of rules that were not what they had been."""
+_refused: dict[tuple[Rule, bool], tuple[type[TypeError], str]] = {}
+"""Errors of rules that have no graph: type and message."""
 
 
 def graph_of(rule: Rule, h: Scalars, *, clipped: bool) -> Graph:
@@ -39,12 +39,18 @@ def graph_of(rule: Rule, h: Scalars, *, clipped: bool) -> Graph:
     try:
         return _read[key][0]
     except KeyError:
-        if rule in _changed:
-            raise UntraceableError(_changed[rule]) from None
-        tape = Tape(rule.code)
+        pass
+    if key in _refused:
+        kind, message = _refused[key]
+        raise kind(message)
+    tape = Tape(rule.code)
+    try:
         graph = trace(rule, h, clipped=clipped, tape=tape)
         _check_same(graph, trace(rule, h, clipped=clipped, tape=tape.again()))
-        return _read.setdefault(key, (graph, tape))[0]
+    except (InPlaceError, UntraceableError) as error:
+        _refused[key] = type(error), str(error)
+        raise
+    return _read.setdefault(key, (graph, tape))[0]
 
 
 def read_again(rule: Rule) -> bool:
@@ -54,8 +60,8 @@ def read_again(rule: Rule) -> bool:
         for graph, tape, clipped in read:
             _check_same(graph, trace(rule, clipped=clipped, tape=tape.again()))
     except (InPlaceError, UntraceableError) as error:
-        _changed[rule] = str(error)
         for clipped in (False, True):
+            _refused[rule, clipped] = type(error), str(error)
             _read.pop((rule, clipped), None)
         return False
     return True

@@ -176,7 +176,7 @@ def print_cuda(graph: Graph, dtype: str = "float32", *, guarded: bool = False, d
 
 
 def print_finite(dtype: str) -> str:
-    """Print what says whether gradients are finite, for CUDA.
+    """Print what says whether gradients are finite, and within a limit, for CUDA.
 
     Parameters
     ----------
@@ -186,8 +186,9 @@ def print_finite(dtype: str) -> str:
     Returns
     -------
     str
-        A source with the kernel ``check_finite(table, tensors, finite)``, launched as ``update`` of `print_cuda` is: in
-        its table a tensor has one address, that of its gradient. It writes false to the bool `finite`, or nothing.
+        A source with the kernel ``check_finite(table, tensors, largest, finite)``, launched as ``update`` of
+        `print_cuda` is: in its table a tensor has one address, that of its gradient. `largest` is a finite number of
+        the dtype of the arithmetic. It writes false to the bool `finite` if an element is NaN, or larger, or nothing.
     """
     kind = _DTYPES[dtype]
     words = {

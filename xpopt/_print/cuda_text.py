@@ -48,15 +48,15 @@ __device__ __forceinline__ Piece piece_of_block(const Table &table, int tensors)
 $conversions"""
 
 FINITE = """
-// Write false if a gradient is not finite, and nothing if all are.
+// Write false if an element of a gradient is NaN or larger than `largest`, and nothing if none is.
 extern "C" __global__ void __launch_bounds__(THREADS)
-check_finite(const __grid_constant__ Table table, int tensors, bool *finite)
+check_finite(const __grid_constant__ Table table, int tensors, $number largest, bool *finite)
 {
     const Piece piece = piece_of_block(table, tensors);
     const $stored *elements = ((const Tensor *)table.bytes)[piece.tensor].grad;
     for (long long i = piece.first + threadIdx.x; i < piece.last; i += THREADS) {
-        const $number zero = $element - $element;
-        if (zero != 0)
+        const $number x = $element;
+        if (!(x <= largest && -x <= largest))
             *finite = false;
     }
 }

@@ -85,3 +85,23 @@ def print_numbers(graph: Graph) -> Callable[[Scalars], tuple[Any, ...]]:
     exec(compile("\n".join(lines), f"<numbers of {graph.name}>", "exec"), scope)
     function: Callable[[Scalars], tuple[Any, ...]] = scope["numbers"]
     return function
+
+
+def print_product(graph: Graph) -> Callable[..., Any]:
+    """Return the function from ``grad`` and the numbers, in the order of `Graph.scalars`, to the one output."""
+    names: dict[Node, str] = {node: f"c{i}" for i, node in enumerate(graph.scalars())}
+    names[graph.inputs[0]] = "grad"
+    lines = [f"def product({', '.join(['grad', *(names[node] for node in graph.scalars())])}):"]
+    for node in graph.arrays():
+        args = [names[arg] for arg in node.args]
+        names[node] = f"x{len(lines)}"
+        if node.op in PREFIX:
+            text = f"{PREFIX[node.op]}({args[0]})"
+        else:
+            text = f" {INFIX['multiply' if node.op == 'square' else node.op]} ".join((args * 2)[:2])
+        lines.append(f"    {names[node]} = {text}")
+    lines.append(f"    return {names[graph.outputs[0]]}")
+    scope: dict[str, Any] = {}
+    exec(compile("\n".join(lines), f"<product of {graph.name}>", "exec"), scope)
+    function: Callable[..., Any] = scope["product"]
+    return function

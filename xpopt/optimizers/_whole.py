@@ -63,6 +63,11 @@ class Each:
         return {name: task[4] for name, task in self._tasks.items()}
 
     @property
+    def count_of(self) -> dict[Hashable, int]:
+        """The count of each of these."""
+        return {name: task[5] for name, task in self._tasks.items()}
+
+    @property
     def taken(self) -> dict[Hashable, Any]:
         """The parameters that have a gradient, as a rule may see them."""
         return {name: task[3] for name, task in self._tasks.items()}
@@ -214,6 +219,11 @@ class Again:
         """The gradients by name."""
         names = [name for name, _ in self._kept.updated()]
         return dict(zip(names, self._tensors[1], strict=True))
+
+    @property
+    def count_of(self) -> dict[Hashable, int]:
+        """The count of each of these."""
+        return {name: t + 1 for name, t in self._kept.updated()}
 
     @property
     def taken(self) -> dict[Hashable, Any]:

@@ -22,7 +22,7 @@ from ._explanation import Explanation
 from ._loss import check_loss
 from ._misuse import REQUIRED, step_takes_nothing
 from ._noise import key_of
-from ._nonfinite import Skipped, all_finite, check_finite
+from ._nonfinite import Guard, Skipped
 from ._state import State
 from ._whole import Again, Each, LeftOut, again
 
@@ -45,8 +45,8 @@ class OptimizerBase(Configured, Checkpoints):
     clip_norm : float or None
         The largest L2 norm that the rule sees of each parameter's gradient. Greater than 0.
     nonfinite : {"propagate", "skip", "raise"}
-        What becomes of a step with a gradient that is not finite. It is made like any other; or left out, and counted
-        in `skipped`; or is a FloatingPointError that names the parameters.
+        What becomes of a step with a gradient, or a product that the rule makes of it, that is not finite. It is made
+        like any other; or left out, and counted in `skipped`; or is a FloatingPointError that names the parameters.
     master : bool
         Whether parameters of float16 and bfloat16 have a copy in float32, the slot ``master``, which is updated in
         their place, and rounded.
@@ -192,7 +192,7 @@ class OptimizerBase(Configured, Checkpoints):
             Arrays that differ in shape or device, a name used for another parameter, an `out` that is read-only; or
             the schedule needs a finite `cur_loss`. After any error nothing has changed.
         FloatingPointError
-            The gradient is not finite, and `nonfinite` is ``"raise"``.
+            The gradient, or a product of it, is not finite, and `nonfinite` is ``"raise"``.
 
         See Also
         --------
@@ -210,12 +210,14 @@ class OptimizerBase(Configured, Checkpoints):
             target = None
             if out is not None:
                 taken, target = check_out(library, spec, taken, out, param_name)
-            proceed = self._proceed({param_name: grad}) if self._guards else None
-            if proceed is False:
-                step = LeftOut([param if param is out else taken], None if out is None else [out], {0: taken})
-                return self._leave_out(step)[0]
+            guard = Guard(self._values["nonfinite"], {param_name: grad}) if self._guards else None
+            if guard is not None and guard.refuses:
+                return self._leave_out_one(param, taken, out)
             lr = self._clock.ask(param_name, cur_loss)
             h = rule.scalars_at(self._settings, lr, t)
+            proceed = None if guard is None else guard.proceed(self._formula_now, {t: h}, {param_name: t})
+            if proceed is False:
+                return self._leave_out_one(param, taken, out)
             noise = key_of(self._values, spec, param_name, t) if self._draws else None
             launch = plan.prepare(
                 [make_work((rule, library, spec, taken, grad, slots, owned, h, target, noise, proceed))]
@@ -278,11 +280,14 @@ class OptimizerBase(Configured, Checkpoints):
             update = again(self._state, rule, params, grads, out) or Each(
                 self._state, rule, params, grads, out, self._check_new
             )
-            proceed = self._proceed(update.gradients) if self._guards else None
-            if proceed is False:
+            guard = Guard(self._values["nonfinite"], update.gradients) if self._guards else None
+            if guard is not None and guard.refuses:
                 return self._leave_out(LeftOut(params, out, update.taken))
             lr = self._clock.ask_whole(cur_loss)
             scalars = {t: rule.scalars_at(self._settings, lr, t) for t in update.counts}
+            proceed = None if guard is None else guard.proceed(rule, scalars, update.count_of)
+            if proceed is False:
+                return self._leave_out(LeftOut(params, out, update.taken))
             answer = update.prepare(scalars, self._values, proceed)
             skipped = self._skipped if proceed is None else self._skipped.unless(proceed)
             without_interrupts(self._commit_whole, update, skipped)
@@ -358,18 +363,16 @@ class OptimizerBase(Configured, Checkpoints):
         self._clock.confirm_whole()
         self._skipped = skipped
 
-    def _proceed(self, gradients: Mapping[Hashable, Any]) -> Any:
-        """Return None to go on, False to leave the step out, or an array of bool, where the device decides that."""
-        if self._values["nonfinite"] == "raise":
-            check_finite(gradients)
-            return None
-        found = all_finite(gradients)
-        return None if found is True else found
+    def _leave_out_one(self, param: Any, taken: Any, out: Any) -> Any:
+        """Leave out the update of one parameter; return what that does."""
+        step = LeftOut([param if param is out else taken], None if out is None else [out], {0: taken})
+        return self._leave_out(step)[0]
 
     def _leave_out(self, step: LeftOut) -> Any:
         """Count a step that changes nothing; return what the update does."""
 
         def commit() -> None:
+            self._clock.take_back()  # the rate, if it has been asked for
             step.finish()
             self._skipped = self._skipped.one_more()
 

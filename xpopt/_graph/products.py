@@ -1,0 +1,71 @@
+"""What a rule multiplies its gradient to, before anything else meets it."""
+
+from __future__ import annotations
+
+from .node import Graph, Node
+
+_LASTING = ("add", "subtract", "multiply", "negative", "abs", "square", "sqrt")
+"""Operations of which the result is not finite if an argument is not; and so it is with what is divided."""
+
+
+def products(graph: Graph) -> list[Graph]:
+    """Return the products that spoil what the rule returns, if they are not finite.
+
+    A product is made of the gradient and of numbers. It counts where nothing on the way to the result, as `where` or
+    `minimum` may, makes an infinity finite; and where it goes to a slot, or the gradient is in it more than once.
+
+    Parameters
+    ----------
+    graph : Graph
+        Of a rule whose gradient is not clipped.
+
+    Returns
+    -------
+    list of Graph
+        One for each product that is not a part of another one: from ``grad`` to the product. Each grows with the
+        magnitude of the gradient.
+    """
+    _, grad, *_ = graph.inputs
+    degrees: dict[Node, float] = {grad: 1}
+    for node in graph.arrays():
+        if degree := _degree(node, degrees):
+            degrees[node] = degree
+    of_slots, of_all = _lasting(graph.outputs[1:]), _lasting(graph.outputs)
+    counted = [node for node, degree in degrees.items() if node in of_slots or (degree > 1 and node in of_all)]
+    parts = {arg for node in counted for arg in node.args} | {grad}
+    return [Graph(graph.name, (grad,), (node,)) for node in counted if node not in parts]
+
+
+def _degree(node: Node, degrees: dict[Node, float]) -> float:
+    """Return how often the gradient is in a product, 0 if the node is none."""
+    first, *others = node.args
+    if node.op == "multiply" and all(arg in degrees or arg.kind == "scalar" for arg in node.args):
+        return sum(degrees.get(arg, 0) for arg in node.args)
+    if node.op in ("square", "negative", "abs"):
+        return degrees.get(first, 0) * (2 if node.op == "square" else 1)
+    if node.op == "divide" and others[0].kind == "scalar":
+        return degrees.get(first, 0)
+    if node.op == "pow":
+        return degrees.get(first, 0) * _power(node)
+    return 0
+
+
+def _power(node: Node) -> float:
+    """Return the exponent of a power, 0 where it need not be above 0."""
+    exponent = node.args[1]
+    return max(exponent.value, 0) if exponent.op == "constant" and isinstance(exponent.value, int | float) else 0
+
+
+def _lasting(results: tuple[Node, ...]) -> set[Node]:
+    """Return the nodes that make one of the `results` not finite if they are not."""
+    found: set[Node] = set()
+    stack = list(results)
+    while stack:
+        node = stack.pop()
+        if node not in found:
+            found.add(node)
+            if node.op in _LASTING:
+                stack += node.args
+            elif node.op == "divide" or (node.op == "pow" and _power(node)):
+                stack.append(node.args[0])
+    return found
