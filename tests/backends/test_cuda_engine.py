@@ -520,6 +520,21 @@ def test_all_of_a_tensor_in_fortrans_order_is_right(runtime, in_place):
     assert model.same()
 
 
+def test_another_array_of_the_same_memory_is_updated_in_place(runtime, eagerly):
+    """As the parameter itself; what is eager would come to `eagerly`."""
+    values, grad = draw((12,), "float32", 1), draw((6,), "float32", 2)
+    whole, g = on_device(values), on_device(grad)
+    want = xpopt.Adam().update(values[3:9].copy(), grad, "W")
+    opt, out = xpopt.Adam(), whole[3:9]
+    assert opt.update(whole[3:9], g, "W", out=out) is out
+    opt.update_all({"b": whole[9:]}, {"b": g[:3]}, out={"b": whole[9:]})
+    assert same_bits(values_of(out), want)
+    assert runtime.launches
+    assert not eagerly
+    with pytest.raises(ValueError, match="out of 'W' and out of 'c' share memory"):
+        opt.update_all({"W": out, "c": out}, {"W": g, "c": g}, out={"W": whole[3:9], "c": whole[4:10]})
+
+
 def test_results_that_go_where_others_are_read_run_eagerly(runtime, eagerly):
     memory = np.arange(9.0)
     shifted = on_device(memory[:8]), on_device(np.ones(8)), on_device(memory[1:])
