@@ -82,12 +82,10 @@ def scaled_norm(xp: Namespace, x: Array, *, float64: bool) -> tuple[Any, Any]:
 
     with :math:`s = 1` where it would be 0.
     """
-    wide = xp.float64 if float64 else xp.float32
-    narrow = x.dtype != wide
-    if narrow:
-        x = xp.astype(x, wide)
-    if narrow and float64:
-        return 1.0, xp.sqrt(xp.sum(x * x))
+    if x.dtype != xp.float64:
+        x = xp.astype(x, xp.float64 if float64 else xp.float32, copy=False)
+        if float64:
+            return 1.0, xp.sqrt(xp.sum(x * x))
     largest = xp.max(xp.abs(x))
     scale = _divisor(xp, largest)
     parts = x / scale
