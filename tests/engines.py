@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import xpopt
+from xpopt._rule import Rule
 
 needs_numba = pytest.mark.numba
 
@@ -117,3 +118,10 @@ def same_bits(a: Any, b: Any) -> bool:
     bits = f"u{a.itemsize}"
     a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
     return bool(np.all((a.view(bits) == b.view(bits)) | (np.isnan(a) & np.isnan(b))))
+
+
+def forget_what_was_made(monkeypatch: pytest.MonkeyPatch) -> dict[Rule, dict[Any, Any]]:
+    """Let each rule be one of which nothing has been made; return what is made of them from now on."""
+    made: dict[Rule, dict[Any, Any]] = {}
+    monkeypatch.setattr(Rule, "made", property(lambda rule: made.setdefault(rule, {})), raising=False)
+    return made

@@ -15,14 +15,19 @@ import re
 import sys
 import threading
 import tracemalloc
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from engines import forget_what_was_made
 
 import xpopt
+from xpopt._engine import blocked, compiled
+from xpopt._engine.work import BLOCK
+from xpopt.schedulers import SchedulerBase
 
 pytestmark = pytest.mark.backends("numpy")
 
@@ -346,3 +351,136 @@ def test_ten_thousand_steps(backend):
         model = whole.update_all(model, model)
 
     assert_no_growth(steps, CHANGES // 2, 4 * TRACED)
+
+
+# Classes that come and go
+
+
+def own_optimizer() -> type[xpopt.OptimizerBase]:
+    """A class that its own rule refers to, so that only the collector can free it."""
+
+    class Own(xpopt.OptimizerBase):
+        class slots(NamedTuple):  # noqa: N801 - as it is called there
+            first: Any
+            second: Any
+
+        @staticmethod
+        def rule(xp: Any, param: Any, grad: Any, s: Any, h: Any) -> Any:
+            assert Own.rule is not None
+            return param - h.lr * grad, Own.slots(s.first + grad, xp.sqrt(s.second) + h.t)
+
+    return Own
+
+
+def untraceable_optimizer() -> type[xpopt.OptimizerBase]:
+    """One that runs eagerly, after a warning."""
+
+    class Branching(xpopt.OptimizerBase):
+        @staticmethod
+        def rule(xp: Any, param: Any, grad: Any, s: Any, h: Any) -> Any:
+            return (param - h.lr * grad, s) if h.t < 100 and Branching else (param, s)
+
+    return Branching
+
+
+def used(cls: type[xpopt.OptimizerBase], dtype: str, **options: Any) -> list[weakref.ref[Any]]:
+    """Do with a class what can be done; return references to it and to what was made of it."""
+    opt = cls(lr=0.1, **options)
+    sizes = {"small": 3, "other": 5, "large": 70_000}
+    params = {name: np.ones(size, dtype) for name, size in sizes.items()}
+    grads = {name: np.ones_like(x) for name, x in params.items()}
+    for _ in range(3):
+        opt.update_all(params, grads, out=params)
+        opt.update(params["small"], grads["small"], "small")
+    opt.explain(params)
+    opt.copy().state_dict()
+    xpopt.make_optimizer(str(cls(lr=0.1)))
+    rules = [opt._formula_now, cls._rule_once, *opt._formula_now.low.values()]
+    made = [one for rule in rules for one in rule.made.values()]
+    kernels = [one for one in made if isinstance(one, blocked.Kernel | compiled.Kernel)]
+    of_kernels = [one._call for one in kernels if isinstance(one, compiled.Kernel)]
+    for one in kernels:
+        for working in vars(one._local).values() if isinstance(one, blocked.Kernel) else ():
+            of_kernels += [*working.arrays, *working.blocks]
+    assert kernels or cls.__name__ == "Branching"
+    return [
+        weakref.ref(one)
+        for one in [cls, cls.slots, *rules, *kernels, *of_kernels]
+        if one is not xpopt.OptimizerBase.slots
+    ]
+
+
+@pytest.mark.filterwarnings("ignore:.*runs eagerly")
+@pytest.mark.parametrize("make", [own_optimizer, untraceable_optimizer])
+@pytest.mark.parametrize(
+    ("dtype", "options"),
+    [("float32", {}), ("float64", {"clip_norm": 0.5}), ("float16", {"master": True}), ("float16", {})],
+    ids=["float32", "clipped", "master", "float16"],
+)
+def test_all_that_was_made_of_a_class_goes_with_it(fused: str, make: Any, dtype: str, options: dict[str, Any]) -> None:
+    references = used(make(), dtype, **options)
+    gc.collect()
+    gc.collect()  # what the finalizers of the first left
+    left = [reference() for reference in references]
+    assert left == [None] * len(references)
+
+
+def schedule_and_array() -> list[weakref.ref[Any]]:
+    """Use a schedule of one's own, and an array of a class that is refused; return references to the classes."""
+
+    class Own(SchedulerBase):
+        ranges = {"lr": xpopt.Range(low=0)}
+
+        def __init__(self, lr: float = 0.5) -> None:
+            super().__init__(lr=lr)
+
+        def learning_rate(self, step: Any, cur_loss: Any = None) -> float:
+            return self.lr if Own else 0.0
+
+    class Array(np.ndarray):
+        pass
+
+    opt, value = xpopt.SGD(lr_scheduler=Own()), np.ones(2).view(Array)
+    opt.update(np.ones(2), np.ones(2), "W")
+    str(xpopt.make_optimizer(str(opt)))
+    with pytest.raises(TypeError, match="Array"):
+        opt.update(value, value, "V")
+    return [weakref.ref(Own), weakref.ref(Array)]
+
+
+def test_a_schedule_and_an_array_class_go_too() -> None:
+    references = schedule_and_array()
+    gc.collect()
+    assert [reference() for reference in references] == [None, None]
+
+
+def test_names_that_come_and_go_without_a_step_are_forgotten() -> None:
+    """Each is new, so that the pass never ends."""
+    opt = xpopt.SGD(lr=0.5, momentum=0.9)
+    W = np.ones(2)
+    for replaced in (False, True):
+        for i in range(1000):
+            opt.update(W, W, (replaced, i))
+            if i >= 3 and not replaced:
+                del opt.cache[replaced, i - 3]
+            elif i % 3 == 0 and replaced:
+                opt.cache = {}
+            assert len(opt._clock._names) <= len(opt.cache) + 4
+    header = opt.state_dict()["header"]
+    assert len(header["pass"]["names"]) <= 4
+
+
+def test_the_arrays_to_work_in_are_there_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For large tensors, for small ones that share a block, and for 16 bits."""
+    made = forget_what_was_made(monkeypatch)
+    with xpopt.engine("blocked"):
+        for dtype in ("float32", "float16"):
+            opt = xpopt.Adam()
+            params = [np.ones(size, dtype) for size in (70_000, 10, 20, 5_000)]
+            grads = [np.ones_like(x) for x in params]
+            for _ in range(3):
+                opt.update_all(params, grads, out=params)
+    (kernel,) = [one for of in made.values() for one in of.values() if isinstance(one, blocked.Kernel)]
+    shapes = [shape for shape, *_ in vars(kernel._local)]  # of one dtype, in which both are computed
+    assert (BLOCK,) in shapes
+    assert len(set(shapes)) == len(shapes)

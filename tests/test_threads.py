@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engines import MAKE, Two, cast, needs_numba, of_rule, same_bits
+from engines import MAKE, Two, cast, forget_what_was_made, needs_numba, of_rule, same_bits
 from trajectories import read
 
 import xpopt
-from xpopt import _master, _namespace
+from xpopt import _namespace
 from xpopt._engine import blocked, build, compiled, kept_compiled, plan, pool
-from xpopt._graph import reading
 from xpopt.optimizers import _configured
 
 THREADS = 4
@@ -37,21 +36,17 @@ def many_switches() -> Iterator[None]:
 def first_use(monkeypatch, tmp_path) -> None:
     """Forget all that the package keeps for the next update, on disk too."""
     for module, name in [
-        (_configured, "_rules"),
-        (_master, "_made"),
-        (plan, "_reasons"),
         (plan, "_warned"),
-        (reading, "_read"),
-        (blocked, "_kernels"),
-        (compiled, "_kernels"),
+        (_namespace, "_OTHERS"),
         (_namespace, "_LIBRARIES"),
         (_namespace, "_NAMED"),
     ]:
         monkeypatch.setattr(module, name, {})
+    forget_what_was_made(monkeypatch)
+    for cls in [cls for cls in xpopt.OptimizerBase.__subclasses__() if "_rule_once" in vars(cls)]:
+        monkeypatch.delattr(cls, "_rule_once")
     for function in (compiled._squares, kept_compiled._reader):
         function.cache_clear()
-    for name in [name for name in sys.modules if name.startswith("xpopt_")]:  # the kernels' sources
-        monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(pool, "_pool", pool._Pool())
     monkeypatch.setenv("XPOPT_CACHE_DIR", str(tmp_path / "kernels"))
 

@@ -35,9 +35,10 @@ def with_masters(rule: Rule) -> Rule:
         The rule has such a slot.
     """
     try:
-        return _made[rule]
+        made: Rule = rule.made["masters"]
     except KeyError:
-        return _made.setdefault(rule, _with_masters(rule))  # one, whichever thread makes it
+        made = rule.made.setdefault("masters", _with_masters(rule))  # one, whichever thread makes it
+    return made
 
 
 def _with_masters(rule: Rule) -> Rule:
@@ -48,9 +49,6 @@ def _with_masters(rule: Rule) -> Rule:
         )
     low = {"float16": _of_copy(rule, _as_float16), "bfloat16": _of_copy(rule, _as_bfloat16)}
     return dataclasses.replace(rule, low=low)
-
-
-_made: dict[Rule, Rule] = {}
 
 
 def _of_copy(rule: Rule, as_param: Callable[[Namespace, Array], Array]) -> Rule:

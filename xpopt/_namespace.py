@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import sys
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -270,6 +271,7 @@ class _Dask(_Immutable):
 
 
 _LIBRARIES: dict[type, Library | None] = {}
+_OTHERS: weakref.WeakKeyDictionary[type, Library | None] = weakref.WeakKeyDictionary()
 _NAMED: dict[str, Library] = {}
 
 
@@ -278,8 +280,23 @@ def library_of(x: Any) -> Library | None:
     try:
         return _LIBRARIES[type(x)]
     except KeyError:
-        library = _LIBRARIES[type(x)] = _identify(x)
-        return library
+        return _library_of_other(x)
+
+
+def _library_of_other(x: Any) -> Library | None:
+    """Look at an object of a class that is not known for good; a class of somebody else's may come and go."""
+    cls = type(x)
+    try:
+        return _OTHERS[cls]
+    except KeyError:
+        library = _identify(x)
+    package = cls.__module__.partition(".")[0]
+    lasting = not cls.__flags__ & _HEAP or (library is not None and package == library.name.partition(".")[0])
+    (_LIBRARIES if lasting else _OTHERS)[cls] = library
+    return library
+
+
+_HEAP = 1 << 9  # the flag of classes that are made while a program runs
 
 
 def copy_array(x: Array) -> Array:

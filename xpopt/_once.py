@@ -1,4 +1,4 @@
-"""An attribute that is computed at its first use."""
+"""Attributes that are computed at their first use."""
 
 from __future__ import annotations
 
@@ -29,3 +29,37 @@ class once(Generic[T]):  # noqa: N801 - a decorator
         """Compute it; the next time Python finds it in the instance."""
         found: T = instance.__dict__.setdefault(self._name, self._function(instance))
         return found
+
+
+def once_for(cls: type[Any], name: str, make: Callable[[], T]) -> T:
+    """Return what is computed once for each class and kept in the class itself, so that it goes with it.
+
+    Parameters
+    ----------
+    cls : type
+        The class.
+    name : str
+        The attribute; that of a base does not count.
+    make : callable
+        Computes it. Threads that come at once get one result.
+
+    Returns
+    -------
+    object
+        What `make` returned.
+    """
+    try:
+        found: T = cls.__dict__[name]
+        return found
+    except KeyError:
+        pass
+    key = cls, name
+    mine = _making.setdefault(key, make())
+    found = cls.__dict__.get(name, mine)  # another thread may have been done in between
+    if found is mine:
+        type.__setattr__(cls, name, mine)
+    _making.pop(key, None)
+    return found
+
+
+_making: dict[tuple[type[Any], str], Any] = {}

@@ -60,6 +60,15 @@ class Rule:
     master: bool = False
     low: Mapping[str, Rule] = field(default_factory=dict)
 
+    @once
+    def made(self) -> dict[Any, Any]:
+        """What has been made of it: graphs, kernels, and why there are none. Kept here, it goes with the rule."""
+        return {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle what it is, without what was made of it: classes that are pickled by value hold their rule."""
+        return Rule, (self.function, self.slots, self.scalars, self.follows, self.master, self.low)
+
     @property
     def name(self) -> str:
         """The function's qualified name, for messages."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engines import MAKE, Two, cast, compare, needs_numba, normal, of_rule
+from engines import MAKE, Two, cast, compare, forget_what_was_made, needs_numba, normal, of_rule
 
 import xpopt
 from xpopt._engine import build, compiled, kept_compiled
@@ -116,12 +116,12 @@ def test_the_second_step_compiles_nothing(backend, monkeypatch):
 
 
 def test_only_what_is_large_is_worth_a_compilation(backend, monkeypatch):
-    monkeypatch.setattr(compiled, "_kernels", {})
+    made = forget_what_was_made(monkeypatch)
     opt = of_rule(lambda xp, p, g, s, h: (p - h.lr * g, s), NoSlots)()
     for size, kernels in ((1000, 0), (compiled.WORTH - 1, 0), (compiled.WORTH, 1), (1000, 1)):
         with xpopt.engine("auto"):
             opt.update(np.ones(size), np.ones(size), size)
-        assert len(compiled._kernels) == kernels
+        assert [type(one) for of in made.values() for one in of.values()].count(compiled.Kernel) == kernels
 
 
 @pytest.mark.parametrize("change", [{"NDIM": 12}, {"FLAGS": 52}, {"DTYPE": 56}, {"DATA": 40}])

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engines import MAKE, Two, dtype_of, of_rule, same_bits
+from engines import MAKE, Two, dtype_of, forget_what_was_made, of_rule, same_bits
 
 import xpopt
 from xpopt._engine import cuda, cuda_finite, device, eager, plan
@@ -42,7 +42,7 @@ def runtime(monkeypatch, folder):
     """A CuPy that needs no device, in the place of the one that does; devices and kernels start anew."""
     fake = fake_cupy.FakeCuPy(folder)
     monkeypatch.setattr(device, "_cupy", lambda: fake)
-    monkeypatch.setattr(cuda, "_kernels", {})
+    forget_what_was_made(monkeypatch)
     monkeypatch.setattr(plan, "_warned", {})
     device.device.cache_clear()
     cuda_finite._source.cache_clear()

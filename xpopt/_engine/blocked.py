@@ -79,13 +79,17 @@ class Kernel:
         self._local = threading.local()
 
     def working(self, shape: tuple[int, ...], compute: Any, blocks: int) -> Working:
-        """Return this thread's arrays to work in, of a shape, with so many to put other arrays' values in."""
+        """Return this thread's arrays to work in, of a shape, with at least so many to put other arrays' values in."""
         kept: dict[Any, Working] = self._local.__dict__
-        key = shape, compute, blocks
+        key = shape, compute
         try:
-            return kept[key]
+            working = kept[key]
         except KeyError:
             pass
+        else:
+            while len(working.blocks) < blocks:
+                working.blocks.append(np.empty(shape, compute))
+            return working
         if len(kept) >= _SHAPES_KEPT:
             kept.clear()
         source = self.source
@@ -151,7 +155,7 @@ class Run:
                 self._block(start)
             return
         working = self.warm()
-        arrays, blocks = working.arrays, working.blocks
+        arrays, blocks = working.arrays, working.blocks if self._low else []
         if size > SMALL:
             arrays = [x[:size].reshape(self._shape) for x in arrays]
             blocks = [x[:size].reshape(self._shape) for x in blocks]
@@ -161,7 +165,8 @@ class Run:
         working = self.warm()
         stop = min(start + BLOCK, self._size)
         inputs, outputs = ([flat(x)[start:stop] for x in arrays] for arrays in (self._inputs, self._outputs))
-        arrays, blocks = ([x[: stop - start] for x in arrays] for arrays in (working.arrays, working.blocks))
+        arrays = [x[: stop - start] for x in working.arrays]
+        blocks = [x[: stop - start] for x in working.blocks] if self._low else []
         self._run(working, inputs, outputs, arrays, blocks)
 
     def _run(
@@ -183,16 +188,14 @@ def flat(x: Any) -> Any:
     return x if x.ndim == 1 else x.reshape(-1) if x.flags.c_contiguous else x.T.reshape(-1)
 
 
-_kernels: dict[tuple[Rule, bool], Kernel] = {}
-
-
 def kernel(rule: Rule, h: Scalars, *, clipped: bool) -> Kernel:
     """Return a rule's kernel; raises `UntraceableError` where it has none."""
-    key = rule, clipped
+    key = "blocked", clipped
     try:
-        return _kernels[key]
+        found: Kernel = rule.made[key]
     except KeyError:
-        return _kernels.setdefault(key, Kernel(rule, h, clipped=clipped))  # one, whichever thread makes it
+        found = rule.made.setdefault(key, Kernel(rule, h, clipped=clipped))  # one, whichever thread makes it
+    return found
 
 
 def prepare(rule: Rule, works: list[Work]) -> Launch:

@@ -100,31 +100,30 @@ _NO_FACTORS = {np.dtype(dtype): np.ones((2, 0), dtype) for dtype in ("float32", 
 
 _name = functools.cache(dtype_text)
 
-_Kind = tuple[Rule, str, bool, bool]
-"""What there is a kernel for: a rule, a dtype, whether gradients are clipped, and whether parameters draw."""
-
-_kernels: dict[_Kind, Kernel] = {}
+_Kind = tuple[str, str, bool, bool]
+"""What a rule has a kernel for: this engine, a dtype, whether gradients are clipped, and whether parameters draw."""
 
 
 def kernel(rule: Rule, h: Scalars, dtype: str, *, drawn: bool) -> Kernel:
     """Return a rule's kernel; raises `UntraceableError` where it has none."""
-    key = rule, dtype, h.clip_norm is not None, drawn
+    key = "compiled", dtype, h.clip_norm is not None, drawn
     try:
-        return _kernels[key]
+        found: Kernel = rule.made[key]
     except KeyError:
         with build.alone():  # threads that come at once wait for one compilation
-            if key not in _kernels:
-                _kernels[key] = Kernel(rule, h, dtype, drawn=drawn)
-            return _kernels[key]
+            if key not in rule.made:
+                rule.made[key] = Kernel(rule, h, dtype, drawn=drawn)
+            found = rule.made[key]
+    return found
 
 
-def _kind(rule: Rule, work: Work) -> _Kind:
-    return rule, _name(work.spec.dtype), work.h.clip_norm is not None, work.noise is not None
+def _kind(work: Work) -> _Kind:
+    return "compiled", _name(work.spec.dtype), work.h.clip_norm is not None, work.noise is not None
 
 
 def fits(rule: Rule, work: Work, *, chosen: bool) -> bool:
     """Whether one update runs compiled: what `why_not` tells, told faster."""
-    if _kind(rule, work) in _kernels:
+    if _kind(work) in rule.made:
         return True
     return (chosen or work.param.size >= WORTH) and why_not(rule, [work], chosen=chosen) is None
 
@@ -147,7 +146,7 @@ def why_not(rule: Rule, works: Sequence[Work], *, chosen: bool) -> str | None:
         The reason.
     """
     h = works[0].h
-    missing = {key for work in works if (key := _kind(rule, work)) not in _kernels}
+    missing = {key for work in works if (key := _kind(work)) not in rule.made}
     if not missing:
         return None
     size = sum(work.param.size for work in works)
@@ -157,16 +156,14 @@ def why_not(rule: Rule, works: Sequence[Work], *, chosen: bool) -> str | None:
     if reason is None and any(dtype == "float16" for _, dtype, *_ in missing):
         reason = build.why_no_float16()
     for key in missing if reason is None else ():
-        if key not in _failed:
+        failed = "not compiled", *key[1:]
+        if failed not in rule.made:
             try:
                 kernel(rule, h, key[1], drawn=key[3])
             except Exception as error:  # what Numba cannot compile here, blocks can run
-                _failed[key] = f"Numba cannot compile it: {error}"
-        reason = reason or _failed.get(key)
+                rule.made[failed] = f"Numba cannot compile it: {error}"
+        reason = reason or rule.made.get(failed)
     return reason
-
-
-_failed: dict[_Kind, str] = {}
 
 
 def prepare(rule: Rule, works: list[Work]) -> Launch:

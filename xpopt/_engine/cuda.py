@@ -156,18 +156,17 @@ def _nothing() -> None:
     """Update tensors without elements."""
 
 
-_kernels: dict[tuple[Rule, str, bool, bool, bool], Kernel] = {}
-
 _name = functools.cache(dtype_text)
 
 
 def kernel(rule: Rule, h: Scalars, dtype: Any, *, guarded: bool, drawn: bool) -> Kernel:
     """Return a rule's kernel; raises `UntraceableError` where it has none."""
-    key = rule, _name(dtype), h.clip_norm is not None, guarded, drawn
+    key = "cuda", _name(dtype), h.clip_norm is not None, guarded, drawn
     try:
-        return _kernels[key]
+        found: Kernel = rule.made[key]
     except KeyError:
-        return _kernels.setdefault(key, Kernel(rule, h, key[1], guarded=guarded, drawn=drawn))
+        found = rule.made.setdefault(key, Kernel(rule, h, key[1], guarded=guarded, drawn=drawn))
+    return found
 
 
 def why_not(work: Work) -> str | None:

@@ -165,7 +165,7 @@ def _fused(rule: Rule, works: Sequence[Work]) -> ModuleType:
         reason = cuda.why_no_kernel(rule, works)
         if reason is None:
             return cuda
-        _warn_once(reason, f"{reason}. CuPy arrays are updated eagerly, one array operation at a time")
+        _warn_once(_warned, reason, f"{reason}. CuPy arrays are updated eagerly, one array operation at a time")
         return eager
     chosen = choice == "compiled"
     if works[0].noise is not None:
@@ -235,17 +235,18 @@ def why_not_fused(work: Work) -> str | None:
 
 def _untraceable(rule: Rule, h: Scalars) -> str | None:
     """Return why a rule has no kernel, and warn of it the first time; or None if it has one."""
-    key = rule, h.clip_norm is not None
+    key = "why not traced", h.clip_norm is not None
     try:
-        return _reasons[key]
+        reason: str | None = rule.made[key]
     except KeyError:
+        reason = None
         try:
             graph_of(rule, h, clipped=h.clip_norm is not None)
-            _reasons[key] = None
         except UntraceableError as error:
-            _reasons[key] = str(error)
-            _warn_once(rule, f"{error}. It runs eagerly, one array operation at a time")
-        return _reasons[key]
+            reason = str(error)
+            _warn_once(rule.made, "warned", f"{error}. It runs eagerly, one array operation at a time")
+        rule.made[key] = reason
+    return reason
 
 
 def begin(rule: Rule) -> None:
@@ -253,24 +254,26 @@ def begin(rule: Rule) -> None:
     if str(getattr(rule.function, "__module__", "")).startswith(_PACKAGE):
         return
     for formula in (rule, *rule.low.values()):
-        if rule not in changed and not read_again(formula):
-            changed.add(rule)
+        if not changed(rule) and not read_again(formula):
+            rule.made["changed"] = True
             for clipped in (False, True):
-                _reasons.pop((formula, clipped), None)
+                formula.made.pop(("why not traced", clipped), None)
 
 
-changed: set[Rule] = set()
-"""Rules that were not, so that no kernel is right and no plan is kept."""
+def changed(rule: Rule) -> bool:
+    """Whether a rule was not, so that no kernel is right and no plan is kept."""
+    return "changed" in rule.made
+
 
 _PACKAGE = __name__.removesuffix("_engine.plan")
 """The package's name, and a dot."""
 
 
-def _warn_once(cause: Rule | str, message: str) -> None:
+def _warn_once(warned: dict[Any, Any], cause: str, message: str) -> None:
     here = object()
-    if _warned.setdefault(cause, here) is here:  # one thread's, of those that come at once
+    if warned.setdefault(cause, here) is here:  # one thread's, of those that come at once
         warn(message)
 
 
-_warned: dict[Rule | str, object] = {}
-_reasons: dict[tuple[Rule, bool], str | None] = {}
+_warned: dict[Any, Any] = {}
+"""Of what there has been a warning, beside rules."""

@@ -11,11 +11,6 @@ from .._typing import Scalars
 from .node import Graph, Node
 from .trace import InPlaceError, Tape, UntraceableError, trace
 
-_read: dict[tuple[Rule, bool], tuple[Graph, Tape]] = {}
-
-_refused: dict[tuple[Rule, bool], tuple[type[TypeError], str]] = {}
-"""Errors of rules that have no graph: type and message."""
-
 
 def graph_of(rule: Rule, h: Scalars, *, clipped: bool) -> Graph:
     """Return what a rule computes.
@@ -35,34 +30,35 @@ def graph_of(rule: Rule, h: Scalars, *, clipped: bool) -> Graph:
     InPlaceError, UntraceableError
         As for `trace`; the latter also where the rule computes something else when it is traced again.
     """
-    key = rule, clipped
-    try:
-        return _read[key][0]
-    except KeyError:
-        pass
-    if key in _refused:
-        kind, message = _refused[key]
+    key = "read", clipped
+    found: tuple[Graph, Tape] | None = rule.made.get(key)
+    if found is not None:
+        return found[0]
+    refused = "refused", clipped
+    if refused in rule.made:
+        kind, message = rule.made[refused]
         raise kind(message)
     tape = Tape(rule.code)
     try:
         graph = trace(rule, h, clipped=clipped, tape=tape)
         _check_same(graph, trace(rule, h, clipped=clipped, tape=tape.again()))
     except (InPlaceError, UntraceableError) as error:
-        _refused[key] = type(error), str(error)
+        rule.made[refused] = type(error), str(error)
         raise
-    return _read.setdefault(key, (graph, tape))[0]
+    found = rule.made.setdefault(key, (graph, tape))
+    return found[0]
 
 
 def read_again(rule: Rule) -> bool:
     """Return whether a rule is what it was when it was traced; if not, it has no graph from now on."""
-    read = [(*found, clipped) for clipped in (False, True) if (found := _read.get((rule, clipped))) is not None]
+    read = [(*found, clipped) for clipped in (False, True) if (found := rule.made.get(("read", clipped))) is not None]
     try:
         for graph, tape, clipped in read:
             _check_same(graph, trace(rule, clipped=clipped, tape=tape.again()))
     except (InPlaceError, UntraceableError) as error:
         for clipped in (False, True):
-            _refused[rule, clipped] = type(error), str(error)
-            _read.pop((rule, clipped), None)
+            rule.made["refused", clipped] = type(error), str(error)
+            rule.made.pop(("read", clipped), None)
         return False
     return True
 

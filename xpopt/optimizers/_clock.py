@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 from .._caller import warn
@@ -96,13 +96,15 @@ class Clock:
         self._undo = self.scheduler.state()
         return self.scheduler(self.cur_step, cur_loss)
 
-    def confirm(self, name: Hashable, rate: float) -> None:
-        """The update of `name` has succeeded."""
+    def confirm(self, name: Hashable, rate: float, held: Mapping[Hashable, Any]) -> None:
+        """The update of `name` has succeeded; names that are no longer in the cache, `held`, are forgotten in time."""
         if self._undo is not None:  # the rate is new: this is the first of its pass
             self._names.clear()
             self._undo = None
         self._rate = rate
         self._names.add(name)
+        if len(self._names) > len(held):
+            self._names.intersection_update(held)
         self._last = ""
 
     def confirm_whole(self) -> None:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Never
 
 from .._engine import plan
 from .._master import with_masters
+from .._once import once_for
 from .._parameter import Spec
 from .._ranges import Range
 from .._rule import NoSlots, Rule
@@ -187,13 +188,8 @@ DERIVED = ("_formula_now", "_settings", "_guards", "_draws")
 
 
 def _own_rule(cls: Any) -> Rule:
-    try:
-        return _rules[cls]
-    except KeyError:  # not a cached function: of threads that come at once each would get a rule of its own
-        return _rules.setdefault(cls, Rule(cls.rule, cls.slots, getattr(cls, "scalars", None), cls.follows))
-
-
-_rules: dict[type[Any], Rule] = {}
+    scalars = getattr(cls, "scalars", None)
+    return once_for(cls, "_rule_once", lambda: Rule(cls.rule, cls.slots, scalars, cls.follows))
 
 
 def _own_scheduler(cls: type[Any], spec: Any, lr: float) -> SchedulerBase:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 
 from .._library import FLUSHING
+from .._once import once_for
 from .._parameter import Spec, dtype_text
 from .._ranges import FLAG, NON_NEGATIVE, POSITIVE, Check, Choice, Range
 from .._text import short
@@ -57,19 +58,22 @@ class Hyperparameters(dict[str, Any]):
         return dict, (dict(self),)
 
 
-_NAMES: dict[type[Any], tuple[str, ...]] = {}
-
-
 def documented_names(cls: type[Any]) -> tuple[str, ...]:
     """Return the keywords of a class's ``__init__`` in documented order."""
-    if cls not in _NAMES:
-        parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
-        names = [p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
-        names = ["lr_scheduler" if name == "scheduler" else name for name in names]
-        if len(names) < len(parameters):  # others are handed on to the base with the rest
-            names += ["clip_norm", *OPTIONS]
-        _NAMES[cls] = tuple(dict.fromkeys(names))
-    return _NAMES[cls]
+    try:
+        names: tuple[str, ...] = cls.__dict__["_documented_names"]
+    except KeyError:
+        names = once_for(cls, "_documented_names", lambda: _documented_names(cls))
+    return names
+
+
+def _documented_names(cls: type[Any]) -> tuple[str, ...]:
+    parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
+    names = [p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    names = ["lr_scheduler" if name == "scheduler" else name for name in names]
+    if len(names) < len(parameters):  # others are handed on to the base with the rest
+        names += ["clip_norm", *OPTIONS]
+    return tuple(dict.fromkeys(names))
 
 
 def check_id(cls: type[Any], name: object) -> None:

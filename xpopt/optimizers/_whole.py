@@ -291,7 +291,7 @@ class LeftOut:
 def again(state: State, rule: Rule, params: Tree, grads: Tree, out: Tree | None) -> Again | None:
     """Return the update of a model that is the one of the last update, with nothing touched since; else None."""
     kept = state.kept()
-    if kept is None or kept.rule is not rule or kept.choice != plan.chosen() or rule in plan.changed:
+    if kept is None or kept.rule is not rule or kept.choice != plan.chosen() or plan.changed(rule):
         return None
     leaves, gradients = leaves_in_order(params, kept.names), leaves_in_order(grads, kept.names)
     targets = leaves if out is params else None if out is None else leaves_in_order(out, kept.names)

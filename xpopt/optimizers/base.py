@@ -355,7 +355,7 @@ class OptimizerBase(Configured, Checkpoints):
     ) -> None:
         launch.finish()
         self._state.store(rule, name, spec, t, launch.results[0][1])
-        self._clock.confirm(name, lr)
+        self._clock.confirm(name, lr, self._state.cache)
         self._skipped = skipped
 
     def _commit_whole(self, update: Each | Again, skipped: Skipped) -> None:
