@@ -159,6 +159,27 @@ def test_an_error_in_progress_stops_it(backend, tmp_path):
     assert os.listdir(tmp_path) == ["opt"]
 
 
+@pytest.mark.parametrize("work", ["save", "load"])
+def test_an_update_in_progress_is_refused(work, backend, tmp_path):
+    """A file with the arrays of two steps would be a damaged one."""
+    opt, params = trained(backend)
+    opt.save(tmp_path / "opt")
+    old = (tmp_path / "opt").read_bytes()
+    train(backend, opt, 1, params)
+    with nothing_changes(backend, opt), pytest.raises(RuntimeError, match=f"in the middle of a {work}, "):
+        getattr(opt, work)(tmp_path / "opt", progress=lambda done, total: train(backend, opt, 1, params))
+    assert (tmp_path / "opt").read_bytes() == old
+    assert os.listdir(tmp_path) == ["opt"]
+
+
+def test_a_copy_in_progress_of_a_save_is_of_the_same_step(backend, tmp_path):
+    opt, _ = trained(backend)
+    twins = []
+    opt.save(tmp_path / "opt", progress=lambda done, total: twins.append(opt.copy()))
+    assert twins
+    assert all(held(backend, twin) == held(backend, opt) for twin in twins)
+
+
 def test_a_missing_file(backend, tmp_path):
     opt, _ = trained(backend)
     for work in (opt.load, xpopt.load_optimizer):

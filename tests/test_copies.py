@@ -20,7 +20,8 @@ from states import (
     writes,
 )
 
-from xpopt import SGD, Adam, OptimizerBase
+from xpopt import SGD, Adam, OptimizerBase, Range
+from xpopt.schedulers import SchedulerBase
 
 COPIES = {
     "copy": lambda opt: opt.copy(),
@@ -150,6 +151,43 @@ def test_names_are_not_copied(backend, name, duplicate):
         one.update(x, x, name, 3.0)
         assert one.cache[name]["t"] == 2
         assert one.lr_scheduler.state()["losses"] == [1.0, 3.0]
+
+
+class Looks(SchedulerBase):
+    """Knows its optimizer."""
+
+    ranges = {"lr": Range(low=0)}
+    rate_name = "lr"
+
+    def __init__(self, lr=0.5):
+        super().__init__(lr=lr)
+        self.opt = None
+
+    def learning_rate(self, step, cur_loss=None):
+        return self.lr / (1 + len(self.opt.cache))
+
+
+@pytest.mark.parametrize("duplicate", COPIES.values(), ids=COPIES)
+def test_a_schedule_that_knows_its_optimizer_knows_the_copy(backend, duplicate):
+    opt = Adam(lr_scheduler=Looks())
+    opt.lr_scheduler.opt = opt
+    x = backend.array([1.0])
+    opt.update(x, x, "W")
+    twin = duplicate(opt)
+    assert twin.lr_scheduler.opt is twin
+    twin.update(x, x, "b")
+    assert list(opt.cache) == ["W"]
+
+
+def test_a_schedule_that_knows_its_optimizer_keeps_it_when_settings_change(backend):
+    opt = Adam(lr_scheduler=Looks())
+    opt.lr_scheduler.opt = opt
+    for change in (lambda: opt.set_params({"lr": 0.25}), lambda: setattr(opt, "lr_scheduler", opt.lr_scheduler)):
+        before = opt.lr_scheduler
+        change()
+        assert opt.lr_scheduler is not before
+        assert opt.lr_scheduler.opt is opt
+    assert opt.lr_scheduler.lr == 0.25
 
 
 def test_what_a_user_hangs_on_it_is_copied_too(backend):

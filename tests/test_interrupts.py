@@ -1,12 +1,16 @@
-"""An interrupt at any moment leaves an update undone or done; two updates of one optimizer at once are an error."""
+"""A signal at any moment leaves an update undone or done; two updates of one optimizer at once are an error."""
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import os
+import pickle
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +56,16 @@ def seen(opt: Any, params: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def interrupted_at(line: int, call: Any) -> bool:
-    """Call; raise SIGINT when so many lines of the package have been run. Return whether there were so many."""
+    """Call; raise SIGINT when so many lines of the package have been run. Return whether that interrupted it."""
+    try:
+        signalled_at(line, call, signal.SIGINT)
+    except KeyboardInterrupt:
+        return True
+    return False
+
+
+def signalled_at(line: int, call: Any, number: int) -> bool:
+    """Call; raise a signal when so many lines of the package have been run. Return whether there were so many."""
     left = line
 
     def trace(frame: Any, event: str, arg: Any) -> Any:
@@ -69,7 +82,7 @@ def interrupted_at(line: int, call: Any) -> bool:
                 left -= 1
                 if left == 0:
                     sys.settrace(None)
-                    signal.raise_signal(signal.SIGINT)
+                    signal.raise_signal(number)
             return trace_lines
 
         return trace_lines
@@ -77,11 +90,9 @@ def interrupted_at(line: int, call: Any) -> bool:
     sys.settrace(trace)
     try:
         call()
-    except KeyboardInterrupt:
-        return True
     finally:
         sys.settrace(None)
-    return False
+    return left <= 0
 
 
 def test_lines_of_others_are_not_interrupted():
@@ -159,6 +170,175 @@ def test_the_programs_own_handler_is_called_once_and_stays(backend):
         assert W.tolist() == [0.5] * 3
     finally:
         signal.signal(signal.SIGINT, previous)
+
+
+@contextmanager
+def handled(number: int, handler: Any) -> Iterator[None]:
+    previous = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, previous)
+
+
+def whole(opt: Any) -> tuple[Any, ...]:
+    """Return what an optimizer remembers, of one that is only read."""
+    return seen(opt, {})[1:]
+
+
+SNAPSHOTS = {
+    "copy": lambda opt: opt.copy(),
+    "pickle": lambda opt: pickle.loads(pickle.dumps(opt)),
+    "state_dict": lambda opt: restored(opt.state_dict()),
+}
+
+
+def restored(state: Any) -> Any:
+    opt = xpopt.Adam()
+    opt.load_state_dict(state)
+    return opt
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGALRM"])
+@pytest.mark.parametrize("snapshot", SNAPSHOTS)
+@pytest.mark.parametrize("change", [step, one])
+def test_a_handler_at_any_line_sees_a_whole_step(backend, fused, change, snapshot, name):
+    """It may read all that there is, and what it takes goes on as from before the update, or after it."""
+    number = getattr(signal, name, signal.SIGTERM)
+    taken: list[Any] = []
+    with handled(number, lambda *_: taken.append(SNAPSHOTS[snapshot](opt))):
+        opt, params = start()
+        before = whole(opt)
+        change(opt, params)
+        after = whole(opt)
+        done, want = seen(opt, params), (before, after)
+        for line in range(1, 5000, 1 if snapshot == "copy" else 7):
+            opt, params = start()
+            taken.clear()
+            if not signalled_at(line, lambda opt=opt, params=params: change(opt, params), number):
+                break
+            (twin,) = taken
+            assert whole(twin) in want, line
+            assert seen(opt, params) == done, line
+        assert line > 50
+
+
+@pytest.mark.parametrize("change", [step, one])
+def test_a_handler_may_change_the_optimizer(backend, fused, change):
+    """It does so before the update, or after it."""
+    with handled(signal.SIGTERM, lambda *_: opt.set_params({"decay1": 0.5})):
+        for line in range(1, 5000, 3):
+            opt, params = start()
+            if not signalled_at(line, lambda opt=opt, params=params: change(opt, params), signal.SIGTERM):
+                break
+            assert opt.hyperparameters["decay1"] == 0.5
+            assert opt._state.cache["W"]["t"] == 4
+        assert line > 50
+
+
+def test_a_handler_that_raises_leaves_an_update_undone_or_done(backend, fused):
+    class Stop(BaseException):
+        pass
+
+    def stop(number: int, frame: Any) -> None:
+        raise Stop
+
+    opt, params = start()
+    before = seen(opt, params)
+    step(opt, params)
+    after = seen(opt, params)
+    with handled(signal.SIGTERM, stop):
+        for line in range(1, 5000):
+            opt, params = start()
+            try:
+                signalled_at(line, lambda opt=opt, params=params: step(opt, params), signal.SIGTERM)
+                break
+            except Stop:
+                found = seen(opt, params)
+            assert found in (before, after), line
+            if found == before:
+                step(opt, params)
+            assert seen(opt, params) == after
+        assert line > 50
+
+
+class Signals(xpopt.SchedulerBase):
+    """Raises a signal when it is asked."""
+
+    number: int | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def reset(self) -> None:
+        self.calls = 0
+
+    def state(self) -> dict[str, Any]:
+        return {"calls": self.calls}
+
+    def restore(self, state: Any) -> None:
+        self.calls = state["calls"]
+
+    def learning_rate(self, step: int, cur_loss: float | None = None) -> float:
+        self.calls += 1
+        if self.number is not None:
+            signal.raise_signal(self.number)
+        self.calls += 1
+        return 0.5
+
+
+@pytest.mark.parametrize("change", [step, one])
+@pytest.mark.parametrize("snapshot", SNAPSHOTS)
+def test_a_handler_within_a_schedule_sees_the_step_before(backend, fused, change, snapshot):
+    """It runs at once, for a schedule may take long; and the schedule's history is that of before too."""
+    opt, params = start()
+    opt.lr_scheduler = Signals()
+    before = whole(opt)
+    taken: list[Any] = []
+    opt.lr_scheduler.number = signal.SIGTERM
+    with handled(signal.SIGTERM, lambda *_: taken.append((opt.lr_scheduler.calls, SNAPSHOTS[snapshot](opt)))):
+        change(opt, params)
+    ((calls, twin),) = taken
+    assert calls == 1
+    assert whole(twin) == before
+    assert opt._state.cache["W"]["t"] == 4
+
+
+def test_a_handler_that_the_schedule_sets_stays(backend):
+    calls: list[int] = []
+
+    class Sets(Signals):
+        def learning_rate(self, step: int, cur_loss: float | None = None) -> float:
+            signal.signal(signal.SIGTERM, theirs)
+            return 0.5
+
+    def theirs(number: int, frame: Any) -> None:
+        calls.append(number)
+
+    opt, W = xpopt.SGD(lr_scheduler=Sets()), np.ones(3)
+    with handled(signal.SIGTERM, lambda *_: None):
+        opt.update(W, W, "W")
+        assert signal.getsignal(signal.SIGTERM) is theirs
+        signal.raise_signal(signal.SIGTERM)
+        assert calls == [signal.SIGTERM]
+
+
+@pytest.mark.skipif(not hasattr(faulthandler, "register"), reason="faulthandler registers no signals on this system")
+@pytest.mark.parametrize("chain", [False, True])
+def test_a_handler_in_c_stays_and_is_called(backend, fused, chain, tmp_path):
+    """Python is told nothing of it, and has a handler of its own for the same signal."""
+    with (tmp_path / "tracebacks").open("w+") as file, handled(signal.SIGINT, lambda *_: None):
+        faulthandler.register(signal.SIGINT, file=file, chain=chain)
+        try:
+            for line in (1, 60, 10_000):
+                opt, params = start()
+                size = os.fstat(file.fileno()).st_size
+                signalled_at(line, lambda opt=opt, params=params: step(opt, params), signal.SIGINT)
+                if line == 10_000:
+                    signal.raise_signal(signal.SIGINT)
+                assert os.fstat(file.fileno()).st_size > size
+        finally:
+            faulthandler.unregister(signal.SIGINT)
 
 
 @pytest.mark.parametrize("whole", [False, True])

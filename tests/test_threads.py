@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -179,6 +180,65 @@ def test_texts_copies_and_settings(fused, backend):
         return {**params, "opt": str(opt), "step": opt.cur_step}
 
     assert_as_alone([lambda seed=seed: live(seed) for seed in range(THREADS)])
+
+
+# One optimizer
+
+
+@pytest.mark.backends("numpy")
+@pytest.mark.parametrize("threads", [2, 3])
+def test_a_call_that_returns_has_happened_and_one_that_raises_has_not(fused, backend, threads):
+    """Threads take an optimizer from each other all the time: what is refused changes nothing, and nothing is lost."""
+    opt, params, grads = xpopt.SGD(lr=1.0), {"W": np.zeros(3000)}, {"W": np.ones(3000)}
+
+    def train() -> tuple[int, int]:
+        made = refused = 0
+        with xpopt.num_threads(1):
+            while made < 300:
+                try:
+                    opt.update_all(params, grads, out=params)
+                    made += 1
+                except RuntimeError:
+                    refused += 1
+                    time.sleep(0)
+        return made, refused
+
+    results = at_once([train] * threads)
+    assert sum(refused for _, refused in results) > 0
+    assert opt.cur_step == opt.cache["W"]["t"] == 300 * threads
+    assert set(params["W"].tolist()) == {-300.0 * threads}
+
+
+@pytest.mark.backends("numpy")
+def test_threads_may_copy_one_optimizer_at_once(backend):
+    opt, W = xpopt.Adam(), np.ones(3)
+    opt.update(W, W, "W")
+    twins = at_once([lambda: [opt.copy() for _ in range(50)]] * THREADS)
+    assert all(same_bits(twin.cache, opt.cache) for copies in twins for twin in copies)
+
+
+@pytest.mark.backends("numpy")
+def test_what_another_thread_updates_cannot_be_copied_or_changed(backend):
+    inside, go_on = threading.Event(), threading.Event()
+
+    class Waiting(xpopt.SchedulerBase):
+        def learning_rate(self, step: int, cur_loss: float | None = None) -> float:
+            inside.set()
+            assert go_on.wait(LONG)
+            return 0.5
+
+    opt, W = xpopt.SGD(lr_scheduler=Waiting()), np.ones(3)
+    thread = threading.Thread(target=opt.update, args=(W, W, "W"))
+    thread.start()
+    assert inside.wait(LONG)
+    try:
+        for call in (opt.copy, opt.state_dict, opt.step, lambda: pickle.dumps(opt), lambda: opt.set_params({"lr": 1})):
+            with pytest.raises(RuntimeError, match="this SGD is in the middle of another update"):
+                call()
+    finally:
+        go_on.set()
+        thread.join()
+    assert opt.copy().cache == {"W": {"t": 1}}
 
 
 # What there is one of

@@ -1,6 +1,8 @@
 """An update happens as a whole or not at all; what the caller gave is only read, and let go."""
 
+import copy
 import gc
+import pickle
 import warnings
 import weakref
 from typing import Any, NamedTuple
@@ -22,7 +24,7 @@ from states import (
     writes,
 )
 
-from xpopt import Adam, OptimizerBase
+from xpopt import Adam, OptimizerBase, engine
 from xpopt.schedulers import SchedulerBase
 
 FAILURES = [
@@ -175,6 +177,138 @@ def test_the_next_update_after_a_failure_is_the_one_that_failed(backend, fail):
         want = calm.update_all(want, grads, float(loss))
     assert same(backend, params, want)
     assert held(backend, shaken) == held(backend, calm)
+
+
+# The user's code in the midst of an update
+
+
+class Calls(SchedulerBase):
+    """Does something else at each step."""
+
+    def __init__(self, rate=0.5):
+        super().__init__()
+        self.rate = rate
+        self.action = lambda: None
+
+    def learning_rate(self, step, cur_loss=None):
+        self.action()
+        return self.rate
+
+
+FORBIDDEN = {
+    "copy": lambda opt, folder: opt.copy(),
+    "copy.copy": lambda opt, folder: copy.copy(opt),
+    "pickle": lambda opt, folder: pickle.dumps(opt),
+    "state_dict": lambda opt, folder: opt.state_dict(copy=False),
+    "save": lambda opt, folder: opt.save(folder / "opt"),
+    "load": lambda opt, folder: opt.load(folder / "older"),
+    "load_state_dict": lambda opt, folder: opt.load_state_dict({"header": {}, "arrays": {}}),
+    "set_params": lambda opt, folder: opt.set_params({"decay1": 0.5}),
+    "lr_scheduler": lambda opt, folder: setattr(opt, "lr_scheduler", "noam"),
+    "cache": lambda opt, folder: setattr(opt, "cache", {}),
+    "cur_step": lambda opt, folder: setattr(opt, "cur_step", 9),
+    "step": lambda opt, folder: opt.step(),
+    "reset_step": lambda opt, folder: opt.reset_step(),
+    "update": lambda opt, folder: opt.update(np.ones(2), np.ones(2), "new"),
+    "update_all": lambda opt, folder: opt.update_all({"new": np.ones(2)}, {"new": np.ones(2)}),
+}
+
+
+@pytest.mark.backends("numpy")
+@pytest.mark.parametrize("engine_name", ["eager", "blocked", "compiled"])
+@pytest.mark.parametrize("action", FORBIDDEN.values(), ids=FORBIDDEN)
+def test_a_schedule_cannot_copy_or_change_the_optimizer_that_updates(backend, engine_name, action, tmp_path):
+    pytest.importorskip("safetensors", reason="save and load need it")
+    opt = Adam(lr_scheduler=Calls())
+    with engine(engine_name):
+        for _ in range(2):  # the second time, its plan is kept
+            params, grads = model(backend)
+            opt.update_all(params, grads, out=params)
+    opt.save(tmp_path / "older")
+    for way in (
+        lambda: opt.update_all(params, grads, out=params),
+        lambda: opt.update(params["W"], grads["W"], "W", out=params["W"]),
+        lambda: opt.update(params["W"], grads["W"], "V"),
+    ):
+        with engine(engine_name), nothing_changes(backend, opt, params, grads):
+            opt.lr_scheduler.action = lambda: action(opt, tmp_path)
+            with pytest.raises(RuntimeError, match=r"this Adam is in the middle of another update.*in schedules"):
+                way()
+            opt.lr_scheduler.action = lambda: None
+    assert not (tmp_path / "opt").exists()
+
+
+@pytest.mark.backends("numpy")
+@pytest.mark.parametrize("engine_name", ["eager", "blocked", "compiled"])
+def test_a_schedule_that_reads_the_cache_sees_the_state_before_and_keeps_it(backend, engine_name):
+    def train(action):
+        opt, seen = Adam(lr_scheduler=Calls()), []
+        opt.lr_scheduler.action = (
+            (lambda: seen.append({name: dict(x) for name, x in opt.cache.items()})) if action else (lambda: None)
+        )
+        params, grads = model(backend)
+        with engine(engine_name):
+            for _ in range(3):
+                opt.update_all(params, grads, out=params)
+            for _ in range(2):
+                opt.update(params["W"], grads["W"], "W", out=params["W"])
+        return opt, params, seen
+
+    calm, want, _ = train(False)
+    opt, params, seen = train(True)
+    assert same(backend, params, want)
+    assert held(backend, opt)["cache"] == held(backend, calm)["cache"]
+    assert [entries.get("W", {}).get("t", 0) for entries in seen] == [0, 1, 2, 3, 4]
+    again = Adam(lr_scheduler=Calls())
+    params, grads = model(backend)
+    for entries in seen[:4]:
+        assert same(backend, dict(again.cache), entries)
+        again.update_all(params, grads, out=params)
+
+
+@pytest.mark.backends("numpy")
+@pytest.mark.parametrize("engine_name", ["eager", "blocked", "compiled"])
+def test_a_schedule_may_update_with_another_optimizer_of_the_same_rule(backend, engine_name):
+    outer, inner = Adam(lr_scheduler=Calls()), Adam()
+    alone, other = Adam(lr_scheduler=Calls()), Adam()
+    with engine(engine_name):
+        params, grads = model(backend)
+        mine, _ = model(backend)
+        outer.lr_scheduler.action = lambda: inner.update_all(mine, grads, out=mine)
+        for _ in range(3):
+            outer.update_all(params, grads, out=params)
+        want, _ = model(backend)
+        theirs, _ = model(backend)
+        for _ in range(3):
+            alone.update_all(want, grads, out=want)
+            other.update_all(theirs, grads, out=theirs)
+    assert same(backend, [params, mine], [want, theirs])
+    assert same(backend, [outer.cache, inner.cache], [alone.cache, other.cache])
+
+
+@pytest.mark.backends("numpy")
+def test_a_finalizer_cannot_copy_the_optimizer_that_updates(backend):
+    """It runs wherever the collector does; its error is reported, and the update goes on."""
+    opt, errors = Adam(lr_scheduler=Calls()), []
+
+    class Dies:
+        def __del__(self):
+            try:
+                opt.copy()
+            except RuntimeError as error:
+                errors.append(str(error))
+
+    def leave_garbage():
+        x = Dies()
+        x.itself = x
+        del x
+        gc.collect()
+
+    opt.lr_scheduler.action = leave_garbage
+    W = np.ones(2)
+    assert opt.update(W, W, "W").shape == (2,)
+    assert len(errors) == 1
+    assert "in the middle of another update" in errors[0]
 
 
 @every_optimizer

@@ -1,7 +1,8 @@
-"""Interrupts held back while what must not be half done is done."""
+"""Signals held back while an optimizer changes: the program's handlers run before a change or after it, not within."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
@@ -13,57 +14,208 @@ from typing import Any
 # the functions in C, if they are there: those of `signal` name every number, which takes longer than a small update
 _functions = sys.modules.get("_signal", signal)
 _set, _get = _functions.signal, _functions.getsignal
-_SIGINT = int(signal.SIGINT)
 _get_ident = threading.get_ident
+_modules = sys.modules
 _main = threading.main_thread().ident
 
 
+def _numbers(names: str) -> list[int]:
+    return [int(getattr(signal, f"SIG{name}")) for name in names.split() if hasattr(signal, f"SIG{name}")]
+
+
+# Each update asks which handlers there are. That takes time for each signal, so one alone of those that are seldom
+# handled is asked about at each update. Signals of faults, such as SIGSEGV, and real-time signals are left alone.
+_OFTEN = _numbers("INT TERM HUP QUIT BREAK ALRM USR1 USR2 XCPU")
+_SELDOM = _numbers("CHLD CONT VTALRM PROF WINCH TSTP TTIN TTOU PIPE IO URG XFSZ PWR INFO")
+
+REST, OPEN, HELD, WRITING = range(4)
+"""No change is under way; code of the user's runs within one; ours does; results are being written."""
+
+
+class _Hold:
+    """What is held back in the main thread, the only one that handles signals."""
+
+    def __init__(self) -> None:
+        self.phase = REST
+        self.owner: object = None  # the outermost change
+        self.often: list[Any] = []  # the handlers of `_OFTEN` when a change last began
+        self.seldom = list(map(_get, _SELDOM))  # and of `_SELDOM`, each when it was last asked about
+        self.turn = 0  # whose turn to be asked about it is
+        self.python: list[int] = []  # the signals of those handlers that are functions of Python
+        self.handlers: dict[int, Any] = {}  # the program's, by signal, where `_stand_in` has been put in their place
+        self.actions: dict[int, bytes] = {}  # what the system calls instead, for signals that C code handles
+        self.of_c = False  # whether there has been such a signal
+        self.modules = 0  # how many had been imported when the system was last asked
+        self.noted: dict[int, tuple[Any, FrameType | None]] = {}  # handlers to be called with the frame
+        self.running = 0  # how many handlers run within a change
+
+
+_hold = _Hold()
+
+
 def _forked() -> None:
-    """Take the thread that forked for the main one; if that was another, its hold on interrupts has gone with it."""
-    global _main
+    """Take the thread that forked for the main one; if that was another, its hold on signals has gone with it."""
+    global _main, _hold
     main, _main = _main, threading.main_thread().ident
-    if main != _main and _get(_SIGINT) is _take_note:
-        _set(_SIGINT, _handlers[0])
-        _caught.clear()
+    if main != _main:
+        release(_hold.owner, main or 0, WRITING)
+        _hold = _Hold()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)
 
 
-def without_interrupts(function: Callable[..., None], *args: Any) -> None:
-    """Call `function`; SIGINT waits, and is handled after it.
+def phase() -> int:
+    """Return what is going on in the main thread."""
+    return _hold.phase
 
-    That is for the main thread, the only one that handles signals.
+
+def hold(change: object, thread: int) -> None:
+    """Begin a change: the handlers of signals wait until `release`, if this is the main thread.
+
+    Python's own handler of SIGINT, which does nothing but raise KeyboardInterrupt, waits only while results are
+    written.
 
     Parameters
     ----------
-    function : callable
-        What must not be half done.
-    *args
-        Its arguments.
+    change : object
+        What to give to `release`.
+    thread : int
+        The identifier of this thread.
     """
-    handler = _get(_SIGINT) if _get_ident() == _main else None
-    if handler is None or handler is _take_note or not callable(handler):  # it waits already, is ignored, or kills
-        function(*args)
-        return
-    _handlers[:] = [handler]
+    if thread == _main and _hold.phase <= OPEN:
+        if _hold.owner is None:
+            _hold.owner = change
+        _take_places()
+        _hold.phase = HELD
+
+
+def enter(phase: int) -> None:
+    """Say how the change under way goes on."""
+    if _get_ident() == _main and _hold.owner is not None:
+        if _hold.phase == OPEN:
+            _take_places()  # the user's code may have set handlers
+        _hold.phase = phase
+
+
+def release(change: object, thread: int, before: int) -> None:
+    """End a change, and call the handlers that have waited; to do so again is to do nothing.
+
+    Parameters
+    ----------
+    change : object
+        What was given to `hold`, which may have been interrupted.
+    thread : int
+        The identifier of this thread.
+    before : int
+        The phase when it began.
+    """
+    if thread == _main:
+        hold = _hold
+        if hold.owner is change:
+            for number, handler in hold.handlers.items():
+                if _get(number) is _stand_in:  # the user's code has set no other
+                    _set(number, handler)
+                    if hold.actions:
+                        _leave_to_c(number, hold.actions.pop(number, None))
+            hold.owner = None
+        hold.phase = before
+        if hold.noted and before <= OPEN:
+            _call_noted()
+
+
+def in_handler(thread: int) -> bool:
+    """Whether a handler of the program runs here, called within a change that `thread` makes, before any write."""
+    return _hold.running > 0 and thread == _main == _get_ident()
+
+
+def _take_places() -> None:
+    hold = _hold
+    hold.turn = k = (hold.turn + 1) % len(_SELDOM)
+    often, one = list(map(_get, _OFTEN)), _get(_SELDOM[k])
+    if often != hold.often or one is not hold.seldom[k]:
+        if not hold.often:
+            hold.seldom = list(map(_get, _SELDOM))
+        hold.often, hold.seldom[k] = often, one
+        pairs = zip((*_OFTEN, *_SELDOM), (*often, *hold.seldom), strict=True)
+        hold.python = [number for number, x in pairs if callable(x) and x is not _stand_in]
+        hold.modules = 0
+    ask = _sigaction is not None and (len(_modules) != hold.modules or hold.of_c or "faulthandler" in _modules)
+    for number in hold.python:
+        action = None
+        if ask:
+            _sigaction(number, None, _told)
+            action = None if _function.value == _of_python else _told.raw
+        handler = _get(number)
+        if not callable(handler) or handler is _stand_in:  # no more
+            continue
+        hold.handlers[number] = handler
+        try:
+            _set(number, _stand_in)
+        except ValueError:  # this interpreter is not the main one, and handles no signals
+            return
+        if action is not None and _is_of_c(number, action):
+            hold.of_c = True
+            hold.actions[number] = action
+            _leave_to_c(number, action)
+    hold.modules = len(_modules)
+
+
+def _stand_in(number: int, frame: FrameType | None) -> None:
+    """Note the signal, or call the program's handler."""
+    handler = _hold.handlers.get(number)
+    if _hold.phase == WRITING or (_hold.phase == HELD and handler is not signal.default_int_handler):
+        _hold.noted[number] = handler, frame
+    elif handler is not None:
+        _call(handler, number, frame)
+
+
+def _call_noted() -> None:
+    number, (handler, frame) = _hold.noted.popitem()
     try:
-        _set(_SIGINT, _take_note)
-    except ValueError:  # this interpreter is not the main one, and handles no signals
-        function(*args)
-        return
-    try:
-        function(*args)
+        _call(handler, number, frame)
     finally:
-        _set(_SIGINT, handler)
-        if _caught:
-            handler(_SIGINT, _caught.pop())
+        if _hold.noted:
+            _call_noted()
 
 
-_caught: list[FrameType | None] = []  # at most one
-_handlers: list[Any] = []  # whose place `_take_note` takes
+def _call(handler: Callable[[int, FrameType | None], object], number: int, frame: FrameType | None) -> None:
+    _hold.running += 1
+    try:
+        handler(number, frame)
+    finally:
+        _hold.running -= 1
 
 
-def _take_note(number: int, frame: FrameType | None) -> None:
-    _caught[:] = [frame]
+# The system calls a function of Python's, which calls the handler. Code in C may put another in its place (faulthandler
+# does, and so do MPI and Qt); of this Python knows nothing, and would put its own back whenever a handler is set.
+# To ask the system takes a tenth of a small update: that is done after imports, and where faulthandler is imported.
+
+
+def _find_sigaction() -> Any:
+    try:
+        return ctypes.PyDLL(None).sigaction
+    except (AttributeError, OSError, TypeError):  # of systems without
+        return None
+
+
+_sigaction = _find_sigaction()
+_told = ctypes.create_string_buffer(512)  # more than any system's ``struct sigaction``, which begins with the function
+_function = ctypes.c_size_t.from_buffer(_told)
+_of_python: int | None = None  # where Python's is
+
+
+def _is_of_c(number: int, action: bytes) -> bool:
+    """Whether what the system did before a handler was set is not to call Python's function."""
+    global _of_python
+    if _of_python is None:
+        _sigaction(number, None, _told)
+        _of_python = _function.value
+    return action[: ctypes.sizeof(_function)] != _of_python.to_bytes(ctypes.sizeof(_function), sys.byteorder)
+
+
+def _leave_to_c(number: int, action: bytes | None) -> None:
+    """Let the system do `action` at a signal again, where that was not Python's."""
+    if action is not None:
+        _sigaction(number, action, None)

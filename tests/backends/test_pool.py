@@ -392,7 +392,7 @@ for thread in others:
 """,
     "by another thread, while the main one holds interrupts back": """
 import signal
-from xpopt._interrupts import without_interrupts
+from xpopt._interrupts import REST, hold, release
 
 def interrupted():
     try:
@@ -402,30 +402,36 @@ def interrupted():
 
 codes = []
 thread = threading.Thread(target=lambda: codes.append(in_child(interrupted)))
-without_interrupts(lambda: (thread.start(), thread.join()))
+main = threading.get_ident()
+hold(thread, main)
+thread.start()
+thread.join()
+release(thread, main, REST)
 assert codes == [0]
 assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 """,
-    "while another thread finds out who updates": """
-from xpopt.optimizers import _calls
-held, forked = threading.Event(), threading.Event()
+    "while another thread updates with the same optimizer": """
+inside, forked = threading.Event(), threading.Event()
 
-def hold():
-    with _calls._lock:
-        held.set()
+class Waiting(xpopt.SchedulerBase):
+    def learning_rate(self, step, cur_loss=None):
+        inside.set()
         forked.wait()
+        return 0.5
 
-def interrupted_before():
-    opt = xpopt.SGD(lr=0.5)
-    opt._calls["now"] = object()  # of an update that ended and could not say so
-    return opt.update(np.ones(3), np.ones(3), "W").tolist() == [0.5] * 3
+opt = xpopt.SGD(lr_scheduler=Waiting())
 
-thread = threading.Thread(target=hold)
+def in_turn():
+    forked.set()
+    return opt.update_all([np.ones(3)], [np.ones(3)])[0].tolist() == [0.5] * 3
+
+thread = threading.Thread(target=in_turn)
 thread.start()
-held.wait()
-assert in_child(interrupted_before) == 0
+inside.wait()
+assert in_child(in_turn) == 0
 forked.set()
 thread.join()
+assert in_turn()
 """,
     "a child that ends by itself": """
 child = os.fork()

@@ -12,6 +12,7 @@ from .._namespace import copy_array, library_of
 from .._typing import Tree
 from ._loading import LoadReport, load
 from ._saving import take_down
+from ._turn import COPY, LOAD, SAVE
 
 if TYPE_CHECKING:
     from .base import OptimizerBase
@@ -50,6 +51,9 @@ class Checkpoints:
         --------
         load_state_dict, save
         """
+        return typed("OptimizerBase", self)._turn.read(COPY, self._state_dict, copy)
+
+    def _state_dict(self, copy: bool) -> dict[str, Any]:
         opt = typed("OptimizerBase", self)
         header, arrays = take_down(opt)
         if copy:
@@ -103,7 +107,8 @@ class Checkpoints:
         state_dict, load
         """
         options: dict[str, Any] = {"strict": strict, "rename": rename, "like": like, "cast": cast}
-        return load(typed("OptimizerBase", self), *_parts(state), **options, owned=False)
+        opt = typed("OptimizerBase", self)
+        return opt._turn.change(LOAD, lambda: load(opt, *_parts(state), **options, owned=False))
 
     def save(self, path: str | os.PathLike[str], *, progress: file.Progress = None) -> None:
         """Write what `state_dict` returns to a safetensors file.
@@ -132,6 +137,9 @@ class Checkpoints:
         --------
         load, xpopt.load_optimizer
         """
+        typed("OptimizerBase", self)._turn.read(SAVE, self._save, path, progress)
+
+    def _save(self, path: str | os.PathLike[str], progress: file.Progress) -> None:
         header, arrays = take_down(typed("OptimizerBase", self))
         file.write(path, header.to_json(), _on_host(arrays), progress)
 
@@ -183,8 +191,9 @@ class Checkpoints:
         save, xpopt.load_optimizer
         """
         options: dict[str, Any] = {"strict": strict, "rename": rename, "like": like, "cast": cast}
+        opt = typed("OptimizerBase", self)
         with file.naming(path):
-            return load(typed("OptimizerBase", self), *file.read(path, progress), **options, owned=True)
+            return opt._turn.change(LOAD, lambda: load(opt, *file.read(path, progress), **options, owned=True))
 
 
 def _parts(state: Any) -> tuple[Any, Mapping[str, Any]]:

@@ -7,8 +7,13 @@ from collections.abc import Hashable, Mapping
 from typing import Any
 
 from .._caller import warn
+from .._interrupts import HELD, OPEN, enter
 from .._tree import show
-from ..schedulers import SchedulerBase
+from ..schedulers import ConstantScheduler, ExponentialScheduler, KingScheduler, NoamScheduler, SchedulerBase
+
+_NOTHING: dict[str, Any] = {}  # the state of a schedule that has none
+
+_OURS = {ExponentialScheduler, NoamScheduler, KingScheduler}
 
 _WHOLE = "whole model"  # what the last pass was, if `update_all` made it
 _WHOLE_AND_STEP = "whole model, then step()"
@@ -25,19 +30,30 @@ class Clock:
         self.scheduler = scheduler
         self.cur_step = 0
         self._rate: float | None = None
-        self._names: set[Hashable] = set()
-        self._undo: dict[str, Any] | None = None
+        self._names: dict[Hashable, None] = {}  # a set of which the last can be taken out unhashed
+        self._undo: dict[str, Any] | None = None  # to take back a rate that has been asked for
+        self._first: dict[Hashable, None] = {}  # and the names of its pass, to be confirmed with it
+        self._joined = False  # whether the last of `_names` waits to be confirmed
         self._moved = False
         self._last = ""
         self._warned: set[str] = set()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Clock:
-        """Return a clock that goes on by itself; the names in the present pass are the same objects."""
+        """Return a clock that goes on alone, from before what is not confirmed; the names are the same objects."""
         twin = copy.copy(self)
-        twin.scheduler = self.scheduler.copy()
-        twin._names = set(self._names)
+        twin.scheduler = copy.deepcopy(self.scheduler, memo)
+        twin._names = dict(self._names)
         twin._warned = set(self._warned)
+        twin.take_back()
         return twin
+
+    def settled(self, memo: dict[int, Any]) -> Clock:
+        """Return it as it was before an update that has not been confirmed, if there is one."""
+        return self if self._undo is None and not self._joined else copy.deepcopy(self, memo)
+
+    def history(self) -> dict[str, Any]:
+        """Return the state of the schedule before an update that has not been confirmed."""
+        return self.scheduler.state() if self._undo is None else self._undo
 
     def replace_scheduler(self, scheduler: SchedulerBase) -> None:
         """Follow another schedule from the next update on."""
@@ -52,16 +68,20 @@ class Clock:
 
     def current(self) -> tuple[float, tuple[Hashable, ...]] | None:
         """Return the rate of the pass that is under way and the names that it has reached; None between two passes."""
-        return None if self._rate is None else (self._rate, tuple(sorted(self._names, key=repr)))
+        if self._rate is None:
+            return None
+        names = list(self._names)[: len(self._names) - self._joined]
+        return self._rate, tuple(sorted(names, key=repr))
 
-    def restore(self, scheduler: SchedulerBase, step: int, current: tuple[float, tuple[Hashable, ...]] | None) -> None:
-        """Go on from where another clock was."""
-        self.scheduler = scheduler
-        self.cur_step = step
-        self._rate, names = current or (None, ())
-        self._names = set(names)
-        self._moved = step > 0
-        self._last = ""
+    def at(self, scheduler: SchedulerBase, step: int, current: tuple[float, tuple[Hashable, ...]] | None) -> Clock:
+        """Return a clock that goes on from where another one was."""
+        twin = Clock(scheduler)
+        twin.cur_step = step
+        twin._rate, names = current or (None, ())
+        twin._names = dict.fromkeys(names)
+        twin._moved = step > 0
+        twin._warned = set(self._warned)
+        return twin
 
     def tick(self) -> None:
         """Count one step."""
@@ -71,12 +91,19 @@ class Clock:
 
     def reset(self) -> None:
         """Go back to step 0 and start the schedule over."""
-        self.scheduler.reset()
+        before = self.scheduler.state()
+        try:
+            self.scheduler.reset()
+        except BaseException:
+            self.scheduler.restore(before)
+            raise
         self.move(0)
 
     def ask(self, name: Hashable, cur_loss: Any) -> float:
         """Return the rate for an update of `name`; `confirm` or `take_back` must follow."""
         if self._rate is not None and name not in self._names:
+            self._names[name] = None
+            self._joined = True
             return self._rate
         if self._rate is not None and not self._moved and self.scheduler.reads_step:
             self._warn(
@@ -84,8 +111,8 @@ class Clock:
                 f"{show(name)} is updated again and cur_step is still {self.cur_step}: the schedule stands still. "
                 f"Call step() after each optimisation step, or use update_all",
             )
-        self._undo = self.scheduler.state()
-        return self.scheduler(self.cur_step, cur_loss)
+        self._first = {name: None}
+        return self._call(cur_loss)
 
     def ask_whole(self, cur_loss: Any) -> float:
         """Return the rate for an update of the whole model, which is a pass of its own."""
@@ -93,31 +120,49 @@ class Clock:
             self._warn(
                 "twice", "step() was called between two calls of update_all, which counts the step itself: drop step()"
             )
-        self._undo = self.scheduler.state()
-        return self.scheduler(self.cur_step, cur_loss)
+        return self._call(cur_loss)
 
-    def confirm(self, name: Hashable, rate: float, held: Mapping[Hashable, Any]) -> None:
-        """The update of `name` has succeeded; names that are no longer in the cache, `held`, are forgotten in time."""
+    def confirm(self, rate: float) -> None:
+        """The update of the name asked for has succeeded; nothing in it can fail."""
         if self._undo is not None:  # the rate is new: this is the first of its pass
-            self._names.clear()
+            self._names = self._first
             self._undo = None
+        self._joined = False
         self._rate = rate
-        self._names.add(name)
-        if len(self._names) > len(held):
-            self._names.intersection_update(held)
         self._last = ""
 
-    def confirm_whole(self) -> None:
-        """The update of the whole model has succeeded: count the step."""
+    def forget(self, held: Mapping[Hashable, Any]) -> None:
+        """Let go of names that are no longer in the cache, `held`: a pass may never end."""
+        if len(self._names) > len(held):
+            self._names = {name: None for name in self._names if name in held}
+
+    def confirm_whole(self, step: int) -> None:
+        """The update of the whole model has succeeded, and `step` is the next; nothing in it can fail."""
         self._undo = None
-        self.move(self.cur_step + 1)
+        self.move(step)
         self._last = _WHOLE
 
     def take_back(self) -> None:
         """The update has failed: leave the schedule as it was."""
+        if self._joined:
+            self._names.popitem()
+            self._joined = False
         if self._undo is not None:
             self.scheduler.restore(self._undo)
             self._undo = None
+
+    def _call(self, cur_loss: Any) -> float:
+        """Ask the schedule; where it is the user's code, or may wait for a loss, handlers of signals run meanwhile."""
+        if type(self.scheduler) is ConstantScheduler:
+            self._undo = _NOTHING
+            return self.scheduler.lr
+        self._undo = self.scheduler.state()
+        if type(self.scheduler) in _OURS and (cur_loss is None or type(cur_loss) is float):
+            return self.scheduler(self.cur_step, cur_loss)
+        enter(OPEN)
+        rate = self.scheduler(self.cur_step, cur_loss)
+        enter(HELD)
+        return rate
 
     def _warn(self, kind: str, message: str) -> None:
         if kind not in self._warned:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Hashable, Mapping
 from typing import Any, ClassVar, Never
 
 from .._engine import plan
+from .._interrupts import WRITING, enter
 from .._master import with_masters
 from .._once import once_for
 from .._parameter import Spec
@@ -28,6 +30,7 @@ from ._settings import (
     documented_names,
 )
 from ._state import State
+from ._turn import SETTINGS, Turn
 
 
 class Configured(Guided):
@@ -37,8 +40,14 @@ class Configured(Guided):
     ranges: ClassVar[Mapping[str, Range]] = {}
     follows: ClassVar[bool] = False  # True where `_rule` selects among several: each goes on from the others' entries
 
+    _values: dict[str, Any]
+    _formula_now: Rule
+    _settings: dict[str, Any]
+    _guards: bool
+    _draws: bool
     _clock: Clock
     _state: State
+    _turn: Turn
 
     def _configure(self, scheduler: Any, values: dict[str, Any]) -> None:
         """Check what the constructor was given and take it over.
@@ -61,13 +70,13 @@ class Configured(Guided):
                 raise TypeError(f"{cls.__name__} takes no keyword {short(name)}{hint(name, documented_names(cls))}")
         values = check_values(cls, values)
         check_together(cls, values)
-        self._become(values)
+        vars(self).update(self._settled(values))
         plan.begin(self._formula_now)
-        self._clock = Clock(_own_scheduler(cls, scheduler, values["lr"]))
+        self._clock = Clock(self._own_scheduler(scheduler, values["lr"]))
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Refuse a hyperparameter, which would be ignored."""
-        if name in documented_names(type(self)) and name != "lr_scheduler":
+        if name[0] != "_" and name != "lr_scheduler" and name in documented_names(type(self)):
             raise AttributeError(f"{type(self).__name__}.{name} is changed by set_params({{{name!r}: {short(value)}}})")
         super().__setattr__(name, value)
 
@@ -116,6 +125,9 @@ class Configured(Guided):
         """
         if keywords:
             raise TypeError(f"set_params takes no keyword {next(iter(keywords))!r}; wanted a dict, {{'lr': 0.1}}")
+        self._turn.change(SETTINGS, self._set_params, hparam_dict, cache_dict)
+
+    def _set_params(self, hparam_dict: Mapping[str, Any] | None, cache_dict: Mapping[Hashable, Any] | None) -> None:
         changes = _mapping("hparam_dict", hparam_dict, "{'lr': 0.1}")
         values = changed_values(type(self), {**self._values, "lr": self._stated_lr()}, changes)
         scheduler = self._changed_scheduler(values["lr"], changes)
@@ -125,10 +137,15 @@ class Configured(Guided):
             entries[name] = copy_entry(entry)
         for name, spec in self._state.specs().items():
             check_in_dtype(type(self), values, spec, name)
-        self._become(values)
+        settled = self._settled(values)
+        state = self._state.with_entries({**self._state.cache, **entries}) if entries else None
+        enter(WRITING)
+        if state is not None:
+            self._state.become(state)
+        self._state.drop_kept()
+        vars(self).update(settled)
         if scheduler is not None:
             self._clock.replace_scheduler(scheduler)
-        self._state.restore(entries)
 
     def __repr__(self) -> str:
         """Write the call that makes an optimizer with these settings; `make_optimizer` reads it."""
@@ -143,13 +160,15 @@ class Configured(Guided):
         cls: Any = type(self)
         return _own_rule(cls)
 
-    def _become(self, values: dict[str, Any]) -> None:
-        """Take over hyperparameters that have been checked."""
-        self._formula_now = self._formula(values)
-        self._values = values
-        self._settings = {name: value for name, value in values.items() if name not in OPTIONS}  # what rules read
-        self._guards = values["nonfinite"] != "propagate"
-        self._draws = values["rounding"] == "stochastic"
+    def _settled(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Return the attributes that hyperparameters which have been checked come to."""
+        return {
+            "_values": values,
+            "_formula_now": self._formula(values),
+            "_settings": {name: value for name, value in values.items() if name not in OPTIONS},  # what rules read
+            "_guards": values["nonfinite"] != "propagate",
+            "_draws": values["rounding"] == "stochastic",
+        }
 
     def _formula(self, values: Mapping[str, Any]) -> Rule:
         """Return the rule as the hyperparameters want it for each dtype."""
@@ -174,29 +193,32 @@ class Configured(Guided):
     def _changed_scheduler(self, lr: float, changes: Mapping[str, Any]) -> SchedulerBase | None:
         """Return the schedule after `changes`, or None if they leave it alone."""
         if "lr_scheduler" in changes:
-            return _own_scheduler(type(self), changes["lr_scheduler"], lr)
+            return self._own_scheduler(changes["lr_scheduler"], lr)
         if "lr" not in changes or self.lr_scheduler.rate_name is None:
             return None
-        scheduler = self.lr_scheduler.copy()
+        scheduler = self._copied(self.lr_scheduler)
         with naming(f"{type(self).__name__}: lr"):
             scheduler.set_params({self.lr_scheduler.rate_name: lr})
         return scheduler
 
+    def _own_scheduler(self, spec: Any, lr: float) -> SchedulerBase:
+        """Make a scheduler that no other optimizer shares."""
+        with naming(f"{type(self).__name__}: lr_scheduler"):
+            scheduler = make_scheduler(spec, lr=lr)
+        return self._copied(scheduler) if scheduler is spec else scheduler
+
+    def _copied(self, scheduler: SchedulerBase) -> SchedulerBase:
+        """Return a copy, which refers to this optimizer where the schedule does."""
+        return copy.deepcopy(scheduler, {id(self): self})
+
 
 DERIVED = ("_formula_now", "_settings", "_guards", "_draws")
-"""What `_become` makes of the hyperparameters."""
+"""What `_settled` makes of the hyperparameters."""
 
 
 def _own_rule(cls: Any) -> Rule:
     scalars = getattr(cls, "scalars", None)
     return once_for(cls, "_rule_once", lambda: Rule(cls.rule, cls.slots, scalars, cls.follows))
-
-
-def _own_scheduler(cls: type[Any], spec: Any, lr: float) -> SchedulerBase:
-    """Make a scheduler that no other optimizer shares."""
-    with naming(f"{cls.__name__}: lr_scheduler"):
-        scheduler = make_scheduler(spec, lr=lr)
-    return scheduler.copy() if scheduler is spec else scheduler
 
 
 def _mapping(what: str, value: Mapping[Any, Any] | None, example: str) -> Mapping[Any, Any]:

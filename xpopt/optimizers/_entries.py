@@ -29,18 +29,21 @@ class Known:
         The parameter.
     t : int
         Its count, which the entry of a bare rule does not say.
-    slots : NamedTuple of array, optional
-        The state in `entry`, to be used again as it is if nobody touched it.
     """
 
-    __slots__ = ("entry", "shown", "slots", "spec", "t")
+    __slots__ = ("count", "entry", "shown", "slots", "spec")
 
-    def __init__(self, entry: Any, spec: Spec, t: int, slots: Slots | None = None) -> None:
+    def __init__(self, entry: Any, spec: Spec, t: int) -> None:
         self.entry = entry
         self.spec = spec
-        self.t = t
-        self.slots = slots
+        self.count = [t]  # parameters of a model that is kept share it, so that all of them are counted at once
+        self.slots: Slots | None = None  # the state in `entry`, to be used again as it is if nobody touched it
         self.shown = -1  # how often the cache had been shown when `slots` were new
+
+    @property
+    def t(self) -> int:
+        """Its count."""
+        return self.count[0]
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle without the slots, whose class may be a local one."""

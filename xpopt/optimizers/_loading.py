@@ -6,6 +6,7 @@ from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._checkpoint import Header, Parameter, Renaming, array_key, refusal
+from .._interrupts import WRITING, enter
 from .._library import Library
 from .._namespace import copy_array, library_of
 from .._parameter import Spec, dtype_text, examine
@@ -18,6 +19,7 @@ from ..schedulers import SchedulerBase, make_scheduler
 from ._entries import Known, check_entry, unpack
 from ._nonfinite import Skipped
 from ._settings import check_in_dtype, check_together, check_values
+from ._state import State
 from ._stored import Stored, moved
 
 if TYPE_CHECKING:
@@ -92,11 +94,12 @@ def load(
         if name not in faults
     }
     current = found.current and (found.current.rate, tuple(map(renaming, found.current.names)))
-    opt._become(values)
-    opt._clock.restore(scheduler, found.cur_step, current)
-    opt._state.load(loaded)
-    opt._skipped = Skipped(found.skipped)
-    return LoadReport(tuple(loaded), {name: "; ".join(lines) for name, lines in faults.items()})
+    clock, state = opt._clock.at(scheduler, found.cur_step, current), State.of(loaded)
+    new = {**opt._settled(values), "_clock": clock, "_state": state, "_skipped": Skipped(found.skipped)}
+    report = LoadReport(tuple(loaded), {name: "; ".join(lines) for name, lines in faults.items()})
+    enter(WRITING)
+    vars(opt).update(new)
+    return report
 
 
 def _homes(like: Tree) -> dict[Hashable, Home]:

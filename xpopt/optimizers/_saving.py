@@ -53,7 +53,7 @@ def take_down(opt: OptimizerBase) -> tuple[Header, dict[str, Array]]:
         type(opt).__name__,
         type(opt).version,
         {**opt._values, "lr": opt._stated_lr()},
-        Schedule(keywords.pop("id"), keywords, scheduler.state()),
+        Schedule(keywords.pop("id"), keywords, opt._clock.history()),
         opt.cur_step,
         opt.skipped,
         None if current is None else Current(*current),

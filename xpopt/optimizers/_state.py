@@ -13,7 +13,7 @@ from .._parameter import Spec, are_slots, dtype_text, examine
 from .._rule import Rule
 from .._tree import show
 from .._typing import Array
-from ._entries import Known, Slots, copy_entry, mismatch, pack, unpack
+from ._entries import Known, Slots, copy_entry, mismatch, unpack
 from ._misuse import no_name
 from ._stored import Stored
 
@@ -32,7 +32,7 @@ class State:
         self._cache: dict[Hashable, Any] = {}
         self._known: dict[Hashable, Known] = {}
         self._stored: dict[Hashable, Stored] = {}
-        self._shown = 0
+        self.shown = 0  # how often
         self._kept: Any = None  # the model of the last update, and how often the cache had been shown then
         self._behind = False  # whether that model's counts in the cache are those before its last updates
 
@@ -43,22 +43,32 @@ class State:
             self._settle()
         return self._cache
 
+    @property
+    def names(self) -> Mapping[Hashable, Any]:
+        """The entries, for their names: the counts of a model that is kept may be behind."""
+        return self._cache
+
     def show(self) -> dict[Hashable, Any]:
         """Return the cache to a caller, who may keep what is in it: no slot there is written from now on."""
-        self._shown += 1
+        self.shown += 1
         return self.cache
 
-    def replace(self, entries: Mapping[Hashable, Any]) -> None:
-        """Start over from other entries; the counts of their names go on."""
-        self._drop()
-        self._cache = dict(entries)
-        self._let_go()
+    def with_entries(self, entries: Mapping[Hashable, Any]) -> State:
+        """Return a state of these entries; the counts of their names go on."""
+        twin = State()
+        twin.shown = self.shown + 1  # the caller has these entries
+        twin._cache = dict(entries)
+        twin._known, twin._stored = self._still_known(twin._cache)
+        return twin
 
-    def load(self, loaded: Mapping[Hashable, Known | Stored]) -> None:
-        """Start over from what was loaded, in arrays of its own."""
-        self.replace({name: one.entry for name, one in loaded.items()})
-        self._known = {name: one for name, one in loaded.items() if isinstance(one, Known)}
-        self._stored = {name: one for name, one in loaded.items() if isinstance(one, Stored)}
+    @classmethod
+    def of(cls, loaded: Mapping[Hashable, Known | Stored]) -> State:
+        """Return the state that was loaded, in arrays of its own."""
+        state = cls()
+        state._cache = {name: one.entry for name, one in loaded.items()}
+        state._known = {name: one for name, one in loaded.items() if isinstance(one, Known)}
+        state._stored = {name: one for name, one in loaded.items() if isinstance(one, Stored)}
+        return state
 
     def described(self, name: Hashable) -> tuple[tuple[int, ...] | None, str | None, int]:
         """Return shape, dtype and count of the parameter of an entry, None or 0 where they are not known."""
@@ -69,44 +79,50 @@ class State:
             return stored.shape, stored.dtype, stored.t
         return None, None, self._count(name)
 
-    def restore(self, entries: Mapping[Hashable, Any]) -> None:
-        """Put entries in the place of those of the same names, whose counts go on."""
-        self._drop()
-        self._cache.update(entries)
-        self._let_go()
+    def become(self, other: State) -> None:
+        """Take over what another state holds, which is none of this one's any more; nothing in it can fail."""
+        self.drop_kept()
+        self.refill(other._cache)
+        self._known, self._stored = other._known, other._stored
+
+    def refill(self, entries: dict[Hashable, Any]) -> None:
+        """Put other entries into the cache, into the dict that callers have; no name is hashed or compared."""
+        self._cache.clear()
+        try:
+            self._cache.update(entries)  # into an empty dict goes the table of another as it is
+        except MemoryError:
+            self._cache = entries
 
     def _count(self, name: Hashable) -> int:
         """Return how often a parameter has been updated, for an entry that does not say so."""
         known = self._known.get(name) or self._stored.get(name)
         return 0 if known is None else known.t
 
-    def _let_go(self) -> None:
-        """Forget names that are gone, and of entries that are gone all but the description and the count."""
-        cache = self._cache
-        self._known = {name: known.of(cache[name]) for name, known in self._known.items() if name in cache}
-        self._stored = {
-            name: stored.of(cache[name])
-            for name, stored in self._stored.items()
-            if name in cache and name not in self._known
+    def _still_known(self, cache: Mapping[Hashable, Any]) -> tuple[dict[Hashable, Known], dict[Hashable, Stored]]:
+        """Return what is known of the names in a cache; of other entries than theirs, the description and the count."""
+        known = {name: one.of(cache[name]) for name, one in self._known.items() if name in cache}
+        stored = {
+            name: one.of(cache[name]) for name, one in self._stored.items() if name in cache and name not in known
         }
+        return known, stored
 
     # The model of the last update: void once another update, or a caller who was shown the cache, may have touched it
 
     def keep(self, kept: Any) -> None:
         """Keep a model whose parameters have just been stored, each with its state, unless a caller may reach it."""
-        self._kept = (kept, self._shown) if self._is_ours() else None
+        if self.is_ours():
+            kept.count_together()
+            self._kept = kept, self.shown
 
     def kept(self) -> Any:
         """Return the model kept, if nobody can have changed its state; else None."""
-        return self._kept[0] if self._kept is not None and self._kept[1] == self._shown else None
+        return self._kept[0] if self._kept is not None and self._kept[1] == self.shown else None
 
-    def advance(self) -> None:
-        """Count an update of the model kept."""
-        counts = self._kept[0].counts
-        counts[:] = [t + 1 for t in counts]
+    def fall_behind(self) -> None:
+        """The parameters of the model kept have been counted, and not yet in the cache."""
         self._behind = True
 
-    def _is_ours(self) -> bool:
+    def is_ours(self) -> bool:
         """Whether no caller kept the cache, where he would find what is stored there without being shown it."""
         return self._holders() == _HOLDERS
 
@@ -116,14 +132,13 @@ class State:
 
     def _settle(self) -> None:
         # an interrupt in the midst of it does no harm: the next time it is all done again
-        for name, t in self._kept[0].updated():
-            known = self._known[name]
-            known.t = t
+        for known in self._kept[0].known:
             if type(known.entry) is dict:
-                known.entry["t"] = t
+                known.entry["t"] = known.count[0]
         self._behind = False
 
-    def _drop(self) -> None:
+    def drop_kept(self) -> None:
+        """Keep no model from now on."""
         if self._behind:
             self._settle()
         self._kept = None
@@ -134,7 +149,8 @@ class State:
 
     def specs(self) -> dict[Hashable, Spec]:
         """Return the descriptions of the parameters in the cache, as far as they are known."""
-        return {name: known.spec for name, known in self._known.items() if self.cache.get(name) is known.entry}
+        cache = self._cache
+        return {name: one.spec for name, one in self._known.items() if name in cache and one.entry is cache[name]}
 
     def take_in(
         self, rule: Rule, param: Any, grad: Any, name: Hashable, check_new: Callable[[Spec, Hashable], None]
@@ -166,7 +182,7 @@ class State:
             library, spec, param, grad = examine(param, grad, name)
         if rule.low:
             rule = rule.low.get(dtype_text(spec.dtype), rule)
-        cache = self.cache
+        cache = self._cache  # of the model kept, whose counts there may be behind, no entry is looked at here
         if name not in cache:
             check_new(spec, name)
             return rule, library, spec, param, grad, 1, None, False
@@ -182,7 +198,7 @@ class State:
                 f"{show(name)} names a parameter that is {known.spec.describe()}, and this one is {spec.describe()}; "
                 f"use another name, or forget the old one with del opt.cache[...]"
             )
-        elif known.shown == self._shown and type(known.slots) is rule.slots:  # which nobody else has ever seen
+        elif known.shown == self.shown and type(known.slots) is rule.slots:  # which nobody else has ever seen
             return rule, library, spec, param, grad, known.t + 1, known.slots, True
         elif known.untouched(rule):
             return rule, library, spec, param, grad, known.t + 1, known.slots, False
@@ -195,27 +211,13 @@ class State:
             t = self._count(name)
         return rule, library, spec, param, grad, t + 1, slots, False
 
-    def store(self, rule: Rule, name: Hashable, spec: Spec, t: int, slots: Slots) -> None:
-        """Put the result of an update in the cache."""
-        if self._kept is not None:
-            self._drop()
-        self._cache[name] = entry = pack(rule, t, slots)
-        known = self._known.get(name)
-        if known is None:
-            known = self._known[name] = Known(entry, spec, t, slots)
-        else:
-            known.entry, known.spec, known.t, known.slots = entry, spec, t, slots
-        known.shown = self._shown if self._is_ours() else -1
-        if len(self._known) > len(self._cache):  # entries have been deleted, and nobody may ever call `step`
-            self.forget()
-
     def forget(self) -> None:
         """Let go of what is known of parameters whose entries are gone."""
-        if self._stored or self._known.keys() != self.cache.keys():
-            self._let_go()
+        if self._stored or self._known.keys() != self._cache.keys():
+            self._known, self._stored = self._still_known(self._cache)
 
-    def copy(self) -> State:
-        """Return the same state in arrays of its own."""
+    def copy(self, copy_entry: Callable[[Any], Any] = copy_entry) -> State:
+        """Return the same state in entries of its own, by default in arrays of its own."""
         twin = State()
         twin._cache = {name: copy_entry(entry) for name, entry in self.cache.items()}
         twin._known = {
@@ -230,10 +232,10 @@ class State:
         }
         return twin
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Pickle the truth alone."""
-        self._drop()
-        return self.__dict__
+    def snapshot(self) -> State:
+        """Return the same state in entries of its own; their arrays are no more written from now on."""
+        self.show()
+        return self.copy(lambda entry: dict(entry) if type(entry) is dict else entry)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> State:
         """Return `copy`."""

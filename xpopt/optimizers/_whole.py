@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any
 
 from .._engine import plan
 from .._engine.kept import Group, KeptPlan
 from .._engine.numbers import Key
-from .._engine.work import Launch, Result, Step, Work
+from .._engine.work import Launch, Step, Work
 from .._memory import find_shared
 from .._namespace import copy_array, write
 from .._parameter import check_out, examine_resting, is_number, lies_in_memory
 from .._rule import Rule
 from .._tree import check_indices, flatten, leaves_in_order, matched, rebuild, show
 from .._typing import Scalars, Tree
+from ._entries import Known
 from ._noise import key_of
 from ._state import State, Task
+from ._storing import Storing, forget
 
 
 class Each:
@@ -43,14 +45,15 @@ class Each:
         self._params = params
         self._out = out
         self._leaves = flatten(params, "params")
-        check_indices(params, self._leaves, state.cache)
+        check_indices(params, self._leaves, state.names)
         gradients = matched(self._leaves, flatten(grads, "grads"), "grads")
         self._targets = {} if out is None else matched(self._leaves, flatten(out, "out"), "out")
         self._resting: dict[Hashable, Any] = {}  # what is written though it has no gradient
         self._tasks = self._take_in(gradients, check_new)
         self._numbers = [name for name in self._tasks if is_number(self._leaves[name])] if out is None else []
-        self._launch = Launch([], lambda: None)
-        self._results: dict[Hashable, Result] = {}
+        self._launch: Launch
+        self._storing: Storing
+        self._copies: Iterator[tuple[Any, Any]]
 
     @property
     def counts(self) -> set[int]:
@@ -100,9 +103,11 @@ class Each:
         first.finish()
         self._launch = plan.prepare(list(works.values()))
         new: dict[Hashable, Any] = dict(zip((*numbers, *works), (*first.results, *self._launch.results), strict=True))
-        self._results = {name: new[name] for name in self._tasks}
         # a parameter without a gradient may lie where another one's result goes
-        self._resting = {name: copy_array(value) for name, value in self._resting.items()}
+        copies = [(self._targets[name], copy_array(value)) for name, value in self._resting.items()]
+        self._copies = iter(copies)
+        results = [(task[0], name, task[2], task[5], new[name][1], task[7]) for name, task in self._tasks.items()]
+        self._storing = Storing(self._state, results)
         if self._out is not None:
             return self._out
         answers = {name: float(new[name][0]) if name in numbers else new[name][0] for name in new}
@@ -110,20 +115,22 @@ class Each:
 
     def finish(self) -> None:
         """Write the results and store the state."""
+        self._storing.around(self._write)
+
+    def _write(self) -> None:
         self._launch.finish()
-        for name, value in self._resting.items():
-            write(self._targets[name], value)
-        for (name, task), (_, slots) in zip(self._tasks.items(), self._results.values(), strict=True):
-            self._state.store(task[0], name, task[2], task[5], slots)
-        self._state.forget()
+        for x, value in self._copies:
+            write(x, value)
 
     def keep(self) -> None:
         """After all is stored, keep what makes the next update of the same model shorter."""
+        forget(self._state)
         group = plan.group_of(self._launch.engine)
         if group is not None and not self._numbers:
             slots = [slots for _, slots in self._launch.results]
             with suppress(MemoryError):  # the next one is then as long as this one
-                self._state.keep(Kept.of(group, self._rule, list(self._leaves), self._tasks, slots))
+                names = list(self._leaves)
+                self._state.keep(Kept(group, self._rule, names, self._tasks, slots, self._storing.known))
 
     def _take_in(self, grads: Mapping[Hashable, Any], check_new: Callable[..., None]) -> dict[Hashable, Task]:
         """Check everything; return the updates of what has a gradient."""
@@ -145,38 +152,56 @@ class Each:
         return tasks
 
 
-class Kept(NamedTuple):
-    """The model of the last update, if one engine can update all its tensors again."""
+class Kept:
+    """The model of the last update, if one engine can update all its tensors again.
 
-    rule: Rule
-    names: list[Hashable]
-    active: list[int] | None  # those of them that had a gradient; None for all
-    counts: list[int]  # of updates: one for each row of the plan
-    rows: list[int]  # which of them each parameter has
-    plan: KeptPlan
-    choice: str  # of the engine, where that was
+    Parameters
+    ----------
+    group : type of Group
+        The engine's.
+    rule : Rule
+        The formula.
+    names : list of hashable
+        The parameters.
+    tasks : mapping of hashable to Task
+        Their updates, which `Each` has made.
+    slots : sequence of NamedTuple of array
+        Of each that was updated.
+    known : list of Known
+        What the state knows of each that was updated.
+    """
 
-    def updated(self) -> Iterator[tuple[Hashable, int]]:
-        """Yield the parameters that had a gradient, each with its count."""
-        names = self.names if self.active is None else [self.names[i] for i in self.active]
-        return zip(names, [self.counts[row] for row in self.rows], strict=True)
-
-    @classmethod
-    def of(
-        cls,
+    def __init__(
+        self,
         group: type[Group],
         rule: Rule,
         names: list[Hashable],
         tasks: Mapping[Hashable, Task],
         slots: Sequence[Any],
-    ) -> Kept:
-        """Keep what `Each` has found out."""
+        known: list[Known],
+    ) -> None:
         counts = sorted({task[5] for task in tasks.values()})
-        rows = [counts.index(task[5]) for task in tasks.values()] if len(counts) > 1 else [0] * len(tasks)
-        active = None if len(tasks) == len(names) else [i for i, name in enumerate(names) if name in tasks]
+        self.rule = rule
+        self.names = names
+        self.known = known
+        self.active = None if len(tasks) == len(names) else [i for i, name in enumerate(names) if name in tasks]
+        """Those of `names` that had a gradient; None for all."""
+        self.counts = [[t] for t in counts]
+        """Of updates: one for each row of the plan, in a list that the tensors of the row share."""
+        self._rows = [counts.index(task[5]) for task in tasks.values()] if len(counts) > 1 else [0] * len(tasks)
         rules, params = [task[0] for task in tasks.values()], [task[3] for task in tasks.values()]
-        kept = KeptPlan(group, rules, params, slots, rows)
-        return cls(rule, names, active, counts, rows, kept, plan.chosen())
+        self.plan = KeptPlan(group, rules, params, slots, self._rows)
+        self.choice = plan.chosen()  # of the engine, where that was
+
+    def count_together(self) -> None:
+        """Let the parameters share the counts."""
+        for known, row in zip(self.known, self._rows, strict=True):
+            known.count = self.counts[row]
+
+    def updated(self) -> Iterator[tuple[Hashable, int]]:
+        """Yield the parameters that had a gradient, each with its count."""
+        names = self.names if self.active is None else [self.names[i] for i in self.active]
+        return zip(names, [known.t for known in self.known], strict=True)
 
 
 class Again:
@@ -192,7 +217,10 @@ class Again:
         self._leaves = leaves
         self._tensors = leaves, grads
         self._results: list[Any] = []
-        self._calls: list[Callable[[], None]] = []
+        self.counts = [t + 1 for (t,) in kept.counts]
+        """The counts that this update brings parameters to."""
+        self._steps = iter(list(zip(kept.counts, self.counts, strict=True)))
+        self._calls: Iterator[Callable[[], None]] = iter(())
 
     def gather(self, targets: list[Any] | None) -> bool:
         """Find where everything lies; return whether all of it is as it was."""
@@ -208,11 +236,6 @@ class Again:
         found = self._kept.plan.gather(params, grads, targets, resting)
         self._tensors, self._results = (params, grads), found or []
         return found is not None
-
-    @property
-    def counts(self) -> list[int]:
-        """The counts that this update brings parameters to."""
-        return [t + 1 for t in self._kept.counts]
 
     @property
     def gradients(self) -> dict[Hashable, Any]:
@@ -236,7 +259,7 @@ class Again:
         if values["rounding"] == "stochastic":
             keys = [key_of(values, self._state.spec(name), name, t + 1) for name, t in self._kept.updated()]
         step = Step([scalars[t] for t in self.counts], keys, proceed)
-        self._calls = self._kept.plan.prepare(step, *self._tensors, self._results)
+        self._calls = iter(self._kept.plan.prepare(step, *self._tensors, self._results))
         if self._out is not None:
             return self._out
         new = self._results
@@ -251,7 +274,9 @@ class Again:
         """Write the results, and count."""
         for call in self._calls:
             call()
-        self._state.advance()
+        for count, t in self._steps:
+            count[0] = t
+        self._state.fall_behind()
 
     def keep(self) -> None:
         """Do nothing: it is what was kept."""
@@ -279,7 +304,7 @@ class LeftOut:
                 values[name] = copy_array(taken[name])
             elif out is not None:
                 values[name] = copy_array(examine_resting(x, name)[2])
-        self._writes = [(x, values[name]) for name, x in targets.items() if values[name] is not x]
+        self._writes = iter([(x, values[name]) for name, x in targets.items() if values[name] is not x])
         self.answer = rebuild(params, values.__getitem__) if out is None else out
 
     def finish(self) -> None:

@@ -6,28 +6,22 @@ import copy
 from collections.abc import Hashable, Mapping
 from typing import Any, Never, Self, overload
 
-from .._engine import plan
-from .._engine.work import Launch, make_work
-from .._interrupts import without_interrupts
-from .._parameter import Spec, check_out
-from .._rule import Rule
+from .._interrupts import WRITING, enter
 from .._tree import check_indices, flatten
 from .._typing import ArrayT, Tree, TreeT
 from ..schedulers import SchedulerBase
 from ..schedulers.base import STEP
-from ._calls import take_over
 from ._checkpoints import Checkpoints
-from ._configured import DERIVED, Configured
+from ._configured import DERIVED
 from ._explanation import Explanation
-from ._loss import check_loss
 from ._misuse import REQUIRED, step_takes_nothing
-from ._noise import key_of
-from ._nonfinite import Guard, Skipped
+from ._nonfinite import Skipped
 from ._state import State
-from ._whole import Again, Each, LeftOut, again
+from ._turn import COPY, SETTINGS, UPDATE, Turn
+from ._updating import Updating
 
 
-class OptimizerBase(Configured, Checkpoints):
+class OptimizerBase(Updating, Checkpoints):
     """Base of every optimizer: derive from it, give it a rule, and it is one.
 
     A subclass declares `slots`, the NamedTuple class of its state, `ranges`, what its hyperparameters may be, and the
@@ -88,7 +82,7 @@ class OptimizerBase(Configured, Checkpoints):
         self._configure(scheduler, {"lr": lr, **kwargs, "clip_norm": clip_norm, **options})
         self._state = State()
         self._skipped = Skipped()
-        self._calls: dict[str, object] = {}  # the one that updates now
+        self._turn = Turn(type(self).__name__)
 
     # What it remembers
 
@@ -105,7 +99,11 @@ class OptimizerBase(Configured, Checkpoints):
     def cache(self, entries: Mapping[Hashable, Any]) -> None:
         if not isinstance(entries, Mapping):
             raise TypeError(f"cache is a {type(entries).__name__}; wanted a dict of entries by parameter name")
-        self._state.replace(entries)
+
+        def change() -> None:
+            self._state = self._state.with_entries(entries)
+
+        self._turn.change(SETTINGS, change)
 
     @property
     def cur_step(self) -> int:
@@ -114,7 +112,7 @@ class OptimizerBase(Configured, Checkpoints):
 
     @cur_step.setter
     def cur_step(self, step: int) -> None:
-        self._clock.move(int(STEP.check(type(self).__name__, "cur_step", step)))
+        self._turn.change(SETTINGS, self._clock.move, int(STEP.check(type(self).__name__, "cur_step", step)))
 
     @property
     def skipped(self) -> int:
@@ -140,12 +138,16 @@ class OptimizerBase(Configured, Checkpoints):
         """
         if given:
             raise step_takes_nothing(self, len(given))
-        self._clock.tick()
+        self._turn.change(SETTINGS, self._step)
+
+    def _step(self) -> None:
         self._state.forget()
+        enter(WRITING)
+        self._clock.tick()
 
     def reset_step(self) -> None:
         """Go back to step 0 and start the schedule over; slots and counts stay."""
-        self._clock.reset()
+        self._turn.change(SETTINGS, self._clock.reset)
 
     # What the optimizer does
 
@@ -199,37 +201,7 @@ class OptimizerBase(Configured, Checkpoints):
         update_all : The whole model in one call.
         step : Call it after each optimisation step.
         """
-        call = object()
-        if self._calls.setdefault("now", call) is not call:
-            take_over(self._calls, call, type(self).__name__)
-        try:
-            if cur_loss is not None and type(cur_loss) is not float:
-                check_loss(cur_loss, "param")
-            task = self._state.take_in(self._formula_now, param, param_grad, param_name, self._check_new)
-            rule, library, spec, taken, grad, t, slots, owned = task
-            target = None
-            if out is not None:
-                taken, target = check_out(library, spec, taken, out, param_name)
-            guard = Guard(self._values["nonfinite"], {param_name: grad}) if self._guards else None
-            if guard is not None and guard.refuses:
-                return self._leave_out_one(param, taken, out)
-            lr = self._clock.ask(param_name, cur_loss)
-            h = rule.scalars_at(self._settings, lr, t)
-            proceed = None if guard is None else guard.proceed(self._formula_now, {t: h}, {param_name: t})
-            if proceed is False:
-                return self._leave_out_one(param, taken, out)
-            noise = key_of(self._values, spec, param_name, t) if self._draws else None
-            launch = plan.prepare(
-                [make_work((rule, library, spec, taken, grad, slots, owned, h, target, noise, proceed))]
-            )
-            skipped = self._skipped if proceed is None else self._skipped.unless(proceed)
-            without_interrupts(self._commit, launch, rule, param_name, spec, t, lr, skipped)
-        except BaseException:
-            without_interrupts(self._clock.take_back)  # nothing, if the update has been confirmed
-            raise
-        finally:
-            self._calls.clear()
-        return launch.results[0][0] if out is None else out
+        return self._turn.change(UPDATE, self._update, param, param_grad, param_name, cur_loss, out)
 
     def __call__(
         self,
@@ -270,34 +242,7 @@ class OptimizerBase(Configured, Checkpoints):
             As for `update`, for any parameter; missing or extra names; a list or tuple that is shorter than the indices
             that have state; `out` arrays that share memory. After any error nothing has changed.
         """
-        call = object()
-        if self._calls.setdefault("now", call) is not call:
-            take_over(self._calls, call, type(self).__name__)
-        try:
-            if cur_loss is not None and type(cur_loss) is not float:
-                check_loss(cur_loss, "params")
-            rule = self._formula_now
-            update = again(self._state, rule, params, grads, out) or Each(
-                self._state, rule, params, grads, out, self._check_new
-            )
-            guard = Guard(self._values["nonfinite"], update.gradients) if self._guards else None
-            if guard is not None and guard.refuses:
-                return self._leave_out(LeftOut(params, out, update.taken))
-            lr = self._clock.ask_whole(cur_loss)
-            scalars = {t: rule.scalars_at(self._settings, lr, t) for t in update.counts}
-            proceed = None if guard is None else guard.proceed(rule, scalars, update.count_of)
-            if proceed is False:
-                return self._leave_out(LeftOut(params, out, update.taken))
-            answer = update.prepare(scalars, self._values, proceed)
-            skipped = self._skipped if proceed is None else self._skipped.unless(proceed)
-            without_interrupts(self._commit_whole, update, skipped)
-            update.keep()
-        except BaseException:
-            without_interrupts(self._clock.take_back)
-            raise
-        finally:
-            self._calls.clear()
-        return answer
+        return self._turn.change(UPDATE, self._update_all, params, grads, cur_loss, out)
 
     def explain(self, params: Tree) -> Explanation:
         """Say how `update_all` would update a model: on which engine, and why not on a faster one.
@@ -319,7 +264,7 @@ class OptimizerBase(Configured, Checkpoints):
             As for `update_all`.
         """
         rule, leaves = self._formula_now, flatten(params, "params")
-        check_indices(params, leaves, self._state.cache)
+        check_indices(params, leaves, self._state.names)
         take_in, check_new = self._state.take_in, self._check_new
         tasks = {name: take_in(rule, param, param, name, check_new) for name, param in leaves.items()}
         return Explanation.of(tasks, self._values, lambda t: rule.scalars_at(self._settings, self._values["lr"], t))
@@ -328,53 +273,37 @@ class OptimizerBase(Configured, Checkpoints):
 
     def copy(self) -> Self:
         """Return an optimizer with the same settings, state, schedule and step, which goes on alone."""
-        twin = object.__new__(type(self))
-        twin.__setstate__(copy.deepcopy(self.__getstate__()))
-        return twin
+        return copy.deepcopy(self)
 
     __copy__ = copy
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle all but what is going on."""
-        made_again = ("_calls", *DERIVED)
-        return {name: value for name, value in self.__dict__.items() if name not in made_again}
+        return self._turn.read(COPY, self._parts)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take it back, at rest."""
-        self.__dict__.update(state, _calls={})
-        self._become(self._values)
+        vars(self).update(state, _turn=Turn(type(self).__name__))
+        vars(self).update(self._settled(self._values))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Return `copy`."""
-        return self.copy()
+        return self._turn.read(COPY, self._twin, memo)
 
     # Behind them
 
-    def _commit(
-        self, launch: Launch, rule: Rule, name: Hashable, spec: Spec, t: int, lr: float, skipped: Skipped
-    ) -> None:
-        launch.finish()
-        self._state.store(rule, name, spec, t, launch.results[0][1])
-        self._clock.confirm(name, lr, self._state.cache)
-        self._skipped = skipped
+    def _twin(self, memo: dict[int, Any]) -> Self:
+        twin = object.__new__(type(self))
+        memo[id(self)] = twin  # which a schedule may refer to
+        parts = vars(self)
+        twin.__setstate__({name: copy.deepcopy(parts[name], memo) for name in parts if name not in _MADE_AGAIN})
+        return twin
 
-    def _commit_whole(self, update: Each | Again, skipped: Skipped) -> None:
-        update.finish()
-        self._clock.confirm_whole()
-        self._skipped = skipped
+    def _parts(self) -> dict[str, Any]:
+        """Return what it is pickled as; the state is taken down here, and may go on while the rest is pickled."""
+        parts = {name: value for name, value in vars(self).items() if name not in _MADE_AGAIN}
+        return {**parts, "_clock": self._clock.settled({id(self): self}), "_state": self._state.snapshot()}
 
-    def _leave_out_one(self, param: Any, taken: Any, out: Any) -> Any:
-        """Leave out the update of one parameter; return what that does."""
-        step = LeftOut([param if param is out else taken], None if out is None else [out], {0: taken})
-        return self._leave_out(step)[0]
 
-    def _leave_out(self, step: LeftOut) -> Any:
-        """Count a step that changes nothing; return what the update does."""
-
-        def commit() -> None:
-            self._clock.take_back()  # the rate, if it has been asked for
-            step.finish()
-            self._skipped = self._skipped.one_more()
-
-        without_interrupts(commit)
-        return step.answer
+_MADE_AGAIN = {"_turn", *DERIVED}
+"""What copies have of their own."""

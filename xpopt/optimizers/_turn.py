@@ -1,0 +1,148 @@
+"""Whose turn it is: an optimizer changes in one call at a time, and is read as a whole only when none changes it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from typing import TypeVar, TypeVarTuple, Unpack
+
+from .. import _interrupts
+from .._interrupts import hold, release
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+_get_ident = threading.get_ident
+
+UPDATE, LOAD, SETTINGS = "another update", "a load", "a change of its settings or state"
+COPY, SAVE = "a copy", "a save"
+"""What a call does, for the errors of others."""
+
+_process = 0
+"""Counts forks: a forked process has none of the other threads, whose turns have ended with them."""
+
+
+def _forked() -> None:
+    global _process
+    _process += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
+
+class _Call:
+    """A call that changes an optimizer or reads it: what it does, and in which thread."""
+
+    __slots__ = ("thread", "what")
+
+    thread: int
+    what: str
+
+
+class Turn:
+    """Who changes an optimizer, and who reads it.
+
+    A call puts itself into a dict, which no two threads can do at once, and takes itself out at its end. It looks after
+    that, not before, whether it may go on. An exception that another thread or a signal's handler raises may come
+    between any two lines, the last included: so a call is taken out twice.
+
+    Parameters
+    ----------
+    of : str
+        The name of the optimizer's class, for messages.
+    """
+
+    def __init__(self, of: str) -> None:
+        self._of = of
+        self._changing: dict[int, _Call] = {}  # by process, one
+        self._reading: dict[_Call, None] = {}
+
+    def change(self, what: str, function: Callable[[Unpack[Ts]], T], *args: *Ts) -> T:
+        """Call `function`, which changes the optimizer, with signals held back.
+
+        Parameters
+        ----------
+        what : str
+            What it does, for the errors of others.
+        function : callable
+            Takes `args`.
+        *args : object
+            Its arguments.
+
+        Returns
+        -------
+        object
+            What it returns.
+
+        Raises
+        ------
+        RuntimeError
+            Another call changes it or reads it, of another thread or of this one, further up.
+        """
+        changing, process, before, call, left = self._changing, _process, _interrupts.phase(), _Call(), False
+        call.what = what
+        call.thread = thread = _get_ident()
+        try:
+            try:
+                hold(call, thread)
+                if changing.setdefault(process, call) is not call or self._reading:
+                    raise self._refusal(call)
+                return function(*args)
+            finally:
+                if changing.get(process) is call:
+                    del changing[process]
+                release(call, thread, before)
+                left = True
+        finally:
+            if not left:
+                if changing.get(process) is call:
+                    del changing[process]
+                release(call, thread, before)
+
+    def read(self, what: str, function: Callable[[Unpack[Ts]], T], *args: *Ts) -> T:
+        """Call `function`, which reads the optimizer as a whole.
+
+        Parameters
+        ----------
+        what, function, *args
+            As for `change`.
+
+        Returns
+        -------
+        object
+            What it returns.
+
+        Raises
+        ------
+        RuntimeError
+            A call changes it, and this is no handler of a signal that came before anything was written.
+        """
+        call = _Call()
+        call.what = what
+        call.thread = _get_ident()
+        try:
+            try:
+                self._check_readable(call)  # before it can keep anybody from a change
+                self._reading[call] = None
+                self._check_readable(call)
+                return function(*args)
+            finally:
+                self._reading.pop(call, None)
+        finally:
+            self._reading.pop(call, None)
+
+    def _check_readable(self, call: _Call) -> None:
+        other = self._changing.get(_process)
+        if other is not None and not _interrupts.in_handler(other.thread):
+            raise self._refusal(call)
+
+    def _refusal(self, call: _Call) -> RuntimeError:
+        others = [self._changing.get(_process), *list(self._reading)]
+        other = next((one for one in others if one not in (call, None)), None)
+        what = "another update" if other is None else other.what  # None: it has just ended
+        return RuntimeError(
+            f"this {self._of} is in the middle of {what}, of another thread or of this one; give each thread an "
+            f"optimizer of its own (copy()), or take turns with a lock, and leave it alone in schedules and callbacks"
+        )
