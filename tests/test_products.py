@@ -135,6 +135,47 @@ def test_16_bits_are_tested_in_the_arithmetic_of_32(backend, options):
         assert states(backend, opt)[0].max() > largest**2
 
 
+def walk(backend: Any, opt: Any, values: list[float], dtype: str) -> list[Any]:
+    """Make a step for each value, which is one element of a gradient of ones; return what the parameters were."""
+    params = {"W": backend.array(np.ones(7), dtype), "b": backend.array([1.0, 2.0], dtype)}
+    seen = [params]
+    for value in values:
+        gradients = [np.ones(7), np.ones(2)]
+        gradients[0][3] = value
+        grads = {name: backend.array(x, dtype) for name, x in zip(params, gradients, strict=True)}
+        params = opt.update_all(params, grads)
+        seen.append(params)
+    return seen
+
+
+OPTIONS = [
+    dict(zip(("master", "rounding", "clip_norm"), values, strict=True))
+    for values in itertools.product([False, True], ["nearest", "stochastic"], [None, 2.0**100])
+    if not (values[0] and values[1] == "stochastic")
+]
+
+
+@cases
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("cause", [np.nan, np.inf, 0.0], ids=["nan", "inf", "product"])
+def test_a_refused_step_under_the_other_options(backend, make, edge, options, cause):
+    """On the host, the others have the bits of a run without it; on a device, it changes no parameter and no slot."""
+    for dtype in {"bfloat16", "float32"}.intersection(backend.dtypes):
+        refused = cause or 2.0 ** edge(128)
+        if abs(refused) > 2.0**100 and np.isfinite(refused) and options["clip_norm"] is not None:
+            continue  # it is clipped to where it is small enough
+        opt, plain = make(nonfinite="skip", **options), make(**options)
+        seen = walk(backend, opt, [1.0, 0.5, refused, 0.25, 0.5, refused], dtype)
+        assert opt.skipped == 2
+        for k in (3, 6):
+            assert frozen(backend, seen[k]) == frozen(backend, seen[k - 1])
+        assert all(np.isfinite(x).all() for x in states(backend, opt))
+        if backend.name in ON_HOST:
+            want = walk(backend, plain, [1.0, 0.5, 0.25, 0.5], dtype)
+            assert frozen(backend, [seen[i] for i in (1, 2, 4, 5)]) == frozen(backend, want[1:])
+            assert frozen(backend, opt.cache) == frozen(backend, plain.cache)
+
+
 @pytest.mark.parametrize("policy", ["skip", "raise"])
 def test_it_is_the_clipped_gradient_that_counts(backend, policy):
     """Of one element, which is clipped to `clip_norm` exactly."""
