@@ -303,7 +303,7 @@ def test_a_float_cannot_be_written(backend):
     assert list(backend.numpy(out["m"])[None]) == [0.5]
 
 
-@pytest.mark.backends("numpy", "torch", "jax", "dask")
+@pytest.mark.backends("numpy", "torch", "jax")
 @pytest.mark.parametrize("policy", ["skip", "raise"])
 def test_floats_where_steps_are_left_out(backend, policy):
     opt = SGD(lr=0.5, nonfinite=policy)
