@@ -260,6 +260,12 @@ class _Dask(_Immutable):
     def pieces(self, x: Array, like: Array) -> Array:
         return x if x.chunks == like.chunks else x.rechunk(like.chunks)  # type: ignore[attr-defined]
 
+    def from_numpy(self, values: np.ndarray[Any, Any], like: Array) -> Array:
+        chunks: Any = like.chunks if values.shape == like.shape else "auto"  # type: ignore[attr-defined]
+        # an entry of the graph for each chunk, which travels alone; nothing is hashed for a name
+        array: Array = self.xp.from_array(values.astype(like.dtype), chunks=chunks, name=False)
+        return array
+
     def to_numpy(self, xs: list[Array]) -> Iterable[Any]:
         return sys.modules["dask"].compute(*xs)  # together, for they have much of their graphs in common
 

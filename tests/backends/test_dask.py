@@ -123,3 +123,47 @@ def test_results_have_the_chunks_of_the_parameter(backend, xp):
     )
     drawn = SGD(rounding="stochastic").update(low, low.rechunk((4, 3)), "low")
     assert low.chunks == drawn.chunks == xp.asarray(values).rechunk((2, 5)).chunks
+
+
+@pytest.mark.parametrize("like", [True, False], ids=["like=", "at the first update"])
+def test_loaded_state_has_the_chunks_of_its_parameter(backend, xp, tmp_path, like):
+    """Each of them alone in the graph: no entry holds more than one chunk."""
+    pytest.importorskip("safetensors", reason="checkpoints need safetensors")
+    opt, values = Adam(), np.arange(24.0).reshape(4, 6)
+    W = xp.asarray(values).rechunk(((3, 1), (2, 2, 2)))
+    opt.update(W, W, "W")
+    opt.save(tmp_path / "opt")
+    for way in ("file", "state"):
+        again, options = Adam(), {"like": {"W": W}} if like else {}
+        if way == "file":
+            again.load(tmp_path / "opt", **options)
+        else:
+            again.load_state_dict(opt.state_dict(), **options)
+        if like:
+            slot = again.cache["W"]["mean"]
+            assert slot.chunks == W.chunks
+            held = [value for value in arrays_in(dict(slot.dask)) if value.size]
+            assert way == "state" or max(value.size for value in held) == 6
+            assert equal(backend, slot, opt.cache["W"]["mean"])
+        new = again.update(W, W, "W")
+        assert new.chunks == again.cache["W"]["var"].chunks == W.chunks
+        assert equal(backend, new, opt.copy().update(W, W, "W"))
+
+
+def arrays_in(task, seen=None):
+    """The NumPy arrays that a graph holds."""
+    seen = set() if seen is None else seen
+    if id(task) in seen:
+        return
+    seen.add(id(task))
+    if isinstance(task, np.ndarray):
+        yield task
+    elif isinstance(task, dict):
+        for value in task.values():
+            yield from arrays_in(value, seen)
+    elif isinstance(task, list | tuple | set):
+        for value in task:
+            yield from arrays_in(value, seen)
+    else:
+        for name in ("value", "args", "kwargs"):
+            yield from arrays_in(getattr(task, name, ()), seen)
