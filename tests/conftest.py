@@ -6,6 +6,7 @@ And every engine: ``pytest --backend numpy --engine compiled``.
 from __future__ import annotations
 
 import importlib.util
+import os
 import signal
 from dataclasses import dataclass
 from typing import Any
@@ -115,15 +116,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--backend", action="append", choices=list(NAMESPACES), help="array library to test; may be given again"
     )
     parser.addoption("--engine", default="auto", choices=ENGINES, help="what runs updates where a test does not say")
+    parser.addoption("--reverse", action="store_true", help="run the tests in reverse order")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the markers; refuse an engine that is not here, in whose place another would be tested."""
+    """Declare the markers; refuse an engine that is not here, in whose place another would be tested.
+
+    What is compiled goes to a folder of this clone, unless the environment names one; other processes inherit it.
+    """
+    os.environ.setdefault("XPOPT_CACHE_DIR", str(config.rootpath / ".pytest_cache" / "xpopt"))
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as for what a shell runs in the background
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.getoption("--engine") == "compiled" and (problem := why_no_numba()):
         raise pytest.UsageError(f"--engine=compiled: {problem}")
-    config.addinivalue_line("markers", "backends(*names): what is true of these backends only; others leave it out")
+    config.addinivalue_line(
+        "markers", "backends(*names): what runs on these backends only; of several marks, on those that all name"
+    )
     config.addinivalue_line("markers", "numba: what needs Numba")
 
 
@@ -153,11 +161,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     chosen = _chosen(config)
     dropped: list[pytest.Item] = []
     for item in items:
-        marker, name = item.get_closest_marker("backends"), _backend_of(item)
+        named, name = [set(marker.args) for marker in item.iter_markers("backends")], _backend_of(item)
         if name is None:  # it needs no backend, and runs with those that it names, or with NumPy's
-            if not set(marker.args if marker else ["numpy"]).intersection(chosen):
-                dropped.append(item)
-        elif marker is not None and name not in marker.args:
+            runs = not set.intersection(*named or [{"numpy"}]).isdisjoint(chosen)
+        else:
+            runs = all(name in names for names in named)
+        if not runs:
             dropped.append(item)
     if config.getoption("--engine") != "auto":  # what knows no backend, or chooses the engine itself, runs without it
         dropped += [item for item in items if _chooses_itself(item, config.getoption("--engine"))]
@@ -171,6 +180,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=dropped)
         gone = set(map(id, dropped))
         items[:] = [item for item in items if id(item) not in gone]
+    if config.getoption("--reverse"):
+        items.reverse()
 
 
 def _chooses_itself(item: pytest.Item, engine: str) -> bool:
@@ -193,9 +204,10 @@ def backend(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture(autouse=True)
 def engine(request: pytest.FixtureRequest) -> Any:
-    """Run each test on the engine chosen, until it chooses another."""
-    with xpopt.engine(request.config.getoption("--engine")):
-        yield
+    """Run each test on the engine chosen, until it chooses another; its name."""
+    name = request.config.getoption("--engine")
+    with xpopt.engine(name):
+        yield name
 
 
 @pytest.fixture(params=FUSED)

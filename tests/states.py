@@ -65,15 +65,16 @@ def kind(x):
     return type(x).__name__, str(x.dtype), tuple(x.shape), str(getattr(x, "device", ""))
 
 
+def computed(backend, value):
+    """The same containers, with arrays that have their values: all in one go, which is ten times as fast."""
+    if backend.library != "dask":
+        return value
+    return importlib.import_module("dask").compute(value, scheduler="synchronous", optimize_graph=False)[0]
+
+
 def frozen(backend, value):
     """`value` as plain data, bit for bit, to be compared later."""
-    if backend.library == "dask":  # all in one go, which is ten times as fast
-        return _frozen(
-            backend,
-            value,
-            importlib.import_module("dask").compute(value, scheduler="synchronous", optimize_graph=False)[0],
-        )
-    return _frozen(backend, value, value)
+    return _frozen(backend, value, computed(backend, value))
 
 
 def _frozen(backend, value, computed):

@@ -11,26 +11,23 @@ import resumption
 from states import OPTIMIZERS, SCHEDULERS, every_optimizer, frozen, held, model, train
 
 import xpopt
-from xpopt._engine import plan
 from xpopt.schedulers import SchedulerBase
 
 pytest.importorskip("safetensors", reason="checkpoints need safetensors: pip install 'xpopt[checkpoint]'")
 
 
-@pytest.mark.parametrize("engine", plan.ENGINES)
 def test_a_new_process_goes_on_as_if_nothing_had_happened(backend, engine, tmp_path):
     undisturbed = []
-    with xpopt.engine(engine):
-        for case in resumption.cases(backend):
-            opt, params = resumption.make(backend, case)
-            params = resumption.go_on(backend, opt, params, resumption.MOVES, case[3])
-            undisturbed.append(resumption.outcome(backend, opt, params))
-        assert resumption.save_all(backend, tmp_path) == undisturbed  # to save changes nothing
+    for case in resumption.cases(backend):
+        opt, params = resumption.make(backend, case)
+        params = resumption.go_on(backend, opt, params, resumption.MOVES, case[3])
+        undisturbed.append(resumption.outcome(backend, opt, params))
+    assert resumption.save_all(backend, tmp_path) == undisturbed  # to save changes nothing
     command = [sys.executable, "-W", "error", Path(resumption.__file__), tmp_path, backend.name, engine]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     finished = json.loads(done.stdout)
-    assert len(finished) == len(undisturbed) * len(resumption.CUTS)
+    assert len(finished) == len(undisturbed) * len(resumption.cuts(backend))
     for key, outcome in finished.items():
         assert outcome == undisturbed[int(key.partition("-")[0])], key
 
