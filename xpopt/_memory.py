@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 from operator import itemgetter
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from ._library import Layout
 from ._namespace import library_of
 from ._typing import Array
 
-_EFFORT = 100_000
+_EFFORT: Any = 100_000  # NumPy's annotations know -1 and 0 alone
 """How much work the exact answer for two interleaved views may take before they count as shared."""
 
 
@@ -131,6 +132,6 @@ def _share(a: Array, b: Array) -> bool:
     layouts = [library.layout(x) for x in (a, b) if (library := library_of(x)) is not None]
     first, second = (np.asarray(_Shadow(layout)) for layout in layouts)
     try:
-        return bool(np.shares_memory(first, second, max_work=_EFFORT))  # type: ignore[arg-type]
+        return bool(np.shares_memory(first, second, max_work=_EFFORT))
     except np.exceptions.TooHardError:
         return True

@@ -96,7 +96,7 @@ class Kernel:
         arrays = [np.empty(shape, compute) for _ in range(source.scratch)]
         arrays += [np.empty(shape, bool) for _ in range(source.masks)]
         numbers = np.empty(source.numbers, compute)
-        memory = memoryview(numbers.view(np.uint8))  # type: ignore[arg-type]
+        memory = numbers.view(np.uint8).data
         views = [numbers[i, ...] for i in range(source.numbers)]
         kept[key] = Working(memory, views, arrays, [np.empty(shape, compute) for _ in range(blocks)])
         return kept[key]

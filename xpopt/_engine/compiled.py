@@ -91,7 +91,7 @@ class Kernel:
         if keys is not None:
             rows = np.arange(len(keys))
         shape = (len(scalars), self._numbers.count) if keys is None else (len(keys), self._numbers.count + 4)
-        numbers = np.ndarray(shape, self.compute, bytearray(packed))
+        numbers: Any = np.ndarray(shape, self.compute, bytearray(packed))
         call = functools.partial(self._call, table, pieces, counter, rows, numbers, factors)
         return functools.partial(pool.run, call, helpers) if helpers else call
 
