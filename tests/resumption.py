@@ -32,7 +32,7 @@ def cuts(backend):
 
 
 def cases(backend):
-    """On NumPy all pairs of optimizer and schedule, clipped in turn; every dtype; and 16 bits in both ways to keep more.
+    """On NumPy all pairs of optimizer and schedule, clipped in turn; dtypes; and 16 bits in both ways to keep more.
 
     Elsewhere each optimizer, schedule, dtype and way is there once: what is saved is the same on every library.
 

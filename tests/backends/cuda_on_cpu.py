@@ -2,16 +2,20 @@
 
 A `Module` is called as `cupy.RawModule` is. Threads that wait for each other are fibers; the others run one after the
 other. Two instructions of CUDA have a stand-in here; all else is the text that a device gets.
+
+Starting g++ takes longer than compiling a kernel, so that sources known beforehand are compiled as one: `build`. What
+was compiled stays in a folder, for other processes too.
 """
 
 from __future__ import annotations
 
 import ctypes
 import hashlib
+import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +23,10 @@ import numpy as np
 
 COMPILER = shutil.which("g++")
 
-OPTIONS = {"--fmad=false": "-ffp-contract=off"}
+FLAGS = ("-x", "c++", "-std=c++17", "-O1", "-w", "-ffp-contract=off", "-shared", "-fPIC")
+
+IMPLIED = ("--fmad=false",)
+"""Options that need none here, for the flags have their like; others define a macro."""
 
 STAND_INS = {
     'asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));': "value = from_half(bits);",
@@ -100,7 +107,7 @@ static void run_alone(unsigned int threads)
 
 DRIVER = """
 static void call_{name}(void **args) {{ {name}({values}); }}
-extern "C" void launch_{name}(unsigned int blocks, unsigned int threads, void **args)
+extern "C" void launch_{module}_{name}(unsigned int blocks, unsigned int threads, void **args)
 {{
     kernel = call_{name};
     arguments = args;
@@ -110,35 +117,71 @@ extern "C" void launch_{name}(unsigned int blocks, unsigned int threads, void **
 """
 
 
+Source = tuple[str, tuple[str, ...]]
+"""CUDA C without includes, whose kernels are ``extern "C"``, and options as for NVRTC."""
+
+_modules: dict[Source, Module] = {}
+
+
+def build(sources: Iterable[Source]) -> None:
+    """Compile sources as one translation unit, each in a namespace of its own, unless another process has done it."""
+    sources = [source for source in dict.fromkeys(sources) if source not in _modules]
+    if sources:
+        library = _library(SHIM + "".join(_unit(f"k{i}", *source) for i, source in enumerate(sources)))
+        _modules.update({source: Module(library, f"k{i}") for i, source in enumerate(sources)})
+
+
+def module(text: str, options: tuple[str, ...]) -> Module:
+    """Return a source, compiled."""
+    build([(text, options)])
+    return _modules[text, options]
+
+
+def _library(text: str) -> ctypes.CDLL:
+    import fcntl  # which Windows has not
+
+    folder = Path(os.environ["XPOPT_CACHE_DIR"], "g++")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:20]}.so"
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            new = path.with_suffix(".new")
+            assert COMPILER is not None
+            subprocess.run([COMPILER, *FLAGS, "-", "-o", new], input=text, text=True, check=True)
+            new.rename(path)
+    return ctypes.CDLL(str(path))
+
+
+def _unit(name: str, text: str, options: tuple[str, ...]) -> str:
+    """Return a source in a namespace, with its drivers: names of kernels occur again, functions of C may not."""
+    defined = [option.removeprefix("-D").partition("=") for option in options if option not in IMPLIED]
+    for instruction, call in STAND_INS.items():
+        text = text.replace(instruction, call)
+    inside = (text + "".join(_drivers(name, text))).replace('extern "C" __global__', "__global__")
+    before = "".join(f"#define {macro} {value}\n" for macro, _, value in defined)
+    after = "".join(f"#undef {macro}\n" for macro, _, _ in defined)
+    return f"{before}namespace {name} {{\n{inside}\n}}\n{after}"
+
+
 class Module:
     """A source, compiled.
 
     Parameters
     ----------
-    source : str
-        CUDA C without includes; kernels are ``extern "C"``.
-    options : sequence of str
-        As for NVRTC.
-    folder : Path
-        Where libraries go; what is there already is not compiled again.
+    library : CDLL
+        What it was compiled into.
+    name : str
+        Its own among the sources there.
     """
 
-    def __init__(self, source: str, options: tuple[str, ...], folder: Path) -> None:
-        for instruction, call in STAND_INS.items():
-            source = source.replace(instruction, call)
-        text = SHIM + source + "".join(_drivers(source))
-        flags = [OPTIONS.get(option, option) for option in options]
-        name = hashlib.sha256(" ".join([text, *flags]).encode()).hexdigest()[:20]
-        library = folder / f"{name}.so"
-        if not library.exists():
-            assert COMPILER is not None
-            command = [COMPILER, "-x", "c++", "-std=c++17", "-O2", "-w", *flags, "-shared", "-fPIC", "-", "-o", library]
-            subprocess.run(command, input=text, text=True, check=True)
-        self._library = ctypes.CDLL(str(library))
+    def __init__(self, library: ctypes.CDLL, name: str) -> None:
+        self._library = library
+        self._name = name
 
     def get_function(self, name: str) -> Kernel:
         """Return a kernel."""
-        return Kernel(getattr(self._library, f"launch_{name}"))
+        return Kernel(getattr(self._library, f"launch_{self._name}_{name}"))
 
 
 class Kernel:
@@ -157,16 +200,16 @@ class Kernel:
         return lambda: self._launch(grid[0], block[0], pointers) and values
 
 
-def _drivers(source: str) -> list[str]:
+def _drivers(module: str, text: str) -> list[str]:
     drivers = []
-    for match in re.finditer(r'extern "C" __global__ void[^(]*\(\w+\)\s*(\w+)\(([^)]*)\)\s*\{(.*?)\n\}', source, re.S):
+    for match in re.finditer(r'extern "C" __global__ void[^(]*\(\w+\)\s*(\w+)\(([^)]*)\)\s*\{(.*?)\n\}', text, re.S):
         name, parameters, body = match.groups()
         types = [
             re.sub(r"\w+$", "", text.replace("const __grid_constant__", "").strip()) for text in parameters.split(",")
         ]
         values = ", ".join(f"*({kind}*)args[{i}]" for i, kind in enumerate(types))
         run = "run_waiting" if "sum_of_block(" in body else "run_alone"
-        drivers.append(DRIVER.format(name=name, values=values, run=run))
+        drivers.append(DRIVER.format(module=module, name=name, values=values, run=run))
     return drivers
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -68,16 +67,9 @@ class Memory:
 
 
 class FakeCuPy:
-    """What stands in for the module.
+    """What stands in for the module."""
 
-    Parameters
-    ----------
-    folder : Path
-        Where compiled kernels are kept.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self) -> None:
         self.deferred = False
         self.streams: dict[str, list[Callable[[], Any]]] = {"null": []}
         self.stream = "null"
@@ -133,7 +125,7 @@ class FakeCuPy:
         return memory
 
     def RawModule(self, *, code: str, options: tuple[str, ...]) -> Any:
-        module, here = cuda_on_cpu.Module(code, options, self.folder), self.number
+        module, here = cuda_on_cpu.module(code, options), self.number
         return SimpleNamespace(get_function=lambda name: self._kernel(module, name, here))
 
     def _kernel(self, module: cuda_on_cpu.Module, name: str, compiled_for: int) -> Callable[..., None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import warnings
 from typing import Any
 
@@ -13,6 +15,11 @@ import xpopt
 from xpopt._engine import cuda, cuda_finite, device, eager, plan
 from xpopt._engine.cuda_finite import all_within
 from xpopt._engine.work import Launch
+from xpopt._graph import trace
+from xpopt._library import LOW
+from xpopt._master import with_masters
+from xpopt._print import print_cuda, print_finite
+from xpopt._print.cuda import OPTIONS
 from xpopt.optimizers._nonfinite import Skipped
 
 cupy = pytest.importorskip("cupy", reason="CuPy, whose arrays these are, is missing")
@@ -26,21 +33,35 @@ pytestmark = [
 ]
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
-SHAPES = {"number": (), "none": (0,), "one": (1,), "matrix": (7, 5), "odd": (4097,), "large": (3, 33_335)}
+SHAPES = {"number": (), "none": (0,), "one": (1,), "matrix": (7, 5), "odd": (4097,), "large": (3, 5_001)}
 
 optimizers = pytest.mark.parametrize("make", MAKE.values(), ids=MAKE)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("kernels")
+@functools.cache
+def build_all() -> None:
+    """Compile what the tests launch, a unit for each dtype; what a test has of its own is compiled there."""
+    rules = [(opt := make())._rule(opt.hyperparameters) for make in MAKE.values()]
+    for dtype in DTYPES:
+        ways = list(itertools.product((False, True), repeat=2))  # clipped or not, guarded or not
+        texts = [print_finite(dtype)]
+        texts += [print_cuda(trace(rule, clipped=c), dtype, guarded=g) for rule in rules for c, g in ways]
+        if dtype in LOW:
+            copied = [with_masters(rule).low[dtype] for rule in rules]
+            texts += [print_cuda(trace(rule, clipped=c), dtype, guarded=g) for rule in copied for c, g in ways]
+            some = [(False, False), (True, False), (False, True)]
+            texts += [
+                print_cuda(trace(rule, clipped=c), dtype, guarded=g, drawn=True) for rule in rules for c, g in some
+            ]
+        cuda_on_cpu.build([(text, (*OPTIONS, f"-DTABLE_BYTES={device._SMALL}")) for text in texts])
 
 
 @pytest.fixture
-def runtime(monkeypatch, folder):
+def runtime(monkeypatch):
     """A CuPy that needs no device, in the place of the one that does; devices and kernels start anew."""
-    fake = fake_cupy.FakeCuPy(folder)
+    build_all()
+    fake = fake_cupy.FakeCuPy()
     monkeypatch.setattr(device, "_cupy", lambda: fake)
     forget_what_was_made(monkeypatch)
     monkeypatch.setattr(plan, "_warned", {})
@@ -325,9 +346,11 @@ def decisions(monkeypatch):
     return made
 
 
-@pytest.mark.parametrize("in_place", [False, True])
-@pytest.mark.parametrize("clip_norm", [None, 2.0])
-@pytest.mark.parametrize("kwargs", [{}, {"master": True}], ids=["plain", "master"])
+PAIRWISE = [({}, None, False), ({}, 2.0, True), ({"master": True}, None, True), ({"master": True}, 2.0, False)]
+"""Each value of each of three options with each of the others."""
+
+
+@pytest.mark.parametrize(("kwargs", "clip_norm", "in_place"), PAIRWISE, ids=["plain", "clipped", "master", "both"])
 @optimizers
 def test_a_step_that_is_skipped_changes_nothing_but_counts(runtime, decisions, make, kwargs, clip_norm, in_place):
     """Whichever element of whichever tensor is not finite; also the first step of all, and the first that is kept."""
@@ -620,8 +643,9 @@ def test_a_model_of_numpy_and_cupy(runtime):
     assert same_bits(values_of(params["device"]), want["device"])
 
 
-@pytest.mark.parametrize("count", [3, 700])
-def test_nothing_changes_when_memory_runs_out(runtime, monkeypatch, count):
+@pytest.mark.parametrize(("count", "driver"), [(3, 13000), (70, 12000)], ids=["by value", "through a buffer"])
+def test_nothing_changes_when_memory_runs_out(runtime, monkeypatch, count, driver):
+    runtime.driver = driver
     model = Model(xpopt.Adam(clip_norm=1.0), many(count))
     grads = {name: powers_of_two(x.shape, "float32", 0) for name, x in model.want.items()}
     for _ in range(2):

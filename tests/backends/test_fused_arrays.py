@@ -28,7 +28,7 @@ def test_the_callers_arrays_in_the_cache_are_not_written(backend):
     assert opt.cache["W"].tolist() == [2.0, 2.0, 2.0]
 
 
-def test_a_copys_arrays_are_not_written(backend):
+def test_the_arrays_of_a_copy_are_not_written(backend):
     opt = xpopt.AdaGrad()
     W = np.ones(3)
     opt.update(W, W, "W")
