@@ -6,6 +6,9 @@ import os
 import re
 import shutil
 import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import nox
@@ -13,7 +16,7 @@ import nox
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_venv = "yes"
-nox.options.sessions = ["tests", "tests_min", "lint", "types", "docs"]
+nox.options.sessions = ["tests", "tests_min", "soak", "lint", "types", "docs"]
 
 PROJECT = nox.project.load_toml("pyproject.toml")["project"]
 DEMO = PROJECT["optional-dependencies"]["demo"]  # with these, the suite tests the demo too
@@ -34,15 +37,48 @@ BACKENDS = {
 ENGINES = {"numba": ["eager", "compiled"]}
 
 
+# Seconds that each may take on two processors, installs apart; each says in the end what it took.
+BUDGETS = {
+    "tests(numpy)": 85,
+    "tests(numba)": 130,
+    "tests(array-api-strict)": 20,
+    "tests(torch)": 40,
+    "tests(jax)": 130,
+    "tests(dask)": 110,
+    "tests(cupy)": 110,
+    "tests_min": 60,
+    "soak(blocked)": 75,
+    "soak(compiled)": 50,
+    "soak(eager)": 30,
+    "lint": 10,
+    "types": 30,
+    "docs": 60,
+}
+PYTHONS = ("3.12", "3.13", "3.14", "3.14t")
+
+# Which tests of long runs are those of an engine.
+SOAK = {"blocked": "not compiled and not eager", "compiled": "compiled", "eager": "eager"}
+SOAKED = ("array-api-strict", "torch", "jax")  # libraries that have one more, and run it alone in a process
+
 WORKERS = min(os.cpu_count() or 1, 4)  # processes that share a suite
 
 
+@contextmanager
+def budget(session: nox.Session) -> Iterator[None]:
+    """Say how long what is inside took, of how many seconds; compiled code goes to one folder of this clone."""
+    session.env.setdefault("XPOPT_CACHE_DIR", str(session.cache_dir.absolute() / "xpopt"))
+    start = time.monotonic()
+    try:
+        yield
+    finally:
+        most = BUDGETS.get(session.name)
+        session.log(f"{session.name} took {time.monotonic() - start:.0f} s" + (f" of {most} s" if most else ""))
+
+
 def run_suite(session: nox.Session, *command: str) -> None:
-    """Run the suite in parallel, and then, alone in their process, the tests that count what it holds."""
-    command = (*command, *session.posargs)
-    session.run(*command, "-n", str(WORKERS), "--dist=worksteal", "--ignore=tests/test_soak.py")
-    if not any(arg.startswith("tests") for arg in session.posargs):
-        session.run(*command, "tests/test_soak.py", success_codes=[0, 5])  # 5: none was chosen
+    """Run the suite in parallel, but for the tests that count what their process holds."""
+    shared = ["-n", str(WORKERS), "--dist=worksteal", "--durations=10", "--ignore=tests/test_soak.py"]
+    session.run(*command, *shared, *session.posargs)
 
 
 def cuda_extra() -> str | None:
@@ -72,9 +108,12 @@ def tests(session: nox.Session, backend: str) -> None:
         session.install("-e", f".[test,checkpoint,{extra}]", "ml_dtypes")
     else:
         session.install("-e", ".[test,checkpoint]", *packages)
-    for engine in ENGINES.get(backend, ["auto"]):
-        chosen = [f"--engine={engine}", *(f"--backend={name}" for name in variants)]
-        run_suite(session, "python", "-m", "pytest", *chosen)
+    pytest = ["python", "-m", "pytest", *(f"--backend={name}" for name in variants)]
+    with budget(session):
+        for engine in ENGINES.get(backend, ["auto"]):
+            run_suite(session, *pytest, f"--engine={engine}")
+        if backend in SOAKED and not session.posargs:
+            session.run(*pytest, "tests/test_soak.py")
 
 
 @nox.session(python="3.11")
@@ -82,25 +121,57 @@ def tests_min(session: nox.Session) -> None:
     """Run the suite on the built wheel with the oldest Python and core dependencies, and nothing optional."""
     oldest = [line.replace(">=", "==") for line in PROJECT["dependencies"]]
     session.install(".[test]", *oldest)
-    # `pytest`, not `python -m pytest`: the latter would import the source tree in place of the wheel.
-    session.run("pytest", "--backend=numpy", "-n", str(WORKERS), "--ignore=tests/test_soak.py", *session.posargs)
+    with budget(session):  # `pytest`, not `python -m pytest`: that would import the source tree in place of the wheel
+        run_suite(session, "pytest", "--backend=numpy")
+
+
+@nox.session
+@nox.parametrize("engine", list(SOAK), ids=list(SOAK))
+def soak(session: nox.Session, engine: str) -> None:
+    """Make a million steps on an engine, alone in a process: they leave nothing behind."""
+    session.install("-e", ".[test]", *(["numba"] if engine == "compiled" else []))
+    backends = ["--backend=numpy", "--backend=numpy-readonly"]
+    with budget(session):
+        session.run("python", "-m", "pytest", *backends, "--durations=10", "-k", SOAK[engine], "tests/test_soak.py")
+
+
+@nox.session(python=PYTHONS)
+def pythons(session: nox.Session) -> None:
+    """Run the suite on NumPy with another Python (opt-in)."""
+    session.install("-e", ".[test,checkpoint]", "ml_dtypes")
+    with budget(session):
+        run_suite(session, "python", "-m", "pytest", "--backend=numpy")
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Say which lines of the package the suite on NumPy never runs, compiled and not (opt-in)."""
+    session.install("-e", ".[test,checkpoint]", "ml_dtypes", "numba", "pytest-cov")
+    with budget(session):
+        for more in ([], ["--engine=eager", "--cov-append"], ["--engine=compiled", "--cov-append"]):
+            run_suite(session, "python", "-m", "pytest", "--backend=numpy", "--cov", "--cov-report=", *more)
+    session.run("coverage", "report")
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style, import order, format, and the docstrings of the public API."""
     session.install(*PROJECT["optional-dependencies"]["lint"])
-    session.run("ruff", "check", *session.posargs)
-    session.run("ruff", "format", "--check")
     public = [str(path) for path in Path("xpopt").rglob("*.py") if not re.search(r"/_(?!_)", path.as_posix())]
-    session.run("numpydoc", "lint", *sorted(public))
+    with budget(session):
+        session.run("ruff", "check", *session.posargs)
+        session.run("ruff", "format", "--check")
+        session.run("numpydoc", "lint", *sorted(public))
 
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Check the annotations with mypy, strictly."""
+    """Check the annotations with mypy, strictly, beside the oldest NumPy and the newest that this Python has."""
     session.install("-e", ".[types]")
-    session.run("mypy", *session.posargs)
+    for numpy in ("numpy==2.0.*", "numpy"):
+        session.install("--upgrade", numpy)
+        with budget(session):
+            session.run("mypy", *session.posargs)
 
 
 @nox.session
@@ -108,10 +179,11 @@ def docs(session: nox.Session) -> None:
     """Build the documentation, warnings as errors, and run the examples in it and in the docstrings."""
     session.install("-e", ".[docs,checkpoint]")
     shutil.rmtree("docs/api", ignore_errors=True)  # pages of names that are gone
-    session.run("sphinx-build", "-q", "-W", "--keep-going", "-E", "docs", "docs/_build/html")
-    examples = ["--doctest-modules", "--doctest-glob=*.md", "--ignore-glob=docs/*.py"]
+    examples = ["--doctest-modules", "--doctest-glob=*.md", "--ignore-glob=docs/*.py", "--durations=10"]
     examples += ["--ignore=xpopt/_engine/fields.py", "--ignore=xpopt/_print/intrinsics.py"]  # they need Numba
-    session.run("python", "-m", "pytest", *examples, "xpopt", "docs", "README.md")
+    with budget(session):
+        session.run("sphinx-build", "-q", "-W", "--keep-going", "-E", "docs", "docs/_build/html")
+        session.run("python", "-m", "pytest", *examples, "xpopt", "docs", "README.md")
 
 
 @nox.session
