@@ -127,6 +127,7 @@ def variable(seed, shape, joins=0, steps=STEPS):
 PROBLEMS = {
     # The second joins late: its count is its own, the step of the schedule is not.
     "two": {"W": variable(1, (7, 5)), ("late", 0): variable(2, (), joins=40)},
+    "five": {"W": variable(8, (7, 5), steps=5), ("late", 0): variable(9, (), joins=2, steps=5)},
     "shapes": {
         "scalar": variable(3, (), steps=8),
         "empty": variable(4, (1, 0, 2), steps=8),

@@ -5,13 +5,14 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
+from rows import KINDS, rows
 
 from xpopt import SGD, AdaGrad, Adam, RMSProp
 from xpopt.schedulers import SchedulerBase
 
 OPTIMIZERS = {
     "SGD": lambda **kw: SGD(**{"lr": 0.125, **kw}),
-    "SGD with momentum": lambda **kw: SGD(**{"lr": 0.125, "momentum": 0.5, **kw}),
+    "SGD-momentum": lambda **kw: SGD(**{"lr": 0.125, "momentum": 0.5, **kw}),
     "AdaGrad": lambda **kw: AdaGrad(**{"lr": 0.125, **kw}),
     "RMSProp": lambda **kw: RMSProp(**{"lr": 0.125, **kw}),
     "Adam": lambda **kw: Adam(**{"lr": 0.125, **kw}),
@@ -28,7 +29,11 @@ RISING = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]  # losses on which King decays at every 
 writes = pytest.mark.backends("numpy", "numpy-readonly", "array-api-strict", "torch", "cupy")
 """For tests of `out=`: the others have no array that can be written."""
 
-every_optimizer = pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
+every_optimizer = pytest.mark.parametrize("make", rows(OPTIMIZERS, KINDS))
+every_scheduler = pytest.mark.parametrize(
+    "scheduler", rows({text.partition("(")[0]: text for text in SCHEDULERS}, ["KingScheduler"])
+)
+"""Elsewhere the one with the most state."""
 
 
 class CountingScheduler(SchedulerBase):

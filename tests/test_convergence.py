@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from cases import CASES
+from cases import BY_LABEL, CASES
+from rows import rows
 
 import xpopt
 
@@ -44,7 +45,7 @@ def test_rosenbrock(cls, settings, steps, height):
 
 
 @pytest.mark.backends("numpy", "numpy-readonly", "array-api-strict", "torch", "jax", "jax-x64", "cupy")
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", rows(BY_LABEL, ["Adam"]))
 def test_least_squares(backend, case):
     """A plane through points: two parameters of two shapes, the whole model at once."""
     rng = np.random.default_rng(8)

@@ -9,6 +9,7 @@ import numpy as np
 import oracles
 import pytest
 from low_precision import FLUSHING, LARGEST, finite_numbers, nearest, writes_16_bits
+from rows import KINDS, rows
 from states import MODEL, OPTIMIZERS, every_optimizer, frozen, held, model, nothing_changes, same, train
 from trajectories import HAVE_16_BITS, UNIT, assert_close, low_dtypes, read
 
@@ -17,7 +18,7 @@ from xpopt import SGD, Adam, CheckpointError, RMSProp
 
 pytestmark = HAVE_16_BITS
 
-CASES = pytest.mark.parametrize("case", cases.CASES, ids=str)
+CASES = pytest.mark.parametrize("case", rows(cases.BY_LABEL, KINDS))
 
 
 def slots_of(entry):
@@ -371,14 +372,14 @@ def test_momentum_and_copies_come_and_go(backend, before, after):
 
 ENTRIES = {
     "SGD": {"t": 4},
-    "SGD with momentum": "velocity",
+    "SGD-momentum": "velocity",
     "AdaGrad": "total",
     "RMSProp": "var",
     "Adam": {"t": 4, "mean": 0.5, "var": 0.25},
 }
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", rows({name: name for name in OPTIMIZERS}, KINDS))
 def test_entries_without_a_copy_are_taken(backend, name):
     """The update starts from the parameter."""
     plain = ENTRIES[name]

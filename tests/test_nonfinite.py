@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from rows import rows
 from states import (
     KING,
     SCHEDULERS,
@@ -82,7 +83,10 @@ def walk(backend: Any, opt: Any, steps: Any, params: Any = None, dtype: Any = No
 
 @on_host
 @every_optimizer
-@pytest.mark.parametrize("scheduler", [*SCHEDULERS, CountingScheduler()], ids=lambda x: str(x).partition("(")[0])
+@pytest.mark.parametrize(
+    "scheduler",
+    rows({str(x).partition("(")[0]: x for x in (*SCHEDULERS, CountingScheduler())}, ["KingScheduler"]),
+)
 @BAD
 def test_a_step_with_a_bad_gradient_changes_nothing(backend, make, scheduler, bad):
     """At the first step and at a later one, by every way to call; King's history takes in no loss, were it NaN."""

@@ -8,12 +8,13 @@ import cases
 import numpy as np
 import oracles
 import pytest
+from rows import KINDS, rows
 from trajectories import HAVE_16_BITS, UNIT, low_dtypes, read, verify_low, verify_scalars
 
 import xpopt
 from xpopt._graph import trace
 
-CASES = pytest.mark.parametrize("case", cases.CASES, ids=str)
+CASES = pytest.mark.parametrize("case", rows(cases.BY_LABEL, KINDS))
 SHAPES = [(), (1, 0, 2), (1,), (7, 5)]
 QUICK = 0.05  # a rate
 

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import pytest
 import resumption
-from states import OPTIMIZERS, SCHEDULERS, every_optimizer, frozen, held, model, train
+from rows import KINDS, rows
+from states import OPTIMIZERS, SCHEDULERS, every_optimizer, every_scheduler, frozen, held, model, train
 
 import xpopt
 from xpopt.schedulers import SchedulerBase
@@ -32,7 +33,7 @@ def test_a_new_process_goes_on_as_if_nothing_had_happened(backend, engine, tmp_p
         assert outcome == undisturbed[int(key.partition("-")[0])], key
 
 
-@pytest.mark.parametrize("scheduler", SCHEDULERS, ids=lambda text: text.partition("(")[0])
+@every_scheduler
 def test_a_cut_after_every_single_move(backend, scheduler, tmp_path):
     case = ("Adam", scheduler, 0.5, backend.widest, {})
     opt, params = resumption.make(backend, case)
@@ -126,7 +127,7 @@ def test_optimizers_and_schedules_of_ones_own(backend, scheduler, tmp_path):
     assert held(backend, fresh) == held(backend, Averaged(0.5, lr_scheduler=scheduler))
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", rows({name: name for name in OPTIMIZERS}, KINDS))
 def test_counts_survive_where_the_cache_does_not_hold_them(backend, name, tmp_path):
     opt = OPTIMIZERS[name]()
     params = train(backend, opt, 3)

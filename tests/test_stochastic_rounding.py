@@ -19,6 +19,7 @@ from low_precision import (
     random_bits,
     writes_16_bits,
 )
+from rows import KINDS, rows
 from states import OPTIMIZERS, every_optimizer, frozen, held, model, nothing_changes, same, train
 from trajectories import HAVE_16_BITS, fetch, low_dtypes, read
 
@@ -449,7 +450,7 @@ def test_copies_draw_the_same(backend, make):
             assert held(backend, twin) == held(backend, opt)
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", rows({name: name for name in OPTIMIZERS}, KINDS))
 def test_a_state_goes_to_numpy_and_back(backend, name):
     """With the same draws on both sides, where the arithmetic is exact or correctly rounded."""
     for dtype in low_dtypes(backend):

@@ -5,12 +5,14 @@ import numpy as np
 import oracles
 import pytest
 import trajectories
+from rows import everywhere_else, on_numpy, rows
 from trajectories import assert_close, verify
 
 import xpopt
 from xpopt import optimizers, schedulers
 
 CASES = pytest.mark.parametrize("case", cases.CASES, ids=str)
+FEW = pytest.mark.parametrize("case", rows(cases.BY_LABEL, ["SGD-momentum", "Adam"]))
 CLIP = 0.8  # the gradients of the matrices are 6 long, those of the scalars 1
 
 
@@ -42,16 +44,25 @@ def test_the_clip_bites_and_does_not():
     assert max(norms) > 2 * CLIP
 
 
+@on_numpy
 @CASES
 @pytest.mark.parametrize("schedule", cases.SCHEDULES, ids=str)
 @pytest.mark.parametrize("clip_norm", [None, CLIP])
 def test_every_schedule_and_clip(backend, case, schedule, clip_norm):
-    # lazily, the second precision doubles the longest runs and shows nothing new: test_shapes has it
-    for dtype in [backend.widest] if backend.library == "dask" else {backend.widest, "float32"}:
+    for dtype in {backend.widest, "float32"}:
         verify(backend, case, schedule, clip_norm, dtype)
 
 
+@everywhere_else
 @CASES
+@pytest.mark.parametrize("clip_norm", [None, CLIP])
+def test_five_steps(backend, case, clip_norm):
+    """Of a matrix, and of a number that joins late, at a rate that changes."""
+    for dtype in {backend.widest, "float32"}:
+        verify(backend, case, cases.BY_SCHEDULE["exponential"], clip_norm, dtype, problem="five")
+
+
+@FEW
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("whole", [False, True], ids=["update", "update_all"])
 def test_shapes(backend, case, dtype, whole):
@@ -109,7 +120,7 @@ def check_layout(backend, case, dtype, lay_param, lay_grad, alike=False):
     assert_close(rows, [p for p, _ in path], start.ravel(), dtype, case.roundings + 40)
 
 
-@CASES
+@FEW
 @pytest.mark.parametrize("lay", [transposed, flipped, strided])
 def test_strides(backend, case, lay):
     if lay is flipped and backend.library == "torch":
@@ -118,7 +129,7 @@ def test_strides(backend, case, lay):
     check_layout(backend, case, "float32", lay, lambda backend, values, dtype: backend.array(values, dtype))
 
 
-@CASES
+@FEW
 def test_broadcast_views(backend, case):
     check_layout(backend, case, "float32", broadcast, broadcast, alike=True)
 
@@ -129,7 +140,7 @@ def test_unaligned(backend, case):
     check_layout(backend, case, "float64", unaligned, unaligned)
 
 
-@CASES
+@FEW
 @pytest.mark.backends("dask")
 def test_chunks(backend, case):
     check_layout(backend, case, "float64", rechunked, rechunked)

@@ -1,0 +1,25 @@
+"""Which rows of a table run on which libraries: all on NumPy, and elsewhere a few that differ in kind.
+
+A rule is the same text everywhere, and so is all that surrounds it. What a library adds are its arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import pytest
+
+everywhere_else = pytest.mark.backends("numpy-readonly", "array-api-strict", "torch", "jax", "jax-x64", "dask")
+on_numpy = pytest.mark.backends("numpy", "cupy")
+"""For what other libraries have fewer rows of; CuPy has engines of its own, as NumPy has."""
+
+KINDS = ("SGD", "SGD-momentum", "RMSProp", "Adam")
+"""Algorithms without state, with an array, with one under a root, and with two and a count."""
+
+
+def rows(table: Mapping[str, Any], elsewhere: Collection[str]) -> list[Any]:
+    """Return the rows as parameters, of which libraries other than NumPy run those in `elsewhere` alone."""
+    missing = set(elsewhere) - set(table)
+    assert not missing, f"no such rows: {missing}"
+    return [pytest.param(row, id=name, marks=() if name in elsewhere else on_numpy) for name, row in table.items()]
