@@ -140,8 +140,10 @@ def module(text: str, options: tuple[str, ...]) -> Module:
 def _library(text: str) -> ctypes.CDLL:
     import fcntl  # which Windows has not
 
-    folder = Path(os.environ["XPOPT_CACHE_DIR"], "g++")
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    of_package = Path(os.environ["XPOPT_CACHE_DIR"])
+    of_package.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder = of_package / "g++"
+    folder.mkdir(exist_ok=True)
     path = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:20]}.so"
     with path.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
