@@ -25,6 +25,13 @@ MAKE: Mapping[str, Callable[..., xpopt.OptimizerBase]] = {
 }
 every_optimizer = pytest.mark.parametrize("name", MAKE)
 
+
+def with_dtypes(turn: int, others: tuple[str, ...] = ("float16", "bfloat16", "float64")) -> Any:
+    """Return a mark for every optimizer in float32 and in one more dtype, which rotates by row and begins at `turn`."""
+    pairs = [(name, dtype) for k, name in enumerate(MAKE, turn) for dtype in ("float32", others[k % len(others)])]
+    return pytest.mark.parametrize(("name", "dtype"), pairs)
+
+
 SPECIALS = np.array([0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan, 1e-45, -1e-40, 1e-38, 3e38, -3e38])
 
 

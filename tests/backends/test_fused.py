@@ -7,7 +7,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from engines import MAKE, Two, compare, dtype_of, dyadic, every_optimizer, normal, of_rule, same_bits, special
+from engines import (
+    MAKE,
+    Two,
+    compare,
+    dtype_of,
+    dyadic,
+    every_optimizer,
+    normal,
+    of_rule,
+    same_bits,
+    special,
+    with_dtypes,
+)
 
 import xpopt
 from xpopt._engine.work import BLOCK
@@ -15,18 +27,15 @@ from xpopt._rule import NoSlots
 
 pytestmark = [pytest.mark.backends("numpy"), pytest.mark.usefixtures("fused")]
 
-DTYPES = ["float16", "bfloat16", "float32", "float64"]
 SIZES = [(), (0,), (1,), (7,), (3, 5), (4097,), (BLOCK,), (BLOCK + 1,), (5, 40_001)]
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@every_optimizer
+@with_dtypes(0)
 def test_bits_are_eager_numpys_over_sizes(backend, name, dtype):
     compare(MAKE[name], SIZES, dtype, 3)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@every_optimizer
+@with_dtypes(1)
 def test_bits_are_eager_numpys_over_50_steps(backend, name, dtype):
     compare(MAKE[name], [(), (33, 29)], dtype, 50)
 
@@ -52,14 +61,12 @@ def test_bits_are_eager_numpys_where_threads_share_the_work(backend, name, dtype
         compare(MAKE[name], [(7,), (1000, 1000), (65_537,)], dtype, 2)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@every_optimizer
+@with_dtypes(2)
 def test_bits_are_eager_numpys_for_special_values(backend, name, dtype):
     compare(MAKE[name], [(999,), ()], dtype, 3, special)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
-@every_optimizer
+@with_dtypes(0, ("bfloat16", "float16"))
 def test_bits_are_eager_numpys_under_a_clip(backend, name, dtype):
     """The sum of the squares is one of float64 in any order, far finer than the factor that is made of it."""
     for draw in (normal, special):
