@@ -15,6 +15,7 @@ import hypothesis
 import numpy as np
 import pytest
 from engines import FUSED
+from rows import FULL
 
 import xpopt
 from xpopt._engine.build import why_no_numba
@@ -129,9 +130,8 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.getoption("--engine") == "compiled" and (problem := why_no_numba()):
         raise pytest.UsageError(f"--engine=compiled: {problem}")
-    config.addinivalue_line(
-        "markers", "backends(*names): what runs on these backends only; of several marks, on those that all name"
-    )
+    config.addinivalue_line("markers", "backends(*names): what is true of these backends only; others leave it out")
+    config.addinivalue_line("markers", "row_of_numpy: a row of a table that libraries with one engine leave out")
     config.addinivalue_line("markers", "numba: what needs Numba")
 
 
@@ -161,12 +161,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     chosen = _chosen(config)
     dropped: list[pytest.Item] = []
     for item in items:
-        named, name = [set(marker.args) for marker in item.iter_markers("backends")], _backend_of(item)
+        marker, name = item.get_closest_marker("backends"), _backend_of(item)
         if name is None:  # it needs no backend, and runs with those that it names, or with NumPy's
-            runs = not set.intersection(*named or [{"numpy"}]).isdisjoint(chosen)
-        else:
-            runs = all(name in names for names in named)
-        if not runs:
+            if not set(marker.args if marker else ["numpy"]).intersection(chosen):
+                dropped.append(item)
+        elif (marker is not None and name not in marker.args) or (
+            name not in FULL and item.get_closest_marker("row_of_numpy")
+        ):
             dropped.append(item)
     if config.getoption("--engine") != "auto":  # what knows no backend, or chooses the engine itself, runs without it
         dropped += [item for item in items if _chooses_itself(item, config.getoption("--engine"))]

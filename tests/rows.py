@@ -10,16 +10,21 @@ from typing import Any
 
 import pytest
 
+FULL = ("numpy", "cupy")
+"""Backends that run all rows: they have engines of their own."""
+
+on_numpy = pytest.mark.backends(*FULL)
 everywhere_else = pytest.mark.backends("numpy-readonly", "array-api-strict", "torch", "jax", "jax-x64", "dask")
-on_numpy = pytest.mark.backends("numpy", "cupy")
-"""For what other libraries have fewer rows of; CuPy has engines of its own, as NumPy has."""
 
 KINDS = ("SGD", "SGD-momentum", "RMSProp", "Adam")
 """Algorithms without state, with an array, with one under a root, and with two and a count."""
 
 
 def rows(table: Mapping[str, Any], elsewhere: Collection[str]) -> list[Any]:
-    """Return the rows as parameters, of which libraries other than NumPy run those in `elsewhere` alone."""
+    """Return the rows as parameters, of which backends other than `FULL` run those in `elsewhere` alone."""
     missing = set(elsewhere) - set(table)
     assert not missing, f"no such rows: {missing}"
-    return [pytest.param(row, id=name, marks=() if name in elsewhere else on_numpy) for name, row in table.items()]
+    return [
+        pytest.param(row, id=name, marks=() if name in elsewhere else pytest.mark.row_of_numpy)
+        for name, row in table.items()
+    ]

@@ -337,7 +337,7 @@ def test_threads_that_come_and_go(fused, backend):
 # Arrays of other libraries
 
 
-@pytest.mark.backends("numpy-readonly", "array-api-strict", "torch", "jax", "jax-x64")
+@pytest.mark.backends("numpy-readonly", "array-api-strict", "torch", "jax")
 def test_ten_thousand_steps(backend):
     """Of Dask's arrays each holds the graph of all steps before it, until the caller computes it."""
     opt, whole = xpopt.Adam(clip_norm=1.0), xpopt.Adam()
