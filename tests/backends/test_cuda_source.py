@@ -453,7 +453,7 @@ def test_32_kilobytes_can_travel_with_a_launch():
 def arithmetic(text: str) -> set[str]:
     """The instructions of a PTX that compute floats, each with its rounding."""
     found = re.findall(r"^\s*(?:@\S+\s+)?([a-z]\w*)((?:\.\w+)*)\.f(?:32|64)\s", text, re.MULTILINE)
-    moving = {"ld", "st", "mov", "selp", "setp", "cvt", "neg", "abs", "testp"}
+    moving = {"ld", "st", "mov", "selp", "setp", "cvt", "neg", "abs", "copysign", "testp"}
     return {op + modifiers.replace(".ftz", "") for op, modifiers in found if op not in moving}
 
 
