@@ -108,6 +108,8 @@ class Backend:
             return x.get().astype(np.float64)
         if self.library == "array_api_strict":
             return np.array(np.from_dlpack(x), dtype=np.float64)
+        if self.library == "dask":  # far faster than as an array would do it itself
+            x = importlib.import_module("dask").compute(x, scheduler="synchronous", optimize_graph=False)[0]
         return np.array(x).astype(np.float64)
 
 
