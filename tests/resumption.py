@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from conftest import NAMESPACES, Backend
-from states import OPTIMIZERS, RISING, SCHEDULERS, computed, model
+from states import OPTIMIZERS, RISING, SCHEDULERS, model
 
 import xpopt
 
@@ -77,7 +77,7 @@ def go_on(backend, opt, params, moves, dtype):
 def outcome(backend, opt, params):
     """All that is left at the end, as JSON has it."""
     state = opt.state_dict()
-    arrays = computed(backend, {**state["arrays"], **{f"parameter {name}": x for name, x in params.items()}})
+    arrays = backend.computed({**state["arrays"], **{f"parameter {name}": x for name, x in params.items()}})
     bits = {key: [str(x.dtype), list(x.shape), backend.numpy(x).tobytes().hex()] for key, x in arrays.items()}
     return json.loads(json.dumps({"header": state["header"], "bits": bits}))
 
@@ -91,7 +91,7 @@ def save_all(backend, folder):
             if i in cuts(backend):
                 path = Path(folder, f"{len(outcomes)}-{i}.safetensors")
                 opt.save(path)
-                values = computed(backend, params)
+                values = backend.computed(params)
                 np.savez(path.with_suffix(".npz"), **{name: backend.numpy(x) for name, x in values.items()})
             params = params if move is None else go_on(backend, opt, params, [move], case[3])
         outcomes.append(outcome(backend, opt, params))

@@ -1,6 +1,5 @@
 """What the tests of names, state and errors share: optimizers to run, what they hold, and that nothing changed."""
 
-import importlib
 from contextlib import contextmanager
 
 import numpy as np
@@ -70,16 +69,9 @@ def kind(x):
     return type(x).__name__, str(x.dtype), tuple(x.shape), str(getattr(x, "device", ""))
 
 
-def computed(backend, value):
-    """The same containers, with arrays that have their values: all in one go, which is ten times as fast."""
-    if backend.library != "dask":
-        return value
-    return importlib.import_module("dask").compute(value, scheduler="synchronous", optimize_graph=False)[0]
-
-
 def frozen(backend, value):
     """`value` as plain data, bit for bit, to be compared later."""
-    return _frozen(backend, value, computed(backend, value))
+    return _frozen(backend, value, backend.computed(value))
 
 
 def _frozen(backend, value, computed):

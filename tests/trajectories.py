@@ -73,12 +73,7 @@ def read(backend, x):
 
 def fetch(backend, arrays):
     """The values of many arrays, flat; computed together where they are lazy."""
-    if backend.library == "dask":
-        import dask
-
-        arrays = dask.compute(*arrays, scheduler="synchronous", optimize_graph=False)
-        return [np.ravel(np.asarray(x, dtype=np.float64)) for x in arrays]
-    return [np.ravel(backend.numpy(x)) for x in arrays]
+    return [np.ravel(backend.numpy(x)) for x in backend.computed(arrays)]
 
 
 def walk(backend, optimizer, problem, dtype, *, losses=None, whole=False):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
 import sys
 from contextlib import AbstractContextManager
 from functools import cache
@@ -138,8 +139,9 @@ class StandIn:
     def __init__(self, folder: Path) -> None:
         import fake_cupy
 
+        os.environ.setdefault("XPOPT_CACHE_DIR", str(folder))  # where what g++ compiles is kept
         self._fake = fake_cupy
-        self._runtime = fake_cupy.FakeCuPy(folder)
+        self._runtime = fake_cupy.FakeCuPy()
         self._runtime.deferred = True
         device._cupy = lambda: self._runtime  # in the place of the module, for this process
 
