@@ -3,6 +3,7 @@
 import copy
 import pickle
 
+import numpy as np
 import pytest
 from rows import rows
 from states import (
@@ -229,3 +230,14 @@ def test_a_copy_is_of_its_class(backend):
 
     assert type(Mine().copy()) is Mine
     assert isinstance(Mine().copy(), OptimizerBase)
+
+
+@pytest.mark.backends("numpy")
+def test_a_rule_that_was_used_may_be_pickled(backend, fused):
+    """As libraries do that pickle a class by value; what was made of it stays behind."""
+    opt, W = Adam(), np.ones(3)
+    opt.update(W, W, "W")
+    rule = opt._formula_now
+    assert rule.made
+    again = pickle.loads(pickle.dumps(rule))
+    assert (again.function, again.slots, again.made) == (rule.function, rule.slots, {})
