@@ -132,7 +132,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
     What is compiled goes to a folder of this clone, unless the environment names one; other processes inherit it.
     """
-    os.environ.setdefault("XPOPT_CACHE_DIR", str(config.rootpath / ".pytest_cache" / "xpopt"))
+    if not os.environ.get("XPOPT_CACHE_DIR"):
+        os.environ["XPOPT_CACHE_DIR"] = str(config.rootpath / ".pytest_cache" / "xpopt")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as for what a shell runs in the background
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.getoption("--engine") == "compiled" and (problem := why_no_numba()):
