@@ -323,10 +323,15 @@ def zeros_like(x: Array) -> Array:
 
 def write(out: Array, value: Array) -> None:
     """Write `value` into the array `out` of any library, which has its shape, dtype and device."""
+    writer(out)(out, value)
+
+
+def writer(out: Array) -> Callable[[Array, Array], None]:
+    """Return what writes a value into arrays of the library of `out`."""
     library = library_of(out)
     assert library is not None
-    write_to = library.write if library.name == "numpy" else _guarded(library, "write")
-    write_to(out, value)
+    write_to: Callable[[Array, Array], None] = library.write if library.name == "numpy" else _guarded(library, "write")
+    return write_to
 
 
 @functools.cache

@@ -43,6 +43,10 @@ class Working(NamedTuple):
     blocks: list[Any]  # where values go to be computed: a parameter and a gradient of 16 bits, or of many tensors
 
 
+Step = tuple[Callable[..., object], tuple[Any, ...]]
+"""A function of NumPy's, or a kernel, and its arguments: all that there is to allocate has been allocated."""
+
+
 class Call(Protocol):
     """Some work of a launch, that can be shared out."""
 
@@ -52,8 +56,8 @@ class Call(Protocol):
     def shares(self) -> Iterator[Callable[[], None]]:
         """Yield calls that make it up."""
 
-    def __call__(self) -> None:
-        """Do it all."""
+    def bound(self) -> Iterator[Step]:
+        """Yield all of it as steps for this thread."""
 
 
 class Kernel:
@@ -141,46 +145,55 @@ class Run:
 
     def shares(self) -> Iterator[Callable[[], None]]:
         """Yield calls that make up the update, each for a block at most; in any order, by any threads."""
-        if self._size <= BLOCK:
-            yield self
-        else:
-            for start in range(0, self._size, BLOCK):
-                yield functools.partial(self._block, start)
+        for start in range(0, self._size, BLOCK):
+            yield functools.partial(self._share, start)
 
-    def __call__(self) -> None:
-        """Compute the update."""
+    def bound(self) -> Iterator[Step]:
+        """Yield all of it as steps for this thread."""
         size = self._size
         if size > BLOCK:
             for start in range(0, size, BLOCK):
-                self._block(start)
+                yield from self._block(start)
             return
         working = self.warm()
         arrays, blocks = working.arrays, working.blocks if self._low else []
         if size > SMALL:
             arrays = [x[:size].reshape(self._shape) for x in arrays]
             blocks = [x[:size].reshape(self._shape) for x in blocks]
-        self._run(working, self._inputs, self._outputs, arrays, blocks)
+        yield from self._steps(working, self._inputs, self._outputs, arrays, blocks)
 
-    def _block(self, start: int) -> None:
+    def _share(self, start: int) -> None:
+        run_steps(self._block(start))
+
+    def _block(self, start: int) -> Iterator[Step]:
         working = self.warm()
         stop = min(start + BLOCK, self._size)
         inputs, outputs = ([flat(x)[start:stop] for x in arrays] for arrays in (self._inputs, self._outputs))
         arrays = [x[: stop - start] for x in working.arrays]
         blocks = [x[: stop - start] for x in working.blocks] if self._low else []
-        self._run(working, inputs, outputs, arrays, blocks)
+        return self._steps(working, inputs, outputs, arrays, blocks)
 
-    def _run(
+    def _steps(
         self, working: Working, inputs: Sequence[Any], outputs: Sequence[Any], arrays: list[Any], blocks: list[Any]
-    ) -> None:
-        working.memory[:] = self._packed
+    ) -> Iterator[Step]:
+        yield working.memory.__setitem__, (_ALL, self._packed)
         if not blocks:
-            self._kernel.call(*inputs, *outputs, *arrays, *working.numbers)
+            yield self._kernel.call, (*inputs, *outputs, *arrays, *working.numbers)
             return
         param, grad = blocks
-        np.copyto(param, inputs[0])
-        np.copyto(grad, inputs[1])
-        self._kernel.call(param, grad, *inputs[2:], param, *outputs[1:], *arrays, *working.numbers)
-        np.copyto(outputs[0], param, casting="unsafe")
+        yield np.copyto, (param, inputs[0])
+        yield np.copyto, (grad, inputs[1])
+        yield self._kernel.call, (param, grad, *inputs[2:], param, *outputs[1:], *arrays, *working.numbers)
+        yield np.copyto, (outputs[0], param, "unsafe")
+
+
+_ALL = slice(None)
+
+
+def run_steps(steps: Iterator[Step]) -> None:
+    """Do all of them."""
+    for function, args in steps:
+        function(*args)
 
 
 def flat(x: Any) -> Any:
@@ -205,11 +218,8 @@ def prepare(rule: Rule, works: list[Work]) -> Launch:
     results = new_arrays(rule, works)
     if len(works) == 1:  # without what many need: it has to be as fast as it can
         run = _run_of(of_rule, works[0], results[0])
-        run.warm()
         return Launch(results, together([run], works[0].param.size), "blocked")
     runs = [_run_of(of_rule, *pair) for pair in zip(works, results, strict=True)]
-    for run in runs:
-        run.warm()
     return Launch(results, together(runs, sum(work.param.size for work in works)), "blocked")
 
 
@@ -226,30 +236,38 @@ def _run_of(of_rule: Kernel, work: Work, result: Result) -> Run:
 def together(runs: Sequence[Call], size: int) -> Callable[[], None]:
     """Return what computes all of `runs`, of so many elements in all, with a helper if these are many."""
     if size <= SERIAL or pool.threads() == 1:
-        return functools.partial(quietly, *runs) if len(runs) == 1 else functools.partial(quietly, _run_all, runs)
+        steps = iter([step for run in runs for step in run.bound()])
+        context = _quiet_context()
+        return functools.partial(_within, context, functools.partial(context.run, run_steps, steps))
+    for run in runs:
+        run.warm()
     shares = iter([share for run in runs for share in run.shares()])
     # one helper: NumPy's loops are short, and between them threads wait for the interpreter's lock
     return functools.partial(pool.run, functools.partial(quietly, _run_shares, runs, shares), 1)
 
 
-def _run_all(runs: Sequence[Call]) -> None:
-    for run in runs:
-        run()
-
-
 def quietly(function: Callable[..., None], *args: Any) -> None:
-    """Call `function` where NumPy reports no floating-point errors.
+    """Call `function` where NumPy reports no floating-point errors."""
+    context = _quiet_context()
+    _within(context, functools.partial(context.run, function, *args))
 
-    It runs in a context in which that has been set, for entering ``np.errstate`` takes as long as three small ufuncs.
-    """
+
+def _quiet_context() -> Context:
+    """Return such a context, for this thread; to enter ``np.errstate`` takes as long as three small ufuncs."""
     kept: list[Context] = _contexts.__dict__.setdefault("kept", [])
     if kept:
-        context = kept.pop()  # of this thread, which may come here again from a signal's handler
-    else:
-        context = Context()
-        context.run(np.seterr, all="ignore")
-    context.run(function, *args)
-    kept.append(context)
+        return kept.pop()  # nobody else's, for this thread may come here again from the user's code
+    context = Context()
+    context.run(np.seterr, all="ignore")
+    return context
+
+
+def _within(context: Context, run: Callable[[], None]) -> None:
+    run()
+    try:
+        _contexts.kept.append(context)
+    except MemoryError:  # noqa: SIM105 - to suppress it is to allocate; then another one is made
+        pass
 
 
 _contexts = threading.local()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -175,7 +175,7 @@ def prepare(rule: Rule, works: list[Work]) -> Launch:
     for i, work in enumerate(works):
         by_dtype.setdefault(_name(work.spec.dtype), []).append(i)
     calls = [_call(rule, [works[i] for i in of], [results[i] for i in of]) for of in by_dtype.values()]
-    return Launch(results, functools.partial(_call_all, calls), "compiled")
+    return Launch(results, functools.partial(_call_all, iter(calls)), "compiled")
 
 
 def _call(rule: Rule, works: list[Work], results: list[Result]) -> Callable[[], None]:
@@ -201,7 +201,7 @@ def _call(rule: Rule, works: list[Work], results: list[Result]) -> Callable[[], 
 _FIRST_ROW = np.zeros(1, np.int64)
 
 
-def _call_all(calls: list[Callable[[], None]]) -> None:
+def _call_all(calls: Iterator[Callable[[], None]]) -> None:
     for call in calls:
         call()
 

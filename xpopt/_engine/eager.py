@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from .._library import Library
-from .._namespace import library_of, write
+from .._namespace import library_of, writer
 from .._norms import clip
 from .._parameter import Spec, dtype_text
 from .._rule import Rule, taken_apart
@@ -103,12 +103,12 @@ def prepare(rule: Rule, works: list[Work]) -> Launch:
         new, new_slots = updater(library)(param, grad, slots, library, spec, rule, h, noise, proceed)
         results.append((new if out is None else out, new_slots))
         if out is not None:
-            copies.append((out, new))
-    return Launch(results, functools.partial(_copy_all, copies))
+            copies.append((writer(out), out, new))
+    return Launch(results, functools.partial(_copy_all, iter(copies)))
 
 
-def _copy_all(copies: list[tuple[Array, Array]]) -> None:
-    for out, new in copies:
+def _copy_all(copies: Iterator[tuple[Callable[[Array, Array], None], Array, Array]]) -> None:
+    for write, out, new in copies:
         write(out, new)
 
 

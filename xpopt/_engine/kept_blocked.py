@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -49,23 +50,23 @@ class _SharedRun:
 
     def shares(self) -> Iterator[Callable[[], None]]:
         """Yield itself: it is one block."""
-        yield self
+        yield lambda: blocked.run_steps(self.bound())
 
-    def __call__(self) -> None:
+    def bound(self) -> Iterator[blocked.Step]:
         """Gather, compute, scatter."""
         working, bundle, size = self.warm(), self._bundle, self._bundle.size
         params, grads, outs = ([blocked.flat(of[k]) for k in bundle.tensors] for of in self._arrays)
         param, grad = (x[:size] for x in working.blocks)
-        np.concatenate(params, out=param)
-        np.concatenate(grads, out=grad)
+        yield functools.partial(np.concatenate, out=param), (params,)
+        yield functools.partial(np.concatenate, out=grad), (grads,)
         for span, factors in zip(bundle.spans, self._factors, strict=False):  # none if nothing is clipped
             for factor in factors:
-                np.multiply(grad[span], factor, grad[span])
-        working.memory[:] = self._packed
+                yield np.multiply, (grad[span], factor, grad[span])
+        yield working.memory.__setitem__, (slice(None), self._packed)
         arrays = [x[:size] for x in working.arrays]
-        self._kernel.call(param, grad, *bundle.slots, param, *bundle.slots, *arrays, *working.numbers)
+        yield self._kernel.call, (param, grad, *bundle.slots, param, *bundle.slots, *arrays, *working.numbers)
         for out, span in zip(outs, bundle.spans, strict=True):
-            np.copyto(out, param[span], casting="unsafe")
+            yield np.copyto, (out, param[span], "unsafe")
 
 
 class BlockedGroup(Group):
@@ -121,8 +122,6 @@ class BlockedGroup(Group):
                 numbers = packed[self._rows[k]] + (factors[k].tobytes() if factors else b"")
                 inputs, outputs = (params[k], grads[k], *self._slots[k]), (outs[k], *self._slots[k])
                 runs.append(blocked.Run(of_rule, inputs, outputs, numbers, compute))
-        for run in runs:
-            run.warm()
         return blocked.together(runs, self._size)
 
     def _as_they_were(self, arrays: list[Any]) -> bool:

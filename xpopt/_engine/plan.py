@@ -103,9 +103,11 @@ def _together(works: list[Work], assigned: list[tuple[ModuleType, Rule]]) -> Lau
         for i, result in zip(members, launch.results, strict=True):
             results[i] = result
 
+    finishes = iter([launch.finish for launch in launches])
+
     def finish() -> None:
-        for launch in launches:
-            launch.finish()
+        for finish_one in finishes:
+            finish_one()
 
     engines = {launch.engine for launch in launches}
     return Launch(results, finish, engines.pop() if len(engines) == 1 else "")

@@ -8,6 +8,7 @@ from typing import Any
 
 from .._parameter import Spec
 from .._rule import Rule
+from ._clock import Clock
 from ._entries import Known, Slots, pack
 from ._state import State
 
@@ -131,11 +132,13 @@ def storing(state: State, rule: Rule, name: Hashable, spec: Spec, t: int, slots:
     return Storing(state, [(rule, name, spec, t, slots, owned)])
 
 
-def forget(state: State) -> None:
+def forget(state: State, clock: Clock | None = None) -> None:
     """Let go of what is known of parameters whose entries are gone: nobody may ever call `step`."""
-    if len(state._known) > len(state._cache):
-        with suppress(Exception):  # names that cannot be compared; and it can be done the next time
+    with suppress(Exception):  # names that cannot be compared; and it can be done the next time
+        if len(state._known) > len(state._cache):
             state.forget()
+        if clock is not None:
+            clock.forget(state._cache)
 
 
 _PLAIN = {str, int, bool, float, bytes, type(None)}

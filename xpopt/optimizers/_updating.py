@@ -61,8 +61,7 @@ class Updating(Configured):
             enter(WRITING)
             clock.take_back()
             raise
-        forget(state)
-        clock.forget(state.names)
+        forget(state, clock)
         return launch.results[0][0] if out is None else out
 
     def _update_all(self, params: Any, grads: Any, cur_loss: Any, out: Any) -> Any:

@@ -11,7 +11,7 @@ from .._engine.kept import Group, KeptPlan
 from .._engine.numbers import Key
 from .._engine.work import Launch, Step, Work
 from .._memory import find_shared
-from .._namespace import copy_array, write
+from .._namespace import copy_array, writer
 from .._parameter import check_out, examine_resting, is_number, lies_in_memory
 from .._rule import Rule
 from .._tree import check_indices, flatten, leaves_in_order, matched, rebuild, show
@@ -53,7 +53,7 @@ class Each:
         self._numbers = [name for name in self._tasks if is_number(self._leaves[name])] if out is None else []
         self._launch: Launch
         self._storing: Storing
-        self._copies: Iterator[tuple[Any, Any]]
+        self._copies: Iterator[tuple[Callable[[Any, Any], None], Any, Any]]
 
     @property
     def counts(self) -> set[int]:
@@ -104,8 +104,8 @@ class Each:
         self._launch = plan.prepare(list(works.values()))
         new: dict[Hashable, Any] = dict(zip((*numbers, *works), (*first.results, *self._launch.results), strict=True))
         # a parameter without a gradient may lie where another one's result goes
-        copies = [(self._targets[name], copy_array(value)) for name, value in self._resting.items()]
-        self._copies = iter(copies)
+        resting = [(self._targets[name], value) for name, value in self._resting.items()]
+        self._copies = iter([(writer(x), x, copy_array(value)) for x, value in resting])
         results = [(task[0], name, task[2], task[5], new[name][1], task[7]) for name, task in self._tasks.items()]
         self._storing = Storing(self._state, results)
         if self._out is not None:
@@ -119,7 +119,7 @@ class Each:
 
     def _write(self) -> None:
         self._launch.finish()
-        for x, value in self._copies:
+        for write, x, value in self._copies:
             write(x, value)
 
     def keep(self) -> None:
@@ -304,12 +304,12 @@ class LeftOut:
                 values[name] = copy_array(taken[name])
             elif out is not None:
                 values[name] = copy_array(examine_resting(x, name)[2])
-        self._writes = iter([(x, values[name]) for name, x in targets.items() if values[name] is not x])
+        self._writes = iter([(writer(x), x, values[name]) for name, x in targets.items() if values[name] is not x])
         self.answer = rebuild(params, values.__getitem__) if out is None else out
 
     def finish(self) -> None:
         """Write what `update_all` has to write all the same."""
-        for x, value in self._writes:
+        for write, x, value in self._writes:
             write(x, value)
 
 
