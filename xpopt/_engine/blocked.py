@@ -145,8 +145,11 @@ class Run:
 
     def shares(self) -> Iterator[Callable[[], None]]:
         """Yield calls that make up the update, each for a block at most; in any order, by any threads."""
-        for start in range(0, self._size, BLOCK):
-            yield functools.partial(self._share, start)
+        if self._size <= BLOCK:
+            yield lambda: run_steps(self.bound())
+        else:
+            for start in range(0, self._size, BLOCK):
+                yield functools.partial(self._share, start)
 
     def bound(self) -> Iterator[Step]:
         """Yield all of it as steps for this thread."""
@@ -264,9 +267,9 @@ def _quiet_context() -> Context:
 
 def _within(context: Context, run: Callable[[], None]) -> None:
     run()
-    try:
+    try:  # noqa: SIM105 - to suppress it is to allocate
         _contexts.kept.append(context)
-    except MemoryError:  # noqa: SIM105 - to suppress it is to allocate; then another one is made
+    except MemoryError:  # then another one is made
         pass
 
 
