@@ -388,25 +388,42 @@ going = False
 for thread in others:
     thread.join()
 """,
-    "by another thread, while the main one holds interrupts back": """
+    "by another thread, while the main one is in an update and holds signals back": """
 import signal
-from xpopt._interrupts import REST, hold, release
+from xpopt._interrupts import HELD, WRITING, phase
 
-def interrupted():
-    try:
-        signal.raise_signal(signal.SIGINT)
-    except KeyboardInterrupt:
-        return (train() == want).all()
+def handle(number, frame):
+    raise TimeoutError
 
-codes = []
-thread = threading.Thread(target=lambda: codes.append(in_child(interrupted)))
-main = threading.get_ident()
-hold(thread, main)
-thread.start()
-thread.join()
-release(thread, main, REST)
-assert codes == [0]
-assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGALRM: handle}
+signal.signal(signal.SIGALRM, handle)
+
+def signals_are_handled():
+    raised = 0
+    for number in handlers:
+        try:
+            signal.raise_signal(number)
+        except (KeyboardInterrupt, TimeoutError):
+            raised += 1
+    return raised == 2 and (train() == want).all()
+
+codes = {}
+
+def fork_in_another(frame, event, arg):
+    held = phase()
+    if held in (HELD, WRITING) and held not in codes:
+        codes[held] = None
+        thread = threading.Thread(target=lambda: codes.update({held: in_child(signals_are_handled)}))
+        thread.start()
+        thread.join()
+    return fork_in_another
+
+sys.settrace(fork_in_another)
+new = train()
+sys.settrace(None)
+assert codes == {HELD: 0, WRITING: 0}, codes
+assert (new == want).all()
+assert all(signal.getsignal(number) is handler for number, handler in handlers.items())
 """,
     "while another thread updates with the same optimizer": """
 inside, forked = threading.Event(), threading.Event()
