@@ -323,6 +323,31 @@ def test_a_handler_that_the_schedule_sets_stays(backend):
         assert calls == [signal.SIGTERM]
 
 
+# by default, the system ignores signals of children
+NO_HANDLERS = {"SIGTERM": [signal.SIG_IGN], "SIGCHLD": [signal.SIG_IGN, signal.SIG_DFL]}
+
+
+@pytest.mark.parametrize(
+    ("name", "since"),
+    [(name, since) for name, those in NO_HANDLERS.items() if hasattr(signal, name) for since in those],
+)
+def test_a_signal_that_is_handled_no_more(backend, fused, name, since):
+    """Handlers of some signals are not asked about at each update, so what is known of them may be old."""
+    number, calls = getattr(signal, name), []
+    opt, params = start()
+    with handled(number, since):
+        for line in range(1, 5000, 5):
+            signal.signal(number, lambda *_: calls.append(number))
+            for _ in range(30):
+                one(opt, params)
+            signal.signal(number, since)
+            if not signalled_at(line, lambda: step(opt, params), number):
+                break
+            assert signal.getsignal(number) == since
+        assert line > 50
+    assert not calls
+
+
 @pytest.mark.skipif(not hasattr(faulthandler, "register"), reason="faulthandler registers no signals on this system")
 @pytest.mark.parametrize("chain", [False, True])
 def test_a_handler_in_c_stays_and_is_called(backend, fused, chain, tmp_path):
