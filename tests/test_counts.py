@@ -245,6 +245,15 @@ def test_a_count_in_an_array_of_any_library(backend):
     assert (opt.cache["W"]["t"], type(opt.cache["W"]["t"])) == (8, int)
 
 
+def test_a_bool_in_an_array_of_any_library_is_no_int(backend):
+    opt, entry, value = xpopt.Adam(), entries(backend.array, {"W": 7})["W"], backend.xp.asarray(True)
+    with pytest.raises(ValueError, match="keeps a dict of 't', an int"):
+        opt.set_params(cache_dict={"W": {**entry, "t": value}})
+    with pytest.raises(TypeError, match="cur_step="):
+        opt.cur_step = value
+    assert (opt.cur_step, opt.cache) == (0, {})
+
+
 @pytest.mark.backends("numpy")
 def test_a_cache_that_savez_wrote(backend):
     opt, W = xpopt.Adam(), np.ones(3)

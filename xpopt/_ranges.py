@@ -25,7 +25,7 @@ def whole(value: Any) -> int | None:
     Parameters
     ----------
     value : object
-        What came. A bool is no int here.
+        What came. A bool is no int here, nor is an array of bool.
 
     Returns
     -------
@@ -34,12 +34,17 @@ def whole(value: Any) -> int | None:
     """
     if type(value) is int:
         return value
-    if isinstance(value, bool):
+    if isinstance(value, bool) or _is_of_bool(value):
         return None
     try:
         return operator.index(value)
     except TypeError:
         return None
+
+
+def _is_of_bool(value: Any) -> bool:
+    """Whether this is a scalar or an array of bool, which some libraries would take for an int."""
+    return str(getattr(value, "dtype", "")) in ("bool", "torch.bool")
 
 
 class Check(Protocol):
