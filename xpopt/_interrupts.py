@@ -25,17 +25,22 @@ def _numbers(names: str) -> list[int]:
 
 # Each update asks which handlers there are. That takes time for each signal, so one alone of those that are seldom
 # handled is asked about at each update. Signals of faults, such as SIGSEGV, and real-time signals are left alone.
-_OFTEN = _numbers("INT TERM HUP QUIT BREAK ALRM USR1 USR2 XCPU")
-_SELDOM = _numbers("CHLD CONT VTALRM PROF WINCH TSTP TTIN TTOU PIPE IO URG XFSZ PWR INFO")
+_OFTEN = _numbers("INT TERM ALRM USR1 USR2")
+_SELDOM = _numbers("HUP QUIT BREAK XCPU CHLD CONT VTALRM PROF WINCH TSTP TTIN TTOU PIPE IO URG XFSZ PWR INFO")
+_LAST = len(_SELDOM) - 1
 
 REST, OPEN, HELD, WRITING = range(4)
 """No change is under way; code of the user's runs within one; ours does; results are being written."""
 
 
-class _Hold:
+class Hold:
     """What is held back in the main thread, the only one that handles signals."""
 
     def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """Start over."""
         self.phase = REST
         self.owner: object = None  # the outermost change
         self.often: list[Any] = []  # the handlers of `_OFTEN` when a change last began
@@ -50,25 +55,21 @@ class _Hold:
         self.running = 0  # how many handlers run within a change
 
 
-_hold = _Hold()
+held = Hold()
+"""Of this process."""
 
 
 def _forked() -> None:
     """Take the thread that forked for the main one; if that was another, its hold on signals has gone with it."""
-    global _main, _hold
+    global _main
     main, _main = _main, threading.main_thread().ident
     if main != _main:
-        release(_hold.owner, main or 0, WRITING)
-        _hold = _Hold()
+        release(held.owner, _main or 0, WRITING)
+        held.begin()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)
-
-
-def phase() -> int:
-    """Return what is going on in the main thread."""
-    return _hold.phase
 
 
 def hold(change: object, thread: int) -> None:
@@ -84,19 +85,19 @@ def hold(change: object, thread: int) -> None:
     thread : int
         The identifier of this thread.
     """
-    if thread == _main and _hold.phase <= OPEN:
-        if _hold.owner is None:
-            _hold.owner = change
+    if thread == _main and held.phase <= OPEN:
+        if held.owner is None:
+            held.owner = change
         _take_places()
-        _hold.phase = HELD
+        held.phase = HELD
 
 
 def enter(phase: int) -> None:
     """Say how the change under way goes on."""
-    if _get_ident() == _main and _hold.owner is not None:
-        if _hold.phase == OPEN:
+    if _get_ident() == _main and held.owner is not None:
+        if held.phase == OPEN:
             _take_places()  # the user's code may have set handlers
-        _hold.phase = phase
+        held.phase = phase
 
 
 def release(change: object, thread: int, before: int) -> None:
@@ -112,80 +113,79 @@ def release(change: object, thread: int, before: int) -> None:
         The phase when it began.
     """
     if thread == _main:
-        hold = _hold
-        if hold.owner is change:
-            for number, handler in hold.handlers.items():
+        if held.owner is change:
+            for number, handler in held.handlers.items():
                 if _get(number) is _stand_in:  # the user's code has set no other
                     _set(number, handler)
-                    if hold.actions:
-                        _leave_to_c(number, hold.actions.pop(number, None))
-            hold.owner = None
-        hold.phase = before
-        if hold.noted and before <= OPEN:
+                    if number in held.actions:
+                        _sigaction(number, held.actions.pop(number), None)
+            held.owner = None
+        held.phase = before
+        if held.noted and before <= OPEN:
             _call_noted()
 
 
 def in_handler(thread: int) -> bool:
     """Whether a handler of the program runs here, called within a change that `thread` makes, before any write."""
-    return _hold.running > 0 and thread == _main == _get_ident()
+    return held.running > 0 and thread == _main == _get_ident()
 
 
 def _take_places() -> None:
-    hold = _hold
-    hold.turn = k = (hold.turn + 1) % len(_SELDOM)
+    """Put `_stand_in` in the place of the program's handlers, as they are now."""
+    held.turn = k = held.turn - 1 if held.turn else _LAST
     often, one = list(map(_get, _OFTEN)), _get(_SELDOM[k])
-    if often != hold.often or one is not hold.seldom[k]:
-        if not hold.often:
-            hold.seldom = list(map(_get, _SELDOM))
-        hold.often, hold.seldom[k] = often, one
-        pairs = zip((*_OFTEN, *_SELDOM), (*often, *hold.seldom), strict=True)
-        hold.python = [number for number, x in pairs if callable(x) and x is not _stand_in]
-        hold.modules = 0
-    ask = _sigaction is not None and (len(_modules) != hold.modules or hold.of_c or "faulthandler" in _modules)
-    for number in hold.python:
-        action = None
-        if ask:
-            _sigaction(number, None, _told)
-            action = None if _function.value == _of_python else _told.raw
-        handler = _get(number)
-        if not callable(handler) or handler is _stand_in:  # no more
-            continue
-        hold.handlers[number] = handler
-        try:
-            _set(number, _stand_in)
-        except ValueError:  # this interpreter is not the main one, and handles no signals
-            return
-        if action is not None and _is_of_c(number, action):
-            hold.of_c = True
-            hold.actions[number] = action
-            _leave_to_c(number, action)
-    hold.modules = len(_modules)
+    if often != held.often or one is not held.seldom[k]:
+        _look_again(often, k, one)
+    actions = None
+    if _sigaction is not None and (len(_modules) != held.modules or held.of_c or "faulthandler" in _modules):
+        actions = _actions(held.python)
+        held.modules = len(_modules)
+    try:
+        for number in held.python:
+            handler = _get(number)
+            if callable(handler) and handler is not _stand_in:  # it may be handled no more
+                held.handlers[number] = handler
+                _set(number, _stand_in)
+    except ValueError:  # this interpreter is not the main one, and handles no signals
+        return
+    if actions:
+        _leave_to_c(actions)
+
+
+def _look_again(often: list[Any], turn: int, one: Any) -> None:
+    """Find out which signals have a handler in Python."""
+    if not held.often:
+        held.seldom = list(map(_get, _SELDOM))
+    held.often, held.seldom[turn] = often, one
+    pairs = zip((*_OFTEN, *_SELDOM), (*often, *held.seldom), strict=True)
+    held.python = [number for number, x in pairs if callable(x) and x is not _stand_in]
+    held.modules = 0
 
 
 def _stand_in(number: int, frame: FrameType | None) -> None:
     """Note the signal, or call the program's handler."""
-    handler = _hold.handlers.get(number)
-    if _hold.phase == WRITING or (_hold.phase == HELD and handler is not signal.default_int_handler):
-        _hold.noted[number] = handler, frame
+    handler = held.handlers.get(number)
+    if held.phase == WRITING or (held.phase == HELD and handler is not signal.default_int_handler):
+        held.noted[number] = handler, frame
     elif handler is not None:
         _call(handler, number, frame)
 
 
 def _call_noted() -> None:
-    number, (handler, frame) = _hold.noted.popitem()
+    number, (handler, frame) = held.noted.popitem()
     try:
         _call(handler, number, frame)
     finally:
-        if _hold.noted:
+        if held.noted:
             _call_noted()
 
 
 def _call(handler: Callable[[int, FrameType | None], object], number: int, frame: FrameType | None) -> None:
-    _hold.running += 1
+    held.running += 1
     try:
         handler(number, frame)
     finally:
-        _hold.running -= 1
+        held.running -= 1
 
 
 # The system calls a function of Python's, which calls the handler. Code in C may put another in its place (faulthandler
@@ -206,16 +206,24 @@ _function = ctypes.c_size_t.from_buffer(_told)
 _of_python: int | None = None  # where Python's is
 
 
-def _is_of_c(number: int, action: bytes) -> bool:
-    """Whether what the system did before a handler was set is not to call Python's function."""
-    global _of_python
-    if _of_python is None:
+def _actions(numbers: list[int]) -> dict[int, bytes]:
+    """Return what the system does at signals, where that is not known to be to call Python's function."""
+    found = {}
+    for number in numbers:
         _sigaction(number, None, _told)
-        _of_python = _function.value
-    return action[: ctypes.sizeof(_function)] != _of_python.to_bytes(ctypes.sizeof(_function), sys.byteorder)
+        if _function.value != _of_python:
+            found[number] = _told.raw
+    return found
 
 
-def _leave_to_c(number: int, action: bytes | None) -> None:
-    """Let the system do `action` at a signal again, where that was not Python's."""
-    if action is not None:
-        _sigaction(number, action, None)
+def _leave_to_c(actions: dict[int, bytes]) -> None:
+    """Let the system do again what it did before Python's handlers were set, where that was C code's."""
+    global _of_python
+    for number, action in actions.items():
+        if _of_python is None:
+            _sigaction(number, None, _told)
+            _of_python = _function.value
+        if action[: ctypes.sizeof(_function)] != _of_python.to_bytes(ctypes.sizeof(_function), sys.byteorder):
+            held.of_c = True
+            held.actions[number] = action
+            _sigaction(number, action, None)

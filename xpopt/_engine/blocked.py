@@ -56,8 +56,8 @@ class Call(Protocol):
     def shares(self) -> Iterator[Callable[[], None]]:
         """Yield calls that make it up."""
 
-    def bound(self) -> Iterator[Step]:
-        """Yield all of it as steps for this thread."""
+    def bound(self) -> list[Step]:
+        """Return all of it as steps for this thread."""
 
 
 class Kernel:
@@ -146,29 +146,27 @@ class Run:
     def shares(self) -> Iterator[Callable[[], None]]:
         """Yield calls that make up the update, each for a block at most; in any order, by any threads."""
         if self._size <= BLOCK:
-            yield lambda: run_steps(self.bound())
+            yield lambda: run_steps(iter(self.bound()))
         else:
             for start in range(0, self._size, BLOCK):
                 yield functools.partial(self._share, start)
 
-    def bound(self) -> Iterator[Step]:
-        """Yield all of it as steps for this thread."""
+    def bound(self) -> list[Step]:
+        """Return all of it as steps for this thread."""
         size = self._size
         if size > BLOCK:
-            for start in range(0, size, BLOCK):
-                yield from self._block(start)
-            return
+            return [step for start in range(0, size, BLOCK) for step in self._block(start)]
         working = self.warm()
         arrays, blocks = working.arrays, working.blocks if self._low else []
         if size > SMALL:
             arrays = [x[:size].reshape(self._shape) for x in arrays]
             blocks = [x[:size].reshape(self._shape) for x in blocks]
-        yield from self._steps(working, self._inputs, self._outputs, arrays, blocks)
+        return self._steps(working, self._inputs, self._outputs, arrays, blocks)
 
     def _share(self, start: int) -> None:
-        run_steps(self._block(start))
+        run_steps(iter(self._block(start)))
 
-    def _block(self, start: int) -> Iterator[Step]:
+    def _block(self, start: int) -> list[Step]:
         working = self.warm()
         stop = min(start + BLOCK, self._size)
         inputs, outputs = ([flat(x)[start:stop] for x in arrays] for arrays in (self._inputs, self._outputs))
@@ -178,16 +176,18 @@ class Run:
 
     def _steps(
         self, working: Working, inputs: Sequence[Any], outputs: Sequence[Any], arrays: list[Any], blocks: list[Any]
-    ) -> Iterator[Step]:
-        yield working.memory.__setitem__, (_ALL, self._packed)
+    ) -> list[Step]:
+        numbers = working.memory.__setitem__, (_ALL, self._packed)
         if not blocks:
-            yield self._kernel.call, (*inputs, *outputs, *arrays, *working.numbers)
-            return
+            return [numbers, (self._kernel.call, (*inputs, *outputs, *arrays, *working.numbers))]
         param, grad = blocks
-        yield np.copyto, (param, inputs[0])
-        yield np.copyto, (grad, inputs[1])
-        yield self._kernel.call, (param, grad, *inputs[2:], param, *outputs[1:], *arrays, *working.numbers)
-        yield np.copyto, (outputs[0], param, "unsafe")
+        return [
+            numbers,
+            (np.copyto, (param, inputs[0])),
+            (np.copyto, (grad, inputs[1])),
+            (self._kernel.call, (param, grad, *inputs[2:], param, *outputs[1:], *arrays, *working.numbers)),
+            (np.copyto, (outputs[0], param, "unsafe")),
+        ]
 
 
 _ALL = slice(None)
@@ -239,9 +239,9 @@ def _run_of(of_rule: Kernel, work: Work, result: Result) -> Run:
 def together(runs: Sequence[Call], size: int) -> Callable[[], None]:
     """Return what computes all of `runs`, of so many elements in all, with a helper if these are many."""
     if size <= SERIAL or pool.threads() == 1:
-        steps = iter([step for run in runs for step in run.bound()])
+        steps = runs[0].bound() if len(runs) == 1 else [step for run in runs for step in run.bound()]
         context = _quiet_context()
-        return functools.partial(_within, context, functools.partial(context.run, run_steps, steps))
+        return functools.partial(_within, context, functools.partial(context.run, run_steps, iter(steps)))
     for run in runs:
         run.warm()
     shares = iter([share for run in runs for share in run.shares()])

@@ -50,23 +50,31 @@ class _SharedRun:
 
     def shares(self) -> Iterator[Callable[[], None]]:
         """Yield itself: it is one block."""
-        yield lambda: blocked.run_steps(self.bound())
+        yield lambda: blocked.run_steps(iter(self.bound()))
 
-    def bound(self) -> Iterator[blocked.Step]:
-        """Gather, compute, scatter."""
+    def bound(self) -> list[blocked.Step]:
+        """Return the steps that gather, compute and scatter."""
         working, bundle, size = self.warm(), self._bundle, self._bundle.size
         params, grads, outs = ([blocked.flat(of[k]) for k in bundle.tensors] for of in self._arrays)
         param, grad = (x[:size] for x in working.blocks)
-        yield functools.partial(np.concatenate, out=param), (params,)
-        yield functools.partial(np.concatenate, out=grad), (grads,)
-        for span, factors in zip(bundle.spans, self._factors, strict=False):  # none if nothing is clipped
-            for factor in factors:
-                yield np.multiply, (grad[span], factor, grad[span])
-        yield working.memory.__setitem__, (slice(None), self._packed)
         arrays = [x[:size] for x in working.arrays]
-        yield self._kernel.call, (param, grad, *bundle.slots, param, *bundle.slots, *arrays, *working.numbers)
-        for out, span in zip(outs, bundle.spans, strict=True):
-            yield np.copyto, (out, param[span], "unsafe")
+        return [
+            (functools.partial(np.concatenate, out=param), (params,)),
+            (functools.partial(np.concatenate, out=grad), (grads,)),
+            *(
+                (np.multiply, (grad[span], factor, grad[span]))
+                for span, factors in zip(bundle.spans, self._factors, strict=False)  # none if nothing is clipped
+                for factor in factors
+            ),
+            (working.memory.__setitem__, (slice(None), self._packed)),
+            (self._kernel.call, (param, grad, *bundle.slots, param, *bundle.slots, *arrays, *working.numbers)),
+            (_scatter, (zip(outs, [param[span] for span in bundle.spans], strict=True),)),
+        ]
+
+
+def _scatter(pairs: Iterator[tuple[Any, Any]]) -> None:
+    for out, values in pairs:
+        np.copyto(out, values, "unsafe")
 
 
 class BlockedGroup(Group):

@@ -7,8 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar, TypeVarTuple, Unpack
 
-from .. import _interrupts
-from .._interrupts import hold, release
+from .._interrupts import held, hold, in_handler, release
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -81,7 +80,7 @@ class Turn:
         RuntimeError
             Another call changes it or reads it, of another thread or of this one, further up.
         """
-        changing, process, before, call, left = self._changing, _process, _interrupts.phase(), _Call(), False
+        changing, process, before, call, left = self._changing, _process, held.phase, _Call(), False
         call.what = what
         call.thread = thread = _get_ident()
         try:
@@ -133,9 +132,14 @@ class Turn:
         finally:
             self._reading.pop(call, None)
 
+    def check_free(self) -> None:
+        """Raise a RuntimeError if a call changes the optimizer or reads it."""
+        if self._changing or self._reading:
+            self.change("a step", _nothing)
+
     def _check_readable(self, call: _Call) -> None:
         other = self._changing.get(_process)
-        if other is not None and not _interrupts.in_handler(other.thread):
+        if other is not None and not in_handler(other.thread):
             raise self._refusal(call)
 
     def _refusal(self, call: _Call) -> RuntimeError:
@@ -146,3 +150,7 @@ class Turn:
             f"this {self._of} is in the middle of {what}, of another thread or of this one; give each thread an "
             f"optimizer of its own (copy()), or take turns with a lock, and leave it alone in schedules and callbacks"
         )
+
+
+def _nothing() -> None:
+    """Do nothing."""

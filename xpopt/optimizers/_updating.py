@@ -61,7 +61,9 @@ class Updating(Configured):
             enter(WRITING)
             clock.take_back()
             raise
-        forget(state, clock)
+        entries = len(state._cache)
+        if len(state._known) > entries or len(clock._names) > entries:
+            forget(state, clock)
         return launch.results[0][0] if out is None else out
 
     def _update_all(self, params: Any, grads: Any, cur_loss: Any, out: Any) -> Any:
@@ -99,7 +101,6 @@ class Updating(Configured):
             enter(WRITING)
             clock.take_back()
             raise
-        enter(HELD)
         update.keep()
         return answer
 

@@ -10,6 +10,7 @@ from .._engine import plan
 from .._engine.kept import Group, KeptPlan
 from .._engine.numbers import Key
 from .._engine.work import Launch, Step, Work
+from .._interrupts import HELD, enter
 from .._memory import find_shared
 from .._namespace import copy_array, writer
 from .._parameter import check_out, examine_resting, is_number, lies_in_memory
@@ -124,6 +125,7 @@ class Each:
 
     def keep(self) -> None:
         """After all is stored, keep what makes the next update of the same model shorter."""
+        enter(HELD)
         forget(self._state)
         group = plan.group_of(self._launch.engine)
         if group is not None and not self._numbers:

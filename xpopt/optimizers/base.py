@@ -6,7 +6,6 @@ import copy
 from collections.abc import Hashable, Mapping
 from typing import Any, Never, Self, overload
 
-from .._interrupts import WRITING, enter
 from .._tree import check_indices, flatten
 from .._typing import ArrayT, Tree, TreeT
 from ..schedulers import SchedulerBase
@@ -138,11 +137,8 @@ class OptimizerBase(Updating, Checkpoints):
         """
         if given:
             raise step_takes_nothing(self, len(given))
-        self._turn.change(SETTINGS, self._step)
-
-    def _step(self) -> None:
+        self._turn.check_free()  # and no more: these are a few assignments
         self._state.forget()
-        enter(WRITING)
         self._clock.tick()
 
     def reset_step(self) -> None:
