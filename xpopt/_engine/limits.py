@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import numpy as np
@@ -42,14 +41,12 @@ def limit(rule: Rule, h: Scalars, dtype: str) -> float:
     except (InPlaceError, UntraceableError):
         return LARGEST[dtype]
     found = LARGEST[dtype]
-    for product in _products(graph):
+    of_rule: list[_Product] | None = rule.made.get("products")
+    if of_rule is None:
+        of_rule = rule.made.setdefault("products", [_Product(product) for product in products(graph)])
+    for product in of_rule:
         found = min(found, product.limit(h, dtype))
     return found
-
-
-@functools.cache
-def _products(graph: Graph) -> list[_Product]:
-    return [_Product(product) for product in products(graph)]
 
 
 class _Product:
