@@ -241,7 +241,7 @@ def together(runs: Sequence[Call], size: int) -> Callable[[], None]:
     if size <= SERIAL or pool.threads() == 1:
         steps = runs[0].bound() if len(runs) == 1 else [step for run in runs for step in run.bound()]
         context = _quiet_context()
-        return functools.partial(_within, context, functools.partial(context.run, run_steps, iter(steps)))
+        return functools.partial(_compute, context, iter(steps))
     for run in runs:
         run.warm()
     shares = iter([share for run in runs for share in run.shares()])
@@ -252,7 +252,8 @@ def together(runs: Sequence[Call], size: int) -> Callable[[], None]:
 def quietly(function: Callable[..., None], *args: Any) -> None:
     """Call `function` where NumPy reports no floating-point errors."""
     context = _quiet_context()
-    _within(context, functools.partial(context.run, function, *args))
+    context.run(function, *args)
+    _give_back(context)
 
 
 def _quiet_context() -> Context:
@@ -265,8 +266,12 @@ def _quiet_context() -> Context:
     return context
 
 
-def _within(context: Context, run: Callable[[], None]) -> None:
-    run()
+def _compute(context: Context, steps: Iterator[Step]) -> None:
+    context.run(run_steps, steps)
+    _give_back(context)
+
+
+def _give_back(context: Context) -> None:
     try:  # noqa: SIM105 - to suppress it is to allocate
         _contexts.kept.append(context)
     except MemoryError:  # then another one is made

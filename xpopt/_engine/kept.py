@@ -137,10 +137,11 @@ class KeptPlan:
         """
         groups = self._groups
         resting = [] if outs is None else resting
-        if not all(type(x) is np.ndarray and x.flags.forc for x in resting):
+        if resting and not all(type(x) is np.ndarray and x.flags.forc for x in resting):
             return None
-        if not all(group.gather(params, grads, outs) for group in groups):
-            return None
+        for group in groups:
+            if not group.gather(params, grads, outs):
+                return None
         results = [None] * len(params) if outs is None else outs
         if outs is None:
             for group in groups:
@@ -151,7 +152,8 @@ class KeptPlan:
         spans = [group.spans(written=3 if outs is None else 2, read=1 if outs is params else 0) for group in groups]
         if resting:
             spans.append((_NONE, _NONE, *np.array([(address_of(x), x.nbytes) for x in resting], np.int64).T))
-        return None if self._overlap(*(_joined([of[k] for of in spans]) for k in range(4))) else results
+        joined = spans[0] if len(spans) == 1 else [np.concatenate(of) for of in zip(*spans, strict=True)]
+        return None if self._overlap(*joined) else results
 
     def prepare(self, step: Step, params: list[Any], grads: list[Any], outs: list[Any]) -> list[Callable[[], None]]:
         """Return what updates the tensors gathered; nothing in it can fail.
@@ -186,7 +188,3 @@ class KeptPlan:
 
 
 _NONE = np.zeros(0, np.int64)
-
-
-def _joined(parts: list[Any]) -> Any:
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from typing import TypeVar, TypeVarTuple, Unpack
+from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 from .._interrupts import held, hold, in_handler, release
 
@@ -31,13 +31,8 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)
 
 
-class _Call:
-    """A call that changes an optimizer or reads it: what it does, and in which thread."""
-
-    __slots__ = ("thread", "what")
-
-    thread: int
-    what: str
+_Call = list[Any]
+"""A call that changes an optimizer or reads it: what it does, and in which thread. It is told from others by `is`."""
 
 
 class Turn:
@@ -56,7 +51,7 @@ class Turn:
     def __init__(self, of: str) -> None:
         self._of = of
         self._changing: dict[int, _Call] = {}  # by process, one
-        self._reading: dict[_Call, None] = {}
+        self._reading: dict[int, _Call] = {}  # by `id`
 
     def change(self, what: str, function: Callable[[Unpack[Ts]], T], *args: *Ts) -> T:
         """Call `function`, which changes the optimizer, with signals held back.
@@ -80,9 +75,8 @@ class Turn:
         RuntimeError
             Another call changes it or reads it, of another thread or of this one, further up.
         """
-        changing, process, before, call, left = self._changing, _process, held.phase, _Call(), False
-        call.what = what
-        call.thread = thread = _get_ident()
+        changing, process, before, thread, left = self._changing, _process, held.phase, _get_ident(), False
+        call = [what, thread]
         try:
             try:
                 hold(call, thread)
@@ -118,19 +112,17 @@ class Turn:
         RuntimeError
             A call changes it, and this is no handler of a signal that came before anything was written.
         """
-        call = _Call()
-        call.what = what
-        call.thread = _get_ident()
+        call = [what, _get_ident()]
         try:
             try:
                 self._check_readable(call)  # before it can keep anybody from a change
-                self._reading[call] = None
+                self._reading[id(call)] = call
                 self._check_readable(call)
                 return function(*args)
             finally:
-                self._reading.pop(call, None)
+                self._reading.pop(id(call), None)
         finally:
-            self._reading.pop(call, None)
+            self._reading.pop(id(call), None)
 
     def check_free(self) -> None:
         """Raise a RuntimeError if a call changes the optimizer or reads it."""
@@ -139,13 +131,13 @@ class Turn:
 
     def _check_readable(self, call: _Call) -> None:
         other = self._changing.get(_process)
-        if other is not None and not in_handler(other.thread):
+        if other is not None and not in_handler(other[1]):
             raise self._refusal(call)
 
     def _refusal(self, call: _Call) -> RuntimeError:
-        others = [self._changing.get(_process), *list(self._reading)]
-        other = next((one for one in others if one not in (call, None)), None)
-        what = "another update" if other is None else other.what  # None: it has just ended
+        others = [self._changing.get(_process), *list(self._reading.values())]
+        other = next((one for one in others if one is not None and one is not call), None)
+        what = "another update" if other is None else other[0]  # None: it has just ended
         return RuntimeError(
             f"this {self._of} is in the middle of {what}, of another thread or of this one; give each thread an "
             f"optimizer of its own (copy()), or take turns with a lock, and leave it alone in schedules and callbacks"
