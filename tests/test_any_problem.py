@@ -3,12 +3,11 @@
 import itertools
 import math
 
-import cases
 import numpy as np
-import oracles
+from _kit import oracles, table
+from _kit.trajectories import UNIT, assert_close
 from hypothesis import given
 from hypothesis import strategies as st
-from trajectories import UNIT, assert_close
 
 import xpopt
 from xpopt._norms import clip_factor
@@ -62,7 +61,7 @@ def problems(draw):
     steps = draw(st.integers(1, 5))
     arrays = st.lists(NUMBERS, min_size=math.prod(shape), max_size=math.prod(shape))
     return (
-        cases.BY_LABEL[label],
+        table.BY_LABEL[label],
         {name: draw(values) for name, values in SETTINGS[label].items()},
         shape,
         dtype,
@@ -76,7 +75,7 @@ def problems(draw):
 
 
 def test_every_optimizer_is_tried():
-    assert {cases.BY_LABEL[label].optimizer for label in SETTINGS} == {case.optimizer for case in cases.CASES}
+    assert {table.BY_LABEL[label].optimizer for label in SETTINGS} == {case.optimizer for case in table.CASES}
 
 
 @given(problems())

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 import numpy as np
 import pytest
-from states import equal, every_optimizer, frozen, held, model, nothing_changes, same, train, writes
+from _kit.states import equal, every_optimizer, frozen, held, model, nothing_changes, same, train, writes
 
 from xpopt import SGD, AdaGrad, Adam, RMSProp
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from states import KING, frozen, held, model, nothing_changes, train
+from _kit.states import KING, frozen, held, model, nothing_changes, train
 
 import xpopt
 from xpopt import Adam, CheckpointError

@@ -4,9 +4,9 @@ import math
 import random
 
 import numpy as np
-import oracles
 import pytest
-from trajectories import HAVE_16_BITS, UNIT, low_dtypes, read, verify_clip
+from _kit import oracles
+from _kit.trajectories import HAVE_16_BITS, UNIT, low_dtypes, read, verify_clip
 
 import xpopt
 from xpopt._norms import clip, clip_factor

@@ -5,9 +5,9 @@ import pickle
 from types import MappingProxyType
 
 import pytest
+from _kit.states import KING, OPTIMIZERS, SCHEDULERS, frozen, held, model, same, train
 from hypothesis import given
 from hypothesis import strategies as st
-from states import KING, OPTIMIZERS, SCHEDULERS, frozen, held, model, same, train
 
 from xpopt import (
     SGD,

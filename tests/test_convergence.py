@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from cases import BY_LABEL, CASES
-from rows import rows
+from _kit.rows import rows
+from _kit.table import BY_LABEL, CASES
 
 import xpopt
 

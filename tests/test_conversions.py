@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from states import equal, nothing_changes, same, writes
+from _kit.states import equal, nothing_changes, same, writes
 
 from xpopt import SGD, Adam
 

@@ -5,8 +5,8 @@ import pickle
 
 import numpy as np
 import pytest
-from rows import rows
-from states import (
+from _kit.rows import rows
+from _kit.states import (
     KING,
     RISING,
     CountingScheduler,

@@ -9,11 +9,11 @@ import sys
 from typing import Any
 
 import numpy as np
-import oracles
 import pytest
-import scheduler_oracles
-from engines import cast, of_rule
-from trajectories import UNIT, read
+from _kit import oracles, scheduler_oracles
+from _kit.bits import cast
+from _kit.engines import of_rule
+from _kit.trajectories import UNIT, read
 
 import xpopt
 from xpopt import CheckpointError

@@ -9,7 +9,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from states import KING, equal, every_optimizer, frozen, model, nothing_changes, train, writes
+from _kit.states import KING, equal, every_optimizer, frozen, model, nothing_changes, train, writes
 
 from xpopt import SGD, AdaGrad, Adam, OptimizerBase, Range, RMSProp
 

@@ -5,9 +5,9 @@ from collections import OrderedDict
 from fractions import Fraction
 
 import numpy as np
-import oracles
 import pytest
-from trajectories import HAVE_16_BITS, UNIT, low_dtypes, read
+from _kit import oracles
+from _kit.trajectories import HAVE_16_BITS, UNIT, low_dtypes, read
 
 import xpopt
 from xpopt.clipping import clip_by_global_norm, global_norm

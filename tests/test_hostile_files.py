@@ -11,7 +11,7 @@ import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from states import KING
+from _kit.states import KING
 
 import xpopt
 from xpopt import Adam, CheckpointError

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from _kit.states import SCHEDULERS, every_optimizer, held, model, nothing_changes, same, train
 from hypothesis import given
 from hypothesis import strategies as st
-from states import SCHEDULERS, every_optimizer, held, model, nothing_changes, same, train
 
 from xpopt import SGD, AdaGrad, Adam, ConstantScheduler, OptimizerBase, RMSProp, make_optimizer
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engines import of_rule
+from _kit.engines import of_rule
 
 import xpopt
 from xpopt._rule import NoSlots

@@ -4,21 +4,20 @@ import copy
 import pickle
 from typing import NamedTuple
 
-import cases
 import numpy as np
-import oracles
 import pytest
-from low_precision import FLUSHING, LARGEST, finite_numbers, nearest, writes_16_bits
-from rows import KINDS, rows
-from states import MODEL, OPTIMIZERS, every_optimizer, frozen, held, model, nothing_changes, same, train
-from trajectories import HAVE_16_BITS, UNIT, assert_close, low_dtypes, read
+from _kit import oracles, problems, table
+from _kit.low_precision import FLUSHING, LARGEST, finite_numbers, nearest, writes_16_bits
+from _kit.rows import KINDS, rows
+from _kit.states import MODEL, OPTIMIZERS, every_optimizer, frozen, held, model, nothing_changes, same, train
+from _kit.trajectories import HAVE_16_BITS, UNIT, assert_close, low_dtypes, read
 
 import xpopt
 from xpopt import SGD, Adam, CheckpointError, RMSProp
 
 pytestmark = HAVE_16_BITS
 
-CASES = pytest.mark.parametrize("case", rows(cases.BY_LABEL, KINDS))
+CASES = pytest.mark.parametrize("case", rows(table.BY_LABEL, KINDS))
 
 
 def slots_of(entry):
@@ -62,7 +61,7 @@ def test_the_copy_has_the_bits_of_a_parameter_of_float32(backend, case, clip_nor
 @CASES
 def test_the_copy_walks_as_the_equation(backend, case):
     """In float64, over gradients that have been rounded to 16 bits."""
-    var = cases.variable(31, (7, 5), steps=20)
+    var = problems.variable(31, (7, 5), steps=20)
     for dtype in low_dtypes(backend):
         opt = case.optimizer(lr=0.1, **case.arguments, master=True)
         start = nearest(var.start, dtype)
@@ -341,8 +340,8 @@ def test_momentum_and_copies_come_and_go(backend, before, after):
     """The velocity of a momentum that was off starts from rest; a copy is kept through it, where it is not dropped."""
     for dtype in low_dtypes(backend):
         opt = SGD(lr=2.0**-6, **before)
-        grads = [nearest(g, dtype) for g in cases.variable(5, (9,), steps=7).gradients]
-        seen = nearest(cases.variable(5, (9,)).start, dtype)
+        grads = [nearest(g, dtype) for g in problems.variable(5, (9,), steps=7).gradients]
+        seen = nearest(problems.variable(5, (9,)).start, dtype)
         master = velocity = None
         for step, grad in enumerate(grads):
             setting = before if step < 2 or step >= 5 else after

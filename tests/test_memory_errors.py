@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engines import FUSED
+from _kit.engines import FUSED
 from test_interrupts import one, seen, start, step
 
 import xpopt

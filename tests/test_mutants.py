@@ -3,11 +3,10 @@
 from types import SimpleNamespace
 from typing import NamedTuple
 
-import cases
 import numpy as np
-import oracles
 import pytest
-from trajectories import assert_close, spoil, verify, verify_clip, verify_low, verify_scalars, walk
+from _kit import oracles, problems, schedules, table
+from _kit.trajectories import assert_close, spoil, verify, verify_clip, verify_low, verify_scalars, walk
 
 import xpopt
 from xpopt._rule import Rule
@@ -169,24 +168,24 @@ def refused():
     ("label", "rule"), [*(("Adam", rule) for rule in ADAM), *OTHERS], ids=lambda x: getattr(x, "__name__", x)
 )
 def test_wrong_rules_are_refused(backend, label, rule):
-    case = cases.BY_LABEL[label]
+    case = table.BY_LABEL[label]
     wrong = mutant(case.optimizer, rule)
     with refused():
-        verify(backend, case, cases.BY_SCHEDULE["exponential"], None, "float64", optimizer=wrong)
+        verify(backend, case, schedules.BY_LABEL["exponential"], None, "float64", optimizer=wrong)
 
 
-@pytest.mark.parametrize("case", cases.CASES, ids=str)
+@pytest.mark.parametrize("case", table.CASES, ids=str)
 def test_the_right_rule_in_a_new_class_is_not(backend, case):
     """What the mutants are made with spoils nothing by itself."""
     same = mutant(case.optimizer, case.optimizer.rule)
-    verify(backend, case, cases.BY_SCHEDULE["exponential"], 0.8, "float64", optimizer=same)
+    verify(backend, case, schedules.BY_LABEL["exponential"], 0.8, "float64", optimizer=same)
 
 
 @pytest.mark.parametrize("rule", [r for r in ADAM if r not in (eps_inside_the_root, scalars_in_float32)])
 def test_wrong_rules_are_refused_in_float32(backend, rule):
-    case = cases.BY_LABEL["Adam-eps"]
+    case = table.BY_LABEL["Adam-eps"]
     with refused():
-        verify(backend, case, cases.BY_SCHEDULE["none"], None, "float32", optimizer=mutant(xpopt.Adam, rule))
+        verify(backend, case, schedules.BY_LABEL["none"], None, "float32", optimizer=mutant(xpopt.Adam, rule))
 
 
 # Counts, names, arrays
@@ -222,7 +221,7 @@ class SharesSlots(xpopt.Adam):
 @pytest.mark.parametrize("wrong", [CountsUpdatesOfAllNames, CountsSteps, SharesSlots])
 def test_shared_state_is_refused(backend, wrong):
     with refused():
-        verify(backend, cases.BY_LABEL["Adam"], cases.BY_SCHEDULE["none"], None, "float64", optimizer=wrong)
+        verify(backend, table.BY_LABEL["Adam"], schedules.BY_LABEL["none"], None, "float64", optimizer=wrong)
 
 
 class Before(NamedTuple):
@@ -259,11 +258,11 @@ class ReturnsWhatCameIn(Lookback):
         return param
 
 
-LOOKBACK = cases.Case("Lookback", Lookback, {}, oracles.lookback, ("grad",), 4)
+LOOKBACK = table.Case("Lookback", Lookback, {}, oracles.lookback, ("grad",), 4)
 
 
 def verify_lookback(backend, optimizer):
-    var = cases.variable(51, (4, 3), steps=9)
+    var = problems.variable(51, (4, 3), steps=9)
     got = walk(backend, optimizer(lr=0.1), {"W": var}, "float64")["W"]
     path = oracles.walk(oracles.lookback, var.start, var.gradients, [0.1] * 9)
     assert_close(got, [p for p, _ in path], var.start, "float64", 4)
@@ -335,10 +334,10 @@ class DecaysOneStepLate(KingScheduler):
 )
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_wrong_schedules_are_refused(backend, label, given, dtype):
-    right = cases.BY_SCHEDULE[label]
-    wrong = cases.Schedule(label, given, right.lr, right.rates)
+    right = schedules.BY_LABEL[label]
+    wrong = schedules.Schedule(label, given, right.lr, right.rates)
     with refused():
-        verify(backend, cases.BY_LABEL["SGD-momentum"], wrong, None, dtype)
+        verify(backend, table.BY_LABEL["SGD-momentum"], wrong, None, dtype)
 
 
 class ForgetsToStep(xpopt.SGD):
@@ -351,7 +350,7 @@ class ForgetsToStep(xpopt.SGD):
 
 def test_a_standing_step_is_refused(backend):
     with refused():
-        verify(backend, cases.BY_LABEL["SGD"], cases.BY_SCHEDULE["noam"], None, "float64", optimizer=ForgetsToStep)
+        verify(backend, table.BY_LABEL["SGD"], schedules.BY_LABEL["noam"], None, "float64", optimizer=ForgetsToStep)
 
 
 # Precision and clipping
@@ -382,7 +381,7 @@ def truncates(xp, param, grad, s, h):
     ("label", "rule"), [("Adam", rounds_the_step), ("AdaGrad", float16_accumulator), ("AdaGrad", truncates)]
 )
 def test_16_bits_within_a_rule_are_refused(backend, label, rule):
-    case = cases.BY_LABEL[label]
+    case = table.BY_LABEL[label]
     with pytest.raises(AssertionError):
         verify_low(backend, case, "float16", optimizer=mutant(case.optimizer, rule))
 
@@ -395,13 +394,13 @@ def test_16_bit_arithmetic_is_refused(backend):
             return Rule(in_float16)
 
     with pytest.raises(AssertionError):
-        verify_low(backend, cases.BY_LABEL["SGD"], "float16", optimizer=Wrong)
+        verify_low(backend, table.BY_LABEL["SGD"], "float16", optimizer=Wrong)
 
 
 @pytest.mark.parametrize(("label", "rule"), [("Adam", scalars_in_float32), ("RMSProp", rmsprop_scalars_in_float32)])
 @pytest.mark.parametrize("decay", [0.999, 0.9999])
 def test_scalars_in_float32_are_refused_in_float32(backend, label, rule, decay):
-    case = cases.BY_LABEL[label]
+    case = table.BY_LABEL[label]
     with pytest.raises(AssertionError, match="off by"):
         verify_scalars(backend, case, decay, optimizer=mutant(case.optimizer, rule))
 
@@ -462,7 +461,7 @@ def test_a_clip_of_all_names_together_is_refused(backend, clip_norm):
             factor = min(1.0, self.hyperparameters["clip_norm"] / length)
             return super().update_all(params, {name: g * factor for name, g in grads.items()}, cur_loss)
 
-    case, schedule = cases.BY_LABEL["SGD"], cases.BY_SCHEDULE["none"]
+    case, schedule = table.BY_LABEL["SGD"], schedules.BY_LABEL["none"]
     verify(backend, case, schedule, clip_norm, "float64", problem="shapes", whole=True)
     with refused():
         verify(backend, case, schedule, clip_norm, "float64", problem="shapes", whole=True, optimizer=Together)

@@ -7,7 +7,7 @@ import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from states import equal, every_optimizer, held, model, nothing_changes, same, train
+from _kit.states import equal, every_optimizer, held, model, nothing_changes, same, train
 
 from xpopt import SGD, Adam
 from xpopt._checkpoint import Renaming, renaming

@@ -2,10 +2,10 @@
 
 from types import SimpleNamespace
 
-import cases
 import numpy as np
 import pytest
-from trajectories import UNIT
+from _kit import schedules, table
+from _kit.trajectories import UNIT
 
 import xpopt
 from xpopt._engine import eager
@@ -15,12 +15,12 @@ from xpopt._parameter import examine
 from xpopt._rule import Rule
 from xpopt.optimizers._nonfinite import Guard, Skipped
 
-CASES = pytest.mark.parametrize("case", cases.CASES, ids=str)
-OPTIMIZERS = list(dict.fromkeys(case.optimizer for case in cases.CASES))
+CASES = pytest.mark.parametrize("case", table.CASES, ids=str)
+OPTIMIZERS = list(dict.fromkeys(case.optimizer for case in table.CASES))
 RULES = [
     pytest.param(cls.rule, cls.slots, case.arguments, id=cls.rule.__qualname__)
     for cls in OPTIMIZERS
-    for case in [next(c for c in reversed(cases.CASES) if c.optimizer is cls)]
+    for case in [next(c for c in reversed(table.CASES) if c.optimizer is cls)]
 ] + [pytest.param(xpopt.SGD.plain_rule, tuple, {"momentum": 0.0}, id="SGD.plain_rule")]
 
 
@@ -77,7 +77,7 @@ def test_a_step_that_may_be_skipped_under_jit(backend, bad, noise, monkeypatch):
     param, other = backend.array([[1.0, -2.0]], dtype), backend.array([0.5], dtype)
     grad = backend.array([[3.0, 4.0 if bad is None else bad]], dtype)
     library, spec, *_ = examine(param, grad, "W")
-    rule, h = Rule(xpopt.Adam.rule, xpopt.Adam.slots), SimpleNamespace(**cases.BY_LABEL["Adam"].arguments, lr=0.1, t=1)
+    rule, h = Rule(xpopt.Adam.rule, xpopt.Adam.slots), SimpleNamespace(**table.BY_LABEL["Adam"].arguments, lr=0.1, t=1)
     h.clip_norm = 0.5
     monkeypatch.setattr(type(library), "admit", lambda self, x: x)  # a tracer is what is wanted here
 
@@ -116,7 +116,7 @@ def refuse(*args, **kwargs):
 @CASES
 @pytest.mark.backends("dask")
 @pytest.mark.parametrize(("clip_norm", "nonfinite"), [(None, "propagate"), (0.5, "skip")])
-@pytest.mark.parametrize("schedule", cases.SCHEDULES, ids=str)
+@pytest.mark.parametrize("schedule", schedules.SCHEDULES, ids=str)
 def test_dask_computes_nothing(backend, case, clip_norm, schedule, nonfinite):
     import dask
 
@@ -129,7 +129,7 @@ def test_dask_computes_nothing(backend, case, clip_norm, schedule, nonfinite):
     params["chunks"] = backend.array(np.ones((6, 5))).rechunk((2, 5))
     grads = {name: x * 0.25 for name, x in params.items()}
     with dask.config.set(scheduler=refuse):
-        for loss in cases.LOSSES[:2]:
+        for loss in schedules.LOSSES[:2]:
             params = {name: opt.update(x, grads[name], name, loss) for name, x in params.items()}
             opt.step()
             params = opt.update_all(params, grads, loss)

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from rows import rows
-from states import (
+from _kit.rows import rows
+from _kit.states import (
     KING,
     SCHEDULERS,
     CountingScheduler,

@@ -4,17 +4,16 @@ import math
 import warnings
 
 import array_api_compat
-import cases
 import numpy as np
-import oracles
 import pytest
-from rows import KINDS, rows
-from trajectories import HAVE_16_BITS, UNIT, low_dtypes, read, verify_low, verify_scalars
+from _kit import oracles, table
+from _kit.rows import KINDS, rows
+from _kit.trajectories import HAVE_16_BITS, UNIT, low_dtypes, read, verify_low, verify_scalars
 
 import xpopt
 from xpopt._graph import trace
 
-CASES = pytest.mark.parametrize("case", rows(cases.BY_LABEL, KINDS))
+CASES = pytest.mark.parametrize("case", rows(table.BY_LABEL, KINDS))
 SHAPES = [(), (1, 0, 2), (1,), (7, 5)]
 QUICK = 0.05  # a rate
 
@@ -94,7 +93,7 @@ def test_16_bits_hold_what_overflows_and_underflows_in_them(backend):
 @pytest.mark.parametrize("label", ["RMSProp", "Adam"])
 def test_scalars_are_folded_in_float64(backend, label, decay):
     """In float32, 1 - 0.999 is off by 1e-5, and 1 - (1 - 1e-9) is 0."""
-    verify_scalars(backend, cases.BY_LABEL[label], decay)
+    verify_scalars(backend, table.BY_LABEL[label], decay)
 
 
 @CASES

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from states import equal, frozen, held, model, nothing_changes, same, train, writes
+from _kit.states import equal, frozen, held, model, nothing_changes, same, train, writes
 
 from xpopt import SGD, OptimizerBase, Range, make_optimizer
 

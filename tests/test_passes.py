@@ -4,7 +4,7 @@ import sys
 import warnings
 
 import pytest
-from states import (
+from _kit.states import (
     KING,
     RISING,
     CountingScheduler,

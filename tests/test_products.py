@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from engines import of_rule
-from states import CountingScheduler, frozen, held, nothing_changes
+from _kit.engines import of_rule
+from _kit.states import CountingScheduler, frozen, held, nothing_changes
 
 import xpopt
 from xpopt._rule import NoSlots

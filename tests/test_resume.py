@@ -1,15 +1,16 @@
 """A training that was saved, and goes on in another process, ends as if it had never stopped: with the same bits."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-import resumption
-from rows import KINDS, rows
-from states import OPTIMIZERS, SCHEDULERS, every_optimizer, every_scheduler, frozen, held, model, train
+from _kit import resumption
+from _kit.rows import KINDS, rows
+from _kit.states import OPTIMIZERS, SCHEDULERS, every_optimizer, every_scheduler, frozen, held, model, train
 
 import xpopt
 from xpopt.schedulers import SchedulerBase
@@ -24,8 +25,10 @@ def test_a_new_process_goes_on_as_if_nothing_had_happened(backend, engine, tmp_p
         params = resumption.go_on(backend, opt, params, resumption.MOVES, case[3])
         undisturbed.append(resumption.outcome(backend, opt, params))
     assert resumption.save_all(backend, tmp_path) == undisturbed  # to save changes nothing
-    command = [sys.executable, "-W", "error", Path(resumption.__file__), tmp_path, backend.name, engine]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    command = [sys.executable, "-W", "error", "-m", resumption.__name__, tmp_path, backend.name, engine]
+    places = [str(Path(resumption.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)
     assert done.returncode == 0, done.stderr
     finished = json.loads(done.stdout)
     assert len(finished) == len(undisturbed) * len(resumption.cuts(backend))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-import scheduler_oracles as oracles
+from _kit import scheduler_oracles as oracles
 from hypothesis import given
 from hypothesis import strategies as st
 

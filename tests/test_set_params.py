@@ -5,7 +5,7 @@ from types import MappingProxyType
 
 import numpy as np
 import pytest
-from states import (
+from _kit.states import (
     KING,
     OPTIMIZERS,
     RISING,

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from engines import forget_what_was_made
+from _kit.engines import forget_what_was_made
 
 import xpopt
 from xpopt._engine import blocked, compiled

@@ -5,7 +5,7 @@ from types import MappingProxyType
 
 import numpy as np
 import pytest
-from states import KING, every_optimizer, frozen, held, kind, model, nothing_changes, same, train, writes
+from _kit.states import KING, every_optimizer, frozen, held, kind, model, nothing_changes, same, train, writes
 
 import xpopt
 from xpopt import Adam, CheckpointError, RMSProp

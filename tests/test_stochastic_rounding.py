@@ -5,10 +5,10 @@ import math
 import pickle
 import tracemalloc
 
-import low_precision
 import numpy as np
 import pytest
-from low_precision import (
+from _kit import low_precision
+from _kit.low_precision import (
     FLUSHING,
     LARGEST,
     SMALLEST,
@@ -19,9 +19,9 @@ from low_precision import (
     random_bits,
     writes_16_bits,
 )
-from rows import KINDS, rows
-from states import OPTIMIZERS, every_optimizer, frozen, held, model, nothing_changes, same, train
-from trajectories import HAVE_16_BITS, fetch, low_dtypes, read
+from _kit.rows import KINDS, rows
+from _kit.states import OPTIMIZERS, every_optimizer, frozen, held, model, nothing_changes, same, train
+from _kit.trajectories import HAVE_16_BITS, fetch, low_dtypes, read
 
 import xpopt
 from xpopt import SGD, Adam, CheckpointError, RMSProp

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engines import MAKE, Two, cast, forget_what_was_made, needs_numba, of_rule, same_bits
-from trajectories import read
+from _kit.bits import cast, same_bits
+from _kit.engines import MAKE, Two, forget_what_was_made, needs_numba, of_rule
+from _kit.trajectories import read
 
 import xpopt
 from xpopt import _namespace

@@ -1,18 +1,16 @@
 """Every optimizer walks where its published equation does: with every schedule, clipped and not, in every shape."""
 
-import cases
 import numpy as np
-import oracles
 import pytest
-import trajectories
-from rows import everywhere_else, on_numpy, rows
-from trajectories import assert_close, verify
+from _kit import oracles, problems, schedules, table, trajectories
+from _kit.rows import everywhere_else, on_numpy, rows
+from _kit.trajectories import assert_close, verify
 
 import xpopt
 from xpopt import optimizers, schedulers
 
-CASES = pytest.mark.parametrize("case", cases.CASES, ids=str)
-FEW = pytest.mark.parametrize("case", rows(cases.BY_LABEL, ["SGD-momentum", "Adam"]))
+CASES = pytest.mark.parametrize("case", table.CASES, ids=str)
+FEW = pytest.mark.parametrize("case", rows(table.BY_LABEL, ["SGD-momentum", "Adam"]))
 CLIP = 0.8  # the gradients of the matrices are 6 long, those of the scalars 1
 
 
@@ -22,31 +20,31 @@ def public(module, base):
 
 def test_every_optimizer_has_a_row():
     here = public(optimizers, xpopt.OptimizerBase) | public(xpopt, xpopt.OptimizerBase)
-    assert here == {case.optimizer for case in cases.CASES}
+    assert here == {case.optimizer for case in table.CASES}
 
 
 def test_every_schedule_has_a_row():
     here = public(schedulers, xpopt.SchedulerBase) | public(xpopt, xpopt.SchedulerBase)
-    made = {type(schedulers.make_scheduler(schedule.given, lr=0.1)) for schedule in cases.SCHEDULES}
+    made = {type(schedulers.make_scheduler(schedule.given, lr=0.1)) for schedule in schedules.SCHEDULES}
     assert here == made
 
 
 @pytest.mark.parametrize("label", ["exponential", "staircase", "noam", "king"])
 def test_the_rates_change(label):
-    rates = cases.BY_SCHEDULE[label].rates
-    assert len(rates) == cases.STEPS
+    rates = schedules.BY_LABEL[label].rates
+    assert len(rates) == schedules.STEPS
     assert max(rates) > 1.5 * min(rates)
 
 
 def test_the_clip_bites_and_does_not():
-    norms = [oracles.norm(g) for var in cases.PROBLEMS["two"].values() for g in var.gradients]
+    norms = [oracles.norm(g) for var in problems.PROBLEMS["two"].values() for g in var.gradients]
     assert min(norms) < 0.5 * CLIP
     assert max(norms) > 2 * CLIP
 
 
 @on_numpy
 @CASES
-@pytest.mark.parametrize("schedule", cases.SCHEDULES, ids=str)
+@pytest.mark.parametrize("schedule", schedules.SCHEDULES, ids=str)
 @pytest.mark.parametrize("clip_norm", [None, CLIP])
 def test_every_schedule_and_clip(backend, case, schedule, clip_norm):
     for dtype in {backend.widest, "float32"}:
@@ -59,7 +57,7 @@ def test_every_schedule_and_clip(backend, case, schedule, clip_norm):
 def test_five_steps(backend, case, clip_norm):
     """Of a matrix, and of a number that joins late, at a rate that changes."""
     for dtype in {backend.widest, "float32"}:
-        verify(backend, case, cases.BY_SCHEDULE["exponential"], clip_norm, dtype, problem="five")
+        verify(backend, case, schedules.BY_LABEL["exponential"], clip_norm, dtype, problem="five")
 
 
 @FEW
@@ -69,7 +67,7 @@ def test_shapes(backend, case, dtype, whole):
     if dtype not in backend.dtypes:
         dtype = backend.widest
     clip_norm = CLIP if whole else None
-    verify(backend, case, cases.BY_SCHEDULE["exponential"], clip_norm, dtype, problem="shapes", whole=whole)
+    verify(backend, case, schedules.BY_LABEL["exponential"], clip_norm, dtype, problem="shapes", whole=whole)
 
 
 def transposed(backend, values, dtype):
@@ -102,7 +100,7 @@ def rechunked(backend, values, dtype):
 
 
 def check_layout(backend, case, dtype, lay_param, lay_grad, alike=False):
-    var = cases.variable(31, (7, 5), steps=4)
+    var = problems.variable(31, (7, 5), steps=4)
     start = np.reshape(var.start, var.shape)
     gradients = np.reshape(var.gradients, (4, *var.shape))
     if alike:  # along the first axis

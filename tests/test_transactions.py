@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from states import (
+from _kit.states import (
     KING,
     CountingScheduler,
     LossScheduler,

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from states import KING, every_optimizer, model, nothing_changes, same, train
+from _kit.states import KING, every_optimizer, model, nothing_changes, same, train
 
 from xpopt import SGD, Adam
 

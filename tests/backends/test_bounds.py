@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from engines import of_rule, same_bits
+from _kit.bits import same_bits
+from _kit.engines import of_rule
 
 import xpopt
 from xpopt._rule import NoSlots

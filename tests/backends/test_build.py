@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engines import needs_numba, of_rule
+from _kit.engines import needs_numba, of_rule
 
 import xpopt
 from xpopt._engine import build, code_files

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engines import MAKE, Two, cast, compare, forget_what_was_made, needs_numba, normal, of_rule
+from _kit.bits import cast, compare, normal
+from _kit.engines import MAKE, Two, forget_what_was_made, needs_numba, of_rule
 
 import xpopt
 from xpopt._engine import build, compiled, kept_compiled

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engines import MAKE, Two, dtype_of, forget_what_was_made, of_rule, same_bits
+from _kit.bits import dtype_of, same_bits
+from _kit.engines import MAKE, Two, forget_what_was_made, of_rule
 
 import xpopt
 from xpopt._engine import cuda, cuda_finite, device, eager, plan

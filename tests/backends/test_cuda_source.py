@@ -14,7 +14,7 @@ import cuda_on_cpu
 import numpy as np
 import nvrtc
 import pytest
-from engines import dtype_of, normal, same_bits
+from _kit.bits import dtype_of, normal, same_bits
 from test_graph import NUMBERS, Two, wild
 
 import xpopt

@@ -4,7 +4,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from states import equal, every_optimizer, frozen, nothing_changes
+from _kit.states import equal, every_optimizer, frozen, nothing_changes
 
 from xpopt import SGD, Adam
 

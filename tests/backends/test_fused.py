@@ -7,19 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from engines import (
-    MAKE,
-    Two,
-    compare,
-    dtype_of,
-    dyadic,
-    every_optimizer,
-    normal,
-    of_rule,
-    same_bits,
-    special,
-    with_dtypes,
-)
+from _kit.bits import compare, dtype_of, dyadic, normal, same_bits, special
+from _kit.engines import MAKE, Two, every_optimizer, of_rule, with_dtypes
 
 import xpopt
 from xpopt._engine.work import BLOCK

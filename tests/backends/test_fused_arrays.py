@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engines import SPECIALS, Two, of_rule, same_bits
+from _kit.bits import SPECIALS, same_bits
+from _kit.engines import Two, of_rule
 
 import xpopt
 from xpopt._rule import NoSlots

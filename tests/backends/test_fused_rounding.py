@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engines import MAKE, cast, every_optimizer, needs_numba, same_bits
+from _kit.bits import cast, same_bits
+from _kit.engines import MAKE, every_optimizer, needs_numba
 
 import xpopt
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from states import KING, equal, every_optimizer, frozen, model, nothing_changes, same, train
+from _kit.states import KING, equal, every_optimizer, frozen, model, nothing_changes, same, train
 from test_interrupts import interrupted_at
 
 import xpopt

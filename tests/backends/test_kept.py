@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engines import MAKE, dtype_of, dyadic, every_optimizer, same_bits
+from _kit.bits import dtype_of, dyadic, same_bits
+from _kit.engines import MAKE, every_optimizer
 
 import xpopt
 from xpopt.optimizers._state import State

@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from states import KING, equal, every_optimizer, frozen, model, nothing_changes, same, train
+from _kit.states import KING, equal, every_optimizer, frozen, model, nothing_changes, same, train
 
 from xpopt import SGD, Adam, RMSProp
 from xpopt._engine import eager

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engines import MAKE, cast, same_bits
+from _kit.bits import cast, same_bits
+from _kit.engines import MAKE
 
 import xpopt
 

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from states import KING, advance, equal, every_optimizer, frozen, held, model, nothing_changes, same, train
+from _kit.states import KING, advance, equal, every_optimizer, frozen, held, model, nothing_changes, same, train
 
 import xpopt
 from xpopt import SGD, Adam, OptimizerBase

@@ -2,9 +2,9 @@
 
 import importlib
 
-import cases
 import numpy as np
 import pytest
+from _kit import problems
 
 import xpopt
 
@@ -33,7 +33,7 @@ def test_the_same_path(backend, opt, theirs, settings, clip_norm, arrays):
     make = backend.array if arrays == "tensors" else np.array
     opt = opt.copy()
     opt.set_params({"clip_norm": clip_norm})
-    var = cases.variable(41, (7, 5))
+    var = problems.variable(41, (7, 5))
     weight = torch.nn.Parameter(torch.tensor(var.start, dtype=torch.float64))
     reference = getattr(torch.optim, theirs)([weight], foreach=False, **settings)
     param, walked = make(var.start, "float64"), 0.0

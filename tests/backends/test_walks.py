@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engines import MAKE, dtype_of, dyadic, needs_numba, same_bits
+from _kit.bits import dtype_of, dyadic, same_bits
+from _kit.engines import MAKE, needs_numba
 
 import xpopt
 from xpopt._engine import blocked, compiled

@@ -57,7 +57,7 @@ class Walk:
 
     def same(self) -> bool:
         """Whether parameters and state have the same bits."""
-        from engines import same_bits
+        from _kit.bits import same_bits
 
         params = {name: self._card.numpy(x) for name, x in self.params.items()}
         state = {name: self._entry(x) for name, x in self.opt.cache.items()}
@@ -96,7 +96,7 @@ def bits(card: Any, quick: bool) -> Iterator[list[str]]:
     if problem := why_no_tests("pytest"):
         yield ["the bits of every rule", problem, UNKNOWN]
         return
-    from engines import MAKE
+    from _kit.engines import MAKE
 
     dtypes = ["float16", "float32", "float64"]
     if problem := why_no_tests("ml_dtypes"):
@@ -119,7 +119,7 @@ def bits(card: Any, quick: bool) -> Iterator[list[str]]:
 
 def _walk(card: Any, opt: Any, dtype: str, way: str) -> Walk:
     """Return a model of every shape after some steps."""
-    from engines import cast, dyadic, normal
+    from _kit.bits import cast, dyadic, normal
 
     rng, draw = np.random.default_rng(3), dyadic if opt.hyperparameters["clip_norm"] else normal
     first, *others = ({shape: cast(draw(rng, shape), dtype) for shape in SHAPES} for _ in range(1 + STEPS))

@@ -4,10 +4,11 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from rows import KINDS, rows
 
 from xpopt import SGD, AdaGrad, Adam, RMSProp
 from xpopt.schedulers import SchedulerBase
+
+from .rows import KINDS, rows
 
 OPTIMIZERS = {
     "SGD": lambda **kw: SGD(**{"lr": 0.125, **kw}),

@@ -1,6 +1,7 @@
 """A training in moves, to be cut after any of them; as a program, it goes on with what `save_all` has left.
 
-Each cut is a file of xpopt, the parameters beside it. ``python resumption.py FOLDER BACKEND ENGINE`` finishes them all.
+Each cut is a file of xpopt, the parameters beside it. ``python -m _kit.resumption FOLDER BACKEND ENGINE`` finishes
+them all.
 """
 
 import importlib
@@ -9,10 +10,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from conftest import NAMESPACES, Backend
-from states import OPTIMIZERS, RISING, SCHEDULERS, model
 
 import xpopt
+
+from .backends import NAMESPACES, Backend
+from .states import OPTIMIZERS, RISING, SCHEDULERS, model
 
 # Three steps of one `update` for each parameter and a `step`, then three of `update_all`.
 MOVES = [(step, name) for step in range(3) for name in ("W", "b", "step")] + [(step, "all") for step in (3, 4, 5)]

@@ -2,10 +2,10 @@
 
 import math
 
-import cases
 import numpy as np
-import oracles
 import pytest
+
+from . import oracles, problems, schedules
 
 # Decorates what is about float16 and bfloat16; the standard knows neither.
 HAVE_16_BITS = pytest.mark.backends("numpy", "numpy-readonly", "torch", "jax", "jax-x64", "dask", "cupy")
@@ -111,9 +111,9 @@ def verify(backend, case, schedule, clip_norm, dtype, *, optimizer=None, problem
     opt = (optimizer or case.optimizer)(
         lr=schedule.lr, **case.arguments, clip_norm=clip_norm, lr_scheduler=schedule.given
     )
-    variables = cases.PROBLEMS[problem]
-    paths = cases.expected(case.label, schedule.label, clip_norm, problem)
-    got = walk(backend, opt, variables, dtype, losses=cases.LOSSES, whole=whole)
+    variables = problems.PROBLEMS[problem]
+    paths = problems.expected(case.label, schedule.label, clip_norm, problem)
+    got = walk(backend, opt, variables, dtype, losses=schedules.LOSSES, whole=whole)
     for name, var in variables.items():
         # the norm of n numbers, where there is no float64 to sum in, and the factor: n + 5 roundings
         roundings = case.roundings + (0 if clip_norm is None else len(var.start) + 5)
@@ -136,7 +136,7 @@ def verify_low(backend, case, dtype, *, optimizer=None, steps=12):
     Each step of these methods is a function of the gradients alone, so the oracle knows its size; what comes out must
     be within half an ulp of the parameter that went in less that step, give or take the error of float32.
     """
-    var = cases.variable(21, (37,), steps=steps)
+    var = problems.variable(21, (37,), steps=steps)
     opt = (optimizer or case.optimizer)(lr=0.1, **case.arguments)
 
     def rounded(values):

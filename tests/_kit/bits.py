@@ -1,56 +1,16 @@
-"""What the tests of the engines share: which there are, optimizers to run, and when two arrays have the same bits."""
+"""When two arrays have the same bits, and walks on this context's engine beside eager ones."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
 
 import xpopt
-from xpopt._rule import Rule
-
-needs_numba = pytest.mark.numba
-
-FUSED = ["blocked", pytest.param("compiled", marks=needs_numba)]
-"""The engines that fuse operations of NumPy arrays, for the fixture `fused`."""
-
-MAKE: Mapping[str, Callable[..., xpopt.OptimizerBase]] = {
-    "SGD": lambda **kw: xpopt.SGD(lr=0.1, **kw),
-    "momentum": lambda **kw: xpopt.SGD(lr=0.1, momentum=0.9, **kw),
-    "AdaGrad": lambda **kw: xpopt.AdaGrad(lr=0.1, **kw),
-    "RMSProp": lambda **kw: xpopt.RMSProp(lr=0.1, **kw),
-    "Adam": lambda **kw: xpopt.Adam(lr=0.1, **kw),
-}
-every_optimizer = pytest.mark.parametrize("name", MAKE)
-
-
-def with_dtypes(turn: int, others: tuple[str, ...] = ("float16", "bfloat16", "float64")) -> Any:
-    """Return a mark for every optimizer in float32 and in one more dtype, which rotates by row and begins at `turn`."""
-    pairs = [(name, dtype) for k, name in enumerate(MAKE, turn) for dtype in ("float32", others[k % len(others)])]
-    return pytest.mark.parametrize(("name", "dtype"), pairs)
-
 
 SPECIALS = np.array([0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan, 1e-45, -1e-40, 1e-38, 3e38, -3e38])
-
-
-class Two(NamedTuple):
-    """Two slots."""
-
-    fast: Any
-    slow: Any
-
-
-def of_rule(rule: Any, slots: Any = Two) -> Any:
-    """Return an optimizer of a rule, as a user writes one."""
-
-    class Own(xpopt.OptimizerBase):
-        def __init__(self, lr: float = 0.1, **kwargs: Any) -> None:
-            super().__init__(lr, **kwargs)
-
-    Own.rule, Own.slots = staticmethod(rule), slots
-    return Own
 
 
 def normal(rng: Any, shape: tuple[int, ...]) -> Any:
@@ -125,10 +85,3 @@ def same_bits(a: Any, b: Any) -> bool:
     bits = f"u{a.itemsize}"
     a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
     return bool(np.all((a.view(bits) == b.view(bits)) | (np.isnan(a) & np.isnan(b))))
-
-
-def forget_what_was_made(monkeypatch: pytest.MonkeyPatch) -> dict[Rule, dict[Any, Any]]:
-    """Let each rule be one of which nothing has been made; return what is made of them from now on."""
-    made: dict[Rule, dict[Any, Any]] = {}
-    monkeypatch.setattr(Rule, "made", property(lambda rule: made.setdefault(rule, {})), raising=False)
-    return made

@@ -1,0 +1,1 @@
+"""What the tests share: the table of all optimizers, their equations, what a walk is compared with."""
