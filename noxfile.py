@@ -50,6 +50,7 @@ BUDGETS = {
     "soak(blocked)": 75,
     "soak(compiled)": 50,
     "soak(eager)": 30,
+    "mutants": 600,
     "lint": 10,
     "types": 30,
     "docs": 60,
@@ -151,6 +152,14 @@ def coverage(session: nox.Session) -> None:
         for more in ([], ["--engine=eager", "--cov-append"], ["--engine=compiled", "--cov-append"]):
             run_suite(session, "python", "-m", "pytest", "--backend=numpy", "--cov", "--cov-report=", *more)
     session.run("coverage", "report")
+
+
+@nox.session
+def mutants(session: nox.Session) -> None:
+    """Make mistakes of one line each in the package, and see that tests refuse them (opt-in)."""
+    session.install("-e", ".[test,checkpoint]", "ml_dtypes", "numba")
+    with budget(session):
+        session.run("python", "tests/mutants", *session.posargs)
 
 
 @nox.session
