@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -81,28 +81,30 @@ class Copy:
     def __init__(self, folder: Path, compiled: Path) -> None:
         self.folder = folder
         self.compiled = compiled
-        self._made = 0
+        self._written = 0
         folder.mkdir()
         (folder / "cache").mkdir(mode=0o700)
         hidden = shutil.ignore_patterns(".*", "__pycache__", "_build", "*.egg-info")
         shutil.copytree(ROOT, folder / "clone", ignore=hidden)
 
-    def change(self, mutant: Mutant, place: Place) -> None:
-        """Make the mistake; the file's time is a new one, so that nothing compiled before is taken for it."""
-        path = self._path(place)
+    @contextmanager
+    def changed(self, mutant: Mutant, place: Place) -> Iterator[None]:
+        """Have the mistake inside the context."""
+        path = self.folder / "clone" / place.path
         source = path.read_text(encoding="utf-8")
-        path.write_text(changed(source, place.number, mutant.becomes), encoding="utf-8")
-        self._made += 1
-        os.utime(path, (self._made, self._made))
-        shutil.rmtree(self.folder / "cache", ignore_errors=True)
+        shutil.rmtree(self.folder / "cache")
         shutil.copytree(self.compiled, self.folder / "cache")
+        self._write(path, changed(source, place.number, mutant.becomes))
+        try:
+            yield
+        finally:
+            self._write(path, source)
 
-    def restore(self, place: Place) -> None:
-        """Undo it."""
-        shutil.copy2(ROOT / place.path, self._path(place))
-
-    def _path(self, place: Place) -> Path:
-        return self.folder / "clone" / place.path
+    def _write(self, path: Path, source: str) -> None:
+        """Write a file with a time of its own, so that nothing compiled before is taken for it."""
+        path.write_text(source, encoding="utf-8")
+        self._written += 1
+        os.utime(path, (self._written, self._written))
 
     async def run(self, tests: Sequence[str], limit: float, *options: str) -> Outcome:
         """Run tests.
@@ -232,12 +234,9 @@ async def run_clean(copies: list[Copy]) -> Suite:
 
 async def refuse(copy: Copy, suite: Suite, mutant: Mutant, place: Place) -> str | None:
     """Return the test that fails with a mutant; None if all pass."""
-    copy.change(mutant, place)
-    try:
+    with copy.changed(mutant, place):
         for tests, limit in suite.stages(mutant, place):
             outcome = await copy.run(tests, limit, "-x")
             if outcome.failed:
                 return outcome.failed[0]
-        return None
-    finally:
-        copy.restore(place)
+    return None
