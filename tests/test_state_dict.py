@@ -333,6 +333,16 @@ def test_numbers_of_numpy_in_a_schedule_are_kept_as_numbers():
     assert again.lr_scheduler.kept == {"a": float(np.float32(0.1)), "b": 3, "c": [True, None, float("-inf")]}
 
 
+def test_what_a_schedule_restores_is_its_own():
+    scheduler = Remembering()
+    scheduler.kept = [1.0]
+    opt = Adam(lr_scheduler=scheduler)
+    state = opt.state_dict()
+    again = restored(opt, state)
+    state["header"]["schedule"]["state"]["kept"][0].append(2.0)
+    assert again.lr_scheduler.kept == [1.0]
+
+
 def test_a_cache_of_the_wrong_form_cannot_be_saved(backend):
     opt, _ = trained(backend)
     for wrong in (None, {"t": 1}, {"t": -1, **{k: v for k, v in opt.cache["W"].items() if k != "t"}}):
