@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 from _kit import oracles, table
+from _kit.strategies import drawn
 from _kit.trajectories import UNIT, assert_close
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,15 +14,8 @@ import xpopt
 from xpopt._norms import clip_factor
 
 RATE = st.floats(1e-3, 10.0)
-DECAY = st.one_of(st.just(0.0), st.floats(0.01, 0.999), st.just(1 - 1e-6))
-EPS = st.floats(1e-8, 1.0)
-SETTINGS = {
-    "SGD": {},
-    "SGD-momentum": {"momentum": st.floats(0.01, 1.0)},
-    "AdaGrad": {"eps": EPS},
-    "RMSProp": {"decay": DECAY, "eps": EPS},
-    "Adam": {"decay1": DECAY, "decay2": DECAY, "eps": EPS},
-}
+
+
 # no smaller than what float32 squares without underflow, no larger than what leaves digits to the step
 NUMBERS = st.one_of(st.just(0.0), st.floats(0.015625, 10, width=32), st.floats(-10, -0.015625, width=32))
 SHAPES = st.lists(st.integers(0, 4), max_size=4).map(tuple)
@@ -55,14 +49,14 @@ def layouts(draw, shape):
 
 @st.composite
 def problems(draw):
-    label = draw(st.sampled_from(sorted(SETTINGS)))
+    case = draw(st.sampled_from(list(table.BY_RULE.values())))
     shape = draw(SHAPES)
     dtype = draw(st.sampled_from(["float32", "float64"]))
     steps = draw(st.integers(1, 5))
     arrays = st.lists(NUMBERS, min_size=math.prod(shape), max_size=math.prod(shape))
     return (
-        table.BY_LABEL[label],
-        {name: draw(values) for name, values in SETTINGS[label].items()},
+        case,
+        {name: draw(drawn(table.SIGNATURES[case.optimizer][name])) for name in case.arguments},
         shape,
         dtype,
         draw(arrays),
@@ -72,10 +66,6 @@ def problems(draw):
         draw(layouts(shape)),
         draw(layouts(shape)),
     )
-
-
-def test_every_optimizer_is_tried():
-    assert {table.BY_LABEL[label].optimizer for label in SETTINGS} == {case.optimizer for case in table.CASES}
 
 
 @given(problems())

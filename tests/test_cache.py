@@ -5,11 +5,13 @@ import gc
 import math
 import pickle
 import weakref
+from functools import partial
 from types import MappingProxyType
 
 import numpy as np
 import pytest
 from _kit.states import equal, every_optimizer, frozen, held, model, nothing_changes, same, train, writes
+from _kit.table import PROMISES
 
 from xpopt import SGD, AdaGrad, Adam, RMSProp
 
@@ -18,11 +20,8 @@ BARE = [
     pytest.param(AdaGrad, [1.0, 2.0], id="AdaGrad"),
     pytest.param(lambda: RMSProp(decay=0.5), [0.5, 0.75], id="RMSProp"),
 ]
-SLOTTED = pytest.mark.parametrize(
-    "make",
-    [lambda: SGD(lr=0.125, momentum=0.5), AdaGrad, RMSProp, Adam],
-    ids=["SGD", "AdaGrad", "RMSProp", "Adam"],
-)
+WITH_SLOTS = {label: partial(row.make, lr=0.125) for label, row in PROMISES.items() if row.slots}
+SLOTTED = pytest.mark.parametrize("make", WITH_SLOTS.values(), ids=WITH_SLOTS)
 
 
 def library(x):

@@ -3,23 +3,11 @@
 import numpy as np
 import pytest
 from _kit.rows import rows
-from _kit.table import BY_LABEL, CASES
-
-import xpopt
+from _kit.table import BY_LABEL, BY_RULE, ROWS
 
 START = np.array([-1.2, 1.0])  # Rosenbrock's own
 
-# How each is set, its steps, and the height it must come below; at the start it is 24.2.
-ROSENBROCK = [
-    (xpopt.SGD, {"lr": 1e-3}, 20000, 1e-5),
-    (xpopt.SGD, {"lr": 1e-3, "momentum": 0.9}, 5000, 1e-5),
-    (xpopt.SGD, {"lr": 2e-3, "momentum": 0.9, "clip_norm": 10.0}, 3000, 1e-5),
-    (xpopt.AdaGrad, {"lr": 0.5}, 20000, 1e-5),
-    (xpopt.RMSProp, {"lr": 0.01, "lr_scheduler": "ExponentialScheduler(stage_length=3000)"}, 10000, 1e-5),
-    (xpopt.Adam, {"lr": 0.02}, 3000, 1e-5),
-    (xpopt.Adam, {"lr_scheduler": "NoamScheduler(model_dim=16, scale_factor=4, warmup_steps=400)"}, 6000, 1e-5),
-    (xpopt.Adam, {"lr": 0.05, "lr_scheduler": "KingScheduler(patience=50, decay=0.95)"}, 3000, 1e-5),
-]
+ROSENBROCK = [(row, *valley) for row in ROWS for valley in row.valleys]
 
 
 def rosenbrock(x):
@@ -31,17 +19,17 @@ def slope(x):
 
 
 def test_every_optimizer_is_tried():
-    assert {cls for cls, *_ in ROSENBROCK} == {case.optimizer for case in CASES}
+    assert {row.label for row, *_ in ROSENBROCK} == set(BY_RULE)
 
 
-@pytest.mark.parametrize(("cls", "settings", "steps", "height"), ROSENBROCK)
-def test_rosenbrock(cls, settings, steps, height):
-    opt, x = cls(**settings), START
+@pytest.mark.parametrize(("case", "settings", "steps"), ROSENBROCK, ids=str)
+def test_rosenbrock(case, settings, steps):
+    opt, x = case.optimizer(**settings), START
     for _ in range(steps):
         x = opt.update(x, slope(x), "x", rosenbrock(x))
         opt.step()
-    assert rosenbrock(x) <= height
-    assert np.allclose(x, 1, atol=30 * height**0.5)
+    assert rosenbrock(x) <= 1e-5
+    assert np.allclose(x, 1, atol=30 * 1e-5**0.5)
 
 
 @pytest.mark.backends("numpy", "numpy-readonly", "array-api-strict", "torch", "jax", "jax-x64", "cupy")
@@ -51,8 +39,7 @@ def test_least_squares(backend, case):
     rng = np.random.default_rng(8)
     points = rng.normal(size=(40, 3))
     values = points @ np.array([1.5, -2.0, 0.5]) + 0.75
-    lr = {xpopt.SGD: 0.1, xpopt.AdaGrad: 1.0}.get(case.optimizer, 0.3)
-    opt = case.optimizer(lr=lr, **case.arguments, lr_scheduler="ExponentialScheduler(stage_length=100, decay=0.2)")
+    opt = case.make(lr=case.plane, lr_scheduler="ExponentialScheduler(stage_length=100, decay=0.2)")
     params = {"w": backend.array(np.zeros(3)), "b": backend.array(0.0)}
     losses = []
     for _ in range(250):

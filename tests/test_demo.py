@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from _kit.table import SIGNATURES
 
 from xpopt._machine import why_not
 
 SCRIPT = Path(__file__).parents[1] / "docs" / "examples" / "train_digits.py"
-OPTIMIZERS = ("SGD", "AdaGrad", "RMSProp", "Adam")
+OPTIMIZERS = [cls.__name__ for cls in SIGNATURES]
 SCHEDULES = ("constant", "exponential", "noam", "king")
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from _kit.table import BY_RULE
 
 import xpopt
 from xpopt._graph import UntraceableError, trace
@@ -47,10 +48,10 @@ NUMBERS = {
     "momentum": 0.8,
     "eps": 1e-7,
 }
+ADAM = BY_RULE["Adam"].rule()
 RULES = [
     Rule(wild, Two),
-    *(cls()._rule({"momentum": 0}) for cls in (xpopt.SGD, xpopt.AdaGrad, xpopt.RMSProp, xpopt.Adam)),
-    xpopt.SGD()._rule({"momentum": 0.9}),
+    *(row.rule() for row in BY_RULE.values()),
 ]
 
 
@@ -89,7 +90,7 @@ def test_signed_zeros_are_two_constants():
 
 
 def test_numbers_alone_stay_on_the_host():
-    numbers = trace(RULES[4]).scalars()
+    numbers = trace(ADAM).scalars()
     assert "divide(lr, subtract(1, pow(decay1, t)))" in map(repr, numbers)
     assert "t" not in map(repr, numbers)
 
@@ -242,10 +243,10 @@ def after_the_trace() -> None:
 )
 def test_a_profiler_or_debugger_sees_the_rule_and_all_that_follows(looking):
     """And the kernel has the names that it has without."""
-    plain = print_numba(trace(RULES[4]), "float32")
+    plain = print_numba(trace(ADAM), "float32")
     assert "mean = (decay1 * s_mean)" in plain
     with looking() as seen:
-        graph = trace(RULES[4])
+        graph = trace(ADAM)
         after_the_trace()
         assert {"rule", "after_the_trace"} <= seen()
     assert print_numba(graph, "float32") == plain

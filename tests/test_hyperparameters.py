@@ -8,62 +8,31 @@ import pickle
 from collections.abc import Mapping, MutableMapping
 from decimal import Decimal
 from fractions import Fraction
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 from _kit.states import SCHEDULERS, every_optimizer, held, model, nothing_changes, same, train
+from _kit.strategies import legal
+from _kit.table import ROWS, SIGNATURES
 from hypothesis import given
 from hypothesis import strategies as st
 
 from xpopt import SGD, AdaGrad, Adam, ConstantScheduler, OptimizerBase, RMSProp, make_optimizer
 
-
-class Row(NamedTuple):
-    defaults: dict  # in the documented order, as the seed states them
-    tails: dict  # by keyword: values just inside and just outside of its range
-
-
-BELOW_1 = math.nextafter(1, 0)
-ABOVE_1 = math.nextafter(1, 2)
-TINY = 5e-324
-LR = ([0, TINY, 1e300], [-TINY, -1])
-DECAY = ([0, BELOW_1], [-TINY, 1, 2])
-EPS = ([TINY, 1e300], [0, -1e-7])
-CLIP_NORM = ([None, TINY, 1e300], [0, -1.0])
-TABLE = {
-    SGD: Row(
-        {"lr": 0.01, "momentum": 0.0, "clip_norm": None},
-        {"lr": LR, "momentum": ([0, 0.5, 1], [-TINY, ABOVE_1]), "clip_norm": CLIP_NORM},
-    ),
-    AdaGrad: Row({"lr": 0.01, "eps": 1e-7, "clip_norm": None}, {"lr": LR, "eps": EPS, "clip_norm": CLIP_NORM}),
-    RMSProp: Row(
-        {"lr": 0.001, "decay": 0.9, "eps": 1e-7, "clip_norm": None},
-        {"lr": LR, "decay": DECAY, "eps": EPS, "clip_norm": CLIP_NORM},
-    ),
-    Adam: Row(
-        {"lr": 0.001, "decay1": 0.9, "decay2": 0.999, "eps": 1e-7, "clip_norm": None},
-        {"lr": LR, "decay1": DECAY, "decay2": DECAY, "eps": EPS, "clip_norm": CLIP_NORM},
-    ),
-}
-every_class = pytest.mark.parametrize("cls", TABLE, ids=lambda cls: cls.__name__)
+every_class = pytest.mark.parametrize("cls", SIGNATURES, ids=lambda cls: cls.__name__)
 every_value = pytest.mark.parametrize(
-    ("cls", "name"), [(cls, name) for cls, row in TABLE.items() for name in row.defaults], ids=str
+    ("cls", "name"), [(cls, name) for cls, settings in SIGNATURES.items() for name in settings], ids=str
 )
 
 
-def test_every_optimizer_has_a_row():
-    def below(cls):
-        return {cls}.union(*map(below, cls.__subclasses__()))
-
-    shipped = {cls for cls in below(OptimizerBase) if cls.__module__.startswith("xpopt.")}
-    assert shipped - {OptimizerBase} == set(TABLE)
+def defaults_of(cls):
+    return {name: setting.default for name, setting in SIGNATURES[cls].items()}
 
 
 @every_class
 def test_documented_names_order_and_defaults(cls):
     parameters = list(inspect.signature(cls).parameters.values())
-    wanted = {**TABLE[cls].defaults, "lr_scheduler": None}
+    wanted = {**defaults_of(cls), "lr_scheduler": None}
     assert [(p.name, p.default) for p in parameters[:-1]] == list(wanted.items())
     assert all(p.kind is p.POSITIONAL_OR_KEYWORD for p in parameters[:-1])
     assert parameters[-1].kind is inspect.Parameter.VAR_KEYWORD
@@ -80,7 +49,7 @@ def test_the_base_takes_a_rate_and_a_scheduler():
 
 @every_class
 def test_what_is_shown(cls):
-    defaults = TABLE[cls].defaults
+    defaults = defaults_of(cls)
     constant = f"ConstantScheduler(lr={defaults['lr']!r})"
     shown = cls().hyperparameters
     options = {"nonfinite": "propagate", "master": False, "rounding": "nearest", "seed": 0}
@@ -95,8 +64,8 @@ def test_what_is_shown(cls):
 
 @every_class
 def test_by_position_and_by_keyword(cls):
-    values = [0.25, *([0.5] * (len(TABLE[cls].defaults) - 2)), 2.0, SCHEDULERS[1]]
-    by_keyword = cls(**dict(zip([*TABLE[cls].defaults, "lr_scheduler"], values, strict=True)))
+    values = [0.25, *([0.5] * (len(SIGNATURES[cls]) - 2)), 2.0, SCHEDULERS[1]]
+    by_keyword = cls(**dict(zip([*SIGNATURES[cls], "lr_scheduler"], values, strict=True)))
     assert str(cls(*values)) == str(by_keyword)
 
 
@@ -113,7 +82,7 @@ def test_every_real_number_becomes_a_float(cls, name, kind):
 @every_value
 @pytest.mark.parametrize("kind", [int, np.int64, np.uint8], ids=lambda kind: kind.__name__)
 def test_every_integer_becomes_a_float(cls, name, kind):
-    number = 0 if 0 in TABLE[cls].tails[name][0] else 3
+    number = 0 if SIGNATURES[cls][name].range.holds(0) else 3
     value = cls(**{name: kind(number)}).hyperparameters[name]
     assert value == number
     assert type(value) is float
@@ -121,14 +90,14 @@ def test_every_integer_becomes_a_float(cls, name, kind):
 
 @every_value
 def test_the_ends_of_the_ranges(cls, name):
-    inside, outside = TABLE[cls].tails[name]
-    for value in inside:
+    allowed = SIGNATURES[cls][name].range
+    for value in allowed.inside():
         kept = cls(**{name: value}).hyperparameters[name]
         assert kept == value
         opt = cls()
         opt.set_params({name: value})
         assert opt.hyperparameters[name] == value
-    for value in [*outside, math.nan, math.inf, -math.inf, 10**400, np.float32("nan"), np.float64("inf")]:
+    for value in [*allowed.outside(), math.nan, math.inf, -math.inf, 10**400, np.float32("nan"), np.float64("inf")]:
         with pytest.raises(ValueError, match=rf"{cls.__name__}: {name}\b"):
             cls(**{name: value})
         opt = cls()
@@ -214,10 +183,10 @@ def test_a_keyword_of_other_libraries_suggests_what_means_the_same(cls, keyword,
 @pytest.mark.parametrize(
     ("cls", "keyword", "words"),
     [
-        *[(cls, "weight_decay", "weight_decay * param") for cls in TABLE],
-        *[(cls, "nesterov", "no Nesterov momentum") for cls in TABLE],
-        *[(cls, "params", "update_all(params, grads)") for cls in TABLE],
-        *[(cls, "fused", "engine()") for cls in TABLE],
+        *[(cls, "weight_decay", "weight_decay * param") for cls in SIGNATURES],
+        *[(cls, "nesterov", "no Nesterov momentum") for cls in SIGNATURES],
+        *[(cls, "params", "update_all(params, grads)") for cls in SIGNATURES],
+        *[(cls, "fused", "engine()") for cls in SIGNATURES],
         (Adam, "l2", "weight_decay * param"),
         (Adam, "weigth_decay", "weight_decay * param"),
         (Adam, "amsgrad", "no AMSGrad"),
@@ -243,13 +212,12 @@ def test_what_other_libraries_have_and_this_one_has_not_is_said(cls, keyword, wo
 
 
 @pytest.mark.backends("torch")
-@pytest.mark.parametrize("cls", TABLE, ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("cls", SIGNATURES, ids=lambda cls: cls.__name__)
 def test_every_keyword_of_torch_is_known_or_told(cls):
     torch = pytest.importorskip("torch")
-    theirs = inspect.signature(
-        getattr(torch.optim, {"AdaGrad": "Adagrad", "RMSProp": "RMSprop"}.get(cls.__name__, cls.__name__))
-    )
-    for keyword in theirs.parameters.keys() - TABLE[cls].defaults.keys():
+    peer = next(row.peer.name for row in ROWS if row.optimizer is cls and row.peer)
+    theirs = inspect.signature(getattr(torch.optim, peer))
+    for keyword in theirs.parameters.keys() - SIGNATURES[cls].keys():
         for end in refusals(cls, keyword):
             assert not end.startswith("known: "), keyword
             assert "did you mean" not in end or keyword in ("betas", "alpha", "momentum"), keyword
@@ -291,7 +259,7 @@ def test_an_unknown_keyword_without_a_likeness_lists_the_known(cls):
     for call, error in [(lambda: cls(zzz=1), TypeError), (lambda: cls().set_params({"zzz": 1}), KeyError)]:
         with pytest.raises(error, match="'zzz'") as raised:
             call()
-        for name in [*TABLE[cls].defaults, "lr_scheduler"]:
+        for name in [*SIGNATURES[cls], "lr_scheduler"]:
             assert name in str(raised.value)
 
 
@@ -397,7 +365,7 @@ def test_no_hyperparameter_promotes_the_parameter(backend, make):
         assert same(backend, [got, scalar.cache], [plain.update(W, W, "W"), plain.cache])
 
 
-@pytest.mark.parametrize("cls", [AdaGrad, RMSProp, Adam])
+@pytest.mark.parametrize("cls", [cls for cls, settings in SIGNATURES.items() if "eps" in settings])
 def test_eps_must_not_round_to_0_in_the_compute_dtype(backend, cls):
     """1e-50 is nothing in float32, where float16 and bfloat16 are computed too; float64 has it."""
     for dtype in backend.dtypes:
@@ -417,7 +385,7 @@ def test_eps_must_not_round_to_0_in_the_compute_dtype(backend, cls):
             assert held(backend, opt) == before
 
 
-@pytest.mark.parametrize("cls", [AdaGrad, RMSProp, Adam])
+@pytest.mark.parametrize("cls", [cls for cls, settings in SIGNATURES.items() if "eps" in settings])
 def test_set_params_knows_which_dtypes_are_computed(backend, cls):
     opt = cls()
     train(backend, opt, 1, dtype="float32")
@@ -428,7 +396,7 @@ def test_set_params_knows_which_dtypes_are_computed(backend, cls):
     assert opt.hyperparameters["eps"] == 1e-50
 
 
-@pytest.mark.parametrize("cls", [AdaGrad, RMSProp, Adam])
+@pytest.mark.parametrize("cls", [cls for cls, settings in SIGNATURES.items() if "eps" in settings])
 def test_a_subnormal_eps_counts_as_0_where_it_would_be_flushed(backend, cls):
     opt = cls(eps=1e-40)
     x = backend.array([1.0], "float32")
@@ -441,16 +409,15 @@ def test_a_subnormal_eps_counts_as_0_where_it_would_be_flushed(backend, cls):
         assert set(opt.cache) == {"W"}
 
 
-@given(
-    st.sampled_from(list(TABLE)),
-    st.floats(0, 1e300),
-    st.floats(0, BELOW_1),
-    st.floats(TINY, 1e300),
-    st.none() | st.floats(TINY, 1e300),
-)
-def test_whatever_is_in_range_is_kept_as_it_is(cls, lr, fraction, eps, clip_norm):
-    values = {"lr": lr, "momentum": fraction, "decay": fraction, "decay1": fraction, "decay2": fraction, "eps": eps}
-    given = {name: values.get(name, clip_norm) for name in TABLE[cls].defaults}
+@st.composite
+def legal_values(draw):
+    cls = draw(st.sampled_from(list(SIGNATURES)))
+    return cls, {name: draw(legal(setting.range)) for name, setting in SIGNATURES[cls].items()}
+
+
+@given(legal_values())
+def test_whatever_is_in_range_is_kept_as_it_is(values):
+    cls, given = values
     opt, changed = cls(**given), cls()
     changed.set_params(given)
     for one in (opt, changed, cls(**opt.hyperparameters)):
@@ -460,17 +427,16 @@ def test_whatever_is_in_range_is_kept_as_it_is(cls, lr, fraction, eps, clip_norm
 
 
 @given(
-    st.sampled_from([(cls, name) for cls, row in TABLE.items() for name in row.defaults]), st.floats() | st.integers()
+    st.sampled_from([(cls, name) for cls, settings in SIGNATURES.items() for name in settings]),
+    st.floats() | st.integers(),
 )
 def test_any_number_is_kept_or_refused_by_name(row, value):
     cls, name = row
-    low_open = name in ("eps", "clip_norm")
-    high = {"momentum": 1.0, "decay": BELOW_1, "decay1": BELOW_1, "decay2": BELOW_1}.get(name, math.inf)
     try:
-        legal = math.isfinite(value) and (value > 0 if low_open else value >= 0) and value <= high
+        kept = SIGNATURES[cls][name].range.holds(value)
     except OverflowError:
-        legal = False
-    if legal:
+        kept = False
+    if kept:
         assert cls(**{name: value}).hyperparameters[name] == value
     else:
         with pytest.raises(ValueError, match=rf"{cls.__name__}: {name}\b"):

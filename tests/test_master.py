@@ -10,6 +10,7 @@ from _kit import oracles, problems, table
 from _kit.low_precision import FLUSHING, LARGEST, finite_numbers, nearest, writes_16_bits
 from _kit.rows import KINDS, rows
 from _kit.states import MODEL, OPTIMIZERS, every_optimizer, frozen, held, model, nothing_changes, same, train
+from _kit.table import BY_LABEL
 from _kit.trajectories import HAVE_16_BITS, UNIT, assert_close, low_dtypes, read
 
 import xpopt
@@ -369,22 +370,11 @@ def test_momentum_and_copies_come_and_go(backend, before, after):
 # Entries
 
 
-ENTRIES = {
-    "SGD": {"t": 4},
-    "SGD-momentum": "velocity",
-    "AdaGrad": "total",
-    "RMSProp": "var",
-    "Adam": {"t": 4, "mean": 0.5, "var": 0.25},
-}
-
-
 @pytest.mark.parametrize("name", rows({name: name for name in OPTIMIZERS}, KINDS))
 def test_entries_without_a_copy_are_taken(backend, name):
     """The update starts from the parameter."""
-    plain = ENTRIES[name]
     for dtype in low_dtypes(backend):
-        half, quarter = (backend.array([x] * 3, "float32") for x in (0.5, 0.25))
-        entry = half if isinstance(plain, str) else {k: {4: 4, 0.5: half, 0.25: quarter}[v] for k, v in plain.items()}
+        entry = BY_LABEL[name].entry(4, [backend.array([x] * 3, "float32") for x in (0.5, 0.25)])
         ends = []
         for way in ("set_params", "cache"):
             opt, x = OPTIMIZERS[name](master=True), backend.array([1.0, -2.0, 3.0], dtype)

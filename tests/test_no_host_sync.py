@@ -15,13 +15,13 @@ from xpopt._parameter import examine
 from xpopt._rule import Rule
 from xpopt.optimizers._nonfinite import Guard, Skipped
 
-CASES = pytest.mark.parametrize("case", table.CASES, ids=str)
-OPTIMIZERS = list(dict.fromkeys(case.optimizer for case in table.CASES))
+CASES = pytest.mark.parametrize("case", table.ROWS, ids=str)
+OPTIMIZERS = list(table.SIGNATURES)
 RULES = [
-    pytest.param(cls.rule, cls.slots, case.arguments, id=cls.rule.__qualname__)
-    for cls in OPTIMIZERS
-    for case in [next(c for c in reversed(table.CASES) if c.optimizer is cls)]
-] + [pytest.param(xpopt.SGD.plain_rule, tuple, {"momentum": 0.0}, id="SGD.plain_rule")]
+    pytest.param(rule.function, rule.slots, row.arguments, id=row.label)
+    for row in table.BY_RULE.values()
+    for rule in [row.rule()]
+]
 
 
 @pytest.mark.backends("jax", "jax-x64")

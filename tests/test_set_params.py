@@ -21,8 +21,9 @@ from _kit.states import (
     same,
     train,
 )
+from _kit.table import PROMISES
 
-from xpopt import SGD, AdaGrad, Adam, ExponentialScheduler, KingScheduler, RMSProp, make_optimizer
+from xpopt import SGD, Adam, ExponentialScheduler, KingScheduler, make_optimizer
 
 
 def test_a_change_acts_from_the_next_update(backend):
@@ -228,16 +229,16 @@ def test_restored_slots_must_fit_the_parameter(backend, make):
         opt.update(params["b"], grads["b"], "b")
 
 
+WITH_SLOTS = {label: row for label, row in PROMISES.items() if row.slots}
+
+
 @pytest.mark.parametrize(
     ("make", "entry"),
     [
-        (lambda: SGD(momentum=0.5), lambda x: x),
-        (AdaGrad, lambda x: x),
-        (RMSProp, lambda x: x),
-        (Adam, lambda x: {"t": 1, "mean": x, "var": x}),
+        *[(row.make, lambda x, row=row: row.entry(1, [x, x])) for row in WITH_SLOTS.values()],
         (Adam, lambda x: {"t": 1, "mean": x[:1], "var": x}),
     ],
-    ids=["SGD", "AdaGrad", "RMSProp", "Adam", "one of Adam's"],
+    ids=[*WITH_SLOTS, "one of Adam's"],
 )
 def test_slots_are_float32_or_float64(backend, make, entry):
     opt = make()

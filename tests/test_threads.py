@@ -127,7 +127,7 @@ def test_eagerly_as_well(eager, backend):
 @pytest.mark.parametrize("shapes", [SMALL, LARGE], ids=["small", "large"])
 def test_the_first_use_of_everything(fused, backend, first_use, shapes):
     """Tracing, compiling, the folder of kernels, the pool: four optimizers of one class, two of another."""
-    makes = [MAKE["Adam"]] * 4 + [MAKE["momentum"]] * 2
+    makes = [MAKE["Adam"]] * 4 + [MAKE["SGD-momentum"]] * 2
     dtypes = ["float32", "float64"] * 3
     tasks = [training(make, shapes, 1, seed, dtypes[seed]) for seed, make in enumerate(makes)]
     assert_as_alone(tasks)

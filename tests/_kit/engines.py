@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
@@ -10,18 +10,14 @@ import pytest
 import xpopt
 from xpopt._rule import Rule
 
+from .table import BY_RULE
+
 needs_numba = pytest.mark.numba
 
 FUSED = ["blocked", pytest.param("compiled", marks=needs_numba)]
 """The engines that fuse operations of NumPy arrays, for the fixture `fused`."""
 
-MAKE: Mapping[str, Callable[..., xpopt.OptimizerBase]] = {
-    "SGD": lambda **kw: xpopt.SGD(lr=0.1, **kw),
-    "momentum": lambda **kw: xpopt.SGD(lr=0.1, momentum=0.9, **kw),
-    "AdaGrad": lambda **kw: xpopt.AdaGrad(lr=0.1, **kw),
-    "RMSProp": lambda **kw: xpopt.RMSProp(lr=0.1, **kw),
-    "Adam": lambda **kw: xpopt.Adam(lr=0.1, **kw),
-}
+MAKE = {label: partial(row.make, lr=0.1) for label, row in BY_RULE.items()}
 every_optimizer = pytest.mark.parametrize("name", MAKE)
 
 

@@ -10,14 +10,16 @@ from typing import Any
 
 import pytest
 
+from .table import ROWS
+
 FULL = ("numpy", "cupy")
 """Backends that run all rows: they have engines of their own."""
 
 on_numpy = pytest.mark.backends(*FULL)
 everywhere_else = pytest.mark.backends("numpy-readonly", "array-api-strict", "torch", "jax", "jax-x64", "dask")
 
-KINDS = ("SGD", "SGD-momentum", "RMSProp", "Adam")
-"""Algorithms without state, with an array, with one under a root, and with two and a count."""
+KINDS = tuple(row.label for row in ROWS if row.promises == "everywhere")
+"""Algorithms that differ in kind: without state, with an array, with one under a root, and with two and a count."""
 
 
 def rows(table: Mapping[str, Any], elsewhere: Collection[str]) -> list[Any]:

@@ -1,22 +1,17 @@
 """What the tests of names, state and errors share: optimizers to run, what they hold, and that nothing changed."""
 
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import pytest
 
-from xpopt import SGD, AdaGrad, Adam, RMSProp
 from xpopt.schedulers import SchedulerBase
 
 from .rows import KINDS, rows
+from .table import PROMISES
 
-OPTIMIZERS = {
-    "SGD": lambda **kw: SGD(**{"lr": 0.125, **kw}),
-    "SGD-momentum": lambda **kw: SGD(**{"lr": 0.125, "momentum": 0.5, **kw}),
-    "AdaGrad": lambda **kw: AdaGrad(**{"lr": 0.125, **kw}),
-    "RMSProp": lambda **kw: RMSProp(**{"lr": 0.125, **kw}),
-    "Adam": lambda **kw: Adam(**{"lr": 0.125, **kw}),
-}
+OPTIMIZERS = {label: partial(row.make, lr=0.125) for label, row in PROMISES.items()}
 SCHEDULERS = [
     "ConstantScheduler(lr=0.125)",
     "ExponentialScheduler(initial_lr=0.125, stage_length=2, staircase=False, decay=0.5)",

@@ -1,21 +1,114 @@
-"""The table: every optimizer, its equation, its tolerance."""
+"""The table: one row for every algorithm, from which all tests take their optimizers.
 
-from collections.abc import Callable, Mapping
+A row says what the algorithm is, not what is tested of it: its equation, state and hyperparameters, how far its
+numbers may be off, where it finds the bottom of a valley, and its peer in another library. An algorithm without a row
+fails the suite, and so does a row that says what is not so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import xpopt
 
 from . import oracles
 
 
+class Interval(NamedTuple):
+    """The numbers that a hyperparameter may be; each end belongs to it unless it is open."""
+
+    low: float
+    high: float = math.inf
+    open: str = ""
+    none: bool = False
+
+    def holds(self, value: float) -> bool:
+        """Whether a number is in it."""
+        above = value > self.low if "low" in self.open else value >= self.low
+        return above and (value < self.high if "high" in self.open else value <= self.high) and math.isfinite(value)
+
+    def inside(self) -> list[float | None]:
+        """Return the first and the last that it holds, and None where that is a value."""
+        low = math.nextafter(self.low, math.inf) if "low" in self.open else self.low
+        high = math.nextafter(self.high, -math.inf) if "high" in self.open else min(self.high, 1e300)
+        return [*([None] if self.none else []), low, math.nextafter(low, math.inf), high]
+
+    def outside(self) -> list[float]:
+        """Return the nearest that it does not hold, and some that are further away."""
+        low = self.low if "low" in self.open else math.nextafter(self.low, -math.inf)
+        high = self.high if "high" in self.open else math.nextafter(self.high, math.inf)
+        return [low, self.low - 1, *([high, self.high + 1] if math.isfinite(self.high) else [])]
+
+
+class Setting(NamedTuple):
+    """A hyperparameter: its default, what it may be, and between which values problems are drawn for it."""
+
+    default: float | None
+    range: Interval
+    drawn: tuple[float, float] | None = None
+    also: tuple[float, ...] = ()
+
+
+RATE = Interval(0)
+DECAY = Interval(0, 1, open="high")
+CLIP_NORM = Setting(None, Interval(0, open="low", none=True))
+
+
+def eps(default: float = 1e-7) -> Setting:
+    return Setting(default, Interval(0, open="low"), (1e-8, 1.0))
+
+
+def decay(default: float) -> Setting:
+    return Setting(default, DECAY, (0.01, 0.999), (0.0, 1 - 1e-6))
+
+
+# In the documented order, which is also that of the arguments by position; `lr_scheduler` and the options follow.
+SIGNATURES: Mapping[type, Mapping[str, Setting]] = {
+    xpopt.SGD: {
+        "lr": Setting(0.01, RATE),
+        "momentum": Setting(0.0, Interval(0, 1), (0.01, 1.0)),
+        "clip_norm": CLIP_NORM,
+    },
+    xpopt.AdaGrad: {"lr": Setting(0.01, RATE), "eps": eps(), "clip_norm": CLIP_NORM},
+    xpopt.RMSProp: {"lr": Setting(0.001, RATE), "decay": decay(0.9), "eps": eps(), "clip_norm": CLIP_NORM},
+    xpopt.Adam: {
+        "lr": Setting(0.001, RATE),
+        "decay1": decay(0.9),
+        "decay2": decay(0.999),
+        "eps": eps(),
+        "clip_norm": CLIP_NORM,
+    },
+}
+
+
+class Valley(NamedTuple):
+    """Settings with which, after `steps` steps, Rosenbrock's function is below 1e-5; at the start it is 24.2."""
+
+    settings: Mapping[str, Any]
+    steps: int
+
+
+class Peer(NamedTuple):
+    """The same mathematics in `torch.optim`: its name, its settings, and ours that mean the same."""
+
+    name: str
+    theirs: Mapping[str, Any]
+    ours: Mapping[str, float]
+
+
 @dataclass(frozen=True)
-class Case:
-    """One row.
+class Row:
+    """One algorithm.
 
     `arguments` are the optimizer's and the equation's. `slots` are the names in the cache, in the order of the
-    equation's memory. `roundings` bounds the error of one step in float32, in roundings (2**-24) of its size: the
-    reason is beside each row. In float64 every row has the same bound, see `trajectories.bound`.
+    equation's memory; `counts` says whether an entry of the cache is a dict with the count `t` before them, else the
+    one slot is the entry. `roundings` bounds the error of one step in float32, in roundings (2**-24) of its size: the
+    reason is beside each row. In float64 every row has the same bound, see `trajectories.bound`. At the rate `plane`,
+    250 steps fit a plane through points. `promises` says where all promises are tested of it, and not only its numbers
+    and pairs: on every library, on NumPy, or nowhere.
     """
 
     label: str
@@ -24,24 +117,120 @@ class Case:
     equation: Callable[..., Any]
     slots: tuple[str, ...]
     roundings: float
+    counts: bool = False
+    valleys: tuple[Valley, ...] = ()
+    plane: float = 0.3
+    peer: Peer | None = None
+    promises: Literal["everywhere", "numpy", "nowhere"] = "nowhere"
 
-    def __str__(self):
+    def __str__(self) -> str:
         return self.label
 
+    def make(self, **settings: Any) -> xpopt.OptimizerBase:
+        """Return an optimizer of this row, with other settings or more where they are given."""
+        return self.optimizer(**{**self.arguments, **settings})
+
+    def rule(self) -> Any:
+        """Return the rule that its optimizers run."""
+        opt = self.make()
+        return opt._rule(opt.hyperparameters)
+
+    def entry(self, t: int, slots: Sequence[Any]) -> Any:
+        """Return an entry of the cache after `t` updates, as users write one; of `slots` it takes as many as it has."""
+        named = dict(zip(self.slots, slots, strict=False))
+        return {"t": t, **named} if self.counts else slots[0]
+
+
+NOAM = "NoamScheduler(model_dim=16, scale_factor=4, warmup_steps=400)"
 
 # A rounding in a running mean lives on for 1 / (1 - decay) steps, or as many as were taken.
-CASES = [
-    # the rate, and its product
-    Case("SGD", xpopt.SGD, {}, oracles.sgd, (), 2),
-    # two products and a sum, for 10 steps; the sum may cancel to less than its terms
-    Case("SGD-momentum", xpopt.SGD, {"momentum": 0.9}, oracles.sgd_momentum, ("velocity",), 60),
-    # a square and a sum of positive numbers for each of 50 steps, halved by the root; rate, root, eps, sum, quotient
-    Case("AdaGrad", xpopt.AdaGrad, {"eps": 1e-7}, oracles.adagrad, ("total",), 55),
-    # two products, a square and a sum of positive numbers, for 10 steps, halved by the root; and as above
-    Case("RMSProp", xpopt.RMSProp, {"decay": 0.9, "eps": 1e-7}, oracles.rmsprop, ("var",), 25),
-    # the mean as SGD's momentum; the variance as RMSProp's for 50 steps; two corrections, each a number and a product
-    Case("Adam", xpopt.Adam, {"decay1": 0.9, "decay2": 0.999, "eps": 1e-7}, oracles.adam, ("mean", "var"), 160),
-    # the same with an eps that counts
-    Case("Adam-eps", xpopt.Adam, {"decay1": 0.5, "decay2": 0.9, "eps": 0.1}, oracles.adam, ("mean", "var"), 60),
+ROWS = [
+    Row(
+        "SGD",
+        xpopt.SGD,
+        {},
+        oracles.sgd,
+        (),
+        2,  # the rate, and its product
+        counts=True,
+        valleys=(Valley({"lr": 1e-3}, 20000),),
+        plane=0.1,
+        peer=Peer("SGD", {}, {}),
+        promises="everywhere",  # no state
+    ),
+    Row(
+        "SGD-momentum",
+        xpopt.SGD,
+        {"momentum": 0.9},
+        oracles.sgd_momentum,
+        ("velocity",),
+        60,  # two products and a sum, for 10 steps; the sum may cancel to less than its terms
+        valleys=(
+            Valley({"lr": 1e-3, "momentum": 0.9}, 5000),
+            Valley({"lr": 2e-3, "momentum": 0.9, "clip_norm": 10.0}, 3000),
+        ),
+        plane=0.1,
+        # torch keeps the rate outside SGD's velocity: at a constant rate that is the same
+        peer=Peer("SGD", {"momentum": 0.9}, {"momentum": 0.9}),
+        promises="everywhere",  # an array
+    ),
+    Row(
+        "AdaGrad",
+        xpopt.AdaGrad,
+        {"eps": 1e-7},
+        oracles.adagrad,
+        ("total",),
+        # a square and a sum of positive numbers for each of 50 steps, halved by the root;
+        # rate, root, eps, sum, quotient
+        55,
+        valleys=(Valley({"lr": 0.5}, 20000),),
+        plane=1.0,
+        peer=Peer("Adagrad", {"eps": 1e-3}, {"eps": 1e-3}),
+        promises="numpy",  # what is kept is of RMSProp's kind
+    ),
+    Row(
+        "RMSProp",
+        xpopt.RMSProp,
+        {"decay": 0.9, "eps": 1e-7},
+        oracles.rmsprop,
+        ("var",),
+        25,  # two products, a square and a sum of positive numbers, for 10 steps, halved by the root; and as above
+        valleys=(Valley({"lr": 0.01, "lr_scheduler": "ExponentialScheduler(stage_length=3000)"}, 10000),),
+        peer=Peer("RMSprop", {"alpha": 0.8, "eps": 1e-3}, {"decay": 0.8, "eps": 1e-3}),
+        promises="everywhere",  # an array under a root
+    ),
+    Row(
+        "Adam",
+        xpopt.Adam,
+        {"decay1": 0.9, "decay2": 0.999, "eps": 1e-7},
+        oracles.adam,
+        ("mean", "var"),
+        # the mean as SGD's momentum; the variance as RMSProp's for 50 steps;
+        # two corrections, each a number and a product
+        160,
+        counts=True,
+        valleys=(
+            Valley({"lr": 0.02}, 3000),
+            Valley({"lr_scheduler": NOAM}, 6000),
+            Valley({"lr": 0.05, "lr_scheduler": "KingScheduler(patience=50, decay=0.95)"}, 3000),
+        ),
+        peer=Peer("Adam", {"betas": (0.8, 0.99), "eps": 1e-3}, {"decay1": 0.8, "decay2": 0.99, "eps": 1e-3}),
+        promises="everywhere",  # two arrays and a count
+    ),
+    Row(
+        "Adam-eps",
+        xpopt.Adam,
+        {"decay1": 0.5, "decay2": 0.9, "eps": 0.1},
+        oracles.adam,
+        ("mean", "var"),
+        60,  # the same with an eps that counts
+        counts=True,
+    ),
 ]
-BY_LABEL = {case.label: case for case in CASES}
+BY_LABEL = {row.label: row for row in ROWS}
+PROMISES = {row.label: row for row in ROWS if row.promises != "nowhere"}
+"""The rows of which all promises are tested."""
+
+_FIRST = {(row.optimizer, row.slots): row for row in reversed(ROWS)}.values()
+BY_RULE = {row.label: row for row in ROWS if row in _FIRST}
+"""One row for each rule: the others differ in numbers alone."""

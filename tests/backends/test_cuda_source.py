@@ -15,9 +15,9 @@ import numpy as np
 import nvrtc
 import pytest
 from _kit.bits import dtype_of, normal, same_bits
+from _kit.table import BY_RULE
 from test_graph import NUMBERS, Two, wild
 
-import xpopt
 from xpopt._graph import trace
 from xpopt._library import LOW
 from xpopt._master import with_masters
@@ -80,13 +80,7 @@ class Clash(NamedTuple):
     int: Any
 
 
-OPTIMIZERS = {
-    "SGD": xpopt.SGD()._rule({"momentum": 0}),
-    "momentum": xpopt.SGD()._rule({"momentum": 0.8}),
-    "AdaGrad": xpopt.AdaGrad()._rule({}),
-    "RMSProp": xpopt.RMSProp()._rule({}),
-    "Adam": xpopt.Adam()._rule({}),
-}
+OPTIMIZERS = {label: row.rule() for label, row in BY_RULE.items()}
 EXACT = {**OPTIMIZERS, "exact": Rule(exact, Exact), "swapped": Rule(swapped, Two), "clashing": Rule(clashing, Clash)}
 ALL = {**EXACT, "wild": Rule(wild, Two)}
 COPIED = {(name, dtype): rule for name, plain in OPTIMIZERS.items() for dtype, rule in with_masters(plain).low.items()}
@@ -310,7 +304,7 @@ class TestOnTheProcessor:
 
     def test_elements_beyond_32_bits(self):
         """The last piece of a tensor that would fill more memory than there is."""
-        rule = OPTIMIZERS["momentum"]
+        rule = OPTIMIZERS["SGD-momentum"]
         kernels = Kernels(rule, "float32")
         one = tensor(rule, np.dtype(np.float32), 4097, normal)
         table, pieces = kernels.table([one])
@@ -481,7 +475,7 @@ def test_it_compiles_and_every_operation_is_rounded_by_itself(name, dtype):
 
 @compiled
 @every_dtype
-@pytest.mark.parametrize("name", ["momentum", "Adam", "exact"])
+@pytest.mark.parametrize("name", ["SGD-momentum", "Adam", "exact"])
 def test_so_it_does_for_a_newer_device_with_what_cupy_adds(name, dtype):
     """It flushes subnormals."""
     assert_it_compiles(name, ALL[name], dtype, (*OPTIONS, "-ftz=true"), "sm_90")

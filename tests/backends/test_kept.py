@@ -211,7 +211,7 @@ MORE_DEEDS = {
 
 
 @pytest.mark.parametrize("deed", MORE_DEEDS.values(), ids=MORE_DEEDS)
-@pytest.mark.parametrize("name", ["momentum", "Adam"])
+@pytest.mark.parametrize("name", ["SGD-momentum", "Adam"])
 def test_a_deed_between_steps(backend, name, deed):
     assert_as_eager(deed, MAKE[name])
 

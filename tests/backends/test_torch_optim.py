@@ -5,37 +5,22 @@ import importlib
 import numpy as np
 import pytest
 from _kit import problems
+from _kit.table import BY_RULE
 
-import xpopt
-
-# torch keeps the rate outside SGD's velocity: at a constant rate that is the same.
-PAIRS = [
-    (xpopt.SGD(lr=0.1), "SGD", {"lr": 0.1}),
-    (xpopt.SGD(lr=0.1, momentum=0.9), "SGD", {"lr": 0.1, "momentum": 0.9}),
-    (xpopt.AdaGrad(lr=0.1, eps=1e-3), "Adagrad", {"lr": 0.1, "eps": 1e-3}),
-    (xpopt.RMSProp(lr=0.1, decay=0.8, eps=1e-3), "RMSprop", {"lr": 0.1, "alpha": 0.8, "eps": 1e-3}),
-    (
-        xpopt.Adam(lr=0.1, decay1=0.8, decay2=0.99, eps=1e-3),
-        "Adam",
-        {"lr": 0.1, "betas": (0.8, 0.99), "eps": 1e-3},
-    ),
-]
+PEERS = {label: row for label, row in BY_RULE.items() if row.peer}
 
 
 @pytest.mark.backends("torch")
-@pytest.mark.parametrize(
-    ("opt", "theirs", "settings"), PAIRS, ids=[str(opt).partition(", clip")[0] for opt, _, _ in PAIRS]
-)
+@pytest.mark.parametrize("case", PEERS.values(), ids=PEERS)
 @pytest.mark.parametrize("clip_norm", [None, 0.8])
 @pytest.mark.parametrize("arrays", ["tensors", "ndarrays"])
-def test_the_same_path(backend, opt, theirs, settings, clip_norm, arrays):
+def test_the_same_path(backend, case, clip_norm, arrays):
     torch = importlib.import_module("torch")
     make = backend.array if arrays == "tensors" else np.array
-    opt = opt.copy()
-    opt.set_params({"clip_norm": clip_norm})
+    opt = case.optimizer(lr=0.1, **case.peer.ours, clip_norm=clip_norm)
     var = problems.variable(41, (7, 5))
     weight = torch.nn.Parameter(torch.tensor(var.start, dtype=torch.float64))
-    reference = getattr(torch.optim, theirs)([weight], foreach=False, **settings)
+    reference = getattr(torch.optim, case.peer.name)([weight], lr=0.1, foreach=False, **case.peer.theirs)
     param, walked = make(var.start, "float64"), 0.0
     for gradient in var.gradients:
         before = weight.detach().numpy().copy()

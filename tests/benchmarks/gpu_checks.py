@@ -105,7 +105,7 @@ def bits(card: Any, quick: bool) -> Iterator[list[str]]:
         dtypes.insert(1, "bfloat16")
     options = [x for x in OPTIONS if NEEDS_CUPY not in x or card.why_not("cupy") is None][: 2 if quick else None]
     for dtype in ["float16", "float32"] if quick else dtypes:
-        for name in ["momentum"] if quick else MAKE:
+        for name in ["SGD-momentum"] if quick else MAKE:
             wrong = [
                 f"{kwargs or 'plain'}, {way}"
                 for kwargs in options
