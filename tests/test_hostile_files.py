@@ -307,6 +307,8 @@ def test_a_key_that_is_there_twice(opt, victim, tmp_path):
         (("parameters", 0, "dtype"), "O", "dtype of 'W' is 'O'; wanted one of float16"),
         (("parameters", 0, "dtype"), ["float64"], "dtype of 'W' is"),
         (("parameters", 0, "slots"), ["mean", "mean"], "slots of 'W' are"),
+        (("parameters", 0, "slots"), "mean", "slots of 'W' is 'mean'; wanted a list"),
+        (("parameters", 0, "slots"), [1, 2], "a slot of 'W' is 1; wanted a str"),
         (("parameters", 0, "slots"), ["mean"], "array 'W/var' is not in the header"),
         (("parameters", 0, "slots"), ["var", "mean"], "'W' has the slots var, mean; Adam keeps mean, var"),
         (("parameters", 0, "name"), 7, "7 and 7 would both be the parameter 7"),

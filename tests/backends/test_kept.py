@@ -318,6 +318,28 @@ def test_counts_that_differ_are_those_of_separate_calls(backend):
         assert [entry["t"] for entry in together.opt.cache.values()] == [10, 4, 10**6 + 3, 4, 4]
 
 
+OUTS = {
+    "another dtype": lambda out: np.empty(out.shape),
+    "read-only": lambda out: np.broadcast_to(out[:1], out.shape),
+    "another shape": lambda out: out[:2],
+}
+
+
+@pytest.mark.parametrize("fault", OUTS)
+@pytest.mark.parametrize("names", [["a"], list(SHAPES)], ids=["one", "all"])
+def test_where_results_go_is_looked_at_each_time(backend, names, fault):
+    """Also of arrays that are no parameters; a plan of one tensor has no others that these could overlap."""
+    model, twin = Model(), Model()
+    for one in (model, twin):
+        one.params = {name: one.params[name] for name in names}
+        out = {name: np.empty_like(x) for name, x in one.params.items()}
+        for _ in range(3):
+            one.opt.update_all(one.params, one.grads(), out=out)
+    with pytest.raises((TypeError, ValueError), match="out of 'a'"):
+        model.opt.update_all(model.params, model.grads(), out={**out, "a": OUTS[fault](out["a"])})
+    assert same_bits(model.opt.cache, twin.opt.cache)  # to read a cache lets the plan go, so it is done last
+
+
 # Nothing of the caller's is kept
 
 
