@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 import numpy as np
 import pytest
+from _kit.rows import rows
 from _kit.states import equal, every_optimizer, frozen, held, model, nothing_changes, same, train, writes
 from _kit.table import PROMISES
 
@@ -128,7 +129,9 @@ def counts(opt):
     return [parameter["updates"] for parameter in opt.state_dict()["header"]["parameters"]]
 
 
-@pytest.mark.parametrize("put_back", [keep_all, copy_all, restore_all, copy_each])
+@pytest.mark.parametrize(
+    "put_back", rows({of.__name__: of for of in (keep_all, copy_all, restore_all, copy_each)}, ["copy_each"])
+)
 @every_optimizer
 def test_a_count_lives_until_its_name_is_deleted(backend, make, put_back):
     """Also that of a parameter whose entry is a bare array, which does not say it."""
@@ -161,7 +164,9 @@ def test_a_count_stays_with_its_optimizer(backend, make):
     assert counts(fresh) == [3 if isinstance(opt.cache[name], dict) else 0 for name in opt.cache]
 
 
-@pytest.mark.parametrize("forget", [forget_all, forget_each, forget_by_clear])
+@pytest.mark.parametrize(
+    "forget", rows({of.__name__: of for of in (forget_all, forget_each, forget_by_clear)}, ["forget_each"])
+)
 @every_optimizer
 def test_what_is_forgotten_starts_over(backend, make, forget):
     opt, fresh = make(), make()

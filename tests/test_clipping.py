@@ -6,6 +6,7 @@ import random
 import numpy as np
 import pytest
 from _kit import oracles
+from _kit.rows import FULL, rows
 from _kit.trajectories import HAVE_16_BITS, UNIT, low_dtypes, read, verify_clip
 
 import xpopt
@@ -32,7 +33,9 @@ def factor_of(backend, gradient, clip_norm, dtype):
     return factor
 
 
-@pytest.mark.parametrize("exponent", range(-200, 201, 25))
+@pytest.mark.parametrize(
+    "exponent", rows({str(n): n for n in range(-200, 201, 25)}, ["-200", "-100", "0", "100", "200"])
+)
 def test_float64_of_any_size(backend, exponent):
     if backend.widest != "float64":
         exponent = exponent * 36 // 200  # as far as float32 goes
@@ -155,7 +158,7 @@ def test_a_norm_that_is_not_finite_shows(backend, bad):
 
 def test_the_factor_is_exactly_one_up_to_the_bound(backend):
     for dtype in {"float32", backend.widest}:
-        for _ in range(40):
+        for _ in range(40 if backend.name in FULL else 5):
             gradient = backend.numpy(backend.array([RNG.gauss(0, 1) for _ in range(9)], dtype)).tolist()
             length = oracles.norm(gradient)
             above = length * (1 + 32 * UNIT[dtype])

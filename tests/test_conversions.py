@@ -2,28 +2,29 @@
 
 import numpy as np
 import pytest
+from _kit.rows import rows
 from _kit.states import equal, nothing_changes, same, writes
 
 from xpopt import SGD, Adam
 
-VALUES = [
-    pytest.param(1.5, id="float"),
-    pytest.param(np.float64(1.5), id="float64"),
-    pytest.param(np.float32(1.5), id="float32"),
-    pytest.param(np.float16(1.5), id="float16"),
-    pytest.param([1.5, -2.5], id="list"),
-    pytest.param((1.5, -2.5), id="tuple"),
-    pytest.param([[1.5, 2.5, 3.5], [0.5, 0.25, 0.125]], id="nested list"),
-    pytest.param([(1.5,), [2.5]], id="list of tuples"),
-    pytest.param([1, 2.5], id="ints among floats"),
-    pytest.param([np.float32(1.5), 2.5], id="list of scalars"),
-    pytest.param([np.array([1.5, 2.5]), np.array([3.5, 4.5])], id="list of arrays"),
-    pytest.param([], id="empty list"),
-    pytest.param([[], []], id="list of empty lists"),
-]
+VALUES = {
+    "float": 1.5,
+    "float64": np.float64(1.5),
+    "float32": np.float32(1.5),
+    "float16": np.float16(1.5),
+    "list": [1.5, -2.5],
+    "tuple": (1.5, -2.5),
+    "nested list": [[1.5, 2.5, 3.5], [0.5, 0.25, 0.125]],
+    "list of tuples": [(1.5,), [2.5]],
+    "ints among floats": [1, 2.5],
+    "list of scalars": [np.float32(1.5), 2.5],
+    "list of arrays": [np.array([1.5, 2.5]), np.array([3.5, 4.5])],
+    "empty list": [],
+    "list of empty lists": [[], []],
+}
 
 
-@pytest.mark.parametrize("value", VALUES)
+@pytest.mark.parametrize("value", rows(VALUES, ["float", "float32", "list", "nested list", "empty list"]))
 def test_like_the_other_argument(backend, value):
     """Namespace, dtype and device; the results are those of the array itself."""
     for dtype in backend.dtypes:
@@ -38,7 +39,7 @@ def test_like_the_other_argument(backend, value):
 
 
 @pytest.mark.backends("numpy")
-@pytest.mark.parametrize("value", VALUES)
+@pytest.mark.parametrize("value", VALUES.values(), ids=VALUES)
 def test_without_an_array_numpys_float64(backend, value):
     opt, other = Adam(), Adam()
     x = np.asarray(value, dtype=np.float64)

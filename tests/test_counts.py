@@ -13,6 +13,7 @@ import pytest
 from _kit import oracles, scheduler_oracles
 from _kit.bits import cast
 from _kit.engines import of_rule
+from _kit.rows import rows
 from _kit.trajectories import UNIT, read
 
 import xpopt
@@ -75,8 +76,8 @@ def test_corrections_of_a_model(fused, backend, t, decay):
         assert {name: entry["t"] for name, entry in opt.cache.items()} == {name: n + 3 for name, n in counts.items()}
 
 
-@pytest.mark.parametrize("decay", DECAYS)
-@pytest.mark.parametrize("t", [0, 10**4, *HUGE])
+@pytest.mark.parametrize("decay", rows({str(decay): decay for decay in DECAYS}, ["0.0", "0.999", str(DECAYS[-1])]))
+@pytest.mark.parametrize("t", rows({str(t): t for t in [0, 10**4, *HUGE]}, ["0", str(2**31), str(2**64 + 1)]))
 def test_corrections_on_every_library(backend, t, decay):
     counts = {"W": t, "b": t}
     want = expected(decay, counts)

@@ -42,7 +42,7 @@ def refuse(backend, opt, param, grad, error, words, *arrays, out=None):
 def opt(backend):
     """An optimizer in training, in which nothing has changed when the test is over."""
     opt = Adam(lr=0.125, **OPTIMIZER)
-    train(backend, opt, 4)
+    train(backend, opt, 3)
     with nothing_changes(backend, opt):
         yield opt
 
@@ -189,16 +189,17 @@ def test_a_loss_that_is_no_number(backend):
     for options in ({}, {"lr_scheduler": "noam"}, {"lr_scheduler": KING}, {"nonfinite": "skip"}):
         opt = Adam(**options)
         opt.update_all(params, grads, 1.0)
-        for loss, came in bad:
-            for call, out in (
-                (lambda opt=opt, loss=loss: opt.update_all(params, grads, loss), "out=params"),
-                (lambda opt=opt, loss=loss: opt.update(params["W"], grads["W"], "W", loss), "out=param"),
-            ):
-                with nothing_changes(backend, opt), pytest.raises(TypeError, match="cur_loss is a ") as raised:
-                    call()
-                assert came in str(raised.value)
-                assert "number" in str(raised.value)
-                assert str(raised.value).endswith(out)
+        said = []
+        with nothing_changes(backend, opt):
+            for loss, _ in bad:
+                with pytest.raises(TypeError, match=r"cur_loss is a .*number.*out=params$") as raised:
+                    opt.update_all(params, grads, loss)
+                said.append(str(raised.value))
+                with pytest.raises(TypeError, match=r"cur_loss is a .*number.*out=param$") as raised:
+                    opt.update(params["W"], grads["W"], "W", loss)
+                said.append(str(raised.value))
+        for text, (_, came) in zip(said, [one for one in bad for _ in range(2)], strict=True):
+            assert came in text
 
 
 def test_every_number_is_a_loss(backend):

@@ -48,7 +48,7 @@ def test_the_copy_has_the_bits_of_a_parameter_of_float32(backend, case, clip_nor
         low.set_params({"master": True})
         x, _ = model(backend, dtype)
         y = {name: in_float32(backend, value) for name, value in x.items()}
-        for step in range(12):
+        for step in range(6):
             _, grads = model(backend, dtype, scale=1 + step % 3)
             x = low.update_all(x, grads)
             y = wide.update_all(y, {name: in_float32(backend, grad) for name, grad in grads.items()})

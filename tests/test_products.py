@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from _kit.engines import of_rule
+from _kit.rows import rows
 from _kit.states import CountingScheduler, frozen, held, nothing_changes
 
 import xpopt
@@ -30,7 +31,7 @@ CASES = {
     "Adam": (lambda **kw: xpopt.Adam(decay1=0.5, decay2=0.75, **kw), lambda of: of // 2 + 1),
     "momentum": (lambda **kw: xpopt.SGD(lr=4.0, momentum=0.5, **kw), lambda of: of - 2),  # 4 * g
 }
-cases = pytest.mark.parametrize(("make", "edge"), CASES.values(), ids=CASES)
+cases = pytest.mark.parametrize("case", rows(CASES, ["Adam", "momentum"]))
 
 
 @pytest.fixture(autouse=True)
@@ -74,8 +75,9 @@ def states(backend: Any, opt: Any) -> list[Any]:
 
 
 @cases
-@pytest.mark.parametrize("clip_norm", [None, 1e300], ids=["plain", "clipped"])
-def test_the_least_that_is_not_finite_is_refused_and_what_is_below_is_not(backend, make, edge, clip_norm):
+@pytest.mark.parametrize("clip_norm", rows({"plain": None, "clipped": 1e300}, ["plain"]))
+def test_the_least_that_is_not_finite_is_refused_and_what_is_below_is_not(backend, case, clip_norm):
+    make, edge = case
     for dtype in wide(backend):
         if clip_norm is not None and dtype == "float64":
             continue  # its own norm would be clipped
@@ -94,7 +96,8 @@ def test_the_least_that_is_not_finite_is_refused_and_what_is_below_is_not(backen
 
 
 @cases
-def test_one_parameter_alone(backend, make, edge):
+def test_one_parameter_alone(backend, case):
+    make, edge = case
     for dtype in wide(backend):
         refused, made = ends(dtype, edge(RANGES[dtype]))
         for options in ({}, {"master": True}, {"rounding": "stochastic"}):
@@ -157,9 +160,10 @@ OPTIONS = [
 
 @cases
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
-@pytest.mark.parametrize("cause", [np.nan, np.inf, 0.0], ids=["nan", "inf", "product"])
-def test_a_refused_step_under_the_other_options(backend, make, edge, options, cause):
+@pytest.mark.parametrize("cause", rows({"nan": np.nan, "inf": np.inf, "product": 0.0}, ["product"]))
+def test_a_refused_step_under_the_other_options(backend, case, options, cause):
     """On the host, the others have the bits of a run without it; on a device, it changes no parameter and no slot."""
+    make, edge = case
     for dtype in {"bfloat16", "float32"}.intersection(backend.dtypes):
         refused = cause or 2.0 ** edge(128)
         if abs(refused) > 2.0**100 and np.isfinite(refused) and options["clip_norm"] is not None:
@@ -333,7 +337,8 @@ def test_a_rate_that_changes_is_the_one_of_the_step(backend):
 
 @pytest.mark.backends("numpy")
 @cases
-def test_on_every_engine_that_fuses(fused, backend, make, edge):
+def test_on_every_engine_that_fuses(fused, backend, case):
+    make, edge = case
     for dtype, power in [("float32", 128), ("float64", 1024)]:
         refused, made = ends(dtype, edge(power))
         for value, count in [(refused, 4), (made, 0)]:

@@ -175,7 +175,7 @@ def test_the_chance_is_the_distance(backend, step):
         assert_share(np.sum(got == sign * float(high)), float(way))
 
 
-@pytest.mark.parametrize("part", [1 / 8, 1 / 2, 7 / 8])
+@pytest.mark.parametrize("part", rows({"0.125": 1 / 8, "0.5": 1 / 2, "0.875": 7 / 8}, ["0.125"]))
 @pytest.mark.parametrize("sign", [1, -1])
 def test_the_chance_is_the_distance_between_subnormals_and_zero(backend, part, sign):
     for dtype in low_dtypes(backend):
@@ -199,6 +199,7 @@ def test_the_chance_of_overflow_is_the_distance(backend):
             assert_share(np.sum(np.isinf(got)), 0.25)
 
 
+@pytest.mark.backends("numpy", "torch", "jax", "cupy")
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_100_small_steps_arrive_on_average(backend, dtype):
     """To the nearest, every one of them is lost."""
@@ -444,9 +445,9 @@ def test_copies_draw_the_same(backend, make):
             twins.append(pickle.loads(pickle.dumps(opt)))
         again = make()
         again.load_state_dict(opt.state_dict(), like=params)
-        want = frozen(backend, train(backend, opt, 3, params, dtype))
+        want = frozen(backend, train(backend, opt, 2, params, dtype))
         for twin in (*twins, again):
-            assert frozen(backend, train(backend, twin, 3, params, dtype)) == want
+            assert frozen(backend, train(backend, twin, 2, params, dtype)) == want
             assert held(backend, twin) == held(backend, opt)
 
 
@@ -498,7 +499,7 @@ def restored(opt):
     opt.set_params(cache_dict=opt.cache)
 
 
-@pytest.mark.parametrize("touch", [put_back, copied, restored])
+@pytest.mark.parametrize("touch", rows({of.__name__: of for of in (put_back, copied, restored)}, ["copied"]))
 @every_optimizer
 def test_a_cache_that_is_put_back_draws_on(backend, make, touch):
     """So does a program that persists its state at every step: it draws what one draws that leaves the cache alone."""
