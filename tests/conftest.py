@@ -47,6 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"--engine=compiled: {problem}")
     config.addinivalue_line("markers", "backends(*names): what is true of these backends only; others leave it out")
     config.addinivalue_line("markers", "row_of_numpy: a row of a table that libraries with one engine leave out")
+    config.addinivalue_line("markers", "any_width: what is the same in all dtypes, and left out of jax-x64")
     config.addinivalue_line("markers", "numba: what needs Numba")
 
 
@@ -80,8 +81,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if name is None:  # it needs no backend, and runs with those that it names, or with NumPy's
             if not set(marker.args if marker else ["numpy"]).intersection(chosen):
                 dropped.append(item)
-        elif (marker is not None and name not in marker.args) or (
-            name not in FULL and item.get_closest_marker("row_of_numpy")
+        elif (
+            (marker is not None and name not in marker.args)
+            or (name not in FULL and item.get_closest_marker("row_of_numpy"))
+            or (name == "jax-x64" and item.get_closest_marker("any_width"))
         ):
             dropped.append(item)
     if config.getoption("--engine") != "auto":  # what knows no backend, or chooses the engine itself, runs without it

@@ -16,6 +16,8 @@ from _kit.table import PROMISES
 
 from xpopt import SGD, AdaGrad, Adam, RMSProp
 
+pytestmark = pytest.mark.any_width
+
 BARE = [
     pytest.param(lambda: SGD(lr=0.5, momentum=0.5), [0.5, 0.75], id="SGD"),
     pytest.param(AdaGrad, [1.0, 2.0], id="AdaGrad"),

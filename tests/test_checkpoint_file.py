@@ -21,6 +21,8 @@ from xpopt import Adam, CheckpointError
 safetensors = pytest.importorskip("safetensors", reason="checkpoints need safetensors: pip install 'xpopt[checkpoint]'")
 import safetensors.numpy as tensors  # noqa: E402 - only where it is installed
 
+pytestmark = pytest.mark.any_width
+
 NAMES = [
     None, True, 7, -7, 2**80, "", "W", "a/b", ("a", "b"), ("a/b",), (), ((),), ("a", ("b",)), "7", "-7", '"7"', "true",
     "None", "null", '["a","b"]', b"W", b"", b"\x00\xff", ("a", b"b", 3, None, False), "W\n", "\0", "\u00e9", "e\u0301",

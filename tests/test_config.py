@@ -23,6 +23,8 @@ from xpopt import (
 )
 from xpopt.schedulers import ConstantScheduler, ExponentialScheduler, KingScheduler
 
+pytestmark = pytest.mark.any_width
+
 CLASSES = list(SIGNATURES)
 RATE = st.floats(0, 1e300)
 ABOVE_0 = st.floats(1e-300, 1e300)

@@ -5,6 +5,8 @@ import pytest
 from _kit.rows import rows
 from _kit.table import BY_LABEL, BY_RULE, ROWS
 
+pytestmark = pytest.mark.any_width
+
 START = np.array([-1.2, 1.0])  # Rosenbrock's own
 
 ROSENBROCK = [(row, *valley) for row in ROWS for valley in row.valleys]

@@ -25,6 +25,8 @@ from _kit.states import (
 from xpopt import SGD, Adam, OptimizerBase, Range
 from xpopt.schedulers import SchedulerBase
 
+pytestmark = pytest.mark.any_width
+
 COPIES = {
     "copy": lambda opt: opt.copy(),
     "copy.copy": copy.copy,

@@ -16,7 +16,7 @@ from _kit.trajectories import HAVE_16_BITS, UNIT, assert_close, low_dtypes, read
 import xpopt
 from xpopt import SGD, Adam, CheckpointError, RMSProp
 
-pytestmark = HAVE_16_BITS
+pytestmark = [HAVE_16_BITS, pytest.mark.any_width]
 
 CASES = pytest.mark.parametrize("case", rows(table.BY_LABEL, KINDS))
 

@@ -13,6 +13,8 @@ from _kit.states import OPTIMIZERS, equal, every_optimizer, held, model, nothing
 from xpopt import SGD, Adam
 from xpopt._checkpoint import Renaming, renaming
 
+pytestmark = pytest.mark.any_width
+
 NAN = float("nan")
 
 

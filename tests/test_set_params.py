@@ -25,6 +25,8 @@ from _kit.table import PROMISES
 
 from xpopt import SGD, Adam, ExponentialScheduler, KingScheduler, make_optimizer
 
+pytestmark = pytest.mark.any_width
+
 
 def test_a_change_acts_from_the_next_update(backend):
     """By hand: W = 0, gradient 1; the rate, then the momentum, then the norm allowed change."""

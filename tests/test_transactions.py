@@ -27,6 +27,8 @@ from _kit.states import (
 from xpopt import Adam, OptimizerBase, engine
 from xpopt.schedulers import SchedulerBase
 
+pytestmark = pytest.mark.any_width
+
 FAILURES = [
     ValueError("mine"),
     MemoryError(),

@@ -24,6 +24,8 @@ from _kit.states import (
 from xpopt import SGD, Adam
 from xpopt._tree import show
 
+pytestmark = pytest.mark.any_width
+
 Pair = namedtuple("Pair", "w b")
 
 
