@@ -21,6 +21,13 @@ from xpopt._engine.build import why_no_numba
 from xpopt._engine.plan import ENGINES
 from xpopt._machine import why_not
 
+JAX_CACHE = {
+    "JAX_COMPILATION_CACHE_DIR": "{}/jax",
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
+"""JAX compiles each operation for each shape anew in each process: they share what one of them compiled."""
+
 hypothesis.settings.register_profile("xpopt", deadline=None, derandomize=True, max_examples=60)
 hypothesis.settings.load_profile("xpopt")
 
@@ -41,6 +48,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     if not os.environ.get("XPOPT_CACHE_DIR"):
         os.environ["XPOPT_CACHE_DIR"] = str(config.rootpath / ".pytest_cache" / "xpopt")
+    for name, value in JAX_CACHE.items():
+        os.environ.setdefault(name, value.format(os.environ["XPOPT_CACHE_DIR"]))
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as for what a shell runs in the background
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.getoption("--engine") == "compiled" and (problem := why_no_numba()):

@@ -53,9 +53,9 @@ def wide(backend: Any) -> list[str]:
     return [dtype for dtype in backend.dtypes if dtype in RANGES]
 
 
-def steps(backend: Any, opt: Any, value: float, dtype: str, size: int = 5) -> Any:
+def steps(backend: Any, opt: Any, value: float, dtype: str, size: int = 3) -> Any:
     """Make one step with a gradient of 1, two with one element of `value` and two with its negative; the parameters."""
-    params = {"W": backend.array(np.ones(size), dtype), "b": backend.array([1.0], dtype)}
+    params = {"W": backend.array(np.ones(size), dtype), "b": backend.array(np.ones(3), dtype)}
     good = {name: backend.array(np.ones(x.shape), dtype) for name, x in params.items()}
     params = opt.update_all(params, good)
     for sign in (1, 1, -1, -1):
@@ -101,9 +101,9 @@ def test_one_parameter_alone(backend, case):
     for dtype in wide(backend):
         refused, made = ends(dtype, edge(RANGES[dtype]))
         for options in ({}, {"master": True}, {"rounding": "stochastic"}):
-            opt, W = make(nonfinite="skip", **options), backend.array([1.0, 2.0], dtype)
+            opt, W = make(nonfinite="skip", **options), backend.array([1.0, 2.0, 3.0], dtype)
             for value, skipped in [(1.0, 0), (refused, 1), (made, 1), (-refused, 2)]:
-                new = opt.update(W, backend.array([0.0, value], dtype), "W")
+                new = opt.update(W, backend.array([0.0, value, 0.0], dtype), "W")
                 assert opt.skipped == skipped
                 if abs(value) == refused:
                     assert frozen(backend, new) == frozen(backend, W)
@@ -140,11 +140,11 @@ def test_16_bits_are_tested_in_the_arithmetic_of_32(backend, options):
 
 def walk(backend: Any, opt: Any, values: list[float], dtype: str) -> list[Any]:
     """Make a step for each value, which is one element of a gradient of ones; return what the parameters were."""
-    params = {"W": backend.array(np.ones(7), dtype), "b": backend.array([1.0, 2.0], dtype)}
+    params = {"W": backend.array(np.ones(3), dtype), "b": backend.array([1.0, 2.0, 3.0], dtype)}
     seen = [params]
     for value in values:
-        gradients = [np.ones(7), np.ones(2)]
-        gradients[0][3] = value
+        gradients = [np.ones(3), np.ones(3)]
+        gradients[0][1] = value
         grads = {name: backend.array(x, dtype) for name, x in zip(params, gradients, strict=True)}
         params = opt.update_all(params, grads)
         seen.append(params)

@@ -321,22 +321,24 @@ SHAPES = [(), (3,), (2, 3), (2, 0, 3)]
 
 
 @every_option
-@pytest.mark.parametrize("setting", [("jax_debug_nans", True), ("jax_numpy_rank_promotion", "raise")], ids=str)
-def test_strict_settings(jax, backend, options, setting):
+def test_strict_settings(jax, backend, options):
     """No NaN is made of finite numbers, and no shape is left to broadcasting."""
-    name, value = setting
-    before = getattr(jax.config, name)
-    jax.config.update(name, value)
+    strict = {"jax_debug_nans": True, "jax_numpy_rank_promotion": "raise"}
+    before = {name: getattr(jax.config, name) for name in strict}
     try:
+        for name, value in strict.items():
+            jax.config.update(name, value)
         for dtype in ("bfloat16", "float32"):
             params = {str(shape): backend.array(np.full(shape, 2.0), dtype) for shape in SHAPES}
             params = Adam(**options).update_all(params, params)
             assert {x.dtype for x in params.values()} == {backend.dtype(dtype)}
             assert all(np.isfinite(backend.numpy(x)).all() for x in params.values())
     finally:
-        jax.config.update(name, before)
+        for name, value in before.items():
+            jax.config.update(name, value)
 
 
+@pytest.mark.any_width
 @every_option
 @pytest.mark.parametrize("weak_gradient", [True, False])
 def test_a_weak_type_stays(jax, backend, options, weak_gradient):
