@@ -15,7 +15,6 @@ from xpopt._parameter import examine
 from xpopt._rule import Rule
 from xpopt.optimizers._nonfinite import Guard, Skipped
 
-OPTIMIZERS = list(table.SIGNATURES)
 RULES = [
     pytest.param(rule.function, rule.slots, row.arguments, id=row.label)
     for row in table.BY_RULE.values()
