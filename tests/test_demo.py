@@ -6,7 +6,6 @@ import os
 import runpy
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -32,19 +31,42 @@ def demo():
     return runpy.run_path(str(SCRIPT))
 
 
-def run(*arguments, folder):
-    environment = {**os.environ, "XPOPT_BACKEND": "", "PYTHONIOENCODING": "utf-8", "COLUMNS": "80"}
-    command = [sys.executable, "-W", "error", str(SCRIPT), *arguments]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, encoding="utf-8", timeout=300)
+@pytest.fixture
+def program(monkeypatch, tmp_path, capsys):
+    """Run the program in this process, which spares its imports; what it says."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XPOPT_BACKEND", "")
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def program(*arguments):
+        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+        return capsys.readouterr().out
+
+    return program
 
 
-def test_the_program_trains_with_every_optimizer_and_schedule_and_draws(tmp_path):
-    done = run("--backend", "numpy", "--epochs", "6", folder=tmp_path)
-    assert done.returncode == 0, done.stderr
-    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in done.stdout.splitlines() if "│" in line]
+@pytest.fixture
+def refused(program, capsys):
+    """Run the program, which ends with an error; what it says."""
+
+    def refused(*arguments):
+        with pytest.raises(SystemExit) as stopped:
+            program(*arguments)
+        assert stopped.value.code == 2
+        out, err = capsys.readouterr()
+        assert not out
+        return err
+
+    return refused
+
+
+def test_the_program_trains_with_every_optimizer_and_schedule_and_draws(tmp_path, program):
+    said = program("--backend", "numpy", "--epochs", "6")
+    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in said.splitlines() if "│" in line]
     assert [tuple(row[:2]) for row in rows] == [(name, schedule) for name in OPTIMIZERS for schedule in SCHEDULES]
     for heading in ("optimizer", "schedule", "final loss", "test accuracy", "seconds", "backend"):
-        assert heading in done.stdout
+        assert heading in said
     _, _, losses, accuracies, seconds, backends = zip(*rows, strict=True)
     assert all(0 < float(loss) < 0.5 for loss in losses)
     assert all(float(accuracy.removesuffix("%")) > 85 for accuracy in accuracies)
@@ -57,57 +79,103 @@ def test_the_program_trains_with_every_optimizer_and_schedule_and_draws(tmp_path
     assert len(picture) > 20_000
 
 
-def figures(printed):
-    """What the program prints, but for the seconds that it took."""
-    rows = [line.split("│") for line in printed.splitlines() if "│" in line]
-    return [[cell.strip() for cell in (*row[1:5], *row[6:])] for row in rows], printed.splitlines()[-2:]
+KILLS = """
+import contextlib, os, pathlib, runpy, signal, sys
+import sklearn.datasets, sklearn.model_selection, matplotlib.figure, rich.progress, rich.table  # once, for all forks
+import xpopt
+
+def curves(figure, output, **kwargs):
+    lines = [line.get_xydata().tolist() for axes in figure.axes for line in axes.lines]
+    pathlib.Path(output).write_text(repr(lines))
+
+matplotlib.figure.Figure.savefig = curves  # in place of the picture, which is slow to draw
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def kill(owner, name, call, late):
+    do, left = getattr(owner, name), call
+    def count(*args, **kwargs):
+        nonlocal left
+        left -= 1
+        if not left and not late:
+            die()
+        result = do(*args, **kwargs)
+        if not left:
+            die()
+        return result
+    setattr(owner, name, count)
+
+MOMENTS = {
+    "before the first checkpoint": (xpopt.OptimizerBase, "update_all", 30, False),
+    "in the middle of an epoch": (xpopt.OptimizerBase, "update_all", 2 * 44 + 17, False),
+    "at a checkpoint that is written but has no name": (pathlib.Path, "replace", 4, False),
+    "when a run has ended": (pathlib.Path, "replace", 1, True),
+    "in the middle of a run": (pathlib.Path, "replace", 2, True),
+    "before the file is deleted": (pathlib.Path, "unlink", 1, False),
+}
+
+def program(folder, kill_at=None):
+    child = os.fork()
+    if not child:
+        try:
+            os.chdir(folder)
+            with open("said", "w", encoding="utf-8") as said, contextlib.redirect_stdout(said):
+                if kill_at:
+                    kill(*kill_at)
+                runpy.run_path(sys.argv[0], run_name="__main__")
+            os._exit(0)
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+sys.argv = sys.argv[1:]
+assert program("alone") == 0
+for moment, kill_at in MOMENTS.items():
+    assert program("killed", kill_at) == -signal.SIGKILL, moment
+    assert os.path.exists("killed/digits.checkpoint") == (moment != "before the first checkpoint"), moment
+assert program("killed") == 0
+"""
 
 
-@pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
+def figures(folder):
+    """What the program said, but for the seconds that it took."""
+    said = (folder / "said").read_text(encoding="utf-8").splitlines()
+    rows = [line.split("│") for line in said if "│" in line]
+    return [[cell.strip() for cell in (*row[1:5], *row[6:])] for row in rows], said[-2:]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="fork: this system has none")
 def test_killed_and_resumed_it_ends_as_if_it_had_been_left_alone(tmp_path):
-    """At random moments, with SIGKILL: the same figures, and the same picture to the last bit."""
-    rng, arguments = np.random.default_rng(3), ["--backend", "numpy", "--epochs", "4", "--save-every", "1"]
+    """With SIGKILL, at several moments: the same figures, and the same curves to the last bit."""
     alone, killed = tmp_path / "alone", tmp_path / "killed"
     alone.mkdir()
     killed.mkdir()
-    undisturbed = run(*arguments, folder=alone)
-    assert undisturbed.returncode == 0, undisturbed.stderr
-    checkpoint, ends = killed / "digits.checkpoint", []
-    for _ in range(4):
-        before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else None
-        command = [sys.executable, str(SCRIPT), *arguments, "--resume"]
-        with subprocess.Popen(command, cwd=killed, stdout=subprocess.DEVNULL) as running:
-            while running.poll() is None and (not checkpoint.exists() or checkpoint.stat().st_mtime_ns == before):
-                time.sleep(0.001)
-            time.sleep(rng.uniform(0, 0.15))
-            running.kill()
-        ends.append(running.returncode)
-    assert ends == [-9] * 4
-    resumed = run(*arguments, "--resume", folder=killed)
-    assert resumed.returncode == 0, resumed.stderr
-    assert resumed.stdout.count(" s\n") < 16  # of the runs, some were over
-    assert figures(resumed.stdout) == figures(undisturbed.stdout)
-    assert (killed / "digits.png").read_bytes() == (alone / "digits.png").read_bytes()
-    assert [path.name for path in killed.iterdir()] == ["digits.png"]
+    # one thread in the libraries, as what is forked is the one that forks
+    one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    arguments = ["--backend", "numpy", "--epochs", "2", "--save-every", "1", "--resume"]
+    environment = {**os.environ, "XPOPT_BACKEND": "", "COLUMNS": "80", **one}
+    command = [sys.executable, "-W", "error", "-c", KILLS, str(SCRIPT), *arguments]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(figures(alone)[0]) == 16
+    assert figures(killed) == figures(alone)
+    assert (killed / "digits.png").read_text() == (alone / "digits.png").read_text()
+    assert sorted(path.name for path in killed.iterdir()) == ["digits.png", "said"]
 
 
-def test_a_checkpoint_of_other_settings_is_refused(tmp_path, demo):
+def test_a_checkpoint_of_other_settings_is_refused(tmp_path, demo, refused):
     checkpoint = demo["Checkpoint"](tmp_path / "digits.checkpoint", 1, {"epochs": 3})
     opt = demo["OPTIMIZERS"]["Adam"].copy()
     checkpoint.save(opt, {}, np.random.default_rng(0), losses=[], rates=[], seconds=0.0)
-    done = run("--backend", "numpy", "--resume", folder=tmp_path)
-    assert done.returncode == 2
-    assert "{'epochs': 3}; give it the same" in done.stderr
+    assert "{'epochs': 3}; give it the same" in refused("--backend", "numpy", "--resume")
 
 
-def test_cupy_that_cannot_be_used_is_an_error_without_a_traceback(tmp_path):
+def test_cupy_that_cannot_be_used_is_an_error_without_a_traceback(refused):
     if why_not("cupy") is None:
         pytest.skip("CuPy can be used here")
-    done = run("--backend", "cupy", folder=tmp_path)
-    assert done.returncode == 2
-    assert "CuPy is not usable" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert not done.stdout
+    assert "CuPy is not usable" in refused("--backend", "cupy")
 
 
 @pytest.mark.parametrize(
@@ -121,14 +189,9 @@ def test_cupy_that_cannot_be_used_is_an_error_without_a_traceback(tmp_path):
         (["--output", "nowhere/digits.png"], "", "a folder that exists"),
     ],
 )
-def test_what_cannot_be_is_one_clear_error(arguments, chosen, message, monkeypatch, tmp_path, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_what_cannot_be_is_one_clear_error(arguments, chosen, message, monkeypatch, tmp_path, refused):
     monkeypatch.setenv("XPOPT_BACKEND", chosen)
-    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])
-    with pytest.raises(SystemExit) as stopped:
-        runpy.run_path(str(SCRIPT), run_name="__main__")
-    assert stopped.value.code == 2
-    assert message in capsys.readouterr().err
+    assert message in refused(*arguments)
     assert not list(tmp_path.iterdir())
 
 

@@ -1,4 +1,4 @@
-"""The schedules once more, slowly and by hand: decimals of 50 digits, and fractions that round nothing."""
+"""The schedules once more, by hand: decimals of 50 digits, and fractions that round nothing."""
 
 import math
 import sys
@@ -36,16 +36,19 @@ def king_history(patience):
 
 
 def king_falling(losses):
-    """The probability that the losses go down: normal equations of a line, in fractions."""
+    """The probability that the losses go down: normal equations of a line, in whole numbers until the last."""
     n = len(losses)
-    x = [Fraction(i) for i in range(n)]
-    y = [Fraction(loss) for loss in losses]
+    x = range(n)
+    ratios = [loss.as_integer_ratio() for loss in losses]
+    unit = math.lcm(*(below for _, below in ratios))
+    y = [above * (unit // below) for above, below in ratios]  # in units of 1 / unit, all are whole
     sum_x, sum_y = sum(x), sum(y)
-    sum_xx = sum(a * a for a in x)
-    sum_xy = sum(a * b for a, b in zip(x, y, strict=True))
-    slope = (n * sum_xy - sum_x * sum_y) / (n * sum_xx - sum_x**2)
-    intercept = (sum_y - slope * sum_x) / n
-    ssr = sum((b - intercept - slope * a) ** 2 for a, b in zip(x, y, strict=True))
+    rise = n * sum(a * b for a, b in zip(x, y, strict=True)) - sum_x * sum_y
+    run = n * sum(a * a for a in x) - sum_x**2
+    start = run * sum_y - rise * sum_x  # the line is (start + n * rise * a) / (n * run)
+    residuals = (n * run * b - start - n * rise * a for a, b in zip(x, y, strict=True))
+    ssr = Fraction(sum(r * r for r in residuals), (n * run * unit) ** 2)
+    slope = Fraction(rise, run * unit)
     variance = 12 * (ssr / (n - 2)) / (n**3 - n)
     ratio = float(min(slope**2 / (variance + Fraction(sys.float_info.epsilon)), Fraction(10**6)))
     return NormalDist().cdf(math.copysign(math.sqrt(ratio), -slope) if slope else 0.0)
@@ -57,11 +60,11 @@ def king_decays(losses, patience):
     window = patience + 1
     if len(kept) < window or king_falling(kept[-window:]) >= 0.51:
         return False
-    ordered = sorted(map(Fraction, kept))
+    ordered = sorted(kept)
     position = Fraction(9, 10) * (len(kept) - 1)
     below = math.floor(position)
-    above = min(below + 1, len(kept) - 1)
-    quantile = ordered[below] + (ordered[above] - ordered[below]) * (position - below)
+    low, high = (Fraction(ordered[i]) for i in (below, min(below + 1, len(kept) - 1)))
+    quantile = low + (high - low) * (position - below)
     lower = [loss for loss in kept if loss <= quantile]
     return len(lower) >= window and king_falling(lower[-window:]) < 0.51
 
