@@ -4,8 +4,10 @@ A number of 16 bits is held in float64 here, which has them all. float32 goes to
 own bits, as IEEE 754 describes it.
 """
 
+import functools
 import hashlib
 import json
+import math
 from fractions import Fraction
 
 import numpy as np
@@ -60,13 +62,15 @@ def nearest(x, dtype):
 
 def neighbours(x, dtype):
     """The two numbers of the dtype around a Fraction, the one nearer to zero first, and how far it is on its way."""
-    size = abs(x)
-    exponent = size.numerator.bit_length() - size.denominator.bit_length()
-    if size < Fraction(2) ** exponent:
+    above, below = abs(x.numerator), x.denominator
+    exponent = above.bit_length() - below.bit_length()
+    if above << max(-exponent, 0) < below << max(exponent, 0):
         exponent -= 1
-    step = Fraction(2) ** max(exponent - (23 - LOST[dtype]), SMALLEST[dtype])
-    low = size // step * step
-    return low, low + step, (size - low) / step
+    step = max(exponent - (23 - LOST[dtype]), SMALLEST[dtype])  # 2**step is from one to the next
+    above, below = above << max(-step, 0), below << max(step, 0)
+    whole, rest = divmod(above, below)
+    low, high = (Fraction(k << max(step, 0), 1 << max(-step, 0)) for k in (whole, whole + 1))
+    return low, high, Fraction(rest, below)
 
 
 # Random bits, as docs/guide/precision.md describes them, in Python's integers
@@ -99,11 +103,17 @@ def stochastic(x, bits, dtype):
     x = float(x)
     if not np.isfinite(x):
         return x
-    low, high, way = neighbours(Fraction(x), dtype)
-    lost = LOST[dtype]
-    noise = Fraction(bits % 2**lost, 2**lost)
-    if dtype == "float16" and abs(x) < 2.0**-14:  # more digits are lost than there is noise: in the middle of its steps
-        noise += Fraction(1, 2 ** (lost + 1))
-    size = float(high if way + noise >= 1 else low)
-    size = np.inf if size > LARGEST[dtype] else size
-    return float(np.copysign(size, x))
+    low, high, least = _around(abs(x), dtype)
+    return math.copysign(high if bits % 2 ** LOST[dtype] >= least else low, x)
+
+
+@functools.cache
+def _around(size, dtype):
+    """The two floats that a float of at least 0 may be rounded to, and the least noise that makes it the second."""
+    low, high, way = neighbours(Fraction(size), dtype)
+    steps = 2 ** LOST[dtype]  # of noise, which goes up where it and the way make 1
+    least = (1 - way) * steps
+    if dtype == "float16" and size < 2.0**-14:  # more digits are lost than there is noise: in the middle of its steps
+        least -= Fraction(1, 2)
+    low, high = (math.inf if x > LARGEST[dtype] else x for x in (float(low), float(high)))
+    return low, high, math.ceil(least)
