@@ -35,8 +35,8 @@ def every(opt: Any, params: dict[str, Any]) -> tuple[Any, ...]:
 def test_each_allocation_in_turn(backend, engine, looked_at, change):
     testcapi = pytest.importorskip("_testcapi", reason="it makes allocations fail, and is part of CPython's own tests")
 
-    def begin() -> Any:
-        opt, params = start()
+    def begin(undone: Any = None) -> Any:
+        opt, params = undone or start()
         if looked_at:
             _ = opt.cache  # so that slots are copied
         return opt, params
@@ -47,10 +47,10 @@ def test_each_allocation_in_turn(backend, engine, looked_at, change):
         change(opt, params)
         after = every(opt, params)
         assert before != after
-        passed, k = 0, 0
+        passed, k, undone = 0, 0, None
         while passed < 30:
             k += 1
-            opt, params = begin()
+            opt, params = begin(undone)
             testcapi.set_nomemory(k, k + 1)
             try:
                 change(opt, params)
@@ -59,7 +59,10 @@ def test_each_allocation_in_turn(backend, engine, looked_at, change):
                 pass
             finally:
                 testcapi.remove_mem_hooks()
-            assert every(opt, params) in (before, after), k
+            found = every(opt, params)
+            assert found in (before, after), k
+            # what is undone is where the next begins, but for an update that takes the parameter out of a kept plan
+            undone = (opt, params) if found == before and change is not one and k % 8 else None
         assert k > 100
 
 
