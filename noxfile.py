@@ -68,6 +68,7 @@ WORKERS = min(os.cpu_count() or 1, 4)  # processes that share a suite
 def budget(session: nox.Session) -> Iterator[None]:
     """Say how long what is inside took, of how many seconds; compiled code goes to one folder of this clone."""
     session.env.setdefault("XPOPT_CACHE_DIR", str(session.cache_dir.absolute() / "xpopt"))
+    session.env["PYTHONDONTWRITEBYTECODE"] = ""  # else every process compiles the package and the tests again
     start = time.monotonic()
     try:
         yield

@@ -5,6 +5,7 @@ And every engine: ``pytest --backend numpy --engine compiled``.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import signal
@@ -110,6 +111,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if id(item) not in gone]
     if config.getoption("--reverse"):
         items.reverse()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Let the garbage collector, which tests call, look at what they make alone, and not at the tests each time."""
+    gc.collect()
+    gc.freeze()
 
 
 def _chooses_itself(item: pytest.Item, engine: str) -> bool:

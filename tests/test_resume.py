@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 from _kit import resumption
-from _kit.rows import KINDS, rows
+from _kit.rows import KINDS, not_read_only, rows
 from _kit.states import OPTIMIZERS, SCHEDULERS, every_optimizer, every_scheduler, frozen, held, model, train
 
 import xpopt
@@ -18,6 +18,7 @@ from xpopt.schedulers import SchedulerBase
 pytest.importorskip("safetensors", reason="checkpoints need safetensors: pip install 'xpopt[checkpoint]'")
 
 
+@not_read_only
 def test_a_new_process_goes_on_as_if_nothing_had_happened(backend, engine, tmp_path):
     undisturbed = []
     for case in resumption.cases(backend):

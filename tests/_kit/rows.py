@@ -16,6 +16,9 @@ FULL = ("numpy", "cupy")
 """Backends that run all rows: they have engines of their own."""
 
 on_numpy = pytest.mark.backends(*FULL)
+not_read_only = pytest.mark.backends("numpy", "array-api-strict", "torch", "jax", "jax-x64", "dask", "cupy")
+"""For tests to which inputs that cannot be written add nothing."""
+
 everywhere_else = pytest.mark.backends("numpy-readonly", "array-api-strict", "torch", "jax", "jax-x64", "dask")
 
 KINDS = tuple(row.label for row in ROWS if row.promises == "everywhere")

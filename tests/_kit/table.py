@@ -153,7 +153,7 @@ ROWS = [
         (),
         2,  # the rate, and its product
         counts=True,
-        valleys=(Valley({"lr": 1e-3}, 20000),),
+        valleys=(Valley({"lr": 2e-3}, 7000),),
         plane=0.1,
         peer=Peer("SGD", {}, {}),
         promises="everywhere",  # no state
@@ -183,7 +183,7 @@ ROWS = [
         # a square and a sum of positive numbers for each of 50 steps, halved by the root;
         # rate, root, eps, sum, quotient
         55,
-        valleys=(Valley({"lr": 0.5}, 20000),),
+        valleys=(Valley({"lr": 0.7}, 8000),),
         plane=1.0,
         peer=Peer("Adagrad", {"eps": 1e-3}, {"eps": 1e-3}),
         promises="numpy",  # what is kept is of RMSProp's kind
@@ -195,7 +195,7 @@ ROWS = [
         oracles.rmsprop,
         ("var",),
         25,  # two products, a square and a sum of positive numbers, for 10 steps, halved by the root; and as above
-        valleys=(Valley({"lr": 0.01, "lr_scheduler": "ExponentialScheduler(stage_length=3000)"}, 10000),),
+        valleys=(Valley({"lr": 0.01, "lr_scheduler": "ExponentialScheduler(stage_length=1500)"}, 5000),),
         peer=Peer("RMSprop", {"alpha": 0.8, "eps": 1e-3}, {"decay": 0.8, "eps": 1e-3}),
         promises="everywhere",  # an array under a root
     ),
