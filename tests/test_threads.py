@@ -139,7 +139,7 @@ def test_the_first_use_of_rules_of_ones_own(fused, backend, first_use):
         fast = 0.5 * s.fast + grad
         return param - h.lr * fast / h.t, Two(fast, s.slow + fast)
 
-    for _ in range(1 if fused == "compiled" else 50):
+    for _ in range(1 if fused == "compiled" else 25):
         own = of_rule(rule)
         assert_as_alone([training(own, SMALL, 2, seed) for seed in range(THREADS)])
 
