@@ -318,6 +318,8 @@ def in_child(function):
 """
 BEGIN = "want, going = train(), True\n"
 EACH = """
+if sys.argv[1] == "compiled":
+    import numba
 for code in sys.argv[2:]:  # in a process of its own, which has this one's imports
     if in_child(lambda: exec(code, globals()) is None):
         sys.exit(code)
@@ -502,7 +504,7 @@ def python(code: str, *arguments: str) -> tuple[str, int, str]:
     """Return what it says as an error, its exit status, and what it says; a hang is an error after some time."""
     environment = {**os.environ, "PYTHONPATH": str(Path(xpopt.__file__).parents[1])}
     command = [sys.executable, "-W", "ignore:This process:DeprecationWarning", "-c", code, *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
     return done.stderr, done.returncode, done.stdout
 
 
