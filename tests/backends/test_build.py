@@ -181,6 +181,24 @@ def test_where_the_folder_is(backend, monkeypatch, tmp_path):
     assert code_files.cache_dir() == tmp_path / "home" / ".cache" / "xpopt"
 
 
+@pytest.mark.parametrize(
+    ("platform", "variable", "where"),
+    [
+        ("win32", "LOCALAPPDATA", "mine/xpopt"),
+        ("win32", None, "home/AppData/Local/xpopt"),
+        ("darwin", "XDG_CACHE_HOME", "home/Library/Caches/xpopt"),
+    ],
+)
+def test_where_the_folder_is_elsewhere(backend, monkeypatch, tmp_path, platform, variable, where):
+    for name in ("XPOPT_CACHE_DIR", "XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    if variable:
+        monkeypatch.setenv(variable, str(tmp_path / "mine"))
+    monkeypatch.setattr(sys, "platform", platform)
+    assert code_files.cache_dir() == tmp_path / where
+
+
 def raising(error: Exception) -> Any:
     def function(*args: Any, **kwargs: Any) -> Any:
         raise error

@@ -31,7 +31,7 @@ NEAR = {
     "interrupt|once|hold": "interrupts|transactions|threads|memory_errors",
     "nonfinite|guard|turn": "nonfinite|transactions|threads",
     "master|noise|rounding": "master|rounding|low_precision",
-    "clock|loss|sched": "schedulers|counts|set_params",
+    "clock|loss|sched": "schedulers|passes|counts|set_params",
     "norm|clip|products": "clipping|global_norm|products",
     "tree|whole|names": "update_all|names",
     "memory|parameter|library|namespace|typing": "backends/test_numpy|update_all|transactions|pointers|errors",
