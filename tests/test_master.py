@@ -1,7 +1,5 @@
 """Master copies: parameters of 16 bits walk as float32 does, and what a caller does to them is never lost."""
 
-import copy
-import pickle
 from typing import NamedTuple
 
 import numpy as np
@@ -568,32 +566,6 @@ def test_cast_and_rename(backend):
 
 
 # The optimizer around it
-
-
-def test_copies_of_the_optimizer_have_their_own(backend):
-    for dtype in low_dtypes(backend):
-        opt = RMSProp(lr=2.0**-9, master=True)
-        params = train(backend, opt, 3, dtype=dtype)
-        twins = [opt.copy(), copy.copy(opt), copy.deepcopy(opt)]
-        if backend.library != "dask":
-            twins.append(pickle.loads(pickle.dumps(opt)))
-        want = frozen(backend, train(backend, opt, 3, params, dtype))
-        for twin in twins:
-            assert twin.hyperparameters["master"] is True
-            assert frozen(backend, train(backend, twin, 3, params, dtype)) == want
-            assert same(backend, twin.cache, opt.cache)
-
-
-@pytest.mark.backends("numpy")
-def test_text_goes_both_ways():
-    for text in ("sgd(master=True)", "SGD(lr=0.5, momentum=0.5, master=True)", {"id": "adam", "master": True}):
-        opt = xpopt.make_optimizer(text)
-        assert opt.hyperparameters["master"] is True
-        assert "master=True" in str(opt)
-        assert str(xpopt.make_optimizer(str(opt))) == str(opt)
-        assert xpopt.make_optimizer(opt.hyperparameters).hyperparameters == opt.hyperparameters
-    assert "master" not in str(SGD())
-    assert "rounding" not in str(SGD())
 
 
 @pytest.mark.backends("numpy")

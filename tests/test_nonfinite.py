@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import pickle
 import signal
 import threading
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from _kit.rows import FULL, rows
+from _kit.rows import rows
 from _kit.states import (
     KING,
     SCHEDULERS,
@@ -506,15 +505,7 @@ def test_another_policy_is_an_error_that_lists_them(backend, make, bad):
 
 
 @pytest.mark.backends("numpy")
-@every_optimizer
-def test_it_is_part_of_the_text_where_it_is_not_the_default(backend, make):
-    assert "nonfinite" not in str(make())
-    for policy in ("skip", "raise"):
-        opt = make(nonfinite=policy)
-        assert f"nonfinite={policy!r}" in str(opt)
-        again = xpopt.make_optimizer(str(opt))
-        assert (str(again), again.hyperparameters) == (str(opt), opt.hyperparameters)
-        assert xpopt.make_optimizer(dict(opt.hyperparameters)).hyperparameters["nonfinite"] == policy
+def test_it_may_be_given_in_text():
     opt = xpopt.make_optimizer("adam(nonfinite='skip')")
     opt.update(np.ones(2), np.array([1.0, np.nan]), "W")
     assert (opt.skipped, opt.cache) == (1, {})
@@ -592,48 +583,6 @@ def test_a_range_of_that_name_is_refused(backend):
 
 
 # The count, kept
-
-
-DUPLICATES = {
-    "copy": lambda opt: opt.copy(),
-    "deepcopy": copy.deepcopy,
-    "pickle": lambda opt: pickle.loads(pickle.dumps(opt)),
-    "state": lambda opt: (lambda new: (new.load_state_dict(opt.state_dict()), new)[1])(xpopt.Adam()),
-}
-
-
-@pytest.mark.parametrize("duplicate", DUPLICATES.values(), ids=DUPLICATES)
-def test_copies_have_the_count_and_go_on_alone(backend, duplicate):
-    opt = xpopt.Adam(nonfinite="skip", lr_scheduler=SCHEDULERS[1])
-    walk(backend, opt, [1, "W", 2, "b"])
-    twin = duplicate(opt)
-    assert (twin.skipped, twin.hyperparameters["nonfinite"]) == (2, "skip")
-    assert held(backend, twin) == held(backend, opt)
-    twin = duplicate(opt)
-    walk(backend, twin, ["W", 1, "b"])
-    assert (twin.skipped, opt.skipped) == (4, 2)
-    walk(backend, opt, ["W", 1, "b"])
-    assert (twin.skipped, opt.skipped) == (4, 4)
-    assert held(backend, twin) == held(backend, opt)
-
-
-def test_a_training_resumed_from_a_file_goes_on_with_its_count(backend, tmp_path):
-    pytest.importorskip("safetensors", reason="checkpoints need safetensors: pip install 'xpopt[checkpoint]'")
-    steps = [1, "W", 2, "b", "W", 3, 4]
-    opt = xpopt.Adam(nonfinite="skip", lr_scheduler=SCHEDULERS[2], clip_norm=0.5)
-    end = walk(backend, opt, steps)
-    # a step follows that brings all state to where its parameters are
-    for cut in range(len(steps)) if backend.name in FULL else (4,):
-        first = xpopt.Adam(nonfinite="skip", lr_scheduler=SCHEDULERS[2], clip_norm=0.5)
-        params = walk(backend, first, steps[:cut])
-        first.save(tmp_path / "cut")
-        other = xpopt.Adam()
-        other.load(tmp_path / "cut")
-        for again in (xpopt.load_optimizer(tmp_path / "cut", like=params if cut else None), other):
-            assert again.skipped == sum(isinstance(step, str) for step in steps[:cut])
-            assert same(backend, walk(backend, again, steps[cut:], params), end)
-            assert held(backend, again) == held(backend, opt)
-            assert again.skipped == 3
 
 
 def test_the_header_has_the_count(backend):

@@ -15,6 +15,7 @@ import xpopt
 
 from .backends import NAMESPACES, Backend
 from .states import OPTIMIZERS, RISING, SCHEDULERS, model
+from .variants import NARROW, VARIANTS
 
 # Three steps of one `update` for each parameter and a `step`, then three of `update_all`.
 MOVES = [(step, name) for step in range(3) for name in ("W", "b", "step")] + [(step, "all") for step in (3, 4, 5)]
@@ -43,7 +44,7 @@ def cases(backend):
     list of (optimizer, scheduler, clip_norm, dtype, options)
     """
     narrow = [dtype for dtype in backend.dtypes if dtype in ("float16", "bfloat16")]
-    ways = ({"master": True}, {"rounding": "stochastic", "seed": 7})
+    ways = [VARIANTS[name] for name in NARROW]
     if backend.name == "numpy":
         pairs = [(optimizer, scheduler) for optimizer in OPTIMIZERS for scheduler in SCHEDULERS]
         some = [(*pair, (None, 0.5)[i % 2], backend.widest, {}) for i, pair in enumerate(pairs)]
