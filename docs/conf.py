@@ -31,7 +31,7 @@ nitpicky = True
 nitpick_ignore = [
     ("py:class", "abc.ABC"),
     ("py:class", "xpopt.optimizers._checkpoints.Checkpoints"),
-    ("py:class", "xpopt.optimizers._updating.Updating"),
+    ("py:class", "xpopt._step.step.Updating"),
     ("py:class", "xpopt.schedulers._misuse.Guided"),
 ]
 default_role = "autolink"  # `Adam` in a docstring becomes a link,

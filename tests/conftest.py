@@ -18,9 +18,9 @@ from _kit.engines import FUSED
 from _kit.rows import FULL
 
 import xpopt
-from xpopt._engine.build import why_no_numba
-from xpopt._engine.plan import ENGINES
-from xpopt._machine import why_not
+from xpopt._arrays.machine import why_not
+from xpopt._engine.choose import ENGINES
+from xpopt._engine.compiled.build import why_no_numba
 
 JAX_CACHE = {
     "JAX_COMPILATION_CACHE_DIR": "{}/jax",

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import xpopt
-from xpopt._norms import clip_factor
+from xpopt._arrays.norms import clip_factor
 
 RATE = st.floats(1e-3, 10.0)
 

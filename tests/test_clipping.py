@@ -10,7 +10,7 @@ from _kit.rows import FULL, rows
 from _kit.trajectories import HAVE_16_BITS, UNIT, low_dtypes, read, verify_clip
 
 import xpopt
-from xpopt._norms import clip, clip_factor
+from xpopt._arrays.norms import clip, clip_factor
 
 PATTERN = [3.0, -4.0, 12.0, -84.0]  # 85 long
 RNG = random.Random(5)

@@ -19,7 +19,7 @@ from _kit.trajectories import UNIT, read
 import xpopt
 from xpopt import CheckpointError
 from xpopt._engine import pool
-from xpopt._rule import NoSlots
+from xpopt._graph.rule import NoSlots
 from xpopt.schedulers import make_scheduler
 
 HUGE = [2**31 - 2, 2**31, 2**32, 2**53 - 2, 2**53, 2**63 - 2, 2**64 + 1]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from _kit.table import SIGNATURES
 
-from xpopt._machine import why_not
+from xpopt._arrays.machine import why_not
 
 SCRIPT = Path(__file__).parents[1] / "docs" / "examples" / "train_digits.py"
 OPTIMIZERS = [cls.__name__ for cls in SIGNATURES]

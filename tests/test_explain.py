@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import xpopt
-from xpopt._engine.build import why_no_numba
+from xpopt._engine.compiled.build import why_no_numba
 
 pytestmark = pytest.mark.backends("numpy")
 

@@ -17,9 +17,9 @@ from _kit.table import BY_RULE
 import xpopt
 from xpopt._graph import UntraceableError, trace
 from xpopt._graph.interpret import interpret
+from xpopt._graph.rule import Rule
 from xpopt._graph.trace import InPlaceError
 from xpopt._print import print_numba, print_numbers, print_numpy
-from xpopt._rule import Rule
 
 
 class Two(NamedTuple):

@@ -15,9 +15,9 @@ from _kit.states import KING
 
 import xpopt
 from xpopt import Adam, CheckpointError
-from xpopt._checkpoint import names as names_module
+from xpopt._checkpoint import load as loading
 from xpopt._checkpoint import structure
-from xpopt.optimizers import _loading
+from xpopt._state import names as names_module
 
 pytest.importorskip("safetensors", reason="checkpoints need safetensors: pip install 'xpopt[checkpoint]'")
 import safetensors.numpy as tensors
@@ -419,8 +419,8 @@ def test_numbers_and_nests_that_take_the_square_of_their_length(value, message, 
 def test_a_long_name_with_many_slots(opt, victim, tmp_path, monkeypatch):
     """Whose keys would be as long as the one times the other."""
     keyed = []
-    array_key = _loading.array_key
-    monkeypatch.setattr(_loading, "array_key", lambda name, slot: keyed.append(len(str(name))) or array_key(name, slot))
+    array_key = loading.array_key
+    monkeypatch.setattr(loading, "array_key", lambda name, slot: keyed.append(len(str(name))) or array_key(name, slot))
     state = opt.state_dict()
     slots = [f"s{k}" for k in range(10_000)]
     state["header"]["parameters"][0].update(name="n" * 100_000, slots=slots)

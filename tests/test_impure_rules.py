@@ -12,7 +12,7 @@ import pytest
 from _kit.engines import of_rule
 
 import xpopt
-from xpopt._rule import NoSlots
+from xpopt._graph.rule import NoSlots
 
 pytestmark = pytest.mark.backends("numpy")
 

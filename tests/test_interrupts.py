@@ -415,6 +415,6 @@ def test_an_interpreter_that_handles_no_signals(backend, monkeypatch):
     def refuse(*args: Any) -> None:
         raise ValueError("signal only works in main thread of the main interpreter")
 
-    monkeypatch.setattr("xpopt._interrupts._set", refuse)
+    monkeypatch.setattr("xpopt._state.interrupts._set", refuse)
     W = np.ones(3)
     assert xpopt.SGD(lr=0.5).update(W, W, "W").tolist() == [0.5] * 3

@@ -9,7 +9,7 @@ from _kit import oracles, problems, schedules, table
 from _kit.trajectories import assert_close, spoil, verify, verify_clip, verify_low, verify_scalars, walk
 
 import xpopt
-from xpopt._rule import Rule
+from xpopt._graph.rule import Rule
 from xpopt.optimizers.adagrad import AdaGradState
 from xpopt.optimizers.adam import AdamState
 from xpopt.optimizers.rmsprop import RMSPropState

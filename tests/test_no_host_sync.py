@@ -8,12 +8,12 @@ from _kit import schedules, table
 from _kit.trajectories import UNIT
 
 import xpopt
+from xpopt._arrays.namespace import library_of
+from xpopt._arrays.norms import clip, clip_factor
+from xpopt._arrays.parameter import examine
 from xpopt._engine import eager
-from xpopt._namespace import library_of
-from xpopt._norms import clip, clip_factor
-from xpopt._parameter import examine
-from xpopt._rule import Rule
-from xpopt.optimizers._nonfinite import Guard, Skipped
+from xpopt._graph.rule import Rule
+from xpopt._step.finite import Guard, Skipped
 
 RULES = [
     pytest.param(rule.function, rule.slots, row.arguments, id=row.label)

@@ -654,8 +654,8 @@ def test_a_model_that_is_kept_is_kept_beyond_a_skipped_step(backend, fused, out,
 
     *want, none = run(())
     prepared = []
-    of = xpopt.optimizers._whole.Each.prepare
-    monkeypatch.setattr(xpopt.optimizers._whole.Each, "prepare", lambda *args: prepared.append(args) or of(*args))
+    of = xpopt._step.whole.Each.prepare
+    monkeypatch.setattr(xpopt._step.whole.Each, "prepare", lambda *args: prepared.append(args) or of(*args))
     *got, skipped = run((0, 1, 4, 5, 7))
     assert got == want
     assert (none, skipped) == (0, 15)
@@ -840,7 +840,7 @@ def test_two_threads_at_once_are_an_error_and_one_after_the_other_are_not(backen
 def test_a_look_at_the_count_from_another_thread_loses_none(backend, monkeypatch):
     """While one reads, the other skips: what was read is older, and does not take the new count's place."""
     opt, W, bad = xpopt.SGD(nonfinite="skip"), np.ones(3), np.full(3, np.nan)
-    read = xpopt.optimizers._nonfinite.Skipped.read
+    read = xpopt._step.finite.Skipped.read
 
     def slowly(count: Any) -> Any:
         found = read(count)
@@ -849,7 +849,7 @@ def test_a_look_at_the_count_from_another_thread_loses_none(backend, monkeypatch
         thread.join()
         return found
 
-    monkeypatch.setattr(xpopt.optimizers._nonfinite.Skipped, "read", slowly)
+    monkeypatch.setattr(xpopt._step.finite.Skipped, "read", slowly)
     assert [opt.skipped, opt.skipped] == [0, 1]
     monkeypatch.undo()
     assert opt.skipped == 2
@@ -865,7 +865,7 @@ def test_memory_that_lacks_for_the_copies_leaves_everything(backend, monkeypatch
         raise MemoryError
 
     with nothing_changes(backend, opt, params), monkeypatch.context() as patch:
-        patch.setattr("xpopt.optimizers._whole.copy_array", fail)
+        patch.setattr("xpopt._step.whole.copy_array", fail)
         with pytest.raises(MemoryError):
             opt.update_all(params, some_bad(backend, grads), 1.0)
         with pytest.raises(MemoryError):

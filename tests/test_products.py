@@ -16,7 +16,7 @@ from _kit.rows import rows
 from _kit.states import CountingScheduler, frozen, held, nothing_changes
 
 import xpopt
-from xpopt._rule import NoSlots
+from xpopt._graph.rule import NoSlots
 
 ON_HOST = ("numpy", "numpy-readonly", "array-api-strict", "torch")
 on_host = pytest.mark.backends(*ON_HOST)

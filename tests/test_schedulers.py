@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xpopt import SGD
-from xpopt._ranges import FLAG, NON_NEGATIVE, Range
-from xpopt._text import Call
+from xpopt._settings.ranges import FLAG, NON_NEGATIVE, Range
+from xpopt._settings.text import Call
 from xpopt.schedulers import (
     ConstantScheduler,
     ExponentialScheduler,

@@ -24,8 +24,8 @@ from _kit.trajectories import HAVE_16_BITS, fetch, low_dtypes, read
 
 import xpopt
 from xpopt import SGD, Adam, CheckpointError, RMSProp
+from xpopt._arrays.namespace import library_of
 from xpopt._engine import rounding
-from xpopt._namespace import library_of
 
 pytestmark = HAVE_16_BITS
 

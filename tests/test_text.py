@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from xpopt._suggest import suggest
-from xpopt._text import LONGEST, Call, format_call, naming, parse, short
+from xpopt._settings.suggest import suggest
+from xpopt._settings.text import LONGEST, Call, format_call, naming, parse, short
 
 NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,12}", fullmatch=True).filter(
     lambda name: not keyword.iskeyword(name) and name != "id"

@@ -17,9 +17,13 @@ from _kit.engines import MAKE, Two, forget_what_was_made, needs_numba, of_rule
 from _kit.trajectories import read
 
 import xpopt
-from xpopt import _namespace
-from xpopt._engine import blocked, build, compiled, kept_compiled, plan, pool
-from xpopt.optimizers import _configured
+from xpopt._arrays import namespace
+from xpopt._engine import choose, pool
+from xpopt._engine.blocked import kernel as blocked
+from xpopt._engine.compiled import build
+from xpopt._engine.compiled import group as kept_compiled
+from xpopt._engine.compiled import kernel as compiled
+from xpopt._state import configured
 
 THREADS = 4
 LONG = 60  # seconds, after which a thread that waits for others is an error
@@ -38,10 +42,10 @@ def many_switches() -> Iterator[None]:
 def first_use(monkeypatch, tmp_path) -> None:
     """Forget all that the package keeps for the next update, on disk too."""
     for module, name in [
-        (plan, "_warned"),
-        (_namespace, "_OTHERS"),
-        (_namespace, "_LIBRARIES"),
-        (_namespace, "_NAMED"),
+        (choose, "_warned"),
+        (namespace, "_OTHERS"),
+        (namespace, "_LIBRARIES"),
+        (namespace, "_NAMED"),
     ]:
         monkeypatch.setattr(module, name, {})
     forget_what_was_made(monkeypatch)
@@ -55,7 +59,7 @@ def first_use(monkeypatch, tmp_path) -> None:
 
 def at_once(tasks: Sequence[Callable[[], Any]]) -> list[Any]:
     """Call each in a thread of its own, all from the same moment on, on this context's engine; return the results."""
-    barrier, engine = threading.Barrier(len(tasks)), plan.chosen()
+    barrier, engine = threading.Barrier(len(tasks)), choose.chosen()
     results: list[Any] = [None] * len(tasks)
     errors: list[BaseException] = []
 
@@ -262,17 +266,17 @@ def meeting(function: Callable[..., Any], threads: int) -> Callable[..., Any]:
 @pytest.mark.backends("numpy")
 def test_one_library_whichever_type_was_met_first(backend, first_use, monkeypatch):
     """Two of them would be two libraries: a parameter and a gradient could not be of one."""
-    compat = _namespace.array_api_compat
+    compat = namespace.array_api_compat
     monkeypatch.setattr(compat, "array_namespace", meeting(compat.array_namespace, 2))
     arrays = [np.zeros(2), np.zeros(2).view(np.memmap)]
-    found = at_once([lambda x=x: _namespace.library_of(x) for x in arrays])
+    found = at_once([lambda x=x: namespace.library_of(x) for x in arrays])
     assert found[0] is found[1]
-    assert [_namespace.library_of(x) for x in arrays] == found
+    assert [namespace.library_of(x) for x in arrays] == found
 
 
 @pytest.mark.backends("numpy")
 def test_one_rule_of_a_class(backend, first_use, monkeypatch):
-    monkeypatch.setattr(_configured, "Rule", meeting(_configured.Rule, 2))
+    monkeypatch.setattr(configured, "Rule", meeting(configured.Rule, 2))
     rules = at_once([lambda: xpopt.Adam()._rule({})] * 2)
     assert rules[0] is rules[1] is xpopt.Adam()._rule({})
 
@@ -318,7 +322,7 @@ def test_one_warning_of_a_rule_that_cannot_be_traced(backend, first_use):
             barrier.wait(LONG)  # while it is traced
         return (param - h.lr * grad, s) if h.t else (param, s)
 
-    own, W = of_rule(rule, _configured.NoSlots), np.ones(3)
+    own, W = of_rule(rule, configured.NoSlots), np.ones(3)
     with xpopt.engine("blocked"), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         results = at_once([lambda: own().update(W, W, "W").tolist()] * 2)

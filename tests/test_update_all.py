@@ -22,7 +22,7 @@ from _kit.states import (
 )
 
 from xpopt import SGD, Adam
-from xpopt._tree import show
+from xpopt._arrays.tree import show
 
 pytestmark = pytest.mark.any_width
 

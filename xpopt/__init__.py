@@ -1,11 +1,11 @@
 """Gradient-based optimizers, each written once, for NumPy, CuPy and every other array-API library."""
 
-from . import clipping as clipping
+from . import clipping
+from ._arrays.machine import default_namespace
 from ._checkpoint import CheckpointError
-from ._engine.plan import engine
+from ._engine.choose import engine
 from ._engine.pool import num_threads
-from ._machine import default_namespace
-from ._ranges import Range
+from ._settings.ranges import Range
 from .checkpoint import load_optimizer
 from .config import OptimizerInitializer, make_optimizer
 from .explain import kernel_source
@@ -38,6 +38,7 @@ __all__ = [
     "SchedulerBase",
     "SchedulerInitializer",
     "__version__",
+    "clipping",
     "default_namespace",
     "engine",
     "kernel_source",

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Hashable, Mapping
 
+from ._arrays.typing import Tree
 from ._checkpoint import CheckpointError, Header, file
-from ._typing import Tree
+from ._checkpoint.load import load
+from ._state.settings import documented_names
 from .config import find_optimizer
 from .optimizers import OptimizerBase
-from .optimizers._loading import load
-from .optimizers._settings import documented_names
 
 
 def load_optimizer(

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from ._library import Library
-from ._namespace import library_of
-from ._norms import LEAST, bounded, joint_norm, scaled
-from ._parameter import admit, check_dtype, convert
-from ._ranges import POSITIVE
-from ._tree import flatten, is_container, rebuild, show
-from ._typing import Array
+from ._arrays.library import Library
+from ._arrays.namespace import library_of
+from ._arrays.norms import LEAST, bounded, joint_norm, scaled
+from ._arrays.parameter import admit, check_dtype, convert
+from ._arrays.tree import flatten, is_container, rebuild, show
+from ._arrays.typing import Array
+from ._settings.ranges import POSITIVE
 
 __all__ = ["clip_by_global_norm", "global_norm"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ._text import parse, short
+from ._settings.peers import hint, hint_of_class
+from ._settings.text import parse, short
+from ._state.settings import documented_names
 from .optimizers import SGD, OptimizerBase
-from .optimizers._elsewhere import hint, hint_of_class
-from .optimizers._settings import documented_names
 
 
 def make_optimizer(spec: str | Mapping[str, Any] | OptimizerBase | None = None) -> OptimizerBase:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from ._arrays.library import LOW, SUPPORTED
 from ._graph import graph_of
-from ._library import LOW, SUPPORTED
 from ._print import print_cuda, print_numba, print_numpy
-from ._text import short
+from ._settings.text import short
 from .optimizers import OptimizerBase
 
 TARGETS = ("numpy", "numba", "cuda")

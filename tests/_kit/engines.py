@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import xpopt
-from xpopt._rule import Rule
+from xpopt._graph.rule import Rule
 
 from .table import BY_RULE
 

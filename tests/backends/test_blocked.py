@@ -6,8 +6,8 @@ import pytest
 
 import xpopt
 from xpopt._graph import trace
+from xpopt._graph.rule import Rule
 from xpopt._print import print_numpy
-from xpopt._rule import Rule
 
 pytestmark = pytest.mark.backends("numpy")
 

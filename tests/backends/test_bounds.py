@@ -8,7 +8,7 @@ from _kit.bits import same_bits
 from _kit.engines import of_rule
 
 import xpopt
-from xpopt._rule import NoSlots
+from xpopt._graph.rule import NoSlots
 
 pytestmark = pytest.mark.backends("numpy")
 

@@ -18,7 +18,7 @@ import pytest
 from _kit.engines import needs_numba, of_rule
 
 import xpopt
-from xpopt._engine import build, code_files
+from xpopt._engine.compiled import build, code_files
 
 pytestmark = [pytest.mark.backends("numpy"), needs_numba]
 
@@ -322,7 +322,7 @@ def test_what_numba_cannot_compile_runs_in_blocks(backend, monkeypatch):
         raise NotImplementedError("no such intrinsic")
 
     monkeypatch.setattr("xpopt._engine.build.build", fail)
-    opt = of_rule(lambda xp, param, grad, s, h: (param - h.lr * grad, s), xpopt._rule.NoSlots)()
+    opt = of_rule(lambda xp, param, grad, s, h: (param - h.lr * grad, s), xpopt._graph.rule.NoSlots)()
     with xpopt.engine("compiled"):
         assert opt.update(np.ones(2), np.ones(2), "W").tolist() == [0.9, 0.9]
         (row,) = opt.explain([np.ones(2)])

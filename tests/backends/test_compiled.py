@@ -12,11 +12,13 @@ from _kit.bits import cast, compare, normal
 from _kit.engines import MAKE, Two, forget_what_was_made, needs_numba, of_rule
 
 import xpopt
-from xpopt._engine import build, compiled, kept_compiled
+from xpopt._arrays.namespace import address_of
+from xpopt._engine.compiled import build
+from xpopt._engine.compiled import group as kept_compiled
+from xpopt._engine.compiled import kernel as compiled
 from xpopt._graph import trace
-from xpopt._namespace import address_of
+from xpopt._graph.rule import NoSlots, Rule
 from xpopt._print import print_numba
-from xpopt._rule import NoSlots, Rule
 
 pytestmark = [pytest.mark.backends("numpy"), needs_numba]
 

@@ -13,15 +13,18 @@ from _kit.bits import dtype_of, same_bits
 from _kit.engines import MAKE, Two, forget_what_was_made, of_rule
 
 import xpopt
-from xpopt._engine import cuda, cuda_finite, device, eager, plan
-from xpopt._engine.cuda_finite import all_within
-from xpopt._engine.work import Launch
+from xpopt._arrays.library import LOW
+from xpopt._engine import choose, eager
+from xpopt._engine.cuda import device
+from xpopt._engine.cuda import finite as cuda_finite
+from xpopt._engine.cuda import kernel as cuda
+from xpopt._engine.cuda.finite import all_within
+from xpopt._engine.group import Launch
 from xpopt._graph import trace
-from xpopt._library import LOW
-from xpopt._master import with_masters
 from xpopt._print import print_cuda, print_finite
 from xpopt._print.cuda import OPTIONS
-from xpopt.optimizers._nonfinite import Skipped
+from xpopt._step.finite import Skipped
+from xpopt.transforms.master import with_masters
 
 cupy = pytest.importorskip("cupy", reason="CuPy, whose arrays these are, is missing")
 cuda_on_cpu = pytest.importorskip("cuda_on_cpu")
@@ -65,7 +68,7 @@ def runtime(monkeypatch):
     fake = fake_cupy.FakeCuPy()
     monkeypatch.setattr(device, "_cupy", lambda: fake)
     forget_what_was_made(monkeypatch)
-    monkeypatch.setattr(plan, "_warned", {})
+    monkeypatch.setattr(choose, "_warned", {})
     device.device.cache_clear()
     cuda_finite._source.cache_clear()
     yield fake

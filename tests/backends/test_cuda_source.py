@@ -18,12 +18,12 @@ from _kit.bits import dtype_of, normal, same_bits
 from _kit.table import BY_RULE
 from test_graph import NUMBERS, Two, wild
 
+from xpopt._arrays.library import LOW
 from xpopt._graph import trace
-from xpopt._library import LOW
-from xpopt._master import with_masters
+from xpopt._graph.rule import Rule
 from xpopt._print import print_cuda, print_finite, print_numbers
 from xpopt._print.cuda import OPTIONS, PIECE, THREADS
-from xpopt._rule import Rule
+from xpopt.transforms.master import with_masters
 
 on_cpu = [
     pytest.mark.backends("numpy"),

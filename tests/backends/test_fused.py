@@ -11,8 +11,8 @@ from _kit.bits import compare, dtype_of, dyadic, normal, same_bits, special
 from _kit.engines import MAKE, Two, every_optimizer, of_rule, with_dtypes
 
 import xpopt
-from xpopt._engine.work import BLOCK
-from xpopt._rule import NoSlots
+from xpopt._engine.group import BLOCK
+from xpopt._graph.rule import NoSlots
 
 pytestmark = [pytest.mark.backends("numpy"), pytest.mark.usefixtures("fused")]
 

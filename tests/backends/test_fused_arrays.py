@@ -15,7 +15,7 @@ from _kit.bits import SPECIALS, same_bits
 from _kit.engines import Two, of_rule
 
 import xpopt
-from xpopt._rule import NoSlots
+from xpopt._graph.rule import NoSlots
 
 pytestmark = [pytest.mark.backends("numpy"), pytest.mark.usefixtures("fused")]
 

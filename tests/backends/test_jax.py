@@ -15,7 +15,7 @@ from test_interrupts import interrupted_at
 
 import xpopt
 from xpopt import SGD, Adam, OptimizerBase
-from xpopt._namespace import library_of
+from xpopt._arrays.namespace import library_of
 
 pytestmark = pytest.mark.backends("jax", "jax-x64")
 

@@ -16,7 +16,7 @@ from _kit.bits import dtype_of, dyadic, same_bits
 from _kit.engines import MAKE, every_optimizer
 
 import xpopt
-from xpopt.optimizers._state import State
+from xpopt._state.cache import State
 
 pytestmark = [pytest.mark.backends("numpy"), pytest.mark.usefixtures("fused")]
 

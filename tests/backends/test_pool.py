@@ -18,8 +18,9 @@ from _kit.bits import cast, same_bits
 from _kit.engines import MAKE
 
 import xpopt
-from xpopt._engine import compiled, cpus, pool
-from xpopt._engine.build import why_no_numba
+from xpopt._engine import cpus, pool
+from xpopt._engine.compiled import kernel as compiled
+from xpopt._engine.compiled.build import why_no_numba
 
 pytestmark = pytest.mark.backends("numpy")
 

@@ -188,7 +188,7 @@ def device(torch, monkeypatch):
             self.count += function is torch.ops.aten._local_scalar_dense.default
             return function(*args, **(kwargs or {}))
 
-    monkeypatch.setattr("xpopt._namespace._Torch.is_lazy", lambda self, x: True)
+    monkeypatch.setattr("xpopt._arrays.namespace._Torch.is_lazy", lambda self, x: True)
     cpu = torch.Tensor.cpu
     waits = Waits()
 

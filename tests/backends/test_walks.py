@@ -13,7 +13,8 @@ from _kit.bits import dtype_of, dyadic, same_bits
 from _kit.engines import MAKE, needs_numba
 
 import xpopt
-from xpopt._engine import blocked, compiled
+from xpopt._engine.blocked import kernel as blocked
+from xpopt._engine.compiled import kernel as compiled
 
 pytestmark = pytest.mark.backends("numpy")
 

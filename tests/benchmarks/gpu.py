@@ -32,7 +32,7 @@ from report import Begin, Section, progress, show, version
 from works import WORKS, M, Work
 
 import xpopt
-from xpopt._machine import why_not
+from xpopt._arrays.machine import why_not
 
 TIMES = ("models", "optimizers", "update", "host", "memory")
 

@@ -18,8 +18,8 @@ import numpy as np
 from measuring import Array
 from works import M
 
-from xpopt._engine import device
-from xpopt._machine import why_not
+from xpopt._arrays.machine import why_not
+from xpopt._engine.cuda import device
 
 SPIN = r"""
 extern "C" __global__ void spin(long long nanoseconds)

@@ -1,7 +1,7 @@
 """What a checkpoint is, on disk and in memory; knows no optimizer."""
 
+from .._state.names import array_key
 from .header import CheckpointError, Current, Header, Parameter, Schedule, refusal
-from .names import array_key
 from .renaming import Renaming
 
 __all__ = [

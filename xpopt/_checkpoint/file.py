@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from .._ranges import LARGEST, LARGEST_TEXT
+from .._settings.ranges import LARGEST, LARGEST_TEXT
 from .header import CheckpointError, check_format
 from .structure import check_structure
 

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._library import SUPPORTED
-from .._ranges import LARGEST, LARGEST_TEXT
-from .._tree import show
-from .names import check_hashes, decode, encode
+from .._arrays.library import SUPPORTED
+from .._arrays.tree import show
+from .._settings.ranges import LARGEST, LARGEST_TEXT
+from .._state.names import check_hashes, decode, encode
 
 FORMAT = 1
 """The version of the format; a reader of one version refuses any newer one."""

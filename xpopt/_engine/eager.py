@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from .._library import Library
-from .._namespace import library_of, writer
-from .._norms import clip
-from .._parameter import Spec, dtype_text
-from .._rule import Rule, taken_apart
-from .._typing import Array, Scalars
+from .._arrays.library import Library
+from .._arrays.namespace import library_of, writer
+from .._arrays.norms import clip
+from .._arrays.parameter import Spec, dtype_text
+from .._arrays.typing import Array, Scalars
+from .._graph.rule import Rule, taken_apart
+from .group import Launch, Work
 from .numbers import Key
 from .rounding import round_stochastically
-from .work import Launch, Work
 
 
 @functools.cache

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from .._arrays.typing import Scalars
 from .._graph import Graph
 from .._print import print_numbers
-from .._typing import Scalars
 
 Key = tuple[int, int]
 """What stochastic rounding draws from: two integers of 32 bits, signed."""

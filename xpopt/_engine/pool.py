@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import Any
 
-from .._ranges import whole
+from .._settings.ranges import whole
 from . import cpus
 
 _MOST = 8

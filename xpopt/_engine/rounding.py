@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from .._library import Library
-from .._parameter import dtype_text
-from .._typing import Array
+from .._arrays.library import Library
+from .._arrays.parameter import dtype_text
+from .._arrays.typing import Array
 from .numbers import Key
 
 _LOST = {"float16": 13, "bfloat16": 16}

@@ -6,7 +6,7 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .._typing import Array, Namespace, Scalars
+from .._arrays.typing import Array, Namespace, Scalars
 from .node import Graph, Node
 
 ON_NUMBERS: dict[str, Callable[..., Any]] = {

@@ -6,9 +6,9 @@ not, and what it computes cannot be in a kernel.
 
 from __future__ import annotations
 
-from .._rule import Rule
-from .._typing import Scalars
+from .._arrays.typing import Scalars
 from .node import Graph, Node
+from .rule import Rule
 from .trace import InPlaceError, Tape, UntraceableError, trace
 
 

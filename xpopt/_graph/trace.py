@@ -8,9 +8,9 @@ from collections.abc import Callable
 from types import CodeType, FrameType
 from typing import Any, NoReturn
 
-from .._rule import Rule, taken_apart
-from .._typing import Scalars
+from .._arrays.typing import Scalars
 from .node import COMPARISONS, LOGICAL, Graph, Kind, Node
+from .rule import Rule, taken_apart
 
 
 class UntraceableError(TypeError):

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from .._arrays.typing import Scalars
 from .._graph.node import Graph, Node
-from .._typing import Scalars
 
 INFIX = {
     "add": "+",

@@ -7,12 +7,12 @@ from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 from typing import cast as typed
 
+from .._arrays.namespace import copy_array, library_of
+from .._arrays.typing import Tree
 from .._checkpoint import CheckpointError, file
-from .._namespace import copy_array, library_of
-from .._typing import Tree
-from ._loading import LoadReport, load
-from ._saving import take_down
-from ._turn import COPY, LOAD, SAVE
+from .._checkpoint.load import LoadReport, load
+from .._checkpoint.save import take_down
+from .._step.exclusive import COPY, LOAD, SAVE
 
 if TYPE_CHECKING:
     from .base import OptimizerBase

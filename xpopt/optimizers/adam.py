@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from .._ranges import DECAY, EPS
-from .._typing import Array, Namespace, Scalars
+from .._arrays.typing import Array, Namespace, Scalars
+from .._settings.ranges import DECAY, EPS
 from ..schedulers import SchedulerBase
 from .base import OptimizerBase
 

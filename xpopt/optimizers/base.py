@@ -6,18 +6,18 @@ import copy
 from collections.abc import Hashable, Mapping
 from typing import Any, Never, Self, overload
 
-from .._tree import check_indices, flatten
-from .._typing import ArrayT, Tree, TreeT
+from .._arrays.tree import check_indices, flatten
+from .._arrays.typing import ArrayT, Tree, TreeT
+from .._state.cache import State
+from .._state.configured import DERIVED
+from .._state.misuse import REQUIRED, step_takes_nothing
+from .._step.exclusive import COPY, SETTINGS, UPDATE, Turn
+from .._step.explanation import Explanation
+from .._step.finite import Skipped
+from .._step.step import Updating
 from ..schedulers import SchedulerBase
 from ..schedulers.base import STEP
 from ._checkpoints import Checkpoints
-from ._configured import DERIVED
-from ._explanation import Explanation
-from ._misuse import REQUIRED, step_takes_nothing
-from ._nonfinite import Skipped
-from ._state import State
-from ._turn import COPY, SETTINGS, UPDATE, Turn
-from ._updating import Updating
 
 
 class OptimizerBase(Updating, Checkpoints):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from .._ranges import FRACTION
-from .._rule import NoSlots, Rule
-from .._typing import Array, Namespace, Scalars
+from .._arrays.typing import Array, Namespace, Scalars
+from .._graph.rule import NoSlots, Rule
+from .._settings.ranges import FRACTION
 from ..schedulers import SchedulerBase
 from .base import OptimizerBase
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from inspect import isabstract
 from typing import Any
 
-from .._text import Call, parse, short
+from .._settings.text import Call, parse, short
 from ._elsewhere import hint, hint_of_class
 from .base import SchedulerBase
 from .constant import ConstantScheduler

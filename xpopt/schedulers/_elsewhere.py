@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .._suggest import rows, suggest
+from .._settings.suggest import rows, suggest
 
 MEANT = {
     "base_lr": "initial_lr or lr",

@@ -6,8 +6,8 @@ import inspect
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
-from .._not_here import Listed, NotHere
-from .._ranges import Check
+from .._settings.missing import Listed, NotHere
+from .._settings.ranges import Check
 from ._elsewhere import hint
 
 

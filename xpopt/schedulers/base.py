@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any, ClassVar, Self
 
-from .._ranges import NON_NEGATIVE, Check, Range
-from .._text import format_call, short
+from .._settings.ranges import NON_NEGATIVE, Check, Range
+from .._settings.text import format_call, short
 from ._elsewhere import hint
 from ._misuse import Guided
 

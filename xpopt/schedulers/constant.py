@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from .._ranges import NON_NEGATIVE, Check
+from .._settings.ranges import NON_NEGATIVE, Check
 from .base import SchedulerBase
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import ClassVar
 
-from .._ranges import FLAG, NON_NEGATIVE, POSITIVE, Check, Range
+from .._settings.ranges import FLAG, NON_NEGATIVE, POSITIVE, Check, Range
 from .base import SchedulerBase
 
 

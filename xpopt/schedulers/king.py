@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from .._ranges import NON_NEGATIVE, Check, Range
-from .._text import short
+from .._settings.ranges import NON_NEGATIVE, Check, Range
+from .._settings.text import short
 from .base import SchedulerBase
 
 FINITE = Range()

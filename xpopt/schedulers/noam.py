@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from .._ranges import Check, Range
+from .._settings.ranges import Check, Range
 from .base import SchedulerBase
 
 

@@ -1,0 +1,162 @@
+"""What xpopt asks of an array library, answered as the array API standard describes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import array_api_compat
+import numpy as np
+
+from .typing import Array, Namespace
+
+LOW = ("float16", "bfloat16")
+"""Dtypes that are computed, and keep their state, in float32."""
+
+SUPPORTED = (*LOW, "float32", "float64")
+
+
+Layout = tuple[int, tuple[int, ...], tuple[int, ...], int]
+"""An array's address, shape, strides in bytes and item size."""
+
+FLUSHING = ("cupy", "jax")
+"""Libraries whose arithmetic may take a subnormal number for 0."""
+
+
+class Library:
+    """One array library, as the standard describes it.
+
+    Parameters
+    ----------
+    name : str
+        Its name in messages, ``"numpy"``.
+    xp : Namespace
+        Its functions, as array-api-compat gives them.
+    """
+
+    mutable = True
+    """Whether `out=` can be written."""
+
+    def __init__(self, name: str, xp: Namespace) -> None:
+        self.name = name
+        self.xp = xp
+        self._dtype_names: dict[Any, str] = {}
+
+    def __repr__(self) -> str:
+        """Name the library."""
+        return f"<Library {self.name}>"
+
+    def dtype_name(self, dtype: Any) -> str | None:
+        """Return the standard's name of a supported `dtype`, else None."""
+        if not self._dtype_names:
+            self._dtype_names = {getattr(self.xp, name): name for name in SUPPORTED if hasattr(self.xp, name)}
+        return self._dtype_names.get(dtype)
+
+    def compute_dtype(self, dtype: Any) -> Any:
+        """Return the dtype that arrays of `dtype` are computed in and keep their state in."""
+        return self.xp.float32 if self.dtype_name(dtype) in LOW else dtype
+
+    def is_lazy(self, x: Array) -> bool:
+        """Whether work on `x` goes on, or has yet to begin, when a function returns; to read a value is to wait."""
+        return False
+
+    def has_float64(self, x: Array) -> bool:
+        """Whether the device of `x` can hold float64."""
+        return "float64" in self.xp.__array_namespace_info__().dtypes(device=self.device(x))
+
+    def device(self, x: Array) -> Any:
+        """Return where `x` lives."""
+        return array_api_compat.device(x)
+
+    def place(self, x: Array) -> str:
+        """Name where `x` lives; arrays that are computed with each other where they are have one name."""
+        return str(self.device(x))
+
+    def memory(self, x: Array) -> str:
+        """Name the memory that the addresses of `x` are in; arrays of several libraries may share one."""
+        return "host"
+
+    def admit(self, x: Any) -> Array:
+        """Return `x` as a rule may see it; a TypeError says why a rule may not."""
+        return x
+
+    def values(self, x: Any) -> Any:
+        """Return an array of which only the values matter as a plain one; anything else as it is."""
+        return x
+
+    def from_numpy(self, values: np.ndarray[Any, Any], like: Array) -> Array:
+        """Return a new array of `values` with the dtype and device of `like`."""
+        return self.xp.asarray(values, dtype=like.dtype, device=self.device(like), copy=True)
+
+    def to_numpy(self, xs: list[Array]) -> Iterable[np.ndarray[Any, Any]]:
+        """Return the values of arrays on the host, to be read; memory may be shared."""
+        return map(np.from_dlpack, xs)  # type: ignore[arg-type]
+
+    def guard(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return `function`, whose first argument is an array, set up to compute on arrays of this library."""
+        return np.errstate(all="ignore")(function)  # a caller's "raise" must not stop a rule half-way
+
+    def copy(self, x: Array) -> Array:
+        """Return a copy of `x` that shares nothing with it."""
+        return self.xp.asarray(x, copy=True)
+
+    def zeros_like(self, x: Array) -> Array:
+        """Return zeros with the shape, dtype and device of `x`."""
+        zeros: Array = self.xp.zeros_like(x)
+        return zeros
+
+    def arange(self, size: int, like: Array) -> Array:
+        """Return the numbers from 0 on as int32, to be computed with `like`."""
+        numbers: Array = self.xp.arange(size, dtype=self.xp.int32, device=self.device(like))
+        return numbers
+
+    def pieces(self, x: Array, like: Array) -> Array:
+        """Return `x` in the pieces that `like` is in, where arrays come in pieces."""
+        return x
+
+    def result(self, x: Array, param: Array) -> Array:
+        """Return the new value of `param`, which has its shape and dtype, with all else that a type says of it."""
+        return x
+
+    def view(self, x: Array, dtype: Any) -> Array:
+        """Return the bits of `x` as another dtype of the same size."""
+        seen: Array = x.view(dtype)  # type: ignore[attr-defined]
+        return seen
+
+    def may_share(self, x: Array, others: list[Array]) -> bool:
+        """Whether `x` may be a view of memory that is not its own alone; where that cannot be asked, True."""
+        return True
+
+    def is_same(self, x: Array, other: Array) -> bool:
+        """Whether two arrays of one shape and dtype are the same memory, where an engine writes in place."""
+        return x is other
+
+    def writable(self, x: Array) -> bool:
+        """Whether values can be written into `x`; where that cannot be asked, its own values are."""
+        try:
+            self.write(x, x)
+        except Exception:  # whatever a library raises for a read-only array
+            return False
+        return True
+
+    def write(self, out: Array, value: Array) -> None:
+        """Write `value` into `out`, which is like it."""
+        out[...] = value  # type: ignore[index]
+
+    def layout(self, x: Array) -> Layout:
+        """Return the address, shape, strides in bytes and item size of `x`."""
+        view = np.from_dlpack(x)  # type: ignore[arg-type]
+        return view.ctypes.data, view.shape, view.strides, view.itemsize
+
+    def bounds(self, x: Array) -> tuple[int, int]:
+        """Return the first address of `x`, and the one after its last; equal if it is empty."""
+        low, shape, strides, itemsize = self.layout(x)
+        if 0 in shape:
+            return low, low
+        high = low + itemsize
+        for count, step in zip(shape, strides, strict=True):
+            if step < 0:
+                low += (count - 1) * step
+            else:
+                high += (count - 1) * step
+        return low, high

@@ -1,0 +1,358 @@
+"""Which array library is this, asked without importing any; and what differs between them.
+
+The array API standard covers the arithmetic. The few things that it leaves open (who may be written to, what records
+gradients, where an array lives in memory) are methods of `Library`, overridden for the libraries that need it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import sys
+import weakref
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import array_api_compat
+import numpy as np
+
+from .library import LOW, SUPPORTED, Layout, Library
+from .typing import Array, Namespace
+
+
+class _NumPyDtypes(Library):
+    """A library whose dtypes are NumPy's."""
+
+    def dtype_name(self, dtype: Any) -> str | None:
+        name = self._dtype_names.get(dtype)
+        if name is None and getattr(dtype, "isnative", False) and dtype.name in SUPPORTED:  # a JAX key has none
+            name = self._dtype_names[dtype] = dtype.name
+        return name
+
+    def compute_dtype(self, dtype: Any) -> Any:
+        return np.dtype(np.float32) if self.dtype_name(dtype) in LOW else dtype
+
+    def from_numpy(self, values: np.ndarray[Any, Any], like: Array) -> Array:
+        return self.xp.asarray(values.astype(like.dtype))
+
+
+class _NumPy(_NumPyDtypes):
+    def device(self, x: Array) -> Any:
+        return "cpu"
+
+    def has_float64(self, x: Array) -> bool:
+        return True
+
+    def admit(self, x: Any) -> Array:
+        if type(x) is np.ndarray:
+            return x
+        if isinstance(x, np.memmap):
+            return x.view(np.ndarray)
+        raise TypeError(
+            f"is a {type(x).__module__}.{type(x).__qualname__}, whose arithmetic is not a plain array's; "
+            f"pass numpy.asarray(x)"
+        )
+
+    def values(self, x: Any) -> Any:
+        if type(x) is np.ndarray or not isinstance(x, np.ndarray) or not _computes_as_ndarray(type(x)):
+            return x
+        return np.asarray(x)
+
+    def to_numpy(self, xs: list[Array]) -> Iterable[Any]:
+        return xs
+
+    def may_share(self, x: Array, others: list[Array]) -> bool:
+        return x.base is not None  # type: ignore[attr-defined]
+
+    def is_same(self, x: Array, other: Array) -> bool:
+        return x is other or (address_of(x) == address_of(other) and x.strides == other.strides)  # type: ignore[attr-defined]
+
+    def writable(self, x: Array) -> bool:
+        return bool(x.flags.writeable)  # type: ignore[attr-defined]
+
+    def layout(self, x: Array) -> Layout:
+        return address_of(x), x.shape, x.strides, x.itemsize  # type: ignore[attr-defined]
+
+    def bounds(self, x: Array) -> tuple[int, int]:
+        if x.flags.c_contiguous:  # type: ignore[attr-defined]
+            low = address_of(x)
+            return low, low + x.nbytes  # type: ignore[attr-defined]
+        return super().bounds(x)
+
+
+def _computes_as_ndarray(kind: type) -> bool:
+    """Whether a subclass of ndarray leaves arithmetic alone, as memmap does, and matrices and masked arrays do not."""
+    return all(
+        getattr(kind, name) is getattr(np.ndarray, name)
+        for name in ("__array_ufunc__", "__array_function__", "__mul__")
+    )
+
+
+def _address_field(x: Any) -> int:
+    """Read the address from where NumPy keeps it, behind the object's head: a tenth of the cost of ``ctypes.data``."""
+    return _word_at(id(x) + _HEAD).value
+
+
+def _address(x: Any) -> int:
+    return int(x.ctypes.data)
+
+
+_HEAD = object.__basicsize__
+_word_at = ctypes.c_size_t.from_address
+_as_expected = sys.implementation.name == "cpython" and all(
+    _address_field(x) == _address(x) for x in (np.empty(3), np.empty((2, 3))[:, 1:], np.empty(()))
+)
+address_of = _address_field if _as_expected else _address
+"""Return where the data of a NumPy array begins."""
+
+
+class _CuPy(_NumPyDtypes):
+    def is_lazy(self, x: Array) -> bool:
+        return True
+
+    def guard(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        quiet = super().guard(function)
+
+        def on_device(x: Array, *args: Any) -> Any:
+            with x.device:  # type: ignore[attr-defined]
+                return quiet(x, *args)
+
+        return on_device
+
+    def has_float64(self, x: Array) -> bool:
+        return True
+
+    def from_numpy(self, values: np.ndarray[Any, Any], like: Array) -> Array:
+        return self.guard(lambda like: super(_CuPy, self).from_numpy(values, like))(like)
+
+    def to_numpy(self, xs: list[Array]) -> Iterable[Any]:
+        return (x.get() for x in xs)  # type: ignore[attr-defined]
+
+    def memory(self, x: Array) -> str:
+        return f"cuda:{x.device.id}"  # type: ignore[attr-defined]
+
+    def may_share(self, x: Array, others: list[Array]) -> bool:
+        return x.base is not None  # type: ignore[attr-defined]
+
+    def is_same(self, x: Array, other: Array) -> bool:
+        return x is other or self.layout(x) == self.layout(other)
+
+    def writable(self, x: Array) -> bool:
+        return True
+
+    def layout(self, x: Array) -> Layout:
+        return x.data.ptr, x.shape, x.strides, x.itemsize  # type: ignore[attr-defined]
+
+    def bounds(self, x: Array) -> tuple[int, int]:
+        if x.flags.c_contiguous:  # type: ignore[attr-defined]
+            low = x.data.ptr  # type: ignore[attr-defined]
+            return low, low + x.nbytes  # type: ignore[attr-defined]
+        return super().bounds(x)
+
+
+class _Torch(Library):
+    def is_lazy(self, x: Array) -> bool:
+        return x.device.type != "cpu"  # type: ignore[attr-defined]
+
+    def admit(self, x: Any) -> Array:
+        if hasattr(type(x), "to_local"):
+            raise TypeError(
+                f"is a {type(x).__name__}, which lies on several devices; pass the local part, x.to_local()"
+            )
+        if str(x.layout) != "torch.strided":
+            raise TypeError(f"has the layout {x.layout}; pass a dense tensor, x.to_dense()")
+        return x.detach()
+
+    def guard(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        guarded: Callable[..., Any] = sys.modules["torch"].no_grad()(super().guard(function))
+        return guarded
+
+    def memory(self, x: Array) -> str:
+        return "host" if x.device.type == "cpu" else str(x.device)  # type: ignore[attr-defined]
+
+    def from_numpy(self, values: np.ndarray[Any, Any], like: Array) -> Array:
+        # not torch.asarray, which refuses to convert arrays of shape ()
+        return self.xp.tensor(values, dtype=like.dtype, device=self.device(like))
+
+    def to_numpy(self, xs: list[Array]) -> Iterable[Any]:
+        return (x.detach().cpu().numpy() for x in xs)  # type: ignore[attr-defined]
+
+    def copy(self, x: Array) -> Array:
+        return x.detach().clone()  # type: ignore[attr-defined]
+
+    def may_share(self, x: Array, others: list[Array]) -> bool:
+        def storage(tensor: Any) -> int:
+            return tensor.untyped_storage().data_ptr()
+
+        return storage(x) in map(storage, others) or 0 in x.stride()  # type: ignore[attr-defined]
+
+    def writable(self, x: Array) -> bool:
+        torch = sys.modules["torch"]
+        return torch.is_inference_mode_enabled() or not x.is_inference()  # type: ignore[attr-defined]
+
+    def write(self, out: Array, value: Array) -> None:
+        out.copy_(value)  # type: ignore[attr-defined]
+
+    def layout(self, x: Array) -> Layout:
+        size = x.element_size()  # type: ignore[attr-defined]
+        strides = tuple(step * size for step in x.stride())  # type: ignore[attr-defined]
+        return x.data_ptr(), tuple(x.shape), strides, size  # type: ignore[attr-defined]
+
+
+class _Immutable(_NumPyDtypes):
+    mutable = False
+
+    def is_lazy(self, x: Array) -> bool:
+        return True
+
+    def may_share(self, x: Array, others: list[Array]) -> bool:
+        return False
+
+
+class _JAX(_Immutable):
+    def __init__(self, name: str, xp: Namespace) -> None:
+        super().__init__(name, xp)
+        self._places: dict[tuple[Any, int], str] = {}
+
+    def place(self, x: Array) -> str:
+        sharding = self.device(x)
+        if not _is_sharding(sharding):
+            return str(sharding)
+        here = sharding, len(x.shape)
+        if here not in self._places:
+            known = [(one, text) for (one, ndim), text in list(self._places.items()) if ndim == here[1]]
+            same = (text for one, text in known if one.is_equivalent_to(*here))
+            self._places[here] = next(same, str(sharding))
+        return self._places[here]
+
+    def arange(self, size: int, like: Array) -> Array:
+        device = self.device(like)
+        return self.xp.arange(size, dtype=self.xp.int32, device=None if _is_sharding(device) else device)
+
+    def result(self, x: Array, param: Array) -> Array:
+        if param.weak_type and not x.weak_type:  # type: ignore[attr-defined]
+            full_like = self.xp.full_like  # which alone makes a weak type of another one, of numbers
+            for _ in x.shape:
+                full_like = sys.modules["jax"].vmap(full_like)
+            x = full_like(param, x)
+        return x
+
+    def copy(self, x: Array) -> Array:
+        return self.xp.array(x, copy=True)  # the caller may donate the original
+
+    def from_numpy(self, values: np.ndarray[Any, Any], like: Array) -> Array:
+        return self.xp.asarray(values.astype(like.dtype), device=self.device(like))
+
+    def to_numpy(self, xs: list[Array]) -> Iterable[Any]:
+        return map(np.asarray, xs)
+
+    def admit(self, x: Any) -> Array:
+        if isinstance(x, sys.modules["jax"].core.Tracer):
+            raise TypeError("is a JAX tracer, which the cache would outlive; call update outside jax.jit")
+        return x
+
+
+def _is_sharding(device: Any) -> bool:
+    return hasattr(device, "is_equivalent_to")
+
+
+class _Dask(_Immutable):
+    def pieces(self, x: Array, like: Array) -> Array:
+        return x if x.chunks == like.chunks else x.rechunk(like.chunks)  # type: ignore[attr-defined]
+
+    def from_numpy(self, values: np.ndarray[Any, Any], like: Array) -> Array:
+        chunks: Any = like.chunks if values.shape == like.shape else "auto"  # type: ignore[attr-defined]
+        # an entry of the graph for each chunk, which travels alone; nothing is hashed for a name
+        array: Array = self.xp.from_array(values.astype(like.dtype), chunks=chunks, name=False)
+        return array
+
+    def to_numpy(self, xs: list[Array]) -> Iterable[Any]:
+        return sys.modules["dask"].compute(*xs)  # together, for they have much of their graphs in common
+
+    def copy(self, x: Array) -> Array:
+        return x
+
+    def has_float64(self, x: Array) -> bool:
+        return True
+
+
+_LIBRARIES: dict[type, Library | None] = {}
+_OTHERS: weakref.WeakKeyDictionary[type, Library | None] = weakref.WeakKeyDictionary()
+_NAMED: dict[str, Library] = {}
+
+
+def library_of(x: Any) -> Library | None:
+    """Return the library of the array `x`, or None if `x` is no array. Imports nothing."""
+    try:
+        return _LIBRARIES[type(x)]
+    except KeyError:
+        return _library_of_other(x)
+
+
+def _library_of_other(x: Any) -> Library | None:
+    """Look at an object of a class that is not known for good; a class of somebody else's may come and go."""
+    cls = type(x)
+    try:
+        return _OTHERS[cls]
+    except KeyError:
+        library = _identify(x)
+    package = cls.__module__.partition(".")[0]
+    lasting = not cls.__flags__ & _HEAP or (library is not None and package == library.name.partition(".")[0])
+    (_LIBRARIES if lasting else _OTHERS)[cls] = library
+    return library
+
+
+_HEAP = 1 << 9  # the flag of classes that are made while a program runs
+
+
+def copy_array(x: Array) -> Array:
+    """Return a copy of an array of any library, on its own device."""
+    library = library_of(x)
+    assert library is not None
+    copied: Array = _guarded(library, "copy")(x)
+    return copied
+
+
+def zeros_like(x: Array) -> Array:
+    """Return zeros like an array of any library, on its own device."""
+    library = library_of(x)
+    assert library is not None
+    zeros: Array = _guarded(library, "zeros_like")(x)
+    return zeros
+
+
+def write(out: Array, value: Array) -> None:
+    """Write `value` into the array `out` of any library, which has its shape, dtype and device."""
+    writer(out)(out, value)
+
+
+def writer(out: Array) -> Callable[[Array, Array], None]:
+    """Return what writes a value into arrays of the library of `out`."""
+    library = library_of(out)
+    assert library is not None
+    write_to: Callable[[Array, Array], None] = library.write if library.name == "numpy" else _guarded(library, "write")
+    return write_to
+
+
+@functools.cache
+def _guarded(library: Library, method: str) -> Callable[..., Any]:
+    return library.guard(getattr(library, method))
+
+
+def _identify(x: Any) -> Library | None:
+    kinds: tuple[tuple[str, type[Library], Callable[[Any], bool]], ...] = (
+        ("numpy", _NumPy, lambda x: isinstance(x, np.ndarray)),
+        ("cupy", _CuPy, array_api_compat.is_cupy_array),
+        ("torch", _Torch, array_api_compat.is_torch_array),
+        ("jax", _JAX, array_api_compat.is_jax_array),
+        ("dask", _Dask, array_api_compat.is_dask_array),
+    )
+    found = next(((name, kind) for name, kind, is_one in kinds if is_one(x)), None)
+    if found is None:
+        if isinstance(x, np.generic | type) or not hasattr(x, "__array_namespace__"):
+            return None
+        found = x.__array_namespace__().__name__, Library
+    name, kind = found
+    if name in _NAMED:
+        return _NAMED[name]
+    return _NAMED.setdefault(name, kind(name, array_api_compat.array_namespace(x)))  # one, whichever thread makes it

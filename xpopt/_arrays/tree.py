@@ -1,0 +1,180 @@
+"""Nested containers of arrays: their leaves by name, and containers of the same kind back."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from .._settings.text import short
+
+Path = tuple[Hashable, ...]
+
+
+def show(name: Hashable) -> str:
+    """Write a parameter's name for a message: ``'W'``, ``0``, and ``'enc/w'`` for the nested ``("enc", "w")``."""
+    joined = "/".join(str(part) for part in name) if isinstance(name, tuple) and name else name
+    text = repr(joined)
+    return text if len(text) <= 160 else short(joined)
+
+
+def show_all(names: Iterable[Hashable]) -> str:
+    """Write parameters' names for a message, no more than a few of them."""
+    shown = [show(name) for name in names]
+    return ", ".join(shown if len(shown) <= 8 else [*shown[:8], f"and {len(shown) - 8} more"])
+
+
+def is_container(tree: object) -> bool:
+    """Whether `tree` is a mapping, list or tuple."""
+    return type(tree) is not np.ndarray and isinstance(tree, dict | list | tuple | Mapping)
+
+
+def flatten(tree: Any, what: str) -> dict[Hashable, Any]:
+    """Return the leaves of `tree` by name.
+
+    Parameters
+    ----------
+    tree : mapping, list or tuple, nested at will
+        Everything else is a leaf.
+    what : str
+        The argument it came as, for the message.
+
+    Returns
+    -------
+    dict
+        A leaf of the outermost container is named by its key or index alone, any other by the tuple of keys that leads
+        to it.
+
+    Raises
+    ------
+    TypeError
+        `tree` is no container.
+    ValueError
+        Two leaves have one name.
+    """
+    if not is_container(tree):
+        raise TypeError(
+            f"{what} is a {type(tree).__name__}; wanted a mapping, list or tuple of arrays{_way_out(tree, what)}"
+        )
+    leaves: dict[Hashable, Any] = {}
+    _collect(tree, (), what, leaves)
+    return leaves
+
+
+def _way_out(tree: object, what: str) -> str:
+    if hasattr(tree, "named_parameters"):
+        leaf = "p.grad" if what == "grads" else "p"
+        return f", such as {{name: {leaf} for name, p in model.named_parameters()}}"
+    if hasattr(tree, "shape") or isinstance(tree, float):
+        return " (for one array: update)"
+    if isinstance(tree, Iterable) and not isinstance(tree, str | bytes):
+        return "; make one of it before the update, with dict() of names and arrays or list() of arrays"
+    return ""
+
+
+def _collect(node: Any, path: Path, what: str, leaves: dict[Hashable, Any]) -> None:
+    # a function of its own: one that closes over itself would keep the arrays until garbage is collected
+    for key, value in _items(node):
+        here = (*path, key)
+        if is_container(value):
+            _collect(value, here, what, leaves)
+            continue
+        name = here if path else key
+        if name in leaves:
+            raise ValueError(f"{what} has two leaves named {show(name)}; rename one")
+        leaves[name] = value
+
+
+def leaves_in_order(tree: Any, names: list[Hashable]) -> list[Any] | None:
+    """Return the leaves of `tree` in the order of `names`, or None if it has others, or is no container."""
+    if isinstance(tree, dict) and list(tree) == names:
+        return list(tree.values())  # of which one may be a container: the caller looks at what they are
+    try:
+        leaves = flatten(tree, "")
+    except (TypeError, ValueError):  # to be raised where it can be told what it came as
+        return None
+    return list(map(leaves.get, names)) if leaves.keys() == set(names) else None
+
+
+def matched(leaves: Mapping[Hashable, Any], others: dict[Hashable, Any], what: str) -> dict[Hashable, Any]:
+    """Return `others` if it has exactly the names of `leaves`, else raise a ValueError that lists the difference."""
+    if leaves.keys() != others.keys():
+        missing = show_all(name for name in leaves if name not in others)
+        extra = show_all(name for name in others if name not in leaves)
+        parts = [text for text in (missing and f"lacks {missing}", extra and f"has {extra}, not in params") if text]
+        raise ValueError(f"{what} {' and '.join(parts)}; the names must be those of params")
+    return others
+
+
+def check_indices(tree: Any, leaves: Mapping[Hashable, Any], known: Mapping[Hashable, Any]) -> None:
+    """Raise if a sequence has become shorter than the indices that are known by name.
+
+    Parameters
+    ----------
+    tree : mapping, list or tuple
+        The parameters.
+    leaves : mapping
+        Its leaves by name.
+    known : mapping
+        By the names of parameters, what has state.
+
+    Raises
+    ------
+    ValueError
+        A known name leads to an index behind the end of a list or tuple in `tree`.
+    """
+    others = known.keys() - leaves.keys()
+    if not others:
+        return
+    lengths: dict[Path, int] = {}
+    _measure(tree, (), lengths)
+    gone = [name for name in known if name in others and _is_behind(name, lengths)]
+    if gone:
+        raise ValueError(
+            f"params has no {show_all(gone)}, and the state of that is there: a list or tuple has become "
+            f"shorter. Names are indices there, so parameters behind one that was removed would go on with the state "
+            f"of others. Give the parameters names, in a dict, or forget that state with del opt.cache[{gone[0]!r}]"
+        )
+
+
+def _measure(node: Any, path: Path, lengths: dict[Path, int]) -> None:
+    if not isinstance(node, Mapping):
+        lengths[path] = len(node)
+    for key, value in _items(node):
+        if is_container(value):
+            _measure(value, (*path, key), lengths)
+
+
+def _is_behind(name: Hashable, lengths: Mapping[Path, int]) -> bool:
+    path = name if isinstance(name, tuple) and len(name) > 1 else (name,)
+    return any(type(key) is int and key >= lengths.get(path[:depth], key + 1) for depth, key in enumerate(path))
+
+
+def rebuild(tree: Any, leaf: Callable[[Hashable], Any], path: Path = ()) -> Any:
+    """Return containers of the same kinds as `tree` with ``leaf(name)`` for every leaf; they lie at `path`."""
+    values = {}
+    for key, value in _items(tree):
+        here = (*path, key)
+        values[key] = rebuild(value, leaf, here) if is_container(value) else leaf(here if path else key)
+    return _like(tree, values)
+
+
+def _items(node: Any) -> Any:
+    return node.items() if isinstance(node, Mapping) else enumerate(node)
+
+
+def _like(node: Any, values: dict[Any, Any]) -> Any:
+    if type(node) is dict:
+        return values
+    if isinstance(node, dict):
+        twin = copy.copy(node)  # keeps a defaultdict's factory
+        for key, value in values.items():  # not `update`, which a Counter adds with
+            twin[key] = value
+        return twin
+    if isinstance(node, Mapping):
+        return type(node)(values)  # type: ignore[call-arg]
+    if hasattr(node, "_make"):
+        return node._make(values.values())
+    return type(node)(values.values())

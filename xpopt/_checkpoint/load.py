@@ -1,0 +1,285 @@
+"""A header and flat arrays, fitted to an optimizer: first everything is checked, then everything is taken over."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .._arrays.library import Library
+from .._arrays.namespace import copy_array, library_of
+from .._arrays.parameter import Spec, dtype_text, examine
+from .._arrays.tree import flatten
+from .._arrays.typing import Array, Tree
+from .._graph.rule import MASTER
+from .._settings.ranges import NON_NEGATIVE
+from .._settings.text import short
+from .._state.cache import State
+from .._state.entry import Known, check_entry, unpack
+from .._state.interrupts import WRITING, enter
+from .._state.settings import check_in_dtype, check_together, check_values
+from .._state.stored import Stored, moved
+from .._step.finite import Skipped
+from ..schedulers import SchedulerBase, make_scheduler
+from . import Header, Parameter, Renaming, array_key, refusal
+
+if TYPE_CHECKING:
+    from ..optimizers.base import OptimizerBase
+
+Home = tuple[Library, Spec, Array]
+"""Where the state of a parameter goes: its library, its description, and the parameter."""
+
+
+class LoadReport(NamedTuple):
+    """What became of a checkpoint."""
+
+    loaded: tuple[Hashable, ...]  # names of parameters
+    not_loaded: dict[Hashable, str]  # name of a parameter, or key of an array: why
+
+
+def load(
+    opt: OptimizerBase,
+    header: Any,
+    arrays: Mapping[str, Any],
+    *,
+    strict: bool,
+    rename: Mapping[Hashable, Hashable] | None,
+    like: Tree | None,
+    cast: bool,
+    owned: bool,
+) -> LoadReport:
+    """Make an optimizer what a checkpoint describes.
+
+    Parameters
+    ----------
+    opt : OptimizerBase
+        Changed as a whole, or not at all.
+    header : object
+        As JSON has it; not trusted.
+    arrays : mapping of str to array
+        By key; not trusted either.
+    strict, rename, like, cast
+        As for `Checkpoints.load_state_dict`.
+    owned : bool
+        Whether nobody else has the arrays.
+
+    Returns
+    -------
+    LoadReport
+        What became of it.
+
+    Raises
+    ------
+    CheckpointError
+        Any of it is damaged or does not fit.
+    TypeError, ValueError
+        Another argument is of the wrong kind.
+    """
+    if cast and like is None:
+        raise TypeError("cast=True needs like=, the parameters whose dtypes are wanted")
+    renaming = Renaming(rename)
+    homes = None if like is None else _homes(like)
+    found = Header.from_json(header, owned=owned)
+    problems: list[str] = []
+    parameters = _renamed(found, renaming, problems)
+    values = _checked_values(opt, found, problems)
+    scheduler = _made_schedule(opt, found, problems)
+    faults = _faults(opt, values, parameters, arrays, homes, cast)
+    if problems or (strict and faults):
+        raise refusal([*problems, *(line for lines in faults.values() for line in lines)])
+
+    assert values is not None and scheduler is not None
+    loaded = {
+        name: _settled(_entry(opt, values, parameter, name, arrays), parameter, (homes or {}).get(name), owned)
+        for name, parameter in parameters.items()
+        if name not in faults
+    }
+    current = found.current and (found.current.rate, tuple(map(renaming, found.current.names)))
+    clock, state = opt._clock.at(scheduler, found.cur_step, current), State.of(loaded)
+    new = {**opt._settled(values), "_clock": clock, "_state": state, "_skipped": Skipped(found.skipped)}
+    report = LoadReport(tuple(loaded), {name: "; ".join(lines) for name, lines in faults.items()})
+    enter(WRITING)
+    vars(opt).update(new)
+    return report
+
+
+def _homes(like: Tree) -> dict[Hashable, Home]:
+    examined = {name: examine(leaf, leaf, name) for name, leaf in flatten(like, "like").items()}
+    return {name: (library, spec, param) for name, (library, spec, param, _) in examined.items()}
+
+
+def _renamed(header: Header, renaming: Renaming, problems: list[str]) -> dict[Hashable, Parameter]:
+    parameters: dict[Hashable, Parameter] = {}
+    for parameter in header.parameters:
+        name = renaming(parameter.name)
+        if name in parameters:
+            first = parameters[name].name
+            problems.append(f"{first!r} and {parameter.name!r} would both be the parameter {name!r}")
+        parameters[name] = parameter
+    problems += renaming.problems()
+    return parameters
+
+
+def _checked_values(opt: OptimizerBase, header: Header, problems: list[str]) -> dict[str, Any] | None:
+    """Return the hyperparameters, or None if they cannot be this optimizer's."""
+    cls, before = type(opt), len(problems)
+    if header.rule != cls.__name__:
+        problems.append(f"the checkpoint is of {header.rule!r}, and this is {cls.__name__}; see xpopt.load_optimizer")
+        return None
+    if header.version != cls.version:
+        problems.append(f"the checkpoint is of {cls.__name__}'s version {header.version}, and this is {cls.version}")
+    lacking = [name for name in opt._values if name not in header.hyperparameters]
+    problems += [f"{cls.__name__} has the hyperparameter {name!r}, and the checkpoint does not" for name in lacking]
+    values = {}
+    for name, value in header.hyperparameters.items():
+        if name not in opt._values:
+            problems.append(f"{cls.__name__} has no hyperparameter {name!r}, and the checkpoint has")
+            continue
+        try:
+            values.update(check_values(cls, {name: value}))
+        except (TypeError, ValueError) as error:
+            problems.append(str(error))
+    if len(problems) > before:
+        return None
+    try:
+        check_together(cls, values)
+        opt._formula(values)
+    except (TypeError, ValueError) as error:
+        problems.append(str(error))
+        return None
+    return values
+
+
+def _made_schedule(opt: OptimizerBase, header: Header, problems: list[str]) -> SchedulerBase | None:
+    name, keywords, state = header.schedule
+    try:
+        kind = type(opt.lr_scheduler)
+        own = kind.__name__ == name  # of classes with one name, the one in use
+        scheduler = kind(**keywords) if own else make_scheduler({"id": name, **keywords})
+        if type(scheduler).__name__ != name:
+            raise ValueError(f"unknown scheduler {name!r}")
+        if keywords.keys() != scheduler.ranges.keys():
+            raise ValueError(f"has {', '.join(keywords)} in the checkpoint; wanted {', '.join(scheduler.ranges)}")
+        scheduler.restore(state)
+        if header.current is not None:
+            NON_NEGATIVE.check("pass", "rate", header.current.rate)
+        return scheduler
+    except Exception as error:  # whatever a schedule of the user's own makes of a state that is not its own
+        problems.append(f"lr_scheduler, the schedule {short(name)}: {error}")
+        return None
+
+
+def _faults(
+    opt: OptimizerBase,
+    values: dict[str, Any] | None,
+    parameters: Mapping[Hashable, Parameter],
+    arrays: Mapping[str, Any],
+    homes: Mapping[Hashable, Home] | None,
+    cast: bool,
+) -> dict[Hashable, list[str]]:
+    """Return what is wrong with single parameters and arrays, by name or key."""
+    faults: dict[Hashable, list[str]] = {}
+    most = len(type(opt).slots._fields) + 1  # with a master copy
+    crowded = {name for name, parameter in parameters.items() if len(parameter.slots) > most}
+    for name, parameter in parameters.items():
+        if name in crowded:  # the keys of so many arrays could be longer than the file
+            faults[name] = [f"{name!r} has {len(parameter.slots)} slots; {type(opt).__name__} keeps {most} at most"]
+            continue
+        lines = _faults_of_arrays(parameter, arrays)
+        if homes is not None and name not in homes:
+            lines.append(f"{name!r} has state in the checkpoint and is not in like")
+        elif homes is not None:
+            lines += _faults_of_home(parameter, name, arrays, homes[name][1], cast)
+        if values is not None and not lines:
+            try:
+                _entry(opt, values, parameter, name, arrays)
+                if homes is not None:
+                    check_in_dtype(type(opt), values, homes[name][1], name)
+            except ValueError as error:
+                lines.append(str(error))
+        if lines:
+            faults[name] = lines
+    for name in homes or ():
+        if parameters and name not in parameters:  # before the first update no parameter has any
+            faults[name] = [f"{name!r} has no state in the checkpoint; leave it out of like if it was never updated"]
+    known = {
+        array_key(parameter.name, slot)
+        for name, parameter in parameters.items()
+        if name not in crowded
+        for slot in parameter.slots
+    }
+    faults.update({key: [f"array {key!r} is not in the header"] for key in arrays if key not in known})
+    return faults
+
+
+def _faults_of_arrays(parameter: Parameter, arrays: Mapping[str, Any]) -> list[str]:
+    lines = []
+    wanted = {None: ("float32", "float64"), "float64": ("float64",)}.get(parameter.dtype, ("float32",))
+    for slot in parameter.slots:
+        key = array_key(parameter.name, slot)
+        if key not in arrays:
+            lines.append(f"array {key!r} is missing")
+            continue
+        x = arrays[key]
+        library = library_of(x)
+        if library is None:
+            lines.append(f"array {key!r} is a {type(x).__name__}")
+        elif tuple(x.shape) != parameter.shape or library.dtype_name(x.dtype) not in wanted:
+            came = f"{dtype_text(x.dtype)} of shape {tuple(x.shape)}"
+            lines.append(f"array {key!r} is {came}; by the header {' or '.join(wanted)} of {parameter.shape}")
+    return lines
+
+
+def _faults_of_home(
+    parameter: Parameter, name: Hashable, arrays: Mapping[str, Any], spec: Spec, cast: bool
+) -> list[str]:
+    lines = []
+    if parameter.shape not in (None, spec.shape):
+        lines.append(f"{name!r} has shape {parameter.shape} in the checkpoint, and {spec.shape} in like")
+    keys = [array_key(parameter.name, slot) for slot in parameter.slots]
+    found, wanted = [parameter.dtype], spec.dtype
+    if parameter.dtype is None:  # then its slots must be what those of `like` would be
+        found, wanted = [dtype_text(arrays[key].dtype) for key in keys if library_of(arrays.get(key))], spec.compute
+    if not cast and any(dtype != dtype_text(wanted) for dtype in found):
+        lines.append(
+            f"{name!r} is {found[0]} in the checkpoint, and {dtype_text(wanted)} in like; cast=True converts it"
+        )
+    return lines
+
+
+def _entry(
+    opt: OptimizerBase,
+    values: Mapping[str, Any],
+    parameter: Parameter,
+    name: Hashable,
+    arrays: Mapping[str, Any],
+) -> Any:
+    """Return what the cache holds of a parameter, or raise a ValueError if no rule of the optimizer left it."""
+    rule, fields = opt._formula(values), type(opt).slots._fields
+    slots = {slot: arrays[array_key(parameter.name, slot)] for slot in parameter.slots}
+    own = tuple(slot for slot in slots if slot != MASTER or MASTER in fields)
+    if own and own not in (rule.fields, fields):
+        kept = ", ".join(fields) or "none"
+        raise ValueError(f"{name!r} has the slots {', '.join(slots)}; {type(opt).__name__} keeps {kept}")
+    entry: Any = {"t": parameter.updates, **slots}
+    if own and len(slots) == 1:
+        try:
+            unpack(rule, entry, name)
+        except ValueError:  # then the one slot is the entry
+            (entry,) = slots.values()
+    check_entry(rule, entry, name)
+    return entry
+
+
+def _settled(entry: Any, parameter: Parameter, home: Home | None, owned: bool) -> Known | Stored:
+    """Return state in arrays of the optimizer's own, where the parameter is if that is known."""
+
+    def own(x: Any) -> Any:
+        if library_of(x) is None:
+            return x
+        y = x if home is None else moved(x, *home)
+        return copy_array(y) if y is x and not owned else y
+
+    entry = {key: own(x) for key, x in entry.items()} if isinstance(entry, dict) else own(entry)
+    if home is None:
+        return Stored(entry, parameter.shape, parameter.dtype, parameter.updates)
+    return Known(entry, home[1], parameter.updates)

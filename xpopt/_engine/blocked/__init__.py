@@ -1,0 +1,1 @@
+"""The engine that runs NumPy on blocks of an array."""

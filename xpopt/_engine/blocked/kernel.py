@@ -1,0 +1,316 @@
+"""The blocked engine: NumPy's own loops, on pieces of an array that stay in the cache.
+
+An expression of whole arrays writes each of its values to memory and reads it back. In blocks, only the parameter, the
+gradient and the slots travel; everything between stays where the processor is. A small array is one block.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import Context
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from ..._arrays.norms import clip_factors
+from ..._arrays.typing import Scalars
+from ..._graph import graph_of
+from ..._graph.rule import Rule
+from ..._print import print_numpy
+from ..._print.numpy import CALLED
+from .. import pool
+from ..group import BLOCK, Launch, Result, Work, new_arrays
+from ..numbers import Numbers
+
+SMALL = 4_096
+"""Elements up to which an array has working arrays of its shape, kept for the next update."""
+
+SERIAL = 1_000_000
+"""Elements in one call up to which a helper thread costs more than it brings."""
+
+_SHAPES_KEPT = 64
+"""How many such shapes: some megabytes for each thread and rule."""
+
+
+class Working(NamedTuple):
+    """What a kernel works in, beside what it is given."""
+
+    memory: memoryview  # of the numbers
+    numbers: list[Any]  # each as an array of shape ()
+    arrays: list[Any]  # scratch and masks
+    blocks: list[Any]  # where values go to be computed: a parameter and a gradient of 16 bits, or of many tensors
+
+
+Step = tuple[Callable[..., object], tuple[Any, ...]]
+"""A function of NumPy's, or a kernel, and its arguments: all that there is to allocate has been allocated."""
+
+
+class Call(Protocol):
+    """Some work of a launch, that can be shared out."""
+
+    def warm(self) -> object:
+        """Allocate what it works in."""
+
+    def shares(self) -> Iterator[Callable[[], None]]:
+        """Yield calls that make it up."""
+
+    def bound(self) -> list[Step]:
+        """Return all of it as steps for this thread."""
+
+
+class Kernel:
+    """A rule printed for NumPy, with what it works in.
+
+    Parameters
+    ----------
+    rule : Rule
+        The rule.
+    h : Scalars
+        The numbers of some step.
+    clipped : bool
+        Whether the gradient is multiplied by the two numbers that clip it.
+    """
+
+    def __init__(self, rule: Rule, h: Scalars, *, clipped: bool) -> None:
+        graph = graph_of(rule, h, clipped=clipped)
+        self.source = print_numpy(graph)
+        self.numbers = Numbers(graph)
+        names: dict[str, Any] = {name: getattr(np, name) for name in CALLED}
+        exec(compile(self.source.text, f"<{graph.name} for NumPy>", "exec"), names)
+        self.call = names["kernel"]
+        self._local = threading.local()
+
+    def working(self, shape: tuple[int, ...], compute: Any, blocks: int) -> Working:
+        """Return this thread's arrays to work in, of a shape, with at least so many to put other arrays' values in."""
+        kept: dict[Any, Working] = self._local.__dict__
+        key = shape, compute
+        try:
+            working = kept[key]
+        except KeyError:
+            pass
+        else:
+            while len(working.blocks) < blocks:
+                working.blocks.append(np.empty(shape, compute))
+            return working
+        if len(kept) >= _SHAPES_KEPT:
+            kept.clear()
+        source = self.source
+        arrays = [np.empty(shape, compute) for _ in range(source.scratch)]
+        arrays += [np.empty(shape, bool) for _ in range(source.masks)]
+        numbers = np.empty(source.numbers, compute)
+        memory = numbers.view(np.uint8).data
+        views = [numbers[i, ...] for i in range(source.numbers)]
+        kept[key] = Working(memory, views, arrays, [np.empty(shape, compute) for _ in range(blocks)])
+        return kept[key]
+
+
+class Run:
+    """One update, ready to be computed; nothing in it can fail once this thread has called `warm`.
+
+    Parameters
+    ----------
+    kernel : Kernel
+        The rule's.
+    inputs : tuple of ndarray
+        Param, grad and slots: of one shape, contiguous in one order.
+    outputs : tuple of ndarray
+        Where the new param and slots go, which may be the place of the old.
+    packed : bytes
+        The numbers of the step.
+    compute : dtype
+        That of the arithmetic, the slots and the numbers.
+    """
+
+    __slots__ = ("_compute", "_inputs", "_kernel", "_low", "_outputs", "_packed", "_shape", "_size")
+
+    def __init__(
+        self, kernel: Kernel, inputs: tuple[Any, ...], outputs: tuple[Any, ...], packed: bytes, compute: Any
+    ) -> None:
+        first = inputs[0]
+        self._kernel = kernel
+        self._inputs = inputs
+        self._outputs = outputs
+        self._packed = packed
+        self._compute = compute
+        self._low = first.dtype != compute
+        self._size = first.size
+        self._shape = first.shape
+
+    def warm(self) -> Working:
+        """Return this thread's arrays to work in; they are made at its first update of the size, and kept."""
+        shape = self._shape if self._size <= SMALL else (BLOCK,)
+        return self._kernel.working(shape, self._compute, 2 if self._low else 0)
+
+    def shares(self) -> Iterator[Callable[[], None]]:
+        """Yield calls that make up the update, each for a block at most; in any order, by any threads."""
+        if self._size <= BLOCK:
+            yield lambda: run_steps(iter(self.bound()))
+        else:
+            for start in range(0, self._size, BLOCK):
+                yield functools.partial(self._share, start)
+
+    def bound(self) -> list[Step]:
+        """Return all of it as steps for this thread."""
+        size = self._size
+        if size > BLOCK:
+            return [step for start in range(0, size, BLOCK) for step in self._block(start)]
+        working = self.warm()
+        arrays, blocks = working.arrays, working.blocks if self._low else []
+        if size > SMALL:
+            arrays = [x[:size].reshape(self._shape) for x in arrays]
+            blocks = [x[:size].reshape(self._shape) for x in blocks]
+        return self._steps(working, self._inputs, self._outputs, arrays, blocks)
+
+    def _share(self, start: int) -> None:
+        run_steps(iter(self._block(start)))
+
+    def _block(self, start: int) -> list[Step]:
+        working = self.warm()
+        stop = min(start + BLOCK, self._size)
+        inputs, outputs = ([flat(x)[start:stop] for x in arrays] for arrays in (self._inputs, self._outputs))
+        arrays = [x[: stop - start] for x in working.arrays]
+        blocks = [x[: stop - start] for x in working.blocks] if self._low else []
+        return self._steps(working, inputs, outputs, arrays, blocks)
+
+    def _steps(
+        self, working: Working, inputs: Sequence[Any], outputs: Sequence[Any], arrays: list[Any], blocks: list[Any]
+    ) -> list[Step]:
+        numbers = working.memory.__setitem__, (_ALL, self._packed)
+        if not blocks:
+            return [numbers, (self._kernel.call, (*inputs, *outputs, *arrays, *working.numbers))]
+        param, grad = blocks
+        return [
+            numbers,
+            (np.copyto, (param, inputs[0])),
+            (np.copyto, (grad, inputs[1])),
+            (self._kernel.call, (param, grad, *inputs[2:], param, *outputs[1:], *arrays, *working.numbers)),
+            (np.copyto, (outputs[0], param, "unsafe")),
+        ]
+
+
+_ALL = slice(None)
+
+
+def run_steps(steps: Iterator[Step]) -> None:
+    """Do all of them."""
+    for function, args in steps:
+        function(*args)
+
+
+def flat(x: Any) -> Any:
+    """Return a contiguous array as one of its elements in the order of memory."""
+    return x if x.ndim == 1 else x.reshape(-1) if x.flags.c_contiguous else x.T.reshape(-1)
+
+
+def kernel(rule: Rule, h: Scalars, *, clipped: bool) -> Kernel:
+    """Return a rule's kernel; raises `UntraceableError` where it has none."""
+    key = "blocked", clipped
+    try:
+        found: Kernel = rule.made[key]
+    except KeyError:
+        found = rule.made.setdefault(key, Kernel(rule, h, clipped=clipped))  # one, whichever thread makes it
+    return found
+
+
+def prepare(rule: Rule, works: list[Work]) -> Launch:
+    """Allocate what updates need: new parameters where there is no `out`, and slots where they may not be written."""
+    h = works[0].h
+    of_rule = kernel(rule, h, clipped=h.clip_norm is not None)
+    results = new_arrays(rule, works)
+    if len(works) == 1:  # without what many need: it has to be as fast as it can
+        run = _run_of(of_rule, works[0], results[0])
+        return Launch(results, together([run], works[0].param.size), "blocked")
+    runs = [_run_of(of_rule, *pair) for pair in zip(works, results, strict=True)]
+    return Launch(results, together(runs, sum(work.param.size for work in works)), "blocked")
+
+
+def _run_of(of_rule: Kernel, work: Work, result: Result) -> Run:
+    """Return the update, ready but for the arrays to work in."""
+    _, _, spec, param, grad, _, _, h, _, _, _ = work
+    out, slots = result
+    packed = of_rule.numbers.packed(h, spec.compute.char)
+    if h.clip_norm is not None:
+        packed += factors(grad, h.clip_norm).tobytes()
+    return Run(of_rule, (param, grad, *slots), (out, *slots), packed, spec.compute)
+
+
+def together(runs: Sequence[Call], size: int) -> Callable[[], None]:
+    """Return what computes all of `runs`, of so many elements in all, with a helper if these are many."""
+    if size <= SERIAL or pool.threads() == 1:
+        steps = runs[0].bound() if len(runs) == 1 else [step for run in runs for step in run.bound()]
+        context = _quiet_context()
+        return functools.partial(_compute, context, iter(steps))
+    for run in runs:
+        run.warm()
+    shares = iter([share for run in runs for share in run.shares()])
+    # one helper: NumPy's loops are short, and between them threads wait for the interpreter's lock
+    return functools.partial(pool.run, functools.partial(quietly, _run_shares, runs, shares), 1)
+
+
+def quietly(function: Callable[..., None], *args: Any) -> None:
+    """Call `function` where NumPy reports no floating-point errors."""
+    context = _quiet_context()
+    context.run(function, *args)
+    _give_back(context)
+
+
+def _quiet_context() -> Context:
+    """Return such a context, for this thread; to enter ``np.errstate`` takes as long as three small ufuncs."""
+    kept: list[Context] = _contexts.__dict__.setdefault("kept", [])
+    if kept:
+        return kept.pop()  # nobody else's, for this thread may come here again from the user's code
+    context = Context()
+    context.run(np.seterr, all="ignore")
+    return context
+
+
+def _compute(context: Context, steps: Iterator[Step]) -> None:
+    context.run(run_steps, steps)
+    _give_back(context)
+
+
+def _give_back(context: Context) -> None:
+    try:  # noqa: SIM105 - to suppress it is to allocate
+        _contexts.kept.append(context)
+    except MemoryError:  # then another one is made
+        pass
+
+
+_contexts = threading.local()
+
+
+def _run_shares(runs: Sequence[Call], shares: Iterator[Callable[[], None]]) -> None:
+    try:
+        for run in runs:
+            run.warm()
+    except MemoryError:  # in a helper; the caller has its arrays since `prepare`, and does it all
+        return
+    for share in shares:  # threads share the iterator; each item is given out once
+        share()
+
+
+@np.errstate(all="ignore")
+def factors(grad: Any, clip_norm: float) -> Any:
+    """Return the two numbers that bring the norm of a gradient down to `clip_norm`; it is read block by block."""
+    elements = flat(grad)
+    total = 0.0
+    for start in range(0, grad.size, BLOCK):
+        wide = elements[start : start + BLOCK].astype(np.float64)
+        total += np.add.reduce(np.multiply(wide, wide, wide))
+    return clip_factors(np.array([total]), clip_norm, [grad])
+
+
+def why_not(work: Work) -> str | None:
+    """Return why an update of a NumPy array cannot run in blocks, or None if it can."""
+    _, _, _, param, grad, slots, owned, _, out, _, _ = work
+    c_order = param.flags.c_contiguous and grad.flags.c_contiguous and (out is None or out.flags.c_contiguous)
+    for x in slots or ():
+        flags = x.flags
+        if not owned and not flags.writeable:
+            return "a slot is read-only"
+        c_order = c_order and flags.c_contiguous
+    if c_order or all(x.flags.f_contiguous for x in (param, grad, *(slots or ()), param if out is None else out)):
+        return None
+    return "the arrays are not contiguous, or not in one order"

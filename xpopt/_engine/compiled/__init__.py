@@ -1,0 +1,1 @@
+"""The engine that compiles a loop with Numba."""

@@ -1,0 +1,1 @@
+"""The engine that launches CUDA kernels on CuPy arrays."""

@@ -1,0 +1,1 @@
+"""Settings: their ranges, their text, and what an unknown name was meant to be."""

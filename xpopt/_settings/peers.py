@@ -1,0 +1,130 @@
+"""What other libraries call the settings of an optimizer, and which of them are not here."""
+
+from __future__ import annotations
+
+from .suggest import rows, suggest
+
+MEANT = {
+    "alpha": "decay or lr",
+    "base_lr": "lr",
+    "eta": "lr",
+    "eta0": "lr",
+    "init_lr": "lr",
+    "initial_lr": "lr",
+    "learn_rate": "lr",
+    "learning_rate": "lr",
+    "learning_rate_init": "lr",
+    "step_size": "lr",
+    "b1": "decay1",
+    "b2": "decay2",
+    "beta": "momentum or decay or decay1 and decay2",
+    "beta1": "decay1",
+    "beta2": "decay2 or decay",
+    "betas": "decay1 and decay2",
+    "decay": "decay1 or decay2",
+    "decay_rate": "decay",
+    "momentum": "decay1",
+    "mu": "momentum or decay1",
+    "rho": "decay or decay2",
+    "smoothing_constant": "decay",
+    "delta": "eps",
+    "epsilon": "eps",
+    "fuzz": "eps",
+    "clip": "clip_norm",
+    "clipnorm": "clip_norm",
+    "clip_gradient_norm": "clip_norm",
+    "grad_clip_norm": "clip_norm",
+    "learning_rate_schedule": "lr_scheduler",
+    "learning_rate_scheduler": "lr_scheduler",
+    "lr_policy": "lr_scheduler",
+    "lr_schedule": "lr_scheduler",
+    "schedule": "lr_scheduler",
+    "scheduler": "lr_scheduler",
+    "error_if_nonfinite": "nonfinite",
+    "skip_nonfinite": "nonfinite",
+    "fp32_master": "master",
+    "master_weights": "master",
+    "use_master_weights": "master",
+    "stochastic_rounding": "rounding",
+    "random_seed": "seed",
+    "random_state": "seed",
+    "rng": "seed",
+}
+"""The keywords that mean the same here, for `suggest`."""
+
+ABSENT = {
+    **rows(
+        "weight_decay weight_decay_rate decoupled_weight_decay wd l1 l2 l1_reg l2_reg l1_regularization "
+        "l2_regularization regularization penalty lambda lambd",
+        "there is no weight decay or other penalty here: add its gradient to the gradient, "
+        "weight_decay * param for an L2 penalty",
+    ),
+    **rows("nesterov use_nesterov", "there is no Nesterov momentum here: write it as a rule of your own"),
+    **rows("amsgrad", "there is no AMSGrad here: write it as a rule of your own"),
+    **rows("centered", "there is no centred form here: write it as a rule of your own"),
+    **rows("dampening", "nothing is dampened here: a gradient counts in full, times lr"),
+    **rows("momentum", "this rule has no momentum: SGD has"),
+    **rows("momentum_decay", "a momentum stays as it is set: set_params changes it"),
+    **rows("eps_root", "eps is added outside the root, and nothing inside"),
+    **rows("bias_correction correct_bias", "whether means are corrected for their bias is part of the rule"),
+    **rows("initial_accumulator_value", "state starts at 0; set_params(cache_dict=...) gives it other values"),
+    **rows(
+        "decay gamma lr_decay lr_decay_rate learning_rate_decay decay_steps warmup warmup_steps total_steps "
+        "num_training_steps T_max",
+        "a learning rate that changes is a schedule: give lr_scheduler one",
+    ),
+    **rows(
+        "max_norm max_grad_norm clip_grad_norm global_clipnorm global_norm gradient_clip_val",
+        "clip_norm bounds the norm of each parameter's gradient alone: for that of all together, "
+        "clipping.clip_by_global_norm(grads, max_norm) before the update",
+    ),
+    **rows(
+        "clipvalue clip_value clip_grad_value grad_clip grad_clip_value",
+        "gradients are clipped by their norm alone, with clip_norm: clip values before the update",
+    ),
+    **rows("maximize", "every step goes down: give the negative gradient to go up"),
+    **rows(
+        "foreach fused capturable jit jit_compile compile use_cuda use_gpu",
+        "how updates run is no setting of an optimizer: see its explain, and engine()",
+    ),
+    **rows("differentiable", "an update records no gradients of its own"),
+    **rows("device dtype mu_dtype accumulator_dtype", "state goes where its parameter is, in its compute dtype"),
+    **rows(
+        "params param parameters parameter_list param_groups model model_parameters var_list variables weights",
+        "an optimizer holds no parameters here: give them to update_all(params, grads)",
+    ),
+    **rows("grads gradients", "an optimizer holds no gradients here: give them to update_all(params, grads)"),
+    **rows("name", "an optimizer has no name here: parameters have"),
+    **rows(
+        "use_ema ema_momentum ema_decay ema_overwrite_frequency polyak_decay",
+        "no average of parameters is kept here: keep it beside the optimizer",
+    ),
+    **rows(
+        "loss_scale loss_scale_factor grad_scale grad_scaler rescale_grad gradient_accumulation_steps",
+        "gradients are taken as they come: scale or add them up before the update",
+    ),
+}
+"""What is not here, and the way out, for `suggest`."""
+
+CLASSES = {"gd": "SGD", "gradient_descent": "SGD", "stochastic_gradient_descent": "SGD"}
+"""The classes that are the same, for `suggest`."""
+
+ABSENT_CLASSES = {
+    **rows("momentum heavy_ball polyak", "momentum is a keyword, SGD(momentum=0.9)"),
+    **rows(
+        "adabelief adadelta adafactor adam_w adamax adamw adan amsgrad asgd ftrl lamb lars lbfgs lion madgrad muon "
+        "nadam nadamw nag nesterov novograd prodigy radam rprop shampoo sm3 sophia sparse_adam yogi",
+        "this algorithm is not here: write it as a rule of your own",
+    ),
+}
+"""The algorithms that are not here, for `suggest`."""
+
+
+def hint(name: str, known: tuple[str, ...]) -> str:
+    """Say what an unknown keyword of an optimizer was meant to be, of those that are `known`."""
+    return suggest(name, known, MEANT, ABSENT)
+
+
+def hint_of_class(name: str, known: tuple[str, ...]) -> str:
+    """Say which optimizer an unknown name was meant to be."""
+    return suggest(name, known, CLASSES, ABSENT_CLASSES)

@@ -1,0 +1,1 @@
+"""What an optimizer is set to and remembers. Knows no engine."""

@@ -1,0 +1,170 @@
+"""The step count, the schedule, and the one rate that holds for each pass over the parameters."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+from .._arrays.tree import show
+from .._settings.caller import warn
+from ..schedulers import ConstantScheduler, ExponentialScheduler, KingScheduler, NoamScheduler, SchedulerBase
+from .interrupts import HELD, OPEN, enter
+
+_NOTHING: dict[str, Any] = {}  # the state of a schedule that has none
+
+_OURS = {ExponentialScheduler, NoamScheduler, KingScheduler}
+
+_WHOLE = "whole model"  # what the last pass was, if `update_all` made it
+_WHOLE_AND_STEP = "whole model, then step()"
+
+
+class Clock:
+    """Calls the schedule once per pass, however many parameters are updated in it.
+
+    A pass begins at the first update after the step count moved or was set, or when a name comes round again. A rate is
+    asked for, then confirmed when the update has succeeded, or taken back when it has not.
+    """
+
+    def __init__(self, scheduler: SchedulerBase) -> None:
+        self.scheduler = scheduler
+        self.cur_step = 0
+        self._rate: float | None = None
+        self._names: dict[Hashable, None] = {}  # a set of which the last can be taken out unhashed
+        self._undo: dict[str, Any] | None = None  # to take back a rate that has been asked for
+        self._first: dict[Hashable, None] = {}  # and the names of its pass, to be confirmed with it
+        self._joined = False  # whether the last of `_names` waits to be confirmed
+        self._moved = False
+        self._last = ""
+        self._warned: set[str] = set()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Clock:
+        """Return a clock that goes on alone, from before what is not confirmed; the names are the same objects."""
+        twin = copy.copy(self)
+        twin.scheduler = copy.deepcopy(self.scheduler, memo)
+        twin._names = dict(self._names)
+        twin._warned = set(self._warned)
+        twin.take_back()
+        return twin
+
+    def settled(self, memo: dict[int, Any]) -> Clock:
+        """Return it as it was before an update that has not been confirmed, if there is one."""
+        return self if self._undo is None and not self._joined else copy.deepcopy(self, memo)
+
+    def history(self) -> dict[str, Any]:
+        """Return the state of the schedule before an update that has not been confirmed."""
+        return self.scheduler.state() if self._undo is None else self._undo
+
+    def replace_scheduler(self, scheduler: SchedulerBase) -> None:
+        """Follow another schedule from the next update on."""
+        self.scheduler = scheduler
+        self._rate = None
+
+    def move(self, step: int) -> None:
+        """Set the step count: the next update begins a pass."""
+        self.cur_step = step
+        self._moved = True
+        self._rate = None
+
+    def current(self) -> tuple[float, tuple[Hashable, ...]] | None:
+        """Return the rate of the pass that is under way and the names that it has reached; None between two passes."""
+        if self._rate is None:
+            return None
+        names = list(self._names)[: len(self._names) - self._joined]
+        return self._rate, tuple(sorted(names, key=repr))
+
+    def at(self, scheduler: SchedulerBase, step: int, current: tuple[float, tuple[Hashable, ...]] | None) -> Clock:
+        """Return a clock that goes on from where another one was."""
+        twin = Clock(scheduler)
+        twin.cur_step = step
+        twin._rate, names = current or (None, ())
+        twin._names = dict.fromkeys(names)
+        twin._moved = step > 0
+        twin._warned = set(self._warned)
+        return twin
+
+    def tick(self) -> None:
+        """Count one step."""
+        self.move(self.cur_step + 1)
+        if self._last == _WHOLE:
+            self._last = _WHOLE_AND_STEP
+
+    def reset(self) -> None:
+        """Go back to step 0 and start the schedule over."""
+        before = self.scheduler.state()
+        try:
+            self.scheduler.reset()
+        except BaseException:
+            self.scheduler.restore(before)
+            raise
+        self.move(0)
+
+    def ask(self, name: Hashable, cur_loss: Any) -> float:
+        """Return the rate for an update of `name`; `confirm` or `take_back` must follow."""
+        if self._rate is not None and name not in self._names:
+            self._names[name] = None
+            self._joined = True
+            return self._rate
+        if self._rate is not None and not self._moved and self.scheduler.reads_step:
+            self._warn(
+                "step",
+                f"{show(name)} is updated again and cur_step is still {self.cur_step}: the schedule stands still. "
+                f"Call step() after each optimisation step, or use update_all",
+            )
+        self._first = {name: None}
+        return self._call(cur_loss)
+
+    def ask_whole(self, cur_loss: Any) -> float:
+        """Return the rate for an update of the whole model, which is a pass of its own."""
+        if self._last == _WHOLE_AND_STEP:
+            self._warn(
+                "twice", "step() was called between two calls of update_all, which counts the step itself: drop step()"
+            )
+        return self._call(cur_loss)
+
+    def confirm(self, rate: float) -> None:
+        """The update of the name asked for has succeeded; nothing in it can fail."""
+        if self._undo is not None:  # the rate is new: this is the first of its pass
+            self._names = self._first
+            self._undo = None
+        self._joined = False
+        self._rate = rate
+        self._last = ""
+
+    def forget(self, held: Mapping[Hashable, Any]) -> None:
+        """Let go of names that are no longer in the cache, `held`: a pass may never end."""
+        if len(self._names) > len(held):
+            self._names = {name: None for name in self._names if name in held}
+
+    def confirm_whole(self, step: int) -> None:
+        """The update of the whole model has succeeded, and `step` is the next; nothing in it can fail."""
+        self._undo = None
+        self.move(step)
+        self._last = _WHOLE
+
+    def take_back(self) -> None:
+        """The update has failed: leave the schedule as it was."""
+        if self._joined:
+            self._names.popitem()
+            self._joined = False
+        if self._undo is not None:
+            self.scheduler.restore(self._undo)
+            self._undo = None
+
+    def _call(self, cur_loss: Any) -> float:
+        """Ask the schedule; where it is the user's code, or may wait for a loss, handlers of signals run meanwhile."""
+        if type(self.scheduler) is ConstantScheduler:
+            self._undo = _NOTHING
+            return self.scheduler.lr
+        self._undo = self.scheduler.state()
+        if type(self.scheduler) in _OURS and (cur_loss is None or type(cur_loss) is float):
+            return self.scheduler(self.cur_step, cur_loss)
+        enter(OPEN)
+        rate = self.scheduler(self.cur_step, cur_loss)
+        enter(HELD)
+        return rate
+
+    def _warn(self, kind: str, message: str) -> None:
+        if kind not in self._warned:
+            self._warned.add(kind)
+            warn(message)

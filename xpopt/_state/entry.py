@@ -1,0 +1,203 @@
+"""The forms that a parameter's state takes in the cache, and the way from them to a rule's slots and back."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from operator import is_
+from typing import Any
+
+from .._arrays.library import Library
+from .._arrays.namespace import copy_array, library_of, zeros_like
+from .._arrays.parameter import Spec, are_slots, dtype_text
+from .._arrays.tree import show
+from .._arrays.typing import Array
+from .._graph.rule import MASTER, Rule
+from .._settings.ranges import LARGEST, LARGEST_TEXT, whole
+
+Slots = Any
+"""An instance of a rule's own NamedTuple, one array per field."""
+
+
+class Known:
+    """What is remembered of a parameter beside its cache entry; of it, only the count outlives the entry.
+
+    Parameters
+    ----------
+    entry : array or dict, or None
+        What was stored; None where the cache holds another entry.
+    spec : Spec
+        The parameter.
+    t : int
+        Its count, which the entry of a bare rule does not say.
+    """
+
+    __slots__ = ("count", "entry", "shown", "slots", "spec")
+
+    def __init__(self, entry: Any, spec: Spec, t: int) -> None:
+        self.entry = entry
+        self.spec = spec
+        self.count = [t]  # parameters of a model that is kept share it, so that all of them are counted at once
+        self.slots: Slots | None = None  # the state in `entry`, to be used again as it is if nobody touched it
+        self.shown = -1  # how often the cache had been shown when `slots` were new
+
+    @property
+    def t(self) -> int:
+        """Its count."""
+        return self.count[0]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle without the slots, whose class may be a local one."""
+        return Known, (self.entry, self.spec, self.t)
+
+    def of(self, entry: Any) -> Known:
+        """Return what is known where the cache holds `entry`."""
+        return self if self.entry is entry else Known(None, self.spec, self.t)
+
+    def untouched(self, rule: Rule) -> bool:
+        """Whether the entry still holds the very arrays that `rule` left there, of the shape and dtype they had."""
+        entry, slots = self.entry, self.slots
+        if slots is None or type(slots) is not rule.slots:
+            return False
+        _, _, shape, _, dtype = self.spec
+        for x in slots:
+            if x.shape != shape or x.dtype != dtype:
+                return False
+        if type(entry) is not dict:
+            return slots[0] is entry
+        return tuple(entry) == rule.keys and all(map(is_, entry.values(), (self.t, *slots)))
+
+
+def pack(rule: Rule, t: int, slots: tuple[Array, ...]) -> Any:
+    """Return what the cache holds: the slot itself if it is the whole state, else a dict of ``t`` and the slots."""
+    if rule.bare:
+        return slots[0]
+    return dict(zip(rule.keys, (t, *slots)))  # noqa: B905 - of one length, and `strict` is what costs most here
+
+
+def unpack(rule: Rule, entry: Any, name: Hashable) -> tuple[int | None, Slots | None]:
+    """Return the count and the slots in a cache entry.
+
+    Parameters
+    ----------
+    rule : Rule
+        Whose state the entry should be.
+    entry : array or dict
+        From the cache, or from a caller.
+    name : hashable
+        The parameter's name, for the message.
+
+    Returns
+    -------
+    t : int or None
+        Updates so far; None where the form does not say.
+    slots : NamedTuple of array, or None
+        None to start from zeros: a rule without slots left the entry, or reads it.
+
+    Raises
+    ------
+    ValueError
+        The entry has another form than the rule's.
+    """
+    t, slots = _taken_apart(rule, entry)
+    if slots is None:
+        raise ValueError(
+            f"cache of {show(name)} is {_outline(entry)}; {rule.name.removesuffix('.rule')} keeps {_wanted(rule)}"
+        )
+    missing = [field for field in rule.fields if field not in slots]
+    if missing and not slots:
+        return t, None
+    for field in missing:
+        like = next(iter(slots.values()))
+        slots[field] = like if library_of(like) is None else zeros_like(like)
+    return t, rule.make_slots([slots[field] for field in rule.fields])
+
+
+def _taken_apart(rule: Rule, entry: Any) -> tuple[int | None, dict[str, Array] | None]:
+    """Take an entry apart, with or without a master copy.
+
+    Returns
+    -------
+    t : int or None
+        Updates so far; None where the form does not say.
+    slots : dict of str to array, or None
+        Those of its slots that the rule goes on from; None where it is another rule's entry.
+    """
+    own = rule.own
+    if not isinstance(entry, dict):
+        if library_of(entry) is None:
+            return None, None
+        if rule.single:
+            return None, {own[0]: entry}
+        return None, {} if rule.follows and not own else None
+    slots = {field: x for field, x in entry.items() if field != "t"}
+    copied = MASTER in slots and (rule.master or MASTER not in own)
+    copy = {MASTER: slots.pop(MASTER)} if copied else {}
+    kept = copy if rule.master else {}
+    t = whole(entry.get("t"))
+    if t is None or not 0 <= t <= LARGEST:
+        return None, None
+    if slots.keys() == set(own) and not (rule.bare and not copied):
+        return t, slots | kept
+    dropped = not slots or (copied and not own)
+    return t, kept if rule.follows and dropped else None
+
+
+def mismatch(rule: Rule, library: Library, spec: Spec, slots: Slots, name: Hashable) -> ValueError:
+    """Return the error for slots that are not like the parameter that `spec` describes."""
+    field, slot = next(
+        (field, x) for field, x in zip(rule.fields, slots, strict=True) if not are_slots(library, spec, [x])
+    )
+    return ValueError(
+        f"cache of {show(name)} holds {field!r} as {_outline(slot)}, and the parameter is {spec.describe()}; "
+        f"use another name, or forget the old one with del opt.cache[...]"
+    )
+
+
+def copy_entry(entry: Any) -> Any:
+    """Return an entry of the same form that shares no array with `entry`."""
+    if isinstance(entry, Mapping):
+        return {key: copy_entry(value) for key, value in entry.items()}
+    return entry if library_of(entry) is None else copy_array(entry)
+
+
+def check_entry(rule: Rule, entry: Any, name: Hashable) -> None:
+    """Raise unless `entry` can be restored as the state of a parameter: its form, its arrays, and these alike."""
+    if rule.low and isinstance(entry, dict) and MASTER in entry:
+        rule, *_ = rule.low.values()
+    _, slots = unpack(rule, entry, name)
+    first: tuple[str, Any] | None = None
+    held = dict(zip(rule.fields, slots or (), strict=slots is not None))
+    if isinstance(entry, dict) and MASTER in entry:
+        held.setdefault(MASTER, entry[MASTER])  # it is to be dropped, and may be saved before that
+    for field, slot in held.items():
+        library = library_of(slot)
+        if library is None or library.dtype_name(slot.dtype) not in ("float32", "float64"):
+            raise ValueError(
+                f"cache of {show(name)} holds {field!r} as {_outline(slot)}; wanted an array of float32 or float64"
+            )
+        here = (library, slot.dtype, tuple(slot.shape), library.place(slot))
+        if first is not None and here != first[1]:
+            raise ValueError(
+                f"cache of {show(name)} holds {first[0]!r} as {_outline(held[first[0]])} on {first[1][3]}, and "
+                f"{field!r} as {_outline(slot)} on {here[3]}; wanted slots of one library, dtype, shape and device"
+            )
+        first = field, here
+
+
+def _outline(value: Any) -> str:
+    library = library_of(value)
+    if library is not None:
+        kind = type(value).__name__
+        kind = "" if library.name != "numpy" or kind == "ndarray" else f", a {kind}"
+        return f"{library.name} {dtype_text(value.dtype)} of shape {tuple(value.shape)}{kind}"
+    if isinstance(value, Mapping):
+        return "a dict of " + ", ".join(f"{key}: {_outline(item)}" for key, item in value.items())
+    if type(value) is int and abs(value) > LARGEST:
+        return f"an int beyond {LARGEST_TEXT}"
+    return repr(value) if isinstance(value, int | float | None) else f"a {type(value).__name__}"
+
+
+def _wanted(rule: Rule) -> str:
+    if rule.bare:
+        return f"one array, {rule.fields[0]!r}"
+    return f"a dict of 't', an int in [0, {LARGEST_TEXT}]" + "".join(f", the array {field!r}" for field in rule.fields)

@@ -1,0 +1,82 @@
+"""State that was loaded and has met no parameter yet: it goes to where the parameter is, at the first update."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any, NamedTuple
+
+from .._arrays.library import Library
+from .._arrays.namespace import library_of
+from .._arrays.parameter import Spec
+from .._arrays.tree import show
+from .._arrays.typing import Array
+from .entry import Known
+
+
+class Stored(NamedTuple):
+    """What a checkpoint says of one parameter.
+
+    `shape` and `dtype` are the parameter's, None where they were not known; `entry` has the form of the cache, and is
+    in the cache, or None where that holds another entry.
+    """
+
+    entry: Any
+    shape: tuple[int, ...] | None
+    dtype: str | None
+    t: int
+
+    def of(self, entry: Any) -> Stored:
+        """Return what is known where the cache holds `entry`."""
+        return self if self.entry is entry else self._replace(entry=None)
+
+    def place(self, library: Library, spec: Spec, param: Array, name: Hashable) -> Known:
+        """Return the state in arrays of the library and on the device of a parameter.
+
+        Parameters
+        ----------
+        library : Library
+            Whose array the parameter is.
+        spec : Spec
+            What it is.
+        param : array
+            The parameter itself.
+        name : hashable
+            Its name.
+
+        Returns
+        -------
+        Known
+            An entry in the form of the cache, and the parameter's description. Arrays that are unlike the parameter are
+            left as they are, for others to refuse.
+
+        Raises
+        ------
+        ValueError
+            The state is that of a parameter of another shape or dtype.
+        """
+        if self.shape not in (None, spec.shape) or self.dtype not in (None, library.dtype_name(spec.dtype)):
+            raise ValueError(
+                f"{show(name)} was loaded as the state of a parameter that is {self.dtype} of shape {self.shape}, and "
+                f"this one is {spec.describe()}; load the checkpoint with like=, which says what there is to do"
+            )
+
+        def placed(x: Any) -> Any:
+            source = library_of(x)
+            if source is None or source.dtype_name(x.dtype) != library.dtype_name(spec.compute):
+                return x
+            return moved(x, library, spec, param)
+
+        entry = self.entry
+        entry = {key: placed(x) for key, x in entry.items()} if isinstance(entry, dict) else placed(entry)
+        return Known(entry, spec, self.t)
+
+
+def moved(x: Array, library: Library, spec: Spec, param: Array) -> Array:
+    """Return a slot as an array of a parameter's library, device and compute dtype; `x` itself if it is one."""
+    source = library_of(x)
+    assert source is not None
+    if source is library and x.dtype == spec.compute and library.place(x) == spec.device:
+        return x
+    (values,) = source.to_numpy([x])
+    like = library.guard(lambda param: library.xp.astype(param, spec.compute, copy=False))(param)
+    return library.from_numpy(values, like)

@@ -1,0 +1,1 @@
+"""What one step does: check, bind, ask the schedule, launch, commit."""

@@ -1,0 +1,153 @@
+"""What an update leaves in the state: made before anything is written, then put in place by assignments alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable
+from contextlib import suppress
+from typing import Any
+
+from .._arrays.parameter import Spec
+from .._graph.rule import Rule
+from .._state.cache import State
+from .._state.clock import Clock
+from .._state.entry import Known, Slots, pack
+
+Stored = tuple[Rule, Hashable, Spec, int, Slots, bool]
+"""Of one parameter: the formula, name, description, count, slots, and whether these were the optimizer's own before."""
+
+
+class Storing:
+    """Puts the results of updates in the cache.
+
+    A name of the user's may run code of his when it is hashed or compared, which may raise, and a dict may have to
+    grow. So entries of new names, which are of no use until there are values in them, are put in before anything is
+    written, and can be taken out unhashed. An entry that nobody else has seen is changed, not replaced. Where another
+    one takes its place, and the name may run code, all entries are prepared in another dict.
+
+    Parameters
+    ----------
+    state : State
+        The optimizer's.
+    results : iterable of Stored
+        The arrays may be written later.
+    """
+
+    def __init__(self, state: State, results: Iterable[Stored]) -> None:
+        self._state = state
+        self.known: list[Known] = []
+        shown = state.shown if state.is_ours() else -1
+        fresh, replaced, changed, assigned = [], [], [], []
+        every: dict[Hashable, Any] | None = None
+        for rule, name, spec, t, slots, owned in results:
+            entry = pack(rule, t, slots)
+            known = state._known.get(name)
+            if known is None:
+                known = state._known[name] = Known(None, spec, 0)
+            if owned and type(known.entry) is dict:
+                changed.append((known.entry, entry))
+                entry = known.entry
+            elif owned and known.entry is entry:
+                pass
+            elif name not in state._cache:
+                fresh.append((name, entry))
+            elif _is_plain(name):
+                replaced.append((name, entry))
+            else:
+                every = dict(state._cache) if every is None else every
+                every[name] = entry
+            self.known.append(known)
+            assigned.append((known, entry, spec, [t], slots, shown))
+        if every is not None:
+            every.update(fresh)
+            fresh.clear()
+        self._every = every
+        # iterators, for to begin a loop over a list is to allocate one
+        self._fresh, self._replaced = iter(fresh), iter(replaced)
+        self._changed, self._assigned = iter(changed), iter(assigned)
+
+    def around(self, write: Callable[[], None]) -> None:
+        """Do all of it; `write` writes the arrays. All that may fail, if `write` does not, comes before."""
+        state = self._state
+        state.drop_kept()
+        cache, before = state._cache, len(state._cache)
+        try:
+            for name, entry in self._fresh:
+                cache[name] = entry
+            write()
+        except BaseException:
+            while len(cache) > before:
+                with suppress(MemoryError):
+                    cache.popitem()  # the last one
+            raise
+        for name, entry in self._replaced:
+            cache[name] = entry
+        for old, entry in self._changed:
+            old.update(entry)
+        if self._every is not None:
+            state.refill(self._every)
+        for known, entry, spec, count, slots, shown in self._assigned:
+            known.entry = entry
+            known.spec = spec
+            known.count = count
+            known.slots = slots
+            known.shown = shown
+
+
+class StoringInPlace:
+    """Counts an update that writes the slots in place, in an entry that nobody else has seen.
+
+    Parameters
+    ----------
+    state : State
+        The optimizer's.
+    known : Known
+        What is known of the parameter.
+    t : int
+        Its count.
+    """
+
+    __slots__ = ("_count", "_known", "_state")
+
+    def __init__(self, state: State, known: Known, t: int) -> None:
+        self._state = state
+        self._known = known
+        self._count = [t]
+
+    def around(self, write: Callable[[], None]) -> None:
+        """Do all of it; `write` writes the arrays."""
+        if self._state._kept is not None:
+            self._state.drop_kept()
+        write()
+        known = self._known
+        if type(known.entry) is dict:
+            known.entry["t"] = self._count[0]
+        known.count = self._count
+
+
+def storing(state: State, rule: Rule, name: Hashable, spec: Spec, t: int, slots: Slots, owned: bool) -> Any:
+    """Return what puts the result of one update in the cache."""
+    if owned and (known := state._known[name]).slots is slots:
+        return StoringInPlace(state, known, t)
+    return Storing(state, [(rule, name, spec, t, slots, owned)])
+
+
+def forget(state: State, clock: Clock | None = None) -> None:
+    """Let go of what is known of parameters whose entries are gone: nobody may ever call `step`."""
+    with suppress(Exception):  # names that cannot be compared; and it can be done the next time
+        if len(state._known) > len(state._cache):
+            state.forget()
+        if clock is not None:
+            clock.forget(state._cache)
+
+
+_PLAIN = {str, int, bool, float, bytes, type(None)}
+
+
+def _is_plain(name: Hashable) -> bool:
+    """Whether to hash a name, and to compare it with another, runs nobody's code."""
+    kind = type(name)
+    return (
+        kind in _PLAIN
+        or (kind is tuple and all(map(_is_plain, name)))  # type: ignore[call-overload]
+        or (kind.__hash__ is object.__hash__ and kind.__eq__ is object.__eq__)
+    )

@@ -1,0 +1,267 @@
+"""Gradients that are not finite: whether a step has one, on the host or on the device, and how many were left out."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .._arrays.library import Library
+from .._arrays.namespace import library_of
+from .._arrays.norms import clip
+from .._arrays.parameter import dtype_text
+from .._arrays.tree import show
+from .._arrays.typing import Array, Scalars
+from .._engine import choose
+from .._engine.cuda import finite as cuda_finite
+from .._engine.limits import LARGEST, limit
+from .._graph.rule import Rule
+
+_BLOCK = 65_536
+"""Elements looked at together, so that what is found out of them stays in the processor's cache."""
+
+_SHOWN = 10
+"""Names in a message."""
+
+_SAFE = 2.0
+"""More than a clipped gradient's elements may be above `clip_norm`, by rounding."""
+
+
+class Guard:
+    """Says of one step whether its gradients are finite, and what the rule multiplies them to.
+
+    Where they are all on one device that works by itself, that is found out there, and nobody waits. Else they are
+    measured here; `refuses` says whether one of them is not finite.
+
+    Parameters
+    ----------
+    policy : {"skip", "raise"}
+        What becomes of a step that is refused. The host waits once for each device to raise.
+    gradients : mapping of hashable to array
+        By parameter name, as a rule may see them.
+
+    Raises
+    ------
+    FloatingPointError
+        One is not finite, and that is to be raised.
+    TypeError
+        So it is, and one is a Dask array, which has no values yet.
+    """
+
+    def __init__(self, policy: str, gradients: Mapping[Hashable, Array]) -> None:
+        self._policy = policy
+        self._gradients = gradients
+        self._sizes: dict[Hashable, float] = {}
+        places = _by_place(gradients)
+        self._place = next(iter(places)) if policy == "skip" and len(places) == 1 else None
+        self.refuses = False
+        if self._place is not None and self._place.lazy:
+            return
+        self._place = None
+        for place, names in places.items():
+            if policy == "raise" and place.library.name == "dask":
+                raise TypeError(
+                    f"gradient of {show(names[0])} is a Dask array, which has no values yet, and nonfinite='raise' "
+                    f"needs them; use nonfinite='skip', which decides when it is computed"
+                )
+            self._sizes.update(zip(names, place.sizes([gradients[name] for name in names]), strict=True))
+        self.refuses = self._refuse(
+            [name for name, size in self._sizes.items() if not math.isfinite(size)], "not finite"
+        )
+
+    def proceed(self, rule: Rule, scalars: Mapping[int, Scalars], counts: Mapping[Hashable, int]) -> Any:
+        """Say whether the step is to be made, one that is not refused so far.
+
+        Parameters
+        ----------
+        rule : Rule
+            The formula.
+        scalars : mapping of int to Scalars
+            The numbers of the step for each count.
+        counts : mapping of hashable to int
+            That of each parameter.
+
+        Returns
+        -------
+        None, False or array of shape ()
+            None to go on, False to leave the step out, an array of bool where the device decides.
+
+        Raises
+        ------
+        FloatingPointError
+            It is not, and that is to be raised.
+        """
+        if self._place is None:
+            lowest = min((limit(rule, h, "float32") for h in scalars.values()), default=0.0)
+            if max(self._sizes.values(), default=-1.0) <= lowest:
+                return None
+        limits = {name: _limit(rule, scalars[counts[name]], grad) for name, grad in self._gradients.items()}
+        clip_norm = next((h.clip_norm for h in scalars.values()), None)
+        if self._place is not None:
+            return self._place.together(list(self._gradients.values()), list(limits.values()), clip_norm)
+        beyond = [
+            name for name, size in self._sizes.items() if not self._is_within(name, size, limits[name], clip_norm)
+        ]
+        return False if self._refuse(beyond, f"too large for the products of {rule.name}") else None
+
+    def _is_within(self, name: Hashable, size: float, largest: float, clip_norm: float | None) -> bool:
+        if size <= largest or (clip_norm is not None and clip_norm * _SAFE <= largest):
+            return True
+        if clip_norm is None:
+            return False
+        grad = self._gradients[name]
+        library = library_of(grad)
+        assert library is not None
+        return bool(_within(library)(grad, largest, clip_norm))
+
+    def _refuse(self, names: Sequence[Hashable], what: str) -> bool:
+        """Return whether there are any names, if that is no error."""
+        if names and self._policy == "raise":
+            listed = [show(name) for name in names]
+            listed = [*listed[:_SHOWN], *(["..."] if len(listed) > _SHOWN else [])]
+            raise FloatingPointError(
+                f"{what}: the gradient of {', '.join(listed)} ({len(names)} of {len(self._gradients)}). Nothing has "
+                f"changed; nonfinite='skip' leaves out such steps"
+            )
+        return bool(names)
+
+
+class _Place(NamedTuple):
+    """Where gradients are."""
+
+    library: Library
+    device: str
+    lazy: bool  # whether the host goes on while work is done there
+
+    def sizes(self, grads: Sequence[Array]) -> Sequence[float]:
+        """Return the largest magnitude in each, which is not finite if an element is not; the host waits once."""
+        sizes = [_size(self.library)(grad) for grad in grads]
+        if not self.lazy:
+            return list(map(float, sizes))
+        (values,) = self.library.to_numpy([_stacked(self.library)(*sizes)])
+        return values.tolist()
+
+    def together(self, grads: Sequence[Array], limits: Sequence[float], clip_norm: float | None) -> Array:
+        """Return an array of shape (), whether all are within their limits; nobody waits."""
+        if clip_norm is not None:
+            limits = [math.inf if clip_norm * _SAFE <= largest else largest for largest in limits]
+        clipped = [largest < math.inf and clip_norm is not None for largest in limits]
+        if self.library.name == "cupy" and choose.chosen() != "eager" and not any(clipped):
+            found = cuda_finite.all_within(grads, limits)
+            if found is not None:
+                return found
+        within = _within(self.library)
+        flags = [
+            within(grad, largest, clip_norm if is_clipped else None)
+            for grad, largest, is_clipped in zip(grads, limits, clipped, strict=True)
+        ]
+        return _all(self.library)(_stacked(self.library)(*flags))
+
+
+def _by_place(gradients: Mapping[Hashable, Array]) -> dict[_Place, list[Hashable]]:
+    places: dict[_Place, list[Hashable]] = {}
+    for name, grad in gradients.items():
+        library = library_of(grad)
+        assert library is not None
+        place = _Place(library, library.place(grad), library.is_lazy(grad))
+        places.setdefault(place, []).append(name)
+    return places
+
+
+def _limit(rule: Rule, h: Scalars, grad: Array) -> float:
+    return limit(rule, h, _compute(grad))
+
+
+def _compute(grad: Array) -> str:
+    return "float64" if dtype_text(grad.dtype) == "float64" else "float32"
+
+
+@functools.cache
+def _within(library: Library) -> Callable[[Array, float, float | None], Array]:
+    """Return what says whether all elements of a gradient are finite and, clipped if it is to be, within a limit."""
+    xp = library.xp
+
+    def within(grad: Array, largest: float, clip_norm: float | None) -> Array:
+        wide = xp.astype(grad, library.compute_dtype(grad.dtype), copy=False)  # CuPy cannot ask a bfloat16
+        if clip_norm is not None:
+            wide = clip(xp, wide, clip_norm, float64=library.has_float64(wide))
+        return xp.all(xp.isfinite(wide) if largest >= LARGEST[_compute(grad)] else xp.abs(wide) <= largest)
+
+    return library.guard(within)
+
+
+@functools.cache
+def _size(library: Library) -> Callable[[Array], Any]:
+    """Return what finds the largest magnitude in an array, 0 in an empty one."""
+    xp = library.xp
+
+    def size(grad: Array) -> Array:
+        wide = xp.astype(grad, library.compute_dtype(grad.dtype), copy=False)  # CuPy has no maximum of bfloat16
+        largest = xp.max(xp.abs(wide)) if 0 not in grad.shape else xp.sum(wide)
+        return xp.astype(largest, xp.float64 if library.has_float64(grad) else xp.float32)
+
+    return _size_in_blocks if library.name == "numpy" else library.guard(size)
+
+
+def _size_in_blocks(grad: Any) -> float:
+    """Return it for NumPy's arrays, found among the bits but the sign, which are in the order of magnitudes."""
+    integer, but_sign = _BITS[grad.dtype.itemsize]
+    bits = grad.view(integer)
+    if grad.size <= _BLOCK or not grad.flags.forc:
+        largest = np.maximum.reduce(np.bitwise_and(bits, but_sign), axis=None, initial=0)
+    else:
+        bits = bits.reshape(-1) if grad.flags.c_contiguous else bits.T.reshape(-1)
+        starts = range(0, grad.size, _BLOCK)
+        largest = max(np.bitwise_and(bits[start : start + _BLOCK], but_sign).max() for start in starts)
+    return float(largest.view(grad.dtype))
+
+
+_BITS: dict[int, tuple[Any, int]] = {2: (np.int16, 2**15 - 1), 4: (np.int32, 2**31 - 1), 8: (np.int64, 2**63 - 1)}
+"""By the bytes of a number, the integer of as many, and the bits but the sign."""
+
+
+@functools.cache
+def _stacked(library: Library) -> Callable[..., Array]:
+    return library.guard(lambda first, *others: library.xp.stack([first, *others]))
+
+
+@functools.cache
+def _all(library: Library) -> Callable[[Array], Array]:
+    return library.guard(library.xp.all)
+
+
+class Skipped(NamedTuple):
+    """How many steps have been left out; never changed, but replaced."""
+
+    on_host: int = 0
+    on_devices: tuple[tuple[Library, str, Array], ...] = ()
+
+    def one_more(self) -> Skipped:
+        """Return the count after a step that was left out."""
+        return self._replace(on_host=self.on_host + 1)
+
+    def unless(self, proceed: Array) -> Skipped:
+        """Return the count after a step that was made if `proceed`, an array of bool and of shape (), is true."""
+        library = library_of(proceed)
+        assert library is not None
+        device, xp = library.place(proceed), library.xp
+        others = [one for one in self.on_devices if one[:2] != (library, device)]
+        before = [one[2] for one in self.on_devices if one[:2] == (library, device)]
+        count = library.guard(lambda proceed: sum(before, xp.astype(xp.logical_not(proceed), xp.int32)))(proceed)
+        return self._replace(on_devices=(*others, (library, device, count)))
+
+    def read(self) -> Skipped:
+        """Return the same count, all of it on the host; that waits for the devices."""
+        values = [next(iter(library.to_numpy([count]))) for library, _, count in self.on_devices]
+        return Skipped(self.on_host + sum(map(int, values)))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Skipped:
+        """Return the same: a copy of an optimizer waits for no device."""
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the count alone."""
+        return Skipped, (self.read().on_host,)

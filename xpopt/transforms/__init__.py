@@ -1,0 +1,1 @@
+"""Transforms: each makes a rule of a rule."""

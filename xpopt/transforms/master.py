@@ -1,0 +1,84 @@
+"""Master copies: parameters of 16 bits that are also kept, and updated, in the precision of their arithmetic."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections import namedtuple
+from collections.abc import Callable
+from typing import Any
+
+from .._arrays.typing import Array, Namespace, Scalars
+from .._graph.rule import MASTER, Rule, taken_apart
+
+
+def with_masters(rule: Rule) -> Rule:
+    """Return a rule that does the same, and updates a master copy of each parameter of 16 bits.
+
+    The copy is one more slot. Like every slot it starts as zeros; a parameter that is not what its copy rounds to has
+    been set by somebody else, as every new one has, and is then where the update starts from. That is asked exactly:
+    a change by the least that the parameter's dtype can hold is a change.
+
+    Parameters
+    ----------
+    rule : Rule
+        Any rule without a slot ``master``.
+
+    Returns
+    -------
+    Rule
+        The same, but for parameters of 16 bits.
+
+    Raises
+    ------
+    TypeError
+        The rule has such a slot.
+    """
+    try:
+        made: Rule = rule.made["masters"]
+    except KeyError:
+        made = rule.made.setdefault("masters", _with_masters(rule))  # one, whichever thread makes it
+    return made
+
+
+def _with_masters(rule: Rule) -> Rule:
+    if MASTER in rule.fields:
+        raise TypeError(
+            f"{rule.name} has a slot {MASTER!r} of its own, where master=True would keep its copies; "
+            f"give the slot another name"
+        )
+    low = {"float16": _of_copy(rule, _as_float16), "bfloat16": _of_copy(rule, _as_bfloat16)}
+    return dataclasses.replace(rule, low=low)
+
+
+def _of_copy(rule: Rule, as_param: Callable[[Namespace, Array], Array]) -> Rule:
+    @functools.wraps(rule.function)
+    def of_copy(xp: Namespace, param: Array, grad: Array, s: Any, h: Scalars) -> tuple[Array, tuple[Array, ...]]:
+        master = xp.where(as_param(xp, s.master) == param, s.master, param)
+        master, *slots = taken_apart(rule, rule.function(xp, master, grad, rule.make_slots(s[:-1]), h))
+        return master, (*slots, master)
+
+    slots = namedtuple(rule.slots.__name__, [*rule.fields, MASTER])  # type: ignore[misc]
+    return dataclasses.replace(rule, function=of_copy, slots=slots, master=True)
+
+
+# A rule knows no dtypes, so what a conversion to 16 bits and back does is written in the arithmetic of float32
+
+
+def _as_float16(xp: Namespace, x: Array) -> Array:
+    rounded: Array = _rounded(xp, x, 11, 2.0**-14) * 2.0**112 * 2.0**-112  # from 2**16 on it is infinite
+    return rounded
+
+
+def _as_bfloat16(xp: Namespace, x: Array) -> Array:
+    return _rounded(xp, x, 8, 2.0**-126)
+
+
+def _rounded(xp: Namespace, x: Array, digits: int, smallest: float) -> Array:
+    """Round to so many binary digits, half to even, and from the power of two `smallest` down to as many places."""
+    half = x * (0.5 + 2.0**-24)
+    power = xp.abs(half - half * (1 - 2.0**-24)) * 2.0**24  # of two, the largest in x: Rump's unit in the first place
+    unit = xp.maximum(power, smallest)
+    shift = 1.5 * 2.0 ** (24 - digits)  # beside which a number has room for those digits alone
+    rounded: Array = (x / unit + shift - shift) * unit
+    return rounded
