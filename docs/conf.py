@@ -30,8 +30,6 @@ html_title = f"xpopt {release}"
 nitpicky = True
 nitpick_ignore = [
     ("py:class", "abc.ABC"),
-    ("py:class", "xpopt.optimizers._checkpoints.Checkpoints"),
-    ("py:class", "xpopt._step.step.Updating"),
     ("py:class", "xpopt.schedulers._misuse.Guided"),
 ]
 default_role = "autolink"  # `Adam` in a docstring becomes a link,

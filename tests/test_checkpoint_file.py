@@ -94,7 +94,7 @@ def test_names_survive_without_collision(tmp_path):
     assert [(type(name), name) for name in again.cache] == [(type(name), name) for name in NAMES]
     for i, name in enumerate(NAMES):
         assert again.cache[name]["mean"] == opt.cache[name]["mean"] == (1 - 0.9) * i
-    assert again._clock.current() == opt._clock.current()
+    assert again._parts.clock.current() == opt._parts.clock.current()
 
 
 @pytest.mark.parametrize(("shape", "dtype"), [((), "float32"), ((0,), "float64"), ((1, 0, 2), "float32")])

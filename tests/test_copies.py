@@ -239,7 +239,7 @@ def test_a_rule_that_was_used_may_be_pickled(backend, fused):
     """As libraries do that pickle a class by value; what was made of it stays behind."""
     opt, W = Adam(), np.ones(3)
     opt.update(W, W, "W")
-    rule = opt._formula_now
+    rule = opt._parts.settings.rule
     assert rule.made
     again = pickle.loads(pickle.dumps(rule))
     assert (again.function, again.slots, again.made) == (rule.function, rule.slots, {})

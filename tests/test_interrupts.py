@@ -49,7 +49,7 @@ def seen(opt: Any, params: dict[str, Any]) -> tuple[Any, ...]:
     """Return all that an update changes, as bytes and numbers."""
     entries = {
         name: [x if isinstance(x, int) else x.tobytes() for x in entry.values()]
-        for name, entry in opt._state.cache.items()  # not opt.cache, after which slots are copied
+        for name, entry in opt._parts.state.cache.items()  # not opt.cache, after which slots are copied
     }
     values = {name: x.tobytes() for name, x in params.items()}
     return values, entries, opt.cur_step, opt.lr_scheduler.state()
@@ -241,7 +241,7 @@ def test_a_handler_may_change_the_optimizer(backend, fused, change):
             if not signalled_at(line, lambda opt=opt, params=params: change(opt, params), signal.SIGTERM):
                 break
             assert opt.hyperparameters["decay1"] == 0.5
-            assert opt._state.cache["W"]["t"] == 4
+            assert opt._parts.state.cache["W"]["t"] == 4
         assert line > 50
 
 
@@ -312,7 +312,7 @@ def test_a_handler_within_a_schedule_sees_the_step_before(backend, fused, change
     ((calls, twin),) = taken
     assert calls == 1
     assert whole(twin) == before
-    assert opt._state.cache["W"]["t"] == 4
+    assert opt._parts.state.cache["W"]["t"] == 4
 
 
 def test_a_handler_that_the_schedule_sets_stays(backend):

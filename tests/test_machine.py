@@ -10,7 +10,8 @@ import array_api_compat.numpy
 import pytest
 
 import xpopt
-from xpopt._arrays.machine import report, why_not
+from xpopt.__main__ import report
+from xpopt._arrays.machine import why_not
 
 
 class CUDARuntimeError(RuntimeError):
@@ -162,7 +163,7 @@ def test_an_unknown_choice_is_an_error_that_lists_the_known(monkeypatch, choice)
 
 def test_choosing_numpy_asks_nobody(monkeypatch):
     monkeypatch.setenv("XPOPT_BACKEND", "numpy")
-    monkeypatch.setattr("xpopt._arrays.machine.why_not", lambda name: pytest.fail("CuPy was asked for"))
+    monkeypatch.setattr("xpopt.__main__.why_not", lambda name: pytest.fail("CuPy was asked for"))
     assert xpopt.default_namespace() is array_api_compat.numpy
 
 

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.backends("numpy")
 CHANGES = {
     "update_all": step,
     "update": one,
-    "set_params": lambda opt, params: opt.set_params({"lr": 0.7, "decay1": 0.1}, {"z": opt._state.cache["W"]}),
+    "set_params": lambda opt, params: opt.set_params({"lr": 0.7, "decay1": 0.1}, {"z": opt._parts.state.cache["W"]}),
     "load_state_dict": lambda opt, params: opt.load_state_dict(STATE),
 }
 STATE = xpopt.Adam(lr=0.5, decay1=0.3).state_dict()
@@ -130,7 +130,7 @@ def test_names_that_fail_to_be_hashed(backend, engine, looked_at, new, make):
 
     def found(opt: Any, params: Any) -> Any:
         Name.left = 10**9
-        entries = opt._state.cache.values()
+        entries = opt._parts.state.cache.values()
         slots = [
             [x if isinstance(x, int) else x.tolist() for x in dict(enumerate(e)).values()]
             if not isinstance(e, dict)

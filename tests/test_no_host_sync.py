@@ -13,7 +13,8 @@ from xpopt._arrays.norms import clip, clip_factor
 from xpopt._arrays.parameter import examine
 from xpopt._engine import eager
 from xpopt._graph.rule import Rule
-from xpopt._step.finite import Guard, Skipped
+from xpopt._state.skipped import Skipped
+from xpopt._step.finite import Guard
 
 RULES = [
     pytest.param(rule.function, rule.slots, row.arguments, id=row.label)

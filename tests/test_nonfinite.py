@@ -738,7 +738,8 @@ def test_numbers_lists_and_scalars_are_parameters_as_ever(backend):
 def seen(opt: Any, params: dict[str, Any]) -> tuple[Any, ...]:
     """Return all that a step could change, without a look at the cache, after which slots are copied."""
     entries = {
-        name: (entry["t"], entry["mean"].tobytes(), entry["var"].tobytes()) for name, entry in opt._state.cache.items()
+        name: (entry["t"], entry["mean"].tobytes(), entry["var"].tobytes())
+        for name, entry in opt._parts.state.cache.items()
     }
     return {name: x.tobytes() for name, x in params.items()}, entries, opt.cur_step, opt.lr_scheduler.state()
 

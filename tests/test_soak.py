@@ -396,7 +396,7 @@ def used(cls: type[xpopt.OptimizerBase], dtype: str, **options: Any) -> list[wea
     opt.explain(params)
     opt.copy().state_dict()
     xpopt.make_optimizer(str(cls(lr=0.1)))
-    rules = [opt._formula_now, cls._rule_once, *opt._formula_now.low.values()]
+    rules = [opt._parts.settings.rule, cls._rule_once, *opt._parts.settings.rule.low.values()]
     made = [one for rule in rules for one in rule.made.values()]
     kernels = [one for one in made if isinstance(one, blocked.Kernel | compiled.Kernel)]
     of_kernels = [one._call for one in kernels if isinstance(one, compiled.Kernel)]
@@ -466,7 +466,7 @@ def test_names_that_come_and_go_without_a_step_are_forgotten() -> None:
                 del opt.cache[replaced, i - 3]
             elif i % 3 == 0 and replaced:
                 opt.cache = {}
-            assert len(opt._clock._names) <= len(opt.cache) + 4
+            assert len(opt._parts.clock._names) <= len(opt.cache) + 4
     header = opt.state_dict()["header"]
     assert len(header["pass"]["names"]) <= 4
 

@@ -23,7 +23,8 @@ from xpopt._engine.blocked import kernel as blocked
 from xpopt._engine.compiled import build
 from xpopt._engine.compiled import group as kept_compiled
 from xpopt._engine.compiled import kernel as compiled
-from xpopt._state import configured
+from xpopt._graph.rule import NoSlots
+from xpopt.optimizers import base
 
 THREADS = 4
 LONG = 60  # seconds, after which a thread that waits for others is an error
@@ -276,7 +277,7 @@ def test_one_library_whichever_type_was_met_first(backend, first_use, monkeypatc
 
 @pytest.mark.backends("numpy")
 def test_one_rule_of_a_class(backend, first_use, monkeypatch):
-    monkeypatch.setattr(configured, "Rule", meeting(configured.Rule, 2))
+    monkeypatch.setattr(base, "Rule", meeting(base.Rule, 2))
     rules = at_once([lambda: xpopt.Adam()._rule({})] * 2)
     assert rules[0] is rules[1] is xpopt.Adam()._rule({})
 
@@ -322,7 +323,7 @@ def test_one_warning_of_a_rule_that_cannot_be_traced(backend, first_use):
             barrier.wait(LONG)  # while it is traced
         return (param - h.lr * grad, s) if h.t else (param, s)
 
-    own, W = of_rule(rule, configured.NoSlots), np.ones(3)
+    own, W = of_rule(rule, NoSlots), np.ones(3)
     with xpopt.engine("blocked"), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         results = at_once([lambda: own().update(W, W, "W").tolist()] * 2)

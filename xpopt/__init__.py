@@ -6,6 +6,7 @@ from ._checkpoint import CheckpointError
 from ._engine.choose import engine
 from ._engine.pool import num_threads
 from ._settings.ranges import Range
+from ._version import __version__
 from .checkpoint import load_optimizer
 from .config import OptimizerInitializer, make_optimizer
 from .explain import kernel_source
@@ -19,8 +20,6 @@ from .schedulers import (
     SchedulerInitializer,
     make_scheduler,
 )
-
-__version__ = "0.1.0"
 
 __all__ = [
     "SGD",

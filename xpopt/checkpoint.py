@@ -7,8 +7,7 @@ from collections.abc import Hashable, Mapping
 
 from ._arrays.typing import Tree
 from ._checkpoint import CheckpointError, Header, file
-from ._checkpoint.load import load
-from ._state.settings import documented_names
+from ._settings.declared import documented_names
 from .config import find_optimizer
 from .optimizers import OptimizerBase
 
@@ -79,5 +78,5 @@ def load_optimizer(
             opt = cls(**keywords)
         except (TypeError, ValueError) as error:
             raise CheckpointError(str(error)) from error
-        load(opt, header, arrays, strict=True, rename=rename, like=like, cast=cast, owned=True)
+        opt._become(header, arrays, strict=True, rename=rename, like=like, cast=cast, owned=True)
         return opt

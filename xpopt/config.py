@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ._settings.declared import documented_names
 from ._settings.peers import hint, hint_of_class
 from ._settings.text import parse, short
-from ._state.settings import documented_names
 from .optimizers import SGD, OptimizerBase
 
 

@@ -58,10 +58,10 @@ def kernel_source(opt: OptimizerBase, target: str = "numpy", dtype: str = "float
         raise ValueError(f"target={short(target)} is unknown; wanted one of {', '.join(TARGETS)}")
     if dtype not in SUPPORTED:
         raise ValueError(f"dtype={short(dtype)} is unknown; wanted one of {', '.join(SUPPORTED)}")
-    rule = opt._formula_now
-    h = rule.scalars_at(opt._settings, opt._values["lr"], 1)
-    graph = graph_of(rule.low.get(dtype, rule), h, clipped=h.clip_norm is not None)
+    settings = opt._parts.settings
+    h = settings.numbers_at(settings.values["lr"], 1)
+    graph = graph_of(settings.rule.low.get(dtype, settings.rule), h, clipped=h.clip_norm is not None)
     if target == "numpy":
         return print_numpy(graph).text
     printer = print_numba if target == "numba" else print_cuda
-    return printer(graph, dtype, drawn=opt._draws and dtype in LOW)
+    return printer(graph, dtype, drawn=settings.draws and dtype in LOW)

@@ -23,7 +23,7 @@ from xpopt._engine.group import Launch
 from xpopt._graph import trace
 from xpopt._print import print_cuda, print_finite
 from xpopt._print.cuda import OPTIONS
-from xpopt._step.finite import Skipped
+from xpopt._state.skipped import Skipped
 from xpopt.transforms.master import with_masters
 
 cupy = pytest.importorskip("cupy", reason="CuPy, whose arrays these are, is missing")

@@ -188,10 +188,10 @@ def test_the_count_does_not_keep_what_it_was_counted_from(backend):
     del x
     gc.collect()
     assert ref() is None
-    (kept,) = opt._skipped.on_devices
+    (kept,) = opt._parts.skipped.on_devices
     assert kept[2].shape == ()
     assert opt.skipped == 5
-    assert not opt._skipped.on_devices
+    assert not opt._parts.skipped.on_devices
 
 
 @pytest.mark.parametrize("whole", [False, True])
@@ -232,7 +232,7 @@ params = opt.update_all(params, good, 1.0)
 for name in ("b", "a", "b"):
     got = opt.update_all(params, {"a": None, "b": None, name: good[name] * np.inf}, 1.0)
     assert all(got[key].tolist() == params[key].tolist() and got[key].device == params[key].device for key in params)
-assert (len(opt._skipped.on_devices), opt.cur_step) == (2, 4)
+assert (len(opt._parts.skipped.on_devices), opt.cur_step) == (2, 4)
 assert opt.skipped == 5
 
 opt.set_params({"nonfinite": "raise"})

@@ -13,6 +13,7 @@ from .._arrays.library import SUPPORTED
 from .._arrays.tree import show
 from .._settings.ranges import LARGEST, LARGEST_TEXT
 from .._state.names import check_hashes, decode, encode
+from .._version import __version__
 
 FORMAT = 1
 """The version of the format; a reader of one version refuses any newer one."""
@@ -105,8 +106,6 @@ class Header:
         CheckpointError
             What came out could not be read.
         """
-        from .. import __version__
-
         owner, schedule, current = self.schedule.name, self.schedule, self.current
         header = {
             "format_version": FORMAT,
@@ -199,6 +198,15 @@ _KEYS = (
     *("schedule", "cur_step", "skipped", "pass", "parameters"),
 )
 _PARAMETER_KEYS = ("name", "shape", "dtype", "updates", "slots")
+
+
+def taken_apart(state: Any) -> tuple[Any, Mapping[str, Any]]:
+    """Return the header and the arrays of what `OptimizerBase.state_dict` returned."""
+    if not isinstance(state, Mapping) or state.keys() != {"header", "arrays"}:
+        raise CheckpointError("wanted what state_dict returns, a dict of 'header' and 'arrays'")
+    if not isinstance(state["arrays"], Mapping):
+        raise CheckpointError(f"'arrays' is a {type(state['arrays']).__name__}; wanted a dict of arrays")
+    return state["header"], state["arrays"]
 
 
 def check_format(value: Any) -> None:

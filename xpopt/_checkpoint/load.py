@@ -1,9 +1,9 @@
-"""A header and flat arrays, fitted to an optimizer: first everything is checked, then everything is taken over."""
+"""The parts that a header and flat arrays describe, once everything in these has been checked."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from .._arrays.library import Library
 from .._arrays.namespace import copy_array, library_of
@@ -11,19 +11,19 @@ from .._arrays.parameter import Spec, dtype_text, examine
 from .._arrays.tree import flatten
 from .._arrays.typing import Array, Tree
 from .._graph.rule import MASTER
+from .._settings.declared import check_values
 from .._settings.ranges import NON_NEGATIVE
 from .._settings.text import short
 from .._state.cache import State
 from .._state.entry import Known, check_entry, unpack
-from .._state.interrupts import WRITING, enter
-from .._state.settings import check_in_dtype, check_together, check_values
+from .._state.names import array_key
+from .._state.parts import Parts
+from .._state.settings import Settings
+from .._state.skipped import Skipped
 from .._state.stored import Stored, moved
-from .._step.finite import Skipped
 from ..schedulers import SchedulerBase, make_scheduler
-from . import Header, Parameter, Renaming, array_key, refusal
-
-if TYPE_CHECKING:
-    from ..optimizers.base import OptimizerBase
+from .header import Header, Parameter, refusal
+from .renaming import Renaming
 
 Home = tuple[Library, Spec, Array]
 """Where the state of a parameter goes: its library, its description, and the parameter."""
@@ -37,7 +37,7 @@ class LoadReport(NamedTuple):
 
 
 def load(
-    opt: OptimizerBase,
+    parts: Parts,
     header: Any,
     arrays: Mapping[str, Any],
     *,
@@ -46,26 +46,28 @@ def load(
     like: Tree | None,
     cast: bool,
     owned: bool,
-) -> LoadReport:
-    """Make an optimizer what a checkpoint describes.
+) -> tuple[Parts, LoadReport]:
+    """Make the parts that a checkpoint describes.
 
     Parameters
     ----------
-    opt : OptimizerBase
-        Changed as a whole, or not at all.
+    parts : Parts
+        Those of the optimizer that is to become it; only looked at.
     header : object
         As JSON has it; not trusted.
     arrays : mapping of str to array
         By key; not trusted either.
     strict, rename, like, cast
-        As for `Checkpoints.load_state_dict`.
+        As for `OptimizerBase.load_state_dict`.
     owned : bool
         Whether nobody else has the arrays.
 
     Returns
     -------
-    LoadReport
-        What became of it.
+    parts : Parts
+        The new ones.
+    report : LoadReport
+        What became of each parameter.
 
     Raises
     ------
@@ -81,25 +83,23 @@ def load(
     found = Header.from_json(header, owned=owned)
     problems: list[str] = []
     parameters = _renamed(found, renaming, problems)
-    values = _checked_values(opt, found, problems)
-    scheduler = _made_schedule(opt, found, problems)
-    faults = _faults(opt, values, parameters, arrays, homes, cast)
+    cls = parts.settings.cls
+    settings = _checked_settings(parts.settings, found, problems)
+    scheduler = _made_schedule(type(parts.clock.scheduler), found, problems)
+    faults = _faults(cls, settings, parameters, arrays, homes, cast)
     if problems or (strict and faults):
         raise refusal([*problems, *(line for lines in faults.values() for line in lines)])
 
-    assert values is not None and scheduler is not None
+    assert settings is not None and scheduler is not None
     loaded = {
-        name: _settled(_entry(opt, values, parameter, name, arrays), parameter, (homes or {}).get(name), owned)
+        name: _settled(_entry(settings, parameter, name, arrays), parameter, (homes or {}).get(name), owned)
         for name, parameter in parameters.items()
         if name not in faults
     }
     current = found.current and (found.current.rate, tuple(map(renaming, found.current.names)))
-    clock, state = opt._clock.at(scheduler, found.cur_step, current), State.of(loaded)
-    new = {**opt._settled(values), "_clock": clock, "_state": state, "_skipped": Skipped(found.skipped)}
+    clock, state = parts.clock.at(scheduler, found.cur_step, current), State.of(loaded)
     report = LoadReport(tuple(loaded), {name: "; ".join(lines) for name, lines in faults.items()})
-    enter(WRITING)
-    vars(opt).update(new)
-    return report
+    return Parts(settings, clock, state, Skipped(found.skipped)), report
 
 
 def _homes(like: Tree) -> dict[Hashable, Home]:
@@ -119,19 +119,19 @@ def _renamed(header: Header, renaming: Renaming, problems: list[str]) -> dict[Ha
     return parameters
 
 
-def _checked_values(opt: OptimizerBase, header: Header, problems: list[str]) -> dict[str, Any] | None:
-    """Return the hyperparameters, or None if they cannot be this optimizer's."""
-    cls, before = type(opt), len(problems)
+def _checked_settings(now: Settings, header: Header, problems: list[str]) -> Settings | None:
+    """Return the settings in a header, or None if they cannot be those of the optimizer that has `now`."""
+    cls, before = now.cls, len(problems)
     if header.rule != cls.__name__:
         problems.append(f"the checkpoint is of {header.rule!r}, and this is {cls.__name__}; see xpopt.load_optimizer")
         return None
     if header.version != cls.version:
         problems.append(f"the checkpoint is of {cls.__name__}'s version {header.version}, and this is {cls.version}")
-    lacking = [name for name in opt._values if name not in header.hyperparameters]
+    lacking = [name for name in now.values if name not in header.hyperparameters]
     problems += [f"{cls.__name__} has the hyperparameter {name!r}, and the checkpoint does not" for name in lacking]
     values = {}
     for name, value in header.hyperparameters.items():
-        if name not in opt._values:
+        if name not in now.values:
             problems.append(f"{cls.__name__} has no hyperparameter {name!r}, and the checkpoint has")
             continue
         try:
@@ -141,20 +141,17 @@ def _checked_values(opt: OptimizerBase, header: Header, problems: list[str]) -> 
     if len(problems) > before:
         return None
     try:
-        check_together(cls, values)
-        opt._formula(values)
+        return Settings.checked(cls, values)
     except (TypeError, ValueError) as error:
         problems.append(str(error))
         return None
-    return values
 
 
-def _made_schedule(opt: OptimizerBase, header: Header, problems: list[str]) -> SchedulerBase | None:
+def _made_schedule(kind: type[SchedulerBase], header: Header, problems: list[str]) -> SchedulerBase | None:
+    """Return the schedule in a header; of classes with one name, `kind`, the one in use, goes before others."""
     name, keywords, state = header.schedule
     try:
-        kind = type(opt.lr_scheduler)
-        own = kind.__name__ == name  # of classes with one name, the one in use
-        scheduler = kind(**keywords) if own else make_scheduler({"id": name, **keywords})
+        scheduler = kind(**keywords) if kind.__name__ == name else make_scheduler({"id": name, **keywords})
         if type(scheduler).__name__ != name:
             raise ValueError(f"unknown scheduler {name!r}")
         if keywords.keys() != scheduler.ranges.keys():
@@ -169,8 +166,8 @@ def _made_schedule(opt: OptimizerBase, header: Header, problems: list[str]) -> S
 
 
 def _faults(
-    opt: OptimizerBase,
-    values: dict[str, Any] | None,
+    cls: type[Any],
+    settings: Settings | None,
     parameters: Mapping[Hashable, Parameter],
     arrays: Mapping[str, Any],
     homes: Mapping[Hashable, Home] | None,
@@ -178,22 +175,22 @@ def _faults(
 ) -> dict[Hashable, list[str]]:
     """Return what is wrong with single parameters and arrays, by name or key."""
     faults: dict[Hashable, list[str]] = {}
-    most = len(type(opt).slots._fields) + 1  # with a master copy
+    most = len(cls.slots._fields) + 1  # with a master copy
     crowded = {name for name, parameter in parameters.items() if len(parameter.slots) > most}
     for name, parameter in parameters.items():
         if name in crowded:  # the keys of so many arrays could be longer than the file
-            faults[name] = [f"{name!r} has {len(parameter.slots)} slots; {type(opt).__name__} keeps {most} at most"]
+            faults[name] = [f"{name!r} has {len(parameter.slots)} slots; {cls.__name__} keeps {most} at most"]
             continue
         lines = _faults_of_arrays(parameter, arrays)
         if homes is not None and name not in homes:
             lines.append(f"{name!r} has state in the checkpoint and is not in like")
         elif homes is not None:
             lines += _faults_of_home(parameter, name, arrays, homes[name][1], cast)
-        if values is not None and not lines:
+        if settings is not None and not lines:
             try:
-                _entry(opt, values, parameter, name, arrays)
+                _entry(settings, parameter, name, arrays)
                 if homes is not None:
-                    check_in_dtype(type(opt), values, homes[name][1], name)
+                    settings.check_in_dtype(homes[name][1], name)
             except ValueError as error:
                 lines.append(str(error))
         if lines:
@@ -246,20 +243,15 @@ def _faults_of_home(
     return lines
 
 
-def _entry(
-    opt: OptimizerBase,
-    values: Mapping[str, Any],
-    parameter: Parameter,
-    name: Hashable,
-    arrays: Mapping[str, Any],
-) -> Any:
+def _entry(settings: Settings, parameter: Parameter, name: Hashable, arrays: Mapping[str, Any]) -> Any:
     """Return what the cache holds of a parameter, or raise a ValueError if no rule of the optimizer left it."""
-    rule, fields = opt._formula(values), type(opt).slots._fields
+    rule, cls = settings.rule, settings.cls
+    fields = cls.slots._fields
     slots = {slot: arrays[array_key(parameter.name, slot)] for slot in parameter.slots}
     own = tuple(slot for slot in slots if slot != MASTER or MASTER in fields)
     if own and own not in (rule.fields, fields):
         kept = ", ".join(fields) or "none"
-        raise ValueError(f"{name!r} has the slots {', '.join(slots)}; {type(opt).__name__} keeps {kept}")
+        raise ValueError(f"{name!r} has the slots {', '.join(slots)}; {cls.__name__} keeps {kept}")
     entry: Any = {"t": parameter.updates, **slots}
     if own and len(slots) == 1:
         try:

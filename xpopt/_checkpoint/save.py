@@ -1,28 +1,28 @@
-"""An optimizer's state, taken down as a header and flat arrays."""
+"""The parts of an optimizer, taken down as a header and flat arrays."""
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Hashable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .._arrays.namespace import library_of
 from .._arrays.tree import show
 from .._arrays.typing import Array
 from .._state.entry import check_entry
-from . import Current, Header, Parameter, Schedule, array_key
+from .._state.names import array_key
+from .._state.parts import Parts
+from .._state.settings import Settings
+from .header import Current, Header, Parameter, Schedule
 
-if TYPE_CHECKING:
-    from ..optimizers.base import OptimizerBase
 
-
-def take_down(opt: OptimizerBase) -> tuple[Header, dict[str, Array]]:
+def take_down(parts: Parts) -> tuple[Header, dict[str, Array]]:
     """Return all that an optimizer is set to and remembers.
 
     Parameters
     ----------
-    opt : OptimizerBase
-        Only looked at.
+    parts : Parts
+        Its parts; only looked at.
 
     Returns
     -------
@@ -35,10 +35,11 @@ def take_down(opt: OptimizerBase) -> tuple[Header, dict[str, Array]]:
     ValueError
         The cache holds something that the next update would refuse.
     """
+    settings, clock, state = parts.settings, parts.clock, parts.state
     parameters, arrays = [], {}
-    for name, entry in opt._state.cache.items():
-        slots = _slots(opt, name, entry)
-        shape, dtype, updates = opt._state.described(name)
+    for name, entry in state.cache.items():
+        slots = _slots(settings, name, entry)
+        shape, dtype, updates = state.described(name)
         if isinstance(entry, dict):
             updates = operator.index(entry["t"])
         if shape is None and slots:
@@ -47,23 +48,22 @@ def take_down(opt: OptimizerBase) -> tuple[Header, dict[str, Array]]:
         parameters.append(Parameter(name, sizes, dtype, updates, tuple(slots)))
         for slot, x in slots.items():
             arrays[array_key(name, slot)] = x
-    scheduler, current = opt.lr_scheduler, opt._clock.current()
-    keywords = dict(scheduler.hyperparameters)
+    current, keywords = clock.current(), dict(clock.scheduler.hyperparameters)
     return Header(
-        type(opt).__name__,
-        type(opt).version,
-        {**opt._values, "lr": opt._stated_lr()},
-        Schedule(keywords.pop("id"), keywords, opt._clock.history()),
-        opt.cur_step,
-        opt.skipped,
+        settings.cls.__name__,
+        settings.cls.version,
+        {**settings.values, "lr": parts.stated_lr()},
+        Schedule(keywords.pop("id"), keywords, clock.history()),
+        clock.cur_step,
+        parts.count_skipped(),
         None if current is None else Current(*current),
         tuple(parameters),
     ), arrays
 
 
-def _slots(opt: OptimizerBase, name: Hashable, entry: Any) -> Mapping[str, Array]:
+def _slots(settings: Settings, name: Hashable, entry: Any) -> Mapping[str, Array]:
     """Return the arrays in a cache entry by the names of their slots."""
-    rule = opt._formula_now
+    rule = settings.rule
     check_entry(rule, entry, name)
     if isinstance(entry, dict):
         return {slot: x for slot, x in entry.items() if slot != "t"}
@@ -71,5 +71,17 @@ def _slots(opt: OptimizerBase, name: Hashable, entry: Any) -> Mapping[str, Array
     assert library is not None
     if library.dtype_name(entry.dtype) not in ("float32", "float64"):  # left by a rule that now keeps nothing
         raise ValueError(f"cache of {show(name)} is of {entry.dtype}; wanted float32 or float64")
-    slot, *_ = rule.fields or type(opt).slots._fields
+    slot, *_ = rule.fields or settings.cls.slots._fields
     return {slot: entry}
+
+
+def to_host(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arrays of any libraries as NumPy's, which may share their memory."""
+    by_library: dict[Any, list[str]] = {}
+    for key, x in arrays.items():
+        by_library.setdefault(library_of(x), []).append(key)
+    return {
+        key: x
+        for library, keys in by_library.items()
+        for key, x in zip(keys, library.to_numpy([arrays[key] for key in keys]), strict=True)
+    }

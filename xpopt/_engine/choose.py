@@ -23,8 +23,7 @@ from .compiled import kernel as compiled
 from .compiled.group import CompiledGroup
 from .cuda import kernel as cuda
 from .cuda.group import CudaGroup
-from .group import Launch, Work
-from .model import Group
+from .group import Group, Launch, Work
 
 ENGINES = ("auto", "eager", "blocked", "compiled", "cuda")
 

@@ -1,4 +1,4 @@
-"""What an engine is given, and what it gives back."""
+"""What an engine is given, what it gives back, and the groups of tensors that it updates again."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._arrays.library import Library
+from .._arrays.namespace import address_of
 from .._arrays.parameter import Spec
 from .._arrays.typing import Array, Scalars
 from .._graph.rule import Rule
@@ -130,3 +131,67 @@ def _following(works: Sequence[Work], first: int) -> int:
 
 def _shaped(x: Any, like: Any) -> Any:
     return x.reshape(like.shape) if like.flags.c_contiguous else x.reshape(like.shape[::-1]).T
+
+
+class Group:
+    """The tensors of one kind, which is at least one dtype; an engine derives its own from this.
+
+    Parameters
+    ----------
+    rule : Rule
+        The formula.
+    members : list of int
+        Which of the plan's tensors they are.
+    params : list of ndarray
+        Their parameters, for their dtype, shapes and orders; not kept.
+    slots : list of NamedTuple of ndarray
+        The optimizer's own state of each.
+    rows : list of int
+        Which of the plan's counts each has.
+    """
+
+    def __init__(self, rule: Rule, members: list[int], params: list[Any], slots: list[Any], rows: list[int]) -> None:
+        self.rule = rule
+        self.members = members
+        self.table = np.zeros((3 + len(rule.fields), len(members)), np.int64)
+        """The addresses of param, grad, where the new param goes, and the slots."""
+        of_params = [x.nbytes for x in params]
+        of_slots = [[x.nbytes for x in arrays] for arrays in zip(*slots, strict=True)]
+        self._bytes = np.array([of_params, of_params, of_params, *of_slots], np.int64)
+
+    @staticmethod
+    def kind(x: Any) -> Any:
+        """Return what all parameters of a group have in common."""
+        return x.dtype
+
+    def gather(self, params: list[Any], grads: list[Any], outs: list[Any] | None) -> bool:
+        """Read where everything lies, but new outs; return whether all of it looks as it did."""
+        raise NotImplementedError
+
+    def prepare(self, step: Step, params: list[Any], grads: list[Any], outs: list[Any]) -> Callable[[], None]:
+        """Return the function that updates them; nothing in it can fail."""
+        raise NotImplementedError
+
+    def mine(self, arrays: list[Any]) -> list[Any]:
+        """Return those arrays of the plan that are this group's."""
+        return arrays if len(arrays) == len(self.members) else [arrays[i] for i in self.members]
+
+    def keys(self, step: Step) -> Keys:
+        """Return what its tensors draw from."""
+        if step.keys is None:
+            return None
+        keys = [key for i in self.members if (key := step.keys[i]) is not None]
+        return keys or None
+
+    def allocate(self, params: list[Any], into: list[Any]) -> None:
+        """Make new arrays for the results, and put them `into` their places."""
+        for k, i in enumerate(self.members):
+            into[i] = x = np.empty_like(params[i])
+            self.table[2, k] = address_of(x)
+
+    def spans(self, *, written: int, read: int) -> tuple[Any, Any, Any, Any]:
+        """Return addresses and sizes of the rows of the table from `written` on, and from `read` to the gradients."""
+        table, sizes = self.table, self._bytes
+        rows = table[written:], sizes[written:], table[read:2], sizes[read:2]
+        first, second, third, fourth = (x.reshape(-1) for x in rows)
+        return first, second, third, fourth

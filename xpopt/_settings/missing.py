@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Never
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Never, TypeVar
+
+C = TypeVar("C", bound=type[Any])
 
 
 class NotHere:
@@ -25,9 +28,38 @@ class NotHere:
         raise AttributeError(f"{owner.__name__} has no attribute {self._name!r}: {self._way_out}")
 
 
+def present(instance: object, names: Iterable[str]) -> list[str]:
+    """Return those of an instance's attributes that are no `NotHere`, for its ``__dir__``."""
+    return [name for name in names if name in vars(instance) or hasattr(type(instance), name)]
+
+
 class Listed:
     """A class with such attributes, which `dir` leaves out."""
 
     def __dir__(self) -> list[str]:
         """List the attributes that there are."""
-        return [name for name in super().__dir__() if name in vars(self) or hasattr(type(self), name)]
+        return present(self, super().__dir__())
+
+
+def answers(attributes: Mapping[str, str]) -> Callable[[C], C]:
+    """Return a decorator that gives a class such attributes.
+
+    Parameters
+    ----------
+    attributes : mapping of str to str
+        What there is in place of each, by name.
+
+    Returns
+    -------
+    callable
+        Takes the class and returns it.
+    """
+
+    def decorate(cls: C) -> C:
+        for name, way_out in attributes.items():
+            attribute = NotHere(way_out)
+            attribute.__set_name__(cls, name)
+            setattr(cls, name, attribute)
+        return cls
+
+    return decorate

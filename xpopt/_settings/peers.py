@@ -120,6 +120,21 @@ ABSENT_CLASSES = {
 """The algorithms that are not here, for `suggest`."""
 
 
+ATTRIBUTES = {
+    "add_param_group": "it holds no parameters, and a new one begins with its first update",
+    "apply_gradients": "params = opt.update_all(params, grads) updates a model",
+    "get_config": "opt.hyperparameters shows the settings, and make_optimizer takes them",
+    "init": "the state of a parameter begins with its first update; it is in opt.cache",
+    **dict.fromkeys(
+        ("learning_rate", "lr"), "opt.hyperparameters['lr'] shows the rate, opt.set_params({'lr': ...}) changes it"
+    ),
+    "minimize": "compute the gradients, then params = opt.update_all(params, grads)",
+    "param_groups": "it holds no parameters; opt.hyperparameters shows the settings, set_params changes them",
+    "zero_grad": "gradients are given to each update and none is kept",
+}
+"""The attributes that optimizers have elsewhere and not here, and the way out, for `answers`."""
+
+
 def hint(name: str, known: tuple[str, ...]) -> str:
     """Say what an unknown keyword of an optimizer was meant to be, of those that are `known`."""
     return suggest(name, known, MEANT, ABSENT)

@@ -13,8 +13,8 @@ from .._arrays.parameter import Spec, are_slots, dtype_text, examine
 from .._arrays.tree import show
 from .._arrays.typing import Array
 from .._graph.rule import Rule
+from .._settings.misuse import no_name
 from .entry import Known, Slots, copy_entry, mismatch, unpack
-from .misuse import no_name
 from .stored import Stored
 
 Task = tuple[Rule, Library, Spec, Array, Array, int, Slots | None, bool]

@@ -1,186 +1,91 @@
-"""Hyperparameters: checked when they come, read-only when they are shown."""
+"""The hyperparameters of an optimizer, and what they come to: the rule, and what is asked at each update."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Hashable, Mapping
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, Self
 
 import numpy as np
 
 from .._arrays.library import FLUSHING
 from .._arrays.parameter import Spec, dtype_text
 from .._arrays.tree import show
-from .._settings.once import once_for
-from .._settings.peers import hint
-from .._settings.ranges import FLAG, NON_NEGATIVE, POSITIVE, Check, Choice, Range
-from .._settings.text import short
+from .._arrays.typing import Scalars
+from .._settings.declared import OPTIONS, changed_values, check_together, check_values
+from ..transforms.master import with_masters
 
 
-class Option(NamedTuple):
-    """A keyword that every optimizer takes beside its hyperparameters."""
+class Settings:
+    """Hyperparameters that have been checked. Never changed, but replaced.
 
-    default: Any
-    allowed: Check
+    Parameters
+    ----------
+    cls : type
+        The optimizer's class: its name, `version`, `slots` and `ranges`, and the rule that it selects.
+    values : dict
+        Every hyperparameter and option by name, as `check_values` returns them.
+    """
 
+    __slots__ = ("cls", "draws", "guards", "of_rule", "rule", "values")
 
-OPTIONS = {
-    "nonfinite": Option("propagate", Choice(("propagate", "skip", "raise"))),
-    "master": Option(False, FLAG),
-    "rounding": Option("nearest", Choice(("nearest", "stochastic"))),
-    "seed": Option(0, Range(low=0, kind="int")),
-}
+    def __init__(self, cls: type[Any], values: dict[str, Any]) -> None:
+        self.cls = cls
+        self.values = values
+        rule = cls._rule(values)
+        self.rule = with_masters(rule) if values["master"] else rule
+        self.of_rule = {name: value for name, value in values.items() if name not in OPTIONS}  # what rules read
+        self.guards = values["nonfinite"] != "propagate"
+        self.draws = values["rounding"] == "stochastic"
 
+    @classmethod
+    def checked(cls, optimizer: type[Any], values: Mapping[str, Any]) -> Self:
+        """Return the settings of values that came from outside.
 
-class Hyperparameters(dict[str, Any]):
-    """The settings of an optimizer as a dict to read; it copies and pickles as a plain dict."""
+        Parameters
+        ----------
+        optimizer : type
+            The optimizer's class.
+        values : mapping
+            All that it needs.
 
-    def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise TypeError("hyperparameters are read-only here; change them with set_params({'lr': 0.1})")
+        Returns
+        -------
+        Settings
+            The settings.
 
-    __setitem__ = __delitem__ = __ior__ = _refuse
-    update = pop = popitem = clear = setdefault = _refuse
+        Raises
+        ------
+        TypeError, ValueError
+            A value is no number, out of its range, or without a meaning beside another.
+        """
+        values = check_values(optimizer, values)
+        check_together(optimizer, values)
+        return cls(optimizer, values)
 
-    def copy(self) -> dict[str, Any]:
-        """Return a plain dict."""
-        return dict(self)
+    def changed(self, lr: float, changes: Mapping[str, Any]) -> Settings:
+        """Return the settings after `changes` to these, of which `lr` is the present learning rate."""
+        return Settings(self.cls, changed_values(self.cls, {**self.values, "lr": lr}, changes))
 
-    def __copy__(self) -> dict[str, Any]:
-        """Return a plain dict."""
-        return dict(self)
+    def numbers_at(self, lr: float, t: int) -> Scalars:
+        """Return what the rule reads at a learning rate and a count."""
+        return self.rule.scalars_at(self.of_rule, lr, t)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> dict[str, Any]:
-        """Return a plain dict; the values are immutable."""
-        return dict(self)
+    def check_in_dtype(self, spec: Spec, name: Hashable) -> None:
+        """Raise a ValueError if a value that must stay above 0 rounds to 0 in a parameter's compute dtype."""
+        dtype = dtype_text(spec.compute)
+        for key, declared in self.cls.ranges.items():
+            if declared.in_dtype:
+                rounded = np.dtype(dtype).type(self.values[key])
+                if rounded == 0 or (spec.library in FLUSHING and rounded < np.finfo(dtype).tiny):
+                    raise ValueError(
+                        f"{self.cls.__name__}: {key}={self.values[key]!r} rounds to 0 in {dtype}, the compute dtype of "
+                        f"{show(name)}; choose a larger one"
+                    )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as a plain dict."""
-        return dict, (dict(self),)
+        """Pickle the values alone."""
+        return Settings, (self.cls, self.values)
 
-
-def documented_names(cls: type[Any]) -> tuple[str, ...]:
-    """Return the keywords of a class's ``__init__`` in documented order."""
-    try:
-        names: tuple[str, ...] = cls.__dict__["_documented_names"]
-    except KeyError:
-        names = once_for(cls, "_documented_names", lambda: _documented_names(cls))
-    return names
-
-
-def _documented_names(cls: type[Any]) -> tuple[str, ...]:
-    parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
-    names = [p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
-    names = ["lr_scheduler" if name == "scheduler" else name for name in names]
-    if len(names) < len(parameters):  # others are handed on to the base with the rest
-        names += ["clip_norm", *OPTIONS]
-    return tuple(dict.fromkeys(names))
-
-
-def check_id(cls: type[Any], name: object) -> None:
-    """Raise a ValueError unless `name` is that of the class."""
-    if name != cls.__name__:
-        raise ValueError(f"id={short(name)} names another optimizer; this is {cls.__name__}. make_optimizer takes any")
-
-
-def check_values(cls: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return hyperparameters as Python's own numbers, truth values and strings.
-
-    Parameters
-    ----------
-    cls : type
-        The optimizer's class, with its declared `ranges`.
-    values : mapping
-        ``lr``, ``clip_norm`` (which may be None), `OPTIONS`, and what `ranges` declares.
-
-    Returns
-    -------
-    dict
-        The same names.
-
-    Raises
-    ------
-    TypeError, ValueError
-        A value that is no number, or out of its range.
-    """
-    allowed = {name: option.allowed for name, option in OPTIONS.items()}
-    ranges = {**cls.ranges, "lr": NON_NEGATIVE, "clip_norm": POSITIVE, **allowed}
-    return {
-        name: None if value is None and name == "clip_norm" else _checked(cls, name, value, ranges[name])
-        for name, value in values.items()
-    }
-
-
-def _checked(cls: type[Any], name: str, value: Any, allowed: Check) -> Any:
-    try:
-        return allowed.check(cls.__name__, name, value)
-    except TypeError as error:
-        if name == "lr" and (callable(value) or isinstance(value, Mapping)):
-            raise TypeError(f"{error}. A schedule is given as lr_scheduler") from None
-        raise
-
-
-def check_together(cls: type[Any], values: Mapping[str, Any]) -> None:
-    """Raise a ValueError if one of the values has no meaning beside another."""
-    if values["master"] and values["rounding"] == "stochastic":
-        raise ValueError(
-            f"{cls.__name__}: master=True and rounding='stochastic' do not go together: a master copy loses nothing "
-            f"by rounding; choose one of them"
-        )
-
-
-def changed_values(cls: type[Any], values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `values` after `changes`, of which ``lr_scheduler`` is left to others.
-
-    Parameters
-    ----------
-    cls : type
-        The optimizer's class.
-    values, changes : mapping
-        Hyperparameters as they are, and those that are to change.
-
-    Returns
-    -------
-    dict
-        The names of `values`.
-
-    Raises
-    ------
-    KeyError
-        A name that the optimizer does not have.
-    TypeError, ValueError
-        A value that is no number, or out of its range; another optimizer's ``id``.
-    """
-    mine = {}
-    for name, value in changes.items():
-        if name == "id":
-            check_id(cls, value)
-        elif name in values:
-            mine[name] = value
-        elif name != "lr_scheduler":
-            raise KeyError(
-                f"{cls.__name__} has no hyperparameter {short(name)}{hint(str(name), documented_names(cls))}"
-            )
-    changed = {**values, **check_values(cls, mine)}
-    check_together(cls, changed)
-    return changed
-
-
-def check_in_dtype(cls: type[Any], values: Mapping[str, Any], spec: Spec, name: Hashable) -> None:
-    """Raise a ValueError if a hyperparameter that must stay above 0 rounds to 0 in a parameter's compute dtype.
-
-    Parameters
-    ----------
-    cls, values
-        The optimizer's class and its hyperparameters.
-    spec, name
-        The parameter.
-    """
-    dtype = dtype_text(spec.compute)
-    for key, declared in cls.ranges.items():
-        if declared.in_dtype:
-            rounded = np.dtype(dtype).type(values[key])
-            if rounded == 0 or (spec.library in FLUSHING and rounded < np.finfo(dtype).tiny):
-                raise ValueError(
-                    f"{cls.__name__}: {key}={values[key]!r} rounds to 0 in {dtype}, the compute dtype of {show(name)}; "
-                    f"choose a larger one"
-                )
+    def __deepcopy__(self, memo: dict[int, Any]) -> Settings:
+        """Return the same."""
+        return self

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any, NamedTuple, Self
 
 from .._arrays.parameter import dtype_text
 from .._arrays.tree import show
-from .._arrays.typing import Scalars
 from .._engine import choose
 from .._engine.group import Work
 from .._state.cache import Task
+from .._state.settings import Settings
 from .draws import key_of
 
 
@@ -30,14 +30,12 @@ class Explanation(tuple[ExplainedParameter, ...]):
     __slots__ = ()
 
     @classmethod
-    def of(
-        cls, tasks: Mapping[Hashable, Task], values: Mapping[str, Any], scalars_at: Callable[[int], Scalars]
-    ) -> Self:
-        """Explain the updates of `tasks`, checked as for an update, by an optimizer with these `values`."""
-        scalars = {t: scalars_at(t) for t in {task[5] for task in tasks.values()}}
+    def of(cls, tasks: Mapping[Hashable, Task], settings: Settings) -> Self:
+        """Explain the updates of `tasks`, checked as for an update, by an optimizer with these settings."""
+        scalars = {t: settings.numbers_at(settings.values["lr"], t) for t in {task[5] for task in tasks.values()}}
         works = []
         for name, (rule, library, spec, param, grad, t, slots, owned) in tasks.items():
-            h, noise = scalars[t], key_of(values, spec, name, t)
+            h, noise = scalars[t], key_of(settings.values, spec, name, t)
             works.append(Work(rule, library, spec, param, grad, slots, owned, h, None, noise, None))
         launches: dict[Any, int] = {}
         rows = []

@@ -12,8 +12,8 @@ from .._arrays.parameter import check_out, examine_resting, is_number, lies_in_m
 from .._arrays.tree import check_indices, flatten, leaves_in_order, matched, rebuild, show
 from .._arrays.typing import Scalars, Tree
 from .._engine import choose
-from .._engine.group import Launch, Step, Work
-from .._engine.model import Group, KeptPlan
+from .._engine.group import Group, Launch, Step, Work
+from .._engine.model import KeptPlan
 from .._engine.numbers import Key
 from .._graph.rule import Rule
 from .._state.cache import State, Task

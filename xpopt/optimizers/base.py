@@ -1,26 +1,41 @@
-"""What every optimizer is, whatever its formula: settings, step count and schedule, state by parameter name."""
+"""What every optimizer is, whatever its formula."""
 
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Hashable, Mapping
-from typing import Any, Never, Self, overload
+from typing import Any, ClassVar, Never, Self, overload
 
+from .._arrays.namespace import copy_array
 from .._arrays.tree import check_indices, flatten
 from .._arrays.typing import ArrayT, Tree, TreeT
-from .._state.cache import State
-from .._state.configured import DERIVED
-from .._state.misuse import REQUIRED, step_takes_nothing
-from .._step.exclusive import COPY, SETTINGS, UPDATE, Turn
+from .._checkpoint import file
+from .._checkpoint.header import taken_apart
+from .._checkpoint.load import LoadReport, load
+from .._checkpoint.save import take_down, to_host
+from .._engine import choose
+from .._graph.rule import NoSlots, Rule
+from .._settings.declared import OPTIONS, Hyperparameters, check_names, documented_names
+from .._settings.missing import answers, present
+from .._settings.misuse import REQUIRED, check_call, step_takes_nothing
+from .._settings.once import once_for
+from .._settings.peers import ATTRIBUTES
+from .._settings.ranges import Range
+from .._settings.text import format_call, short
+from .._state.clock import Clock
+from .._state.interrupts import WRITING, enter
+from .._state.parts import Parts, own_scheduler
+from .._state.settings import Settings
+from .._step.exclusive import COPY, LOAD, SAVE, SETTINGS, UPDATE, Turn
 from .._step.explanation import Explanation
-from .._step.finite import Skipped
-from .._step.step import Updating
+from .._step.step import update, update_all
 from ..schedulers import SchedulerBase
 from ..schedulers.base import STEP
-from ._checkpoints import Checkpoints
 
 
-class OptimizerBase(Updating, Checkpoints):
+@answers(ATTRIBUTES)
+class OptimizerBase:
     """Base of every optimizer: derive from it, give it a rule, and it is one.
 
     A subclass declares `slots`, the NamedTuple class of its state, `ranges`, what its hyperparameters may be, and the
@@ -63,6 +78,17 @@ class OptimizerBase(Updating, Checkpoints):
     update, update_all
     """
 
+    slots: ClassVar[type[Any]] = NoSlots
+    ranges: ClassVar[Mapping[str, Range]] = {}
+    follows: ClassVar[bool] = False  # True where `_rule` selects among several: each goes on from the others' entries
+    version: ClassVar[int] = 1
+    """Raise it in a class whose slots or hyperparameters change their meaning: checkpoints of another are refused."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Refuse what an optimizer of another library would take, before Python says something less helpful."""
+        check_call(cls, args, kwargs)
+        return super().__new__(cls)
+
     def __init__(
         self,
         lr: float,
@@ -77,13 +103,86 @@ class OptimizerBase(Updating, Checkpoints):
     ) -> None:
         if type(self).__init__ is OptimizerBase.__init__:  # a subclass without one of its own takes it by keyword too
             scheduler = kwargs.pop("lr_scheduler", scheduler)
-        options = {"nonfinite": nonfinite, "master": master, "rounding": rounding, "seed": seed}
-        self._configure(scheduler, {"lr": lr, **kwargs, "clip_norm": clip_norm, **options})
-        self._state = State()
-        self._skipped = Skipped()
-        self._turn = Turn(type(self).__name__)
+        cls, values = type(self), {"lr": lr, **kwargs, "clip_norm": clip_norm, "nonfinite": nonfinite}
+        values |= {"master": master, "rounding": rounding, "seed": seed}
+        if not hasattr(cls, "rule"):
+            raise TypeError(f"{cls.__name__} has no rule; use one of its subclasses, or write one")
+        check_names(cls, values)
+        settings = Settings.checked(cls, values)
+        choose.begin(settings.rule)
+        self._parts = Parts(settings, Clock(own_scheduler(settings, scheduler, self._memo())))
+        self._turn = Turn(cls.__name__)
 
-    # What it remembers
+    # Settings
+
+    @property
+    def hyperparameters(self) -> Hyperparameters:
+        """The settings: ``"id"``, each value, and ``"lr_scheduler"`` as a string that parses back. Read-only.
+
+        ``"lr"`` is the schedule's starting rate where it has one.
+        """
+        shown = self._parts.keywords()
+        return Hyperparameters({"id": type(self).__name__, **shown, "lr_scheduler": str(self.lr_scheduler)})
+
+    @property
+    def lr_scheduler(self) -> SchedulerBase:
+        """The schedule of the learning rate; assign what the constructor takes."""
+        return self._parts.clock.scheduler
+
+    @lr_scheduler.setter
+    def lr_scheduler(self, spec: str | Mapping[str, Any] | SchedulerBase | None) -> None:
+        self.set_params({"lr_scheduler": spec})
+
+    def set_params(
+        self,
+        hparam_dict: Mapping[str, Any] | None = None,
+        cache_dict: Mapping[Hashable, Any] | None = None,
+        **keywords: Never,
+    ) -> None:
+        """Change hyperparameters, restore state; all of it or, after an error, nothing.
+
+        Parameters
+        ----------
+        hparam_dict : mapping, optional
+            New values by name, as in `hyperparameters`. ``"lr"`` without ``"lr_scheduler"`` sets the starting rate of
+            the present schedule, where it has one.
+        cache_dict : mapping, optional
+            Entries by parameter name, in the form of `cache`. Their arrays are copied; entries of other names stay.
+        **keywords : object
+            None; hyperparameters are given in `hparam_dict`.
+
+        Raises
+        ------
+        KeyError
+            A hyperparameter that this optimizer does not have.
+        TypeError, ValueError
+            A value of the wrong kind or out of its range, another optimizer's ``"id"``, or an entry of the wrong form.
+        """
+        if keywords:
+            raise TypeError(f"set_params takes no keyword {next(iter(keywords))!r}; wanted a dict, {{'lr': 0.1}}")
+        changes = _mapping("hparam_dict", hparam_dict, "{'lr': 0.1}")
+        cache = _mapping("cache_dict", cache_dict, "opt.cache")
+        self._turn.change(SETTINGS, self._parts.change, changes, cache, self._memo())
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuse a hyperparameter, which would be ignored."""
+        if name[0] != "_" and name != "lr_scheduler" and name in documented_names(type(self)):
+            raise AttributeError(f"{type(self).__name__}.{name} is changed by set_params({{{name!r}: {short(value)}}})")
+        super().__setattr__(name, value)
+
+    def __dir__(self) -> list[str]:
+        """List the attributes that there are."""
+        return present(self, super().__dir__())
+
+    def __repr__(self) -> str:
+        """Write the call that makes an optimizer with these settings; `make_optimizer` reads it."""
+        keywords = self._parts.keywords()
+        for name, option in OPTIONS.items():
+            if keywords.get(name) == option.default:
+                del keywords[name]
+        return format_call(type(self).__name__, keywords)
+
+    # State
 
     @property
     def cache(self) -> dict[Hashable, Any]:
@@ -92,7 +191,7 @@ class OptimizerBase(Updating, Checkpoints):
         An entry is the slot array itself for a rule with one slot that does not read its count, else a dict of ``"t"``,
         the number of updates, and the slots by name. Deleting an entry forgets shape and count as well.
         """
-        return self._state.show()
+        return self._parts.state.show()
 
     @cache.setter
     def cache(self, entries: Mapping[Hashable, Any]) -> None:
@@ -100,27 +199,23 @@ class OptimizerBase(Updating, Checkpoints):
             raise TypeError(f"cache is a {type(entries).__name__}; wanted a dict of entries by parameter name")
 
         def change() -> None:
-            self._state = self._state.with_entries(entries)
+            self._parts.state = self._parts.state.with_entries(entries)
 
         self._turn.change(SETTINGS, change)
 
     @property
     def cur_step(self) -> int:
         """The optimisation step, which the schedule reads. Assign any int from 0 to 1.8e308."""
-        return self._clock.cur_step
+        return self._parts.clock.cur_step
 
     @cur_step.setter
     def cur_step(self, step: int) -> None:
-        self._turn.change(SETTINGS, self._clock.move, int(STEP.check(type(self).__name__, "cur_step", step)))
+        self._turn.change(SETTINGS, self._parts.clock.move, int(STEP.check(type(self).__name__, "cur_step", step)))
 
     @property
     def skipped(self) -> int:
         """How many steps were left out by ``nonfinite="skip"``; to read it is to wait for the device that decides."""
-        before = self._skipped
-        now = before.read()
-        if self._skipped is before:  # no thread that updates has come in between
-            self._skipped = now
-        return now.on_host
+        return self._parts.count_skipped()
 
     def step(self, *given: Never) -> None:
         """Count one optimisation step. `update_all` does so itself.
@@ -138,14 +233,15 @@ class OptimizerBase(Updating, Checkpoints):
         if given:
             raise step_takes_nothing(self, len(given))
         self._turn.check_free()  # and no more: these are a few assignments
-        self._state.forget()
-        self._clock.tick()
+        parts = self._parts
+        parts.state.forget()
+        parts.clock.tick()
 
     def reset_step(self) -> None:
         """Go back to step 0 and start the schedule over; slots and counts stay."""
-        self._turn.change(SETTINGS, self._clock.reset)
+        self._turn.change(SETTINGS, self._parts.clock.reset)
 
-    # What the optimizer does
+    # Updates
 
     @overload
     def update(
@@ -197,7 +293,7 @@ class OptimizerBase(Updating, Checkpoints):
         update_all : The whole model in one call.
         step : Call it after each optimisation step.
         """
-        return self._turn.change(UPDATE, self._update, param, param_grad, param_name, cur_loss, out)
+        return self._turn.change(UPDATE, update, self._parts, param, param_grad, param_name, cur_loss, out)
 
     def __call__(
         self,
@@ -238,7 +334,7 @@ class OptimizerBase(Updating, Checkpoints):
             As for `update`, for any parameter; missing or extra names; a list or tuple that is shorter than the indices
             that have state; `out` arrays that share memory. After any error nothing has changed.
         """
-        return self._turn.change(UPDATE, self._update_all, params, grads, cur_loss, out)
+        return self._turn.change(UPDATE, update_all, self._parts, params, grads, cur_loss, out)
 
     def explain(self, params: Tree) -> Explanation:
         """Say how `update_all` would update a model: on which engine, and why not on a faster one.
@@ -259,13 +355,15 @@ class OptimizerBase(Updating, Checkpoints):
         TypeError, ValueError
             As for `update_all`.
         """
-        rule, leaves = self._formula_now, flatten(params, "params")
-        check_indices(params, leaves, self._state.names)
-        take_in, check_new = self._state.take_in, self._check_new
-        tasks = {name: take_in(rule, param, param, name, check_new) for name, param in leaves.items()}
-        return Explanation.of(tasks, self._values, lambda t: rule.scalars_at(self._settings, self._values["lr"], t))
+        settings, state, leaves = self._parts.settings, self._parts.state, flatten(params, "params")
+        check_indices(params, leaves, state.names)
+        tasks = {
+            name: state.take_in(settings.rule, param, param, name, settings.check_in_dtype)
+            for name, param in leaves.items()
+        }
+        return Explanation.of(tasks, settings)
 
-    # Copies
+    # Copies and checkpoints
 
     def copy(self) -> Self:
         """Return an optimizer with the same settings, state, schedule and step, which goes on alone."""
@@ -275,31 +373,215 @@ class OptimizerBase(Updating, Checkpoints):
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle all but what is going on."""
-        return self._turn.read(COPY, self._parts)
+        return self._turn.read(COPY, lambda: {**self._others(), "_parts": self._parts.snapshot(self._memo())})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take it back, at rest."""
         vars(self).update(state, _turn=Turn(type(self).__name__))
-        vars(self).update(self._settled(self._values))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Return `copy`."""
         return self._turn.read(COPY, self._twin, memo)
 
-    # Behind them
+    def state_dict(self, copy: bool = True) -> dict[str, Any]:
+        """Return everything that the optimizer is set to and remembers, as plain data and arrays.
+
+        Parameters
+        ----------
+        copy : bool
+            Whether the arrays are copies. If not, they are the slots themselves, to be read only; updates leave them
+            as they are.
+
+        Returns
+        -------
+        dict
+            ``"header"``, a dict of what JSON has: settings, schedule and its state, step, and of each parameter name,
+            shape, dtype, count of updates and slots. ``"arrays"``, the slots by a flat name, each in the library and
+            on the device of its parameter.
+
+        Raises
+        ------
+        TypeError
+            A parameter name, or what a schedule remembers, is of a kind that a checkpoint does not keep.
+        ValueError
+            The cache holds an entry of the wrong form.
+
+        See Also
+        --------
+        load_state_dict, save
+        """
+        return self._turn.read(COPY, self._state_dict, copy)
+
+    def load_state_dict(
+        self,
+        state: Mapping[str, Any],
+        *,
+        strict: bool = True,
+        rename: Mapping[Hashable, Hashable] | None = None,
+        like: Tree | None = None,
+        cast: bool = False,
+    ) -> LoadReport:
+        """Become the optimizer that a state describes: its settings, schedule, step, and the state of each parameter.
+
+        Parameters
+        ----------
+        state : mapping
+            What `state_dict` returned; it is copied.
+        strict : bool
+            Whether a parameter that does not fit is an error. If not, it is left out, and starts from zeros at its next
+            update. Another algorithm or version is always an error.
+        rename : mapping, optional
+            New parameter names by old ones, ``{"old*": "new*"}``: what ``*`` stands for is kept. In a tuple each string
+            may have stars, and a last ``"*"`` stands for the rest of the tuple.
+        like : container of arrays, optional
+            The parameters, as `update_all` takes them: each state goes to the library and device of its parameter, and
+            must agree with it in shape and dtype. Without it, state goes there at the parameter's first update.
+        cast : bool
+            Whether state is converted to the dtype that `like` asks for, where these differ.
+
+        Returns
+        -------
+        LoadReport
+            ``loaded``, the names of the parameters, and ``not_loaded``, why not by name; the latter is empty if
+            `strict`.
+
+        Raises
+        ------
+        CheckpointError
+            The state is damaged or does not fit; every reason is listed, and nothing has changed.
+        TypeError, ValueError
+            An argument is of the wrong kind.
+
+        See Also
+        --------
+        state_dict, load
+        """
+        options: dict[str, Any] = {"strict": strict, "rename": rename, "like": like, "cast": cast}
+        return self._turn.change(LOAD, lambda: self._become(*taken_apart(state), **options, owned=False))
+
+    def save(self, path: str | os.PathLike[str], *, progress: file.Progress = None) -> None:
+        """Write what `state_dict` returns to a safetensors file.
+
+        The file is complete or not there: it is written under another name, brought to the disk, and renamed. Whatever
+        interrupts that, an older file stays as it was.
+
+        Parameters
+        ----------
+        path : path-like
+            Where to; an older file is replaced.
+        progress : callable, bool or None
+            ``progress(done_bytes, total_bytes)`` is called as the work goes on, the last time with both equal once the
+            file is on the disk. True shows a line on stderr.
+
+        Raises
+        ------
+        ImportError
+            safetensors is not installed.
+        OSError
+            The file cannot be written; an older one is as it was.
+        TypeError, ValueError
+            As for `state_dict`.
+
+        See Also
+        --------
+        load, xpopt.load_optimizer
+        """
+        self._turn.read(SAVE, self._save, path, progress)
+
+    def load(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        strict: bool = True,
+        rename: Mapping[Hashable, Hashable] | None = None,
+        like: Tree | None = None,
+        cast: bool = False,
+        progress: file.Progress = None,
+    ) -> LoadReport:
+        """Read a file that `save` wrote, and become the optimizer that it describes.
+
+        Parameters
+        ----------
+        path : path-like
+            The file.
+        strict : bool
+            As for `load_state_dict`, and so are the next three.
+        rename : mapping, optional
+            New parameter names by old ones.
+        like : container of arrays, optional
+            The parameters. Without them, the cache holds NumPy arrays until the first update of each parameter.
+        cast : bool
+            Whether state is converted to the dtype that `like` asks for.
+        progress : callable, bool or None
+            As for `save`.
+
+        Returns
+        -------
+        LoadReport
+            As for `load_state_dict`.
+
+        Raises
+        ------
+        ImportError
+            safetensors is not installed.
+        FileNotFoundError, OSError
+            There is no such file, or it cannot be read.
+        CheckpointError
+            The file is damaged or does not fit; every reason is listed, and nothing has changed.
+        TypeError, ValueError
+            An argument is of the wrong kind.
+
+        See Also
+        --------
+        save, xpopt.load_optimizer
+        """
+        options: dict[str, Any] = {"strict": strict, "rename": rename, "like": like, "cast": cast}
+        with file.naming(path):
+            return self._turn.change(LOAD, lambda: self._become(*file.read(path, progress), **options, owned=True))
+
+    # Helpers
+
+    @classmethod
+    def _rule(cls, values: Mapping[str, Any]) -> Rule:
+        """Return the rule that the hyperparameters select; an optimizer with more than one overrides this."""
+        own: Any = cls
+        scalars = getattr(cls, "scalars", None)
+        return once_for(cls, "_rule_once", lambda: Rule(own.rule, cls.slots, scalars, cls.follows))
+
+    def _memo(self) -> dict[int, Any]:
+        """Return what copies of a schedule refer to where the schedule refers to this optimizer."""
+        return {id(self): self}
+
+    def _others(self) -> dict[str, Any]:
+        """Return the attributes that a subclass has added."""
+        return {name: value for name, value in vars(self).items() if name not in ("_parts", "_turn")}
 
     def _twin(self, memo: dict[int, Any]) -> Self:
         twin = object.__new__(type(self))
         memo[id(self)] = twin  # which a schedule may refer to
-        parts = vars(self)
-        twin.__setstate__({name: copy.deepcopy(parts[name], memo) for name in parts if name not in _MADE_AGAIN})
+        twin.__setstate__(copy.deepcopy({**self._others(), "_parts": self._parts}, memo))
         return twin
 
-    def _parts(self) -> dict[str, Any]:
-        """Return what it is pickled as; the state is taken down here, and may go on while the rest is pickled."""
-        parts = {name: value for name, value in vars(self).items() if name not in _MADE_AGAIN}
-        return {**parts, "_clock": self._clock.settled({id(self): self}), "_state": self._state.snapshot()}
+    def _state_dict(self, copy: bool) -> dict[str, Any]:
+        header, arrays = take_down(self._parts)
+        if copy:
+            arrays = {key: copy_array(x) for key, x in arrays.items()}
+        else:
+            self._parts.state.show()  # from now on the next update writes none of them
+        return {"header": header.to_json(), "arrays": arrays}
+
+    def _save(self, path: str | os.PathLike[str], progress: file.Progress) -> None:
+        header, arrays = take_down(self._parts)
+        file.write(path, header.to_json(), to_host(arrays), progress)
+
+    def _become(self, header: Any, arrays: Mapping[str, Any], **options: Any) -> LoadReport:
+        parts, report = load(self._parts, header, arrays, **options)
+        enter(WRITING)
+        self._parts = parts
+        return report
 
 
-_MADE_AGAIN = {"_turn", *DERIVED}
-"""What copies have of their own."""
+def _mapping(what: str, value: Mapping[Any, Any] | None, example: str) -> Mapping[Any, Any]:
+    if value is not None and not isinstance(value, Mapping):
+        raise TypeError(f"{what} is a {type(value).__name__}; wanted a dict, such as {example}")
+    return value or {}

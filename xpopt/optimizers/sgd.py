@@ -92,7 +92,8 @@ class SGD(OptimizerBase):
         """The same with a momentum of 0, and nothing to remember."""
         return param - h.lr * grad, s
 
-    def _rule(self, values: Mapping[str, Any]) -> Rule:
+    @classmethod
+    def _rule(cls, values: Mapping[str, Any]) -> Rule:
         return super()._rule(values) if values["momentum"] else _PLAIN
 
 

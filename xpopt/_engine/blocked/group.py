@@ -10,8 +10,7 @@ import numpy as np
 
 from ..._arrays.namespace import address_of
 from ..._graph.rule import Rule
-from ..group import BLOCK, SHARED, Step
-from ..model import Group
+from ..group import BLOCK, SHARED, Group, Step
 from . import kernel as blocked
 
 

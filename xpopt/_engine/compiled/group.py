@@ -11,8 +11,7 @@ import numpy as np
 from ..._arrays.namespace import address_of
 from ..._arrays.parameter import dtype_text
 from ..._graph.rule import Rule
-from ..group import Step
-from ..model import Group
+from ..group import Group, Step
 from . import build
 from . import kernel as compiled
 

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..._graph.rule import Rule
-from ..group import Step
-from ..model import Group
+from ..group import Group, Step
 from . import kernel as cuda
 from .device import device
 
