@@ -165,13 +165,14 @@ def mutants(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style, import order, format, and the docstrings of the public API."""
+    """Check style, format, the docstrings of the public API, and which part of the package imports which."""
     session.install(*PROJECT["optional-dependencies"]["lint"])
     public = [str(path) for path in Path("xpopt").rglob("*.py") if not re.search(r"/_(?!_)", path.as_posix())]
     with budget(session):
         session.run("ruff", "check", *session.posargs)
         session.run("ruff", "format", "--check")
         session.run("numpydoc", "lint", *sorted(public))
+        session.run("lint-imports", "--no-cache")
 
 
 @nox.session

@@ -1,5 +1,6 @@
 """Importing costs NumPy and array-api-compat, loads nothing optional, and works under another name."""
 
+import ast
 import importlib.resources
 import json
 import re
@@ -141,3 +142,20 @@ def test_imports_are_relative():
 
 def test_type_hints_are_shipped():
     assert importlib.resources.files("xpopt").joinpath("py.typed").is_file()
+
+
+METHODS = [path for path in (PACKAGE / "optimizers").glob("*.py") if path.stem not in ("__init__", "base")]
+ALLOWED = {".base", "..schedulers", ".._arrays.typing", ".._graph.rule", ".._settings.ranges"}
+
+
+def test_optimizers_are_a_base_and_one_file_for_each_method():
+    assert not [path.name for path in METHODS if path.stem.startswith("_")]
+    defined = {cls.__module__.rpartition(".")[2] for cls in vars(xpopt.optimizers).values() if isinstance(cls, type)}
+    assert {path.stem for path in METHODS} | {"base"} == defined
+
+
+@pytest.mark.parametrize("path", METHODS, ids=lambda path: path.stem)
+def test_a_method_imports_nothing_but_what_a_rule_is_written_with(path):
+    nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom) and node.level]
+    assert nodes
+    assert {"." * node.level + (node.module or "") for node in nodes} <= ALLOWED

@@ -390,7 +390,8 @@ def test_16_bit_arithmetic_is_refused(backend):
     class Wrong(xpopt.SGD):
         __init__ = xpopt.SGD.__init__
 
-        def _rule(self, settings):
+        @classmethod
+        def _rule(cls, settings):
             return Rule(in_float16)
 
     with pytest.raises(AssertionError):

@@ -841,7 +841,7 @@ def test_two_threads_at_once_are_an_error_and_one_after_the_other_are_not(backen
 def test_a_look_at_the_count_from_another_thread_loses_none(backend, monkeypatch):
     """While one reads, the other skips: what was read is older, and does not take the new count's place."""
     opt, W, bad = xpopt.SGD(nonfinite="skip"), np.ones(3), np.full(3, np.nan)
-    read = xpopt._step.finite.Skipped.read
+    read = xpopt._state.skipped.Skipped.read
 
     def slowly(count: Any) -> Any:
         found = read(count)
@@ -850,7 +850,7 @@ def test_a_look_at_the_count_from_another_thread_loses_none(backend, monkeypatch
         thread.join()
         return found
 
-    monkeypatch.setattr(xpopt._step.finite.Skipped, "read", slowly)
+    monkeypatch.setattr(xpopt._state.skipped.Skipped, "read", slowly)
     assert [opt.skipped, opt.skipped] == [0, 1]
     monkeypatch.undo()
     assert opt.skipped == 2

@@ -141,7 +141,7 @@ def describe(works: Sequence[Work]) -> list[tuple[str, str]]:
     """Return the engine that runs each update, and why it is not a faster one, or ""."""
     described = [("", "")] * len(works)
     for (module, rule), members in _shares(_assigned(works)).items():
-        name = module.__name__.rpartition(".")[2]
+        name = _NAMES[module]
         reasons: list[str | None] = [None] * len(members)
         if module is eager:
             reasons = [why_not_fused(works[i]) for i in members]
@@ -157,6 +157,9 @@ def describe(works: Sequence[Work]) -> list[tuple[str, str]]:
             described[i] = name, reason or ""
     return described
 
+
+_NAMES = {eager: "eager", blocked: "blocked", compiled: "compiled", cuda: "cuda"}
+"""What each engine is called."""
 
 _FUSED = {"numpy": ("auto", "blocked", "compiled"), "cupy": ("auto", "cuda")}
 """The libraries whose updates may be fused, and the choices of an engine that let them."""
