@@ -181,7 +181,9 @@ def test_forgeries_with_a_right_checksum(opt, victim, tmp_path):
             with pytest.raises(CheckpointError):
                 victim.load(path)
         else:
-            header["hyperparameters"]["lr"] = header["schedule"]["hyperparameters"]["initial_lr"]  # which wins over it
+            header["groups"][0]["settings"]["lr"] = header["schedule"]["hyperparameters"][
+                "initial_lr"
+            ]  # which wins over it
             header["xpopt_version"] = xpopt.__version__
             assert loaded.state_dict()["header"] == header
             loaded.update(np.ones(2), np.ones(2), "new", 1.0)
@@ -269,6 +271,9 @@ def test_a_key_that_is_there_twice(opt, victim, tmp_path):
     refuses(victim, tmp_path / "bad", "there twice")
 
 
+SETTINGS = "groups", 0, "settings"
+
+
 @pytest.mark.parametrize(
     ("place", "value", "message"),
     [
@@ -280,12 +285,12 @@ def test_a_key_that_is_there_twice(opt, victim, tmp_path):
         (("rule", "name"), "OptimizerBase", "OptimizerBase"),
         (("rule", "name"), "os.system", "os.system"),
         (("rule", "version"), 2, "version 2, and this is 1"),
-        (("hyperparameters", "lr"), float("nan"), "lr=nan is out of range"),
-        (("hyperparameters", "lr"), -1.0, "lr=-1.0 is out of range"),
-        (("hyperparameters", "lr"), "0.1", "lr='0.1' is a str"),
-        (("hyperparameters", "lr"), None, "lr=None"),
-        (("hyperparameters", "decay1"), True, "decay1=True is a bool"),
-        (("hyperparameters", "self"), 1.0, "no hyperparameter 'self'"),
+        ((*SETTINGS, "lr"), float("nan"), "lr=nan is out of range"),
+        ((*SETTINGS, "lr"), -1.0, "lr=-1.0 is out of range"),
+        ((*SETTINGS, "lr"), "0.1", "lr='0.1' is a str"),
+        ((*SETTINGS, "lr"), None, "lr=None"),
+        ((*SETTINGS, "decay1"), True, "decay1=True is a bool"),
+        ((*SETTINGS, "self"), 1.0, "no hyperparameter 'self'"),
         (("schedule", "name"), "Adam", "unknown scheduler 'Adam'"),
         (("schedule", "name"), "king", "unknown scheduler 'king'"),
         (("schedule", "hyperparameters", "patience"), 1, "patience=1 is out of range"),
@@ -310,6 +315,20 @@ def test_a_key_that_is_there_twice(opt, victim, tmp_path):
         (("parameters", 0, "slots"), "mean", "slots of 'W' is 'mean'; wanted a list"),
         (("parameters", 0, "slots"), [1, 2], "a slot of 'W' is 1; wanted a str"),
         (("parameters", 0, "slots"), ["mean"], "array 'W/var' is not in the header"),
+        (
+            ("parameters", 0, "slots", "mean", "shape"),
+            [2],
+            "array 'W/mean' is float64 .* by the header float64 of \\(2,\\)",
+        ),
+        (("parameters", 0, "slots", "mean", "shape"), None, "shape of a slot of 'W' is None; wanted a list"),
+        (("parameters", 0, "slots", "mean", "shape"), [-3], "a size of 'W' is -3"),
+        (("parameters", 0, "slots", "var", "dtype"), "float32", "array 'W/var' is float64 .* by the header float32"),
+        (("parameters", 0, "slots", "var", "dtype"), "float16", "dtype of a slot of 'W' is 'float16'"),
+        (("parameters", 0, "slots", "var", "more"), 1, "wanted a dict of shape, dtype"),
+        (("groups",), [], "groups are"),
+        (("groups", 0, "match"), "*/bias", "wanted one, for all parameters: update xpopt"),
+        (("groups", 0, "settings"), [], "settings is"),
+        (("groups", 0, "more"), 1, "wanted a dict of match, settings"),
         (("parameters", 0, "slots"), ["var", "mean"], "'W' has the slots var, mean; Adam keeps mean, var"),
         (("parameters", 0, "name"), 7, "7 and 7 would both be the parameter 7"),
         (("parameters", 0, "name"), {"bytes": "xyz"}, "header"),
@@ -360,7 +379,7 @@ def test_memory_is_of_the_order_of_the_file(filler, opt, victim, tmp_path):
         assert peak < 24 * size
 
 
-PARAMETER = {"name": "W", "shape": None, "dtype": None, "updates": 0, "slots": []}
+PARAMETER = {"name": "W", "shape": None, "dtype": None, "updates": 0, "slots": {}}
 PRIME = sys.hash_info.modulus
 
 

@@ -591,7 +591,7 @@ def test_the_header_has_the_count(backend):
     walk(backend, opt, ["W", 1, "b"])
     header = opt.state_dict()["header"]
     assert (header["skipped"], type(header["skipped"])) == (2, int)
-    assert header["hyperparameters"]["nonfinite"] == "skip"
+    assert header["groups"][0]["settings"]["nonfinite"] == "skip"
 
 
 @pytest.mark.backends("numpy")
@@ -613,7 +613,7 @@ def test_a_count_that_is_none_is_not_loaded(backend, bad):
 def test_a_policy_that_is_none_is_not_loaded(backend):
     opt = xpopt.SGD(nonfinite="skip")
     state = opt.state_dict()
-    state["header"]["hyperparameters"]["nonfinite"] = "sometimes"
+    state["header"]["groups"][0]["settings"]["nonfinite"] = "sometimes"
     with pytest.raises(xpopt.CheckpointError, match="nonfinite='sometimes'"):
         opt.load_state_dict(state)
     assert opt.hyperparameters["nonfinite"] == "skip"

@@ -8,7 +8,7 @@ import pytest
 from _kit.states import KING, every_optimizer, frozen, held, kind, model, nothing_changes, same, train, writes
 
 import xpopt
-from xpopt import Adam, CheckpointError, RMSProp
+from xpopt import SGD, Adam, CheckpointError, RMSProp
 from xpopt.schedulers import SchedulerBase
 
 
@@ -23,7 +23,9 @@ def restored(opt, state, **options):
     return again
 
 
-DEFAULTS = {"nonfinite": "propagate", "master": False, "rounding": "nearest", "seed": 0}
+def slots(shape):
+    """What the header says of Adam's, for a parameter of float32."""
+    return {name: {"shape": shape, "dtype": "float32"} for name in ("mean", "var")}
 
 
 def test_the_header_says_everything_but_the_arrays(backend):
@@ -34,7 +36,9 @@ def test_the_header_says_everything_but_the_arrays(backend):
         "format_version": 1,
         "xpopt_version": xpopt.__version__,
         "rule": {"name": "Adam", "version": 1},
-        "hyperparameters": {"lr": 0.125, "decay1": 0.9, "decay2": 0.999, "eps": 1e-7, "clip_norm": 2.0, **DEFAULTS},
+        "groups": [
+            {"match": None, "settings": {"lr": 0.125, "decay1": 0.9, "decay2": 0.999, "eps": 1e-7, "clip_norm": 2.0}}
+        ],
         "schedule": {
             "name": "KingScheduler",
             "hyperparameters": {"initial_lr": 0.125, "patience": 2, "decay": 0.5},
@@ -44,8 +48,8 @@ def test_the_header_says_everything_but_the_arrays(backend):
         "skipped": 0,
         "pass": {"rate": 0.03125, "names": ["b"]},
         "parameters": [
-            {"name": "W", "shape": [2, 3], "dtype": "float32", "updates": 4, "slots": ["mean", "var"]},
-            {"name": "b", "shape": [3], "dtype": "float32", "updates": 5, "slots": ["mean", "var"]},
+            {"name": "W", "shape": [2, 3], "dtype": "float32", "updates": 4, "slots": slots([2, 3])},
+            {"name": "b", "shape": [3], "dtype": "float32", "updates": 5, "slots": slots([3])},
         ],
     }
     assert json.loads(json.dumps(state["header"], allow_nan=False)) == state["header"]
@@ -139,8 +143,8 @@ def test_all_mismatches_are_listed_in_one_error(backend):
     opt, _ = trained(backend)
     state = opt.state_dict()
     state["header"]["rule"]["version"] = 2
-    state["header"]["hyperparameters"] |= {"decay1": 2.0, "momentum": 0.5}
-    del state["header"]["hyperparameters"]["eps"]
+    state["header"]["groups"][0]["settings"] |= {"decay1": 2.0, "momentum": 0.5}
+    del state["header"]["groups"][0]["settings"]["eps"]
     state["header"]["schedule"]["state"]["losses"] = ["low"]
     state["header"]["parameters"].append({**state["header"]["parameters"][1], "name": "lost"})
     state["arrays"]["b/var"] = state["arrays"]["b/mean"][:2]
@@ -153,7 +157,7 @@ def test_all_mismatches_are_listed_in_one_error(backend):
         "'x*' fits no name",
         "version 2, and this is 1",
         "decay1=2.0 is out of range",
-        "no hyperparameter 'momentum'",
+        "no hyperparameter 'momentum', and the checkpoint has 0.5",
         "has the hyperparameter 'eps'",
         "the schedule 'KingScheduler': KingScheduler: a loss='low'",
         "array 'W/var' is missing",
@@ -378,3 +382,37 @@ def test_entries_from_set_params_are_saved_as_far_as_they_are_known(backend, mak
             opt.load_state_dict(state, like=wide)
         opt.load_state_dict(state, like=wide, cast=True)
         train(backend, opt, 1, wide, "float64")
+
+
+class Damped(Adam):
+    """Adam with a setting that older checkpoints of it do not have."""
+
+    ranges = {**Adam.ranges, "damping": xpopt.Range(0)}
+
+    def __init__(self, lr=0.125, damping=0.5, **kwargs):
+        super(Adam, self).__init__(lr, damping=damping, decay1=0.9, decay2=0.999, eps=1e-7, **kwargs)
+
+
+def test_a_setting_that_is_not_there_leaves_the_formula_as_it_was(backend):
+    """The one that `neutral` names, whatever the default is; without `neutral` it is an error."""
+
+    class Later(Damped):
+        neutral = {"damping": 0.0}
+
+    opt = Later()
+    train(backend, opt, 2)
+    state = opt.state_dict()
+    assert state["header"]["groups"][0]["settings"].pop("damping") == 0.5
+    opt.load_state_dict(state)
+    assert opt.hyperparameters["damping"] == 0.0
+    assert "damping" not in opt.state_dict()["header"]["groups"][0]["settings"]
+    state["header"]["rule"]["name"] = "Damped"
+    with pytest.raises(CheckpointError, match="Damped has the hyperparameter 'damping', and the checkpoint does not"):
+        Damped().load_state_dict(state)
+
+
+def test_neutral_values_are_not_written(backend):
+    opt = SGD(lr=0.5, momentum=0.0, clip_norm=None, nonfinite="propagate", master=False, rounding="nearest", seed=0)
+    assert opt.state_dict()["header"]["groups"] == [{"match": None, "settings": {"lr": 0.5}}]
+    opt.set_params({"momentum": 0.5, "seed": 3})
+    assert opt.state_dict()["header"]["groups"][0]["settings"] == {"lr": 0.5, "momentum": 0.5, "seed": 3}

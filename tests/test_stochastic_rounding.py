@@ -375,7 +375,7 @@ def test_it_does_not_go_together_with_master(backend):
         with nothing_changes(backend, opt, dtype=dtype), pytest.raises(ValueError, match="do not go together"):
             opt.set_params({**other, "lr": 0.5})
         state = opt.state_dict()
-        state["header"]["hyperparameters"].update(other)
+        state["header"]["groups"][0]["settings"].update(other)
         for options in ({}, {"strict": False}):
             with nothing_changes(backend, opt, dtype=dtype), pytest.raises(CheckpointError, match="do not go together"):
                 opt.load_state_dict(state, **options)

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Mapping
 
 from ._arrays.typing import Tree
 from ._checkpoint import CheckpointError, Header, file
-from ._settings.declared import documented_names
+from ._settings.declared import documented_names, neutral_values
 from .config import find_optimizer
 from .optimizers import OptimizerBase
 
@@ -71,9 +71,8 @@ def load_optimizer(
         cls = find_optimizer(found.rule)
         if cls is None or cls.__name__ != found.rule:
             raise CheckpointError(f"unknown optimizer {found.rule!r}; import the module that defines it first")
-        keywords = {
-            name: found.hyperparameters[name] for name in documented_names(cls) if name in found.hyperparameters
-        }
+        settings = neutral_values(cls) | found.settings
+        keywords = {name: settings[name] for name in documented_names(cls) if name in settings}
         try:
             opt = cls(**keywords)
         except (TypeError, ValueError) as error:

@@ -33,14 +33,21 @@ def refusal(problems: Iterable[str]) -> CheckpointError:
     return CheckpointError("\n  - ".join([f"{len(problems)} things are wrong:", *problems]))
 
 
+class Slot(NamedTuple):
+    """The array of one slot of one parameter."""
+
+    shape: tuple[int, ...]
+    dtype: str | None  # None in a header of before it was written: then the parameter's says what it is
+
+
 class Parameter(NamedTuple):
-    """What is written of one parameter beside its slots."""
+    """What is written of one parameter."""
 
     name: Hashable
     shape: tuple[int, ...] | None  # None, as below, where it is not known: no update was made since the entry came
     dtype: str | None
     updates: int
-    slots: tuple[str, ...]
+    slots: dict[str, Slot]
 
 
 class Schedule(NamedTuple):
@@ -68,8 +75,8 @@ class Header:
         The optimizer's class name.
     version : int
         Its version, at least 1.
-    hyperparameters : dict
-        Every value by name.
+    settings : dict
+        Hyperparameters by name. What a class has and is not here leaves the formula as it would be without it.
     schedule : Schedule
         The schedule of the learning rate.
     cur_step : int
@@ -84,7 +91,7 @@ class Header:
 
     rule: str
     version: int
-    hyperparameters: dict[str, Any]
+    settings: dict[str, Any]
     schedule: Schedule
     cur_step: int
     skipped: int
@@ -111,7 +118,7 @@ class Header:
             "format_version": FORMAT,
             "xpopt_version": __version__,
             "rule": {"name": self.rule, "version": self.version},
-            "hyperparameters": dict(self.hyperparameters),
+            "groups": [{"match": None, "settings": dict(self.settings)}],
             "schedule": {
                 "name": schedule.name,
                 "hyperparameters": plain(schedule.hyperparameters, f"{owner}.hyperparameters"),
@@ -126,7 +133,7 @@ class Header:
                     "shape": None if p.shape is None else list(p.shape),
                     "dtype": p.dtype,
                     "updates": p.updates,
-                    "slots": list(p.slots),
+                    "slots": {name: {"shape": list(x.shape), "dtype": x.dtype} for name, x in p.slots.items()},
                 }
                 for p in self.parameters
             ],
@@ -165,7 +172,10 @@ class Header:
 
     @classmethod
     def _read(cls, value: Any) -> Header:
-        _, _, rule, hyperparameters, schedule, cur_step, skipped, current, parameters = _fields(value, "it", _KEYS)
+        if type(value) is dict and "hyperparameters" in value:  # of before there were groups
+            value = {**value, "groups": [{"match": None, "settings": value["hyperparameters"]}]}
+            del value["hyperparameters"]
+        _, _, rule, groups, schedule, cur_step, skipped, current, parameters = _fields(value, "it", _KEYS)
         name, version = _fields(rule, "rule", ("name", "version"))
         owner, keywords, state = _fields(schedule, "schedule", ("name", "hyperparameters", "state"))
         if current is not None:
@@ -180,7 +190,7 @@ class Header:
         return cls(
             _kind(name, str, "rule name"),
             _count(version, "rule version"),
-            _kind(hyperparameters, dict, "hyperparameters"),
+            _settings(groups),
             Schedule(
                 _kind(owner, str, "schedule name"),
                 _kind(keywords, dict, "schedule hyperparameters"),
@@ -194,7 +204,7 @@ class Header:
 
 
 _KEYS = (
-    *("format_version", "xpopt_version", "rule", "hyperparameters"),
+    *("format_version", "xpopt_version", "rule", "groups"),
     *("schedule", "cur_step", "skipped", "pass", "parameters"),
 )
 _PARAMETER_KEYS = ("name", "shape", "dtype", "updates", "slots")
@@ -265,12 +275,31 @@ def _parameter(value: Any) -> Parameter:
         shape = tuple(_count(size, a_size) for size in _kind(shape, list, f"shape of {what}"))
     if dtype is not None and dtype not in SUPPORTED:
         raise ValueError(f"dtype of {what} is {short(dtype)}; wanted one of {', '.join(SUPPORTED)}")
-    slots = tuple(_kind(slot, str, a_slot) for slot in _kind(slots, list, f"slots of {what}"))
-    if len(set(slots)) != len(slots) or (slots and shape is None):
-        raise ValueError(
-            f"slots of {what} are {short(slots)}, of shape {short(shape)}; wanted unlike names and a shape"
-        )
+    if type(slots) is list:  # of before each had a shape and a dtype of its own
+        if len({_kind(slot, str, a_slot) for slot in slots}) != len(slots):
+            raise ValueError(f"slots of {what} are {short(slots)}; wanted unlike names")
+        slots = {slot: Slot(shape or (), None) for slot in slots}
+    else:
+        slots = {slot: _slot(x, a_size, a_slot) for slot, x in _kind(slots, dict, f"slots of {what}").items()}
+    if slots and shape is None:
+        raise ValueError(f"slots of {what} are {short(list(slots))}, of shape None; wanted a shape")
     return Parameter(name, shape, dtype, _count(updates, f"updates of {what}"), slots)
+
+
+def _slot(value: Any, a_size: str, a_slot: str) -> Slot:
+    shape, dtype = _fields(value, a_slot, ("shape", "dtype"))
+    if dtype not in ("float32", "float64"):
+        raise ValueError(f"dtype of {a_slot} is {short(dtype)}; wanted float32 or float64")
+    return Slot(tuple(_count(size, a_size) for size in _kind(shape, list, f"shape of {a_slot}")), dtype)
+
+
+def _settings(groups: Any) -> dict[str, Any]:
+    """Return the settings of all parameters; settings of some alone are for newer readers."""
+    described = [_fields(group, "a group", ("match", "settings")) for group in _kind(groups, list, "groups")]
+    if len(described) != 1 or described[0][0] is not None:
+        raise ValueError(f"groups are {short(groups)}; wanted one, for all parameters: update xpopt")
+    settings: dict[str, Any] = _kind(described[0][1], dict, "settings")
+    return settings
 
 
 def _fields(value: Any, place: str, keys: tuple[str, ...]) -> list[Any]:

@@ -11,7 +11,7 @@ from .._arrays.parameter import Spec, dtype_text, examine
 from .._arrays.tree import flatten
 from .._arrays.typing import Array, Tree
 from .._graph.rule import MASTER
-from .._settings.declared import check_values
+from .._settings.declared import check_values, neutral_values
 from .._settings.ranges import NON_NEGATIVE
 from .._settings.text import short
 from .._state.cache import State
@@ -127,12 +127,12 @@ def _checked_settings(now: Settings, header: Header, problems: list[str]) -> Set
         return None
     if header.version != cls.version:
         problems.append(f"the checkpoint is of {cls.__name__}'s version {header.version}, and this is {cls.version}")
-    lacking = [name for name in now.values if name not in header.hyperparameters]
+    values = neutral_values(cls)
+    lacking = [name for name in now.values if name not in values.keys() | header.settings.keys()]
     problems += [f"{cls.__name__} has the hyperparameter {name!r}, and the checkpoint does not" for name in lacking]
-    values = {}
-    for name, value in header.hyperparameters.items():
+    for name, value in header.settings.items():
         if name not in now.values:
-            problems.append(f"{cls.__name__} has no hyperparameter {name!r}, and the checkpoint has")
+            problems.append(f"{cls.__name__} has no hyperparameter {name!r}, and the checkpoint has {short(value)}")
             continue
         try:
             values.update(check_values(cls, {name: value}))
@@ -211,7 +211,7 @@ def _faults(
 def _faults_of_arrays(parameter: Parameter, arrays: Mapping[str, Any]) -> list[str]:
     lines = []
     wanted = {None: ("float32", "float64"), "float64": ("float64",)}.get(parameter.dtype, ("float32",))
-    for slot in parameter.slots:
+    for slot, described in parameter.slots.items():
         key = array_key(parameter.name, slot)
         if key not in arrays:
             lines.append(f"array {key!r} is missing")
@@ -220,8 +220,12 @@ def _faults_of_arrays(parameter: Parameter, arrays: Mapping[str, Any]) -> list[s
         library = library_of(x)
         if library is None:
             lines.append(f"array {key!r} is a {type(x).__name__}")
-        elif tuple(x.shape) != parameter.shape or library.dtype_name(x.dtype) not in wanted:
-            came = f"{dtype_text(x.dtype)} of shape {tuple(x.shape)}"
+            continue
+        dtype = library.dtype_name(x.dtype)
+        came = f"{dtype_text(x.dtype)} of shape {tuple(x.shape)}"
+        if tuple(x.shape) != described.shape or described.dtype not in (None, dtype):
+            lines.append(f"array {key!r} is {came}; by the header {described.dtype} of {described.shape}")
+        elif described.shape != parameter.shape or dtype not in wanted:  # a slot is like its parameter
             lines.append(f"array {key!r} is {came}; by the header {' or '.join(wanted)} of {parameter.shape}")
     return lines
 

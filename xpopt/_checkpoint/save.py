@@ -7,13 +7,15 @@ from collections.abc import Hashable, Mapping
 from typing import Any
 
 from .._arrays.namespace import library_of
+from .._arrays.parameter import dtype_text
 from .._arrays.tree import show
 from .._arrays.typing import Array
+from .._settings.declared import neutral_values
 from .._state.entry import check_entry
 from .._state.names import array_key
 from .._state.parts import Parts
 from .._state.settings import Settings
-from .header import Current, Header, Parameter, Schedule
+from .header import Current, Header, Parameter, Schedule, Slot
 
 
 def take_down(parts: Parts) -> tuple[Header, dict[str, Array]]:
@@ -45,14 +47,16 @@ def take_down(parts: Parts) -> tuple[Header, dict[str, Array]]:
         if shape is None and slots:
             shape = next(iter(slots.values())).shape
         sizes = None if shape is None else tuple(map(int, shape))
-        parameters.append(Parameter(name, sizes, dtype, updates, tuple(slots)))
+        described = {slot: Slot(tuple(map(int, x.shape)), dtype_text(x.dtype)) for slot, x in slots.items()}
+        parameters.append(Parameter(name, sizes, dtype, updates, described))
         for slot, x in slots.items():
             arrays[array_key(name, slot)] = x
+    values, neutral = {**settings.values, "lr": parts.stated_lr()}, neutral_values(settings.cls)
     current, keywords = clock.current(), dict(clock.scheduler.hyperparameters)
     return Header(
         settings.cls.__name__,
         settings.cls.version,
-        {**settings.values, "lr": parts.stated_lr()},
+        {key: value for key, value in values.items() if key not in neutral or value != neutral[key]},
         Schedule(keywords.pop("id"), keywords, clock.history()),
         clock.cur_step,
         parts.count_skipped(),

@@ -27,6 +27,24 @@ OPTIONS = {
 }
 
 
+def neutral_values(cls: type[Any]) -> dict[str, Any]:
+    """Return the settings that a checkpoint leaves out, at the values that leave the formula as it is without them.
+
+    So a checkpoint that is older than one of these settings can be read.
+
+    Parameters
+    ----------
+    cls : type
+        The optimizer's class.
+
+    Returns
+    -------
+    dict
+        The value by name.
+    """
+    return {"clip_norm": None, **{name: option.default for name, option in OPTIONS.items()}, **cls.neutral}
+
+
 class Hyperparameters(dict[str, Any]):
     """The settings of an optimizer as a dict to read; it copies and pickles as a plain dict."""
 

@@ -81,6 +81,8 @@ class OptimizerBase:
     slots: ClassVar[type[Any]] = NoSlots
     ranges: ClassVar[Mapping[str, Range]] = {}
     follows: ClassVar[bool] = False  # True where `_rule` selects among several: each goes on from the others' entries
+    neutral: ClassVar[Mapping[str, Any]] = {}
+    """Hyperparameters that a checkpoint may lack, and the values at which the formula is what it is without them."""
     version: ClassVar[int] = 1
     """Raise it in a class whose slots or hyperparameters change their meaning: checkpoints of another are refused."""
 

@@ -70,6 +70,7 @@ class SGD(OptimizerBase):
     slots = SGDState
     ranges = {"momentum": FRACTION}
     follows = True
+    neutral = {"momentum": 0.0}
 
     def __init__(
         self,
