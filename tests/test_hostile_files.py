@@ -23,6 +23,7 @@ pytest.importorskip("safetensors", reason="checkpoints need safetensors: pip ins
 import safetensors.numpy as tensors
 
 ROUNDS = 3_000
+LARGEST = int(sys.float_info.max)
 
 
 @pytest.fixture
@@ -433,6 +434,38 @@ def test_numbers_and_nests_that_take_the_square_of_their_length(value, message, 
         refuses(victim, tmp_path / "bad", message)
     finally:
         sys.set_int_max_str_digits(limit)
+
+
+@pytest.mark.parametrize("name", [LARGEST + 1, -LARGEST - 1, ("a", LARGEST + 1)], ids=["large", "small", "inside"])
+def test_a_name_that_could_not_be_read_is_not_written(name, tmp_path):
+    opt = Adam()
+    opt.update(np.ones(2), np.ones(2), name)
+    for write in (opt.state_dict, lambda: opt.save(tmp_path / "none")):
+        with pytest.raises(ValueError, match=r"parameter name .*an int beyond 1.8e308"):
+            write()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("key", ["V/mean", "W/near"])
+def test_a_changed_name_of_an_array_is_damage(key, strict, opt, victim, tmp_path):
+    """Which no checksum covers. In memory it is a parameter that does not fit."""
+    state = opt.state_dict()
+    sign(state["header"], state["arrays"], tmp_path / "good")
+    content = (tmp_path / "good").read_bytes()
+    assert content.count(b'"W/mean"') == 1
+    (tmp_path / "bad").write_bytes(content.replace(b'"W/mean"', f'"{key}"'.encode()))
+    before = look(victim)
+    with pytest.raises(CheckpointError, match=r"'W/mean' is missing(.|\n)*is not in the header"):
+        victim.load(tmp_path / "bad", strict=strict)
+    assert look(victim) == before
+
+
+def test_lists_in_front_of_the_arrays(opt, victim, tmp_path):
+    """In the part that safetensors reads, which would take 30 times their size."""
+    content = json.dumps({"x": [[]] * 100_000}).encode()
+    (tmp_path / "bad").write_bytes(len(content).to_bytes(8, "little") + content)
+    refuses(victim, tmp_path / "bad", "damaged|lists and dicts")
 
 
 def test_a_long_name_with_many_slots(opt, victim, tmp_path, monkeypatch):

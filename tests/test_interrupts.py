@@ -418,3 +418,35 @@ def test_an_interpreter_that_handles_no_signals(backend, monkeypatch):
     monkeypatch.setattr("xpopt._state.interrupts._set", refuse)
     W = np.ones(3)
     assert xpopt.SGD(lr=0.5).update(W, W, "W").tolist() == [0.5] * 3
+
+
+OTHER = {"decay1": 0.7, "lr_scheduler": "noam"}, {"Z": {"t": 3, "mean": np.ones(3), "var": np.ones(3)}}
+CHANGES = {
+    "set_params": lambda opt: opt.set_params(*OTHER),
+    "load_state_dict": lambda opt: opt.load_state_dict(xpopt.Adam(decay1=0.5, lr_scheduler="exponential").state_dict()),
+    "cache": lambda opt: setattr(opt, "cache", OTHER[1]),
+    "cur_step": lambda opt: setattr(opt, "cur_step", 9),
+    "reset_step": lambda opt: opt.reset_step(),
+    "step": lambda opt: opt.step(),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_an_interrupt_at_any_line_of_a_change_leaves_it_undone_or_done(backend, change):
+    def held(opt: Any) -> str:
+        return str(opt.state_dict())
+
+    opt, _ = start()
+    before = held(opt)
+    change(opt)
+    after, outcomes = held(opt), []
+    assert after != before
+    for line in range(1, 5000):
+        opt, _ = start()
+        if not interrupted_at(line, lambda opt=opt: change(opt)):
+            break
+        found = held(opt)
+        assert found in (before, after), line
+        outcomes.append(found == after)
+    assert len(outcomes) == line - 1 > 3
+    assert outcomes == sorted(outcomes)

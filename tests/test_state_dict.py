@@ -416,3 +416,18 @@ def test_neutral_values_are_not_written(backend):
     assert opt.state_dict()["header"]["groups"] == [{"match": None, "settings": {"lr": 0.5}}]
     opt.set_params({"momentum": 0.5, "seed": 3})
     assert opt.state_dict()["header"]["groups"][0]["settings"] == {"lr": 0.5, "momentum": 0.5, "seed": 3}
+
+
+def test_a_schedule_that_remembers_what_could_not_be_read_is_not_written(backend):
+    class Counts(SchedulerBase):
+        def reset(self):
+            self.count = 10**320
+
+        def state(self):
+            return {"counts": [self.count]}
+
+        def learning_rate(self, step, cur_loss=None):
+            return 0.1
+
+    with pytest.raises(ValueError, match=r"Counts.state\(\) has an int beyond 1.8e308"):
+        SGD(lr_scheduler=Counts()).state_dict()

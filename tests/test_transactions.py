@@ -439,3 +439,27 @@ def test_a_gradient_that_is_not_finite_stays_visible(backend, make):
     assert np.isnan(got[0])
     assert np.isfinite(got[1])
     assert equal(backend, W, [1.0, 2.0])
+
+
+@pytest.mark.backends("numpy")
+def test_a_rule_that_reads_the_cache_is_an_error(backend):
+    """Each look at it asks for slots that are left alone, so that no update could ever write one."""
+    looked = []
+
+    class Looks(OptimizerBase):
+        @staticmethod
+        def scalars(h):
+            looked.append(len(opt.cache))
+            return {}
+
+        @staticmethod
+        def rule(xp, param, grad, s, h):
+            return param - h.lr * grad, s
+
+    opt, W = Looks(0.5), np.ones(3)
+    for update in (lambda: opt.update(W, W, "W"), lambda: opt.update_all({"W": W}, {"W": W})):
+        with pytest.raises(RuntimeError, match=r"reads opt.cache in each update.* read the slots in s"):
+            update()
+    assert opt.cache == {}
+    assert opt.cur_step == 0
+    assert looked

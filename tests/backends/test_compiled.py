@@ -194,3 +194,30 @@ def kernel(table, pieces, counter, rows, numbers, factors):
 
 def test_the_printed_kernel_reads_as_the_rule(backend):
     assert print_numba(trace(Rule(xpopt.AdaGrad.rule, xpopt.AdaGrad.slots)), "float32") == ADAGRAD
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("make", [lambda: xpopt.SGD(lr=0.1, clip_norm=1.0), lambda: of_rule(powers)(0.1)])
+def test_what_was_compiled_before_changes_no_numbers(backend, monkeypatch, make, dtype):
+    """A small update ends with the same bits in a process that has the kernel, and in one that has not."""
+    forget_what_was_made(monkeypatch)
+    rng = np.random.default_rng(0)
+    small, large = (rng.standard_normal(n).astype(dtype) for n in (1000, 70_000))
+    small, large = np.abs(small), np.abs(large)
+
+    def walk(opt):
+        params = {"a": small, "b": small[::-1].copy()}
+        one = [opt.update(small, small / 3, "one") for _ in range(2)][-1]
+        return [one, *opt.update_all(params, params).values()]
+
+    with xpopt.engine("auto"):
+        before = [x.tobytes() for x in walk(make())]
+        opt = make()
+        opt.update(large, large, "large")
+        assert opt.explain({"large": large})[0].engine == "compiled"
+        assert [x.tobytes() for x in walk(make())] == before
+
+
+def powers(xp, param, grad, s, h):
+    """A rule of functions that NumPy and LLVM have of their own."""
+    return param - h.lr * xp.exp(-grad) * xp.log(1 + grad * grad), Two(s.fast, grad**1.5)

@@ -185,7 +185,9 @@ def _read_metadata(metadata: dict[str, str]) -> tuple[str, str, Any]:
 
 def _refuse_duplicates(file: BinaryIO) -> None:
     """Raise if a key is there twice in what safetensors reads, which would take either; its length has been checked."""
-    json.loads(file.read(int.from_bytes(file.read(8), "little")), object_pairs_hook=_only_unique)
+    text = file.read(int.from_bytes(file.read(8), "little"))
+    check_structure(text.decode())
+    json.loads(text, object_pairs_hook=_only_unique)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

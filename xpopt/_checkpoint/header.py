@@ -110,6 +110,8 @@ class Header:
         ------
         TypeError
             A name, or a value of the schedule, is of a kind that cannot be kept.
+        ValueError
+            An int in one of them is too large.
         CheckpointError
             What came out could not be read.
         """
@@ -121,8 +123,8 @@ class Header:
             "groups": [{"match": None, "settings": dict(self.settings)}],
             "schedule": {
                 "name": schedule.name,
-                "hyperparameters": plain(schedule.hyperparameters, f"{owner}.hyperparameters"),
-                "state": plain(schedule.state, f"{owner}.state()"),
+                "hyperparameters": _readable(schedule.hyperparameters, f"{owner}.hyperparameters"),
+                "state": _readable(schedule.state, f"{owner}.state()"),
             },
             "cur_step": self.cur_step,
             "skipped": self.skipped,
@@ -264,6 +266,18 @@ def plain(value: Any, place: str) -> Any:
     raise TypeError(
         f"{place} is a {type(value).__name__}; a checkpoint keeps None, numbers, strings, and lists and dicts of these"
     )
+
+
+def _readable(value: Any, place: str) -> Any:
+    """Return `plain`, or raise a ValueError if there is an int in it that no reader takes."""
+    copied = plain(value, place)
+    waiting = [copied]
+    while waiting:
+        one = waiting.pop()
+        if type(one) is int and abs(one) > LARGEST:
+            raise ValueError(f"{place} has an int beyond {LARGEST_TEXT}; a checkpoint keeps smaller ones")
+        waiting += one if type(one) is list else one.values() if type(one) is dict else ()
+    return copied
 
 
 def _parameter(value: Any) -> Parameter:

@@ -87,8 +87,10 @@ def load(
     settings = _checked_settings(parts.settings, found, problems)
     scheduler = _made_schedule(type(parts.clock.scheduler), found, problems)
     faults = _faults(cls, settings, parameters, arrays, homes, cast)
+    if owned:  # a file has the arrays that its header names, and no others
+        problems += _missing_or_unknown(cls, parameters, arrays)
     if problems or (strict and faults):
-        raise refusal([*problems, *(line for lines in faults.values() for line in lines)])
+        raise refusal(dict.fromkeys([*problems, *(line for lines in faults.values() for line in lines)]))
 
     assert settings is not None and scheduler is not None
     loaded = {
@@ -175,10 +177,9 @@ def _faults(
 ) -> dict[Hashable, list[str]]:
     """Return what is wrong with single parameters and arrays, by name or key."""
     faults: dict[Hashable, list[str]] = {}
-    most = len(cls.slots._fields) + 1  # with a master copy
-    crowded = {name for name, parameter in parameters.items() if len(parameter.slots) > most}
+    most = _most_slots(cls)
     for name, parameter in parameters.items():
-        if name in crowded:  # the keys of so many arrays could be longer than the file
+        if len(parameter.slots) > most:
             faults[name] = [f"{name!r} has {len(parameter.slots)} slots; {cls.__name__} keeps {most} at most"]
             continue
         lines = _faults_of_arrays(parameter, arrays)
@@ -198,14 +199,33 @@ def _faults(
     for name in homes or ():
         if parameters and name not in parameters:  # before the first update no parameter has any
             faults[name] = [f"{name!r} has no state in the checkpoint; leave it out of like if it was never updated"]
-    known = {
-        array_key(parameter.name, slot)
-        for name, parameter in parameters.items()
-        if name not in crowded
-        for slot in parameter.slots
-    }
+    known = _keys(cls, parameters)
     faults.update({key: [f"array {key!r} is not in the header"] for key in arrays if key not in known})
     return faults
+
+
+def _missing_or_unknown(
+    cls: type[Any], parameters: Mapping[Hashable, Parameter], arrays: Mapping[str, Any]
+) -> list[str]:
+    """Say which arrays are in the header or among the arrays, and not in the other."""
+    keys = _keys(cls, parameters)
+    missing = [f"array {key!r} is missing" for key in keys if key not in arrays]
+    return missing + [f"array {key!r} is not in the header" for key in arrays if key not in keys]
+
+
+def _keys(cls: type[Any], parameters: Mapping[Hashable, Parameter]) -> dict[str, None]:
+    """Return the keys of the arrays in a header, but of parameters that have too many."""
+    return {
+        array_key(parameter.name, slot): None
+        for parameter in parameters.values()
+        if len(parameter.slots) <= _most_slots(cls)
+        for slot in parameter.slots
+    }
+
+
+def _most_slots(cls: type[Any]) -> int:
+    """Return how many slots a parameter may have: the keys of more could be longer than the file."""
+    return len(cls.slots._fields) + 1  # with a master copy
 
 
 def _faults_of_arrays(parameter: Parameter, arrays: Mapping[str, Any]) -> list[str]:

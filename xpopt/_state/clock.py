@@ -8,8 +8,9 @@ from typing import Any
 
 from .._arrays.tree import show
 from .._settings.caller import warn
+from .._settings.ranges import LARGEST, LARGEST_TEXT
 from ..schedulers import ConstantScheduler, ExponentialScheduler, KingScheduler, NoamScheduler, SchedulerBase
-from .interrupts import HELD, OPEN, enter
+from .interrupts import HELD, OPEN, WRITING, enter
 
 _NOTHING: dict[str, Any] = {}  # the state of a schedule that has none
 
@@ -85,6 +86,8 @@ class Clock:
 
     def tick(self) -> None:
         """Count one step."""
+        if self.cur_step >= LARGEST:
+            raise _no_next_step()
         self.move(self.cur_step + 1)
         if self._last == _WHOLE:
             self._last = _WHOLE_AND_STEP
@@ -92,6 +95,7 @@ class Clock:
     def reset(self) -> None:
         """Go back to step 0 and start the schedule over."""
         before = self.scheduler.state()
+        enter(WRITING)
         try:
             self.scheduler.reset()
         except BaseException:
@@ -116,6 +120,8 @@ class Clock:
 
     def ask_whole(self, cur_loss: Any) -> float:
         """Return the rate for an update of the whole model, which is a pass of its own."""
+        if self.cur_step >= LARGEST:
+            raise _no_next_step()
         if self._last == _WHOLE_AND_STEP:
             self._warn(
                 "twice", "step() was called between two calls of update_all, which counts the step itself: drop step()"
@@ -168,3 +174,7 @@ class Clock:
         if kind not in self._warned:
             self._warned.add(kind)
             warn(message)
+
+
+def _no_next_step() -> ValueError:
+    return ValueError(f"cur_step is at {LARGEST_TEXT}, the largest that a step can be; set it to a smaller one")

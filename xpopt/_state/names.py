@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from .._settings.ranges import LARGEST, LARGEST_TEXT
+
 WANTED = "a checkpoint keeps names of None, bool, int, str, bytes and tuples of these"
 
 
@@ -37,7 +39,11 @@ def encode(name: Hashable) -> Any:
     ------
     TypeError
         The name is, or holds, an object of another type.
+    ValueError
+        It is, or holds, an int that no reader takes.
     """
+    if type(name) is int and abs(name) > LARGEST:
+        raise ValueError(f"parameter name {short(name)} is or holds an int beyond {LARGEST_TEXT}; use a smaller one")
     if name is None or type(name) in (bool, int, str):
         return name
     if type(name) is bytes:

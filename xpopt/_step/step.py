@@ -16,6 +16,9 @@ from .finite import Guard
 from .loss import check_loss
 from .whole import Each, LeftOut, again
 
+_ROUNDS = 10
+"""How often an update is computed anew because the user's code looks at the cache; a schedule does so once."""
+
 
 def update(parts: Parts, param: Any, param_grad: Any, name: Hashable, cur_loss: Any, out: Any) -> Any:
     """Do what `OptimizerBase.update` does."""
@@ -24,7 +27,7 @@ def update(parts: Parts, param: Any, param_grad: Any, name: Hashable, cur_loss: 
     try:
         if cur_loss is not None and type(cur_loss) is not float:
             check_loss(cur_loss, "param")
-        while True:
+        for _ in range(_ROUNDS):
             shown = state.shown
             task = state.take_in(settings.rule, param, param_grad, name, settings.check_in_dtype)
             rule, library, spec, taken, grad, t, slots, owned = task
@@ -49,6 +52,8 @@ def update(parts: Parts, param: Any, param_grad: Any, name: Hashable, cur_loss: 
             if state.shown == shown:
                 break
             enter(HELD)  # the user's code has looked at the cache meanwhile: what it saw is not to be written
+        else:
+            raise _read_again()
         change.around(launch.finish)
         clock.confirm(lr)
         if proceed is not None:
@@ -71,7 +76,7 @@ def update_all(parts: Parts, params: Any, grads: Any, cur_loss: Any, out: Any) -
     try:
         if cur_loss is not None and type(cur_loss) is not float:
             check_loss(cur_loss, "params")
-        while True:
+        for _ in range(_ROUNDS):
             shown = state.shown
             update = again(state, rule, params, grads, out) or Each(
                 state, rule, params, grads, out, settings.check_in_dtype
@@ -92,6 +97,8 @@ def update_all(parts: Parts, params: Any, grads: Any, cur_loss: Any, out: Any) -
             if state.shown == shown:
                 break
             enter(HELD)  # as in `update`
+        else:
+            raise _read_again()
         update.finish()
         clock.confirm_whole(step)
         if proceed is not None:
@@ -118,3 +125,9 @@ def _leave_out(parts: Parts, step: LeftOut) -> Any:
     step.finish()
     parts.skipped = skipped
     return step.answer
+
+
+def _read_again() -> RuntimeError:
+    return RuntimeError(
+        "a rule, or its scalars, reads opt.cache in each update, so that none can write its slots; read the slots in s"
+    )

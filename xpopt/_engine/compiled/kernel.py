@@ -31,6 +31,9 @@ PIECE = 16_384
 
 _FEW = SERIAL // PIECE
 
+_INEXACT = {"exp", "log", "pow"}
+"""The operations of which NumPy and LLVM have functions of their own."""
+
 _INDICES = "int64[:,::1], int64[:,::1], int64[::1]"
 
 
@@ -51,6 +54,9 @@ class Kernel:
 
     def __init__(self, rule: Rule, h: Scalars, dtype: str, *, drawn: bool) -> None:
         graph = graph_of(rule, h, clipped=h.clip_norm is not None)
+        inexact = any(node.op in _INEXACT for node in graph.arrays())
+        self.exact = not inexact and h.clip_norm is None
+        """Whether blocks make the same numbers, so that it does not matter which of the two runs."""
         self.dtype = dtype
         self.compute = np.dtype("float64" if dtype == "float64" else "float32")
         self._numbers = Numbers(graph)
@@ -124,7 +130,8 @@ def _kind(work: Work) -> _Kind:
 
 def fits(rule: Rule, work: Work, *, chosen: bool) -> bool:
     """Whether one update runs compiled: what `why_not` tells, told faster."""
-    if _kind(work) in rule.made:
+    made = rule.made.get(_kind(work))
+    if made is not None and made.exact:
         return True
     return (chosen or work.param.size >= WORTH) and why_not(rule, [work], chosen=chosen) is None
 
@@ -147,7 +154,8 @@ def why_not(rule: Rule, works: Sequence[Work], *, chosen: bool) -> str | None:
         The reason.
     """
     h = works[0].h
-    missing = {key for work in works if (key := _kind(work)) not in rule.made}
+    # where it matters which of the two runs, that is for the size to say, not for what has been compiled before
+    missing = {key for work in works if not ((made := rule.made.get(key := _kind(work))) and made.exact)}
     if not missing:
         return None
     size = sum(work.param.size for work in works)
