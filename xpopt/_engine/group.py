@@ -60,6 +60,8 @@ make_work: Callable[[tuple[Any, ...]], Work] = functools.partial(tuple.__new__, 
 
 def keys_of(works: Sequence[Work]) -> Keys:
     """Return what updates of one dtype draw from."""
+    if works[0].noise is None and len(works) == 1:
+        return None
     keys = [work.noise for work in works if work.noise is not None]
     return keys or None
 

@@ -51,6 +51,8 @@ class Numbers:
         bytes
             One row after the other.
         """
+        if keys is None and len(scalars) == 1:
+            return self.packed(scalars[0], code)
         packed = [self.packed(h, code) for h in scalars]
         if keys is not None:
             packed = [packed[row] + _halves(*key) for row, key in zip(row_of, keys, strict=True)]
