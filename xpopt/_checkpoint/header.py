@@ -152,12 +152,12 @@ class Header:
         value : object
             Whatever came.
         owned : bool
-            Whether it came out of a file, so that it is made of what JSON has, and nobody else has it.
+            Whether it was read from a file: then it is made of JSON types, and no caller holds it.
 
         Returns
         -------
         Header
-            Of what nobody else has.
+            In containers that no caller holds.
 
         Raises
         ------
@@ -174,7 +174,7 @@ class Header:
 
     @classmethod
     def _read(cls, value: Any) -> Header:
-        if type(value) is dict and "hyperparameters" in value:  # of before there were groups
+        if type(value) is dict and "hyperparameters" in value:  # written before there were groups
             value = {**value, "groups": [{"match": None, "settings": value["hyperparameters"]}]}
             del value["hyperparameters"]
         _, _, rule, groups, schedule, cur_step, skipped, current, parameters = _fields(value, "it", _KEYS)
@@ -289,7 +289,7 @@ def _parameter(value: Any) -> Parameter:
         shape = tuple(_count(size, a_size) for size in _kind(shape, list, f"shape of {what}"))
     if dtype is not None and dtype not in SUPPORTED:
         raise ValueError(f"dtype of {what} is {short(dtype)}; wanted one of {', '.join(SUPPORTED)}")
-    if type(slots) is list:  # of before each had a shape and a dtype of its own
+    if type(slots) is list:  # written before slots had a shape and dtype
         if len({_kind(slot, str, a_slot) for slot in slots}) != len(slots):
             raise ValueError(f"slots of {what} are {short(slots)}; wanted unlike names")
         slots = {slot: Slot(shape or (), None) for slot in slots}

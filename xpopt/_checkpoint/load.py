@@ -60,7 +60,7 @@ def load(
     strict, rename, like, cast
         As for `OptimizerBase.load_state_dict`.
     owned : bool
-        Whether nobody else has the arrays.
+        Whether no caller holds the arrays.
 
     Returns
     -------

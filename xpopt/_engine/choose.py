@@ -213,7 +213,7 @@ def _reads_state(works: list[Work]) -> bool:
 def _crosses(work: Work) -> bool:
     """Whether the result or a slot would be written where this update still has to read."""
     _, library, _, param, grad, slots, owned, _, out, _, _ = work
-    if slots is not None and not owned:  # nobody else has ever seen those that are
+    if slots is not None and not owned:  # slots of its own were never handed out
         bases = param.base, grad.base
         for x in slots:
             if x is grad or x is param or x is bases[0] or x is bases[1]:
@@ -257,7 +257,7 @@ def _untraceable(rule: Rule, h: Scalars) -> str | None:
 
 
 def begin(rule: Rule) -> None:
-    """Look, for a new optimizer, whether a rule that others have used is what it was; this package's own are."""
+    """Trace a user's rule again for a new optimizer, and note if it has changed."""
     if str(getattr(rule.function, "__module__", "")).startswith(PACKAGE):
         return
     for formula in (rule, *rule.low.values()):

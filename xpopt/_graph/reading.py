@@ -50,7 +50,7 @@ def graph_of(rule: Rule, h: Scalars, *, clipped: bool) -> Graph:
 
 
 def read_again(rule: Rule) -> bool:
-    """Return whether a rule is what it was when it was traced; if not, it has no graph from now on."""
+    """Return whether a rule reads as when it was traced; if not, it has no graph from now on."""
     read = [(*found, clipped) for clipped in (False, True) if (found := rule.made.get(("read", clipped))) is not None]
     try:
         for graph, tape, clipped in read:

@@ -63,7 +63,7 @@ class State:
 
     @classmethod
     def of(cls, loaded: Mapping[Hashable, Known | Stored]) -> State:
-        """Return the state that was loaded, in arrays of its own."""
+        """Return the state that was loaded."""
         state = cls()
         state._cache = {name: one.entry for name, one in loaded.items()}
         state._known = {name: one for name, one in loaded.items() if isinstance(one, Known)}
@@ -115,19 +115,19 @@ class State:
             self._kept = kept, self.shown
 
     def kept(self) -> Any:
-        """Return the model kept, if nobody can have changed its state; else None."""
+        """Return the kept model if its state cannot have changed, else None."""
         return self._kept[0] if self._kept is not None and self._kept[1] == self.shown else None
 
     def fall_behind(self) -> None:
-        """The parameters of the model kept have been counted, and not yet in the cache."""
+        """Note that the counts of the kept model are newer than those in the cache."""
         self._behind = True
 
     def is_ours(self) -> bool:
-        """Whether no caller kept the cache, where he would find what is stored there without being shown it."""
+        """Whether no caller holds the cache, in which he would see new arrays without asking for it again."""
         return self._holders() == _HOLDERS
 
     def _holders(self) -> float:
-        """Return how many references there are to the cache: one more if a caller kept it."""
+        """Return the number of references to the cache: one more if a caller holds it."""
         return _references(self._cache)
 
     def _settle(self) -> None:
@@ -138,7 +138,7 @@ class State:
         self._behind = False
 
     def drop_kept(self) -> None:
-        """Keep no model from now on."""
+        """Drop the kept model."""
         if self._behind:
             self._settle()
         self._kept = None
@@ -198,7 +198,7 @@ class State:
                 f"{show(name)} names a parameter that is {known.spec.describe()}, and this one is {spec.describe()}; "
                 f"use another name, or forget the old one with del opt.cache[...]"
             )
-        elif known.shown == self.shown and type(known.slots) is rule.slots:  # which nobody else has ever seen
+        elif known.shown == self.shown and type(known.slots) is rule.slots:  # never handed out: may be written in place
             return rule, library, spec, param, grad, known.t + 1, known.slots, True
         elif known.untouched(rule):
             return rule, library, spec, param, grad, known.t + 1, known.slots, False
@@ -212,12 +212,12 @@ class State:
         return rule, library, spec, param, grad, t + 1, slots, False
 
     def forget(self) -> None:
-        """Let go of what is known of parameters whose entries are gone."""
+        """Forget the parameters whose entries are gone."""
         if self._stored or self._known.keys() != self._cache.keys():
             self._known, self._stored = self._still_known(self._cache)
 
     def copy(self, copy_entry: Callable[[Any], Any] = copy_entry) -> State:
-        """Return the same state in entries of its own, by default in arrays of its own."""
+        """Return the same state in new entries, by default with copies of the arrays."""
         twin = State()
         twin._cache = {name: copy_entry(entry) for name, entry in self.cache.items()}
         twin._known = {
@@ -233,7 +233,7 @@ class State:
         return twin
 
     def snapshot(self) -> State:
-        """Return the same state in entries of its own; their arrays are no more written from now on."""
+        """Return the same state in new entries; updates no longer write to their arrays."""
         self.show()
         return self.copy(lambda entry: dict(entry) if type(entry) is dict else entry)
 
@@ -243,4 +243,4 @@ class State:
 
 
 _HOLDERS = State()._holders()
-"""How many there are if nobody else holds it; NaN, which equals nothing, where Python does not count them."""
+"""The number of references if no caller holds the cache; NaN, which equals nothing, where Python counts none."""

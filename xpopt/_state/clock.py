@@ -23,7 +23,7 @@ _WHOLE_AND_STEP = "whole model, then step()"
 class Clock:
     """Calls the schedule once per pass, however many parameters are updated in it.
 
-    A pass begins at the first update after the step count moved or was set, or when a name comes round again. A rate is
+    A pass begins at the first update after the step count moved or was set, or when a name is updated again. A rate is
     asked for, then confirmed when the update has succeeded, or taken back when it has not.
     """
 

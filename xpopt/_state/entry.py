@@ -37,7 +37,7 @@ class Known:
         self.entry = entry
         self.spec = spec
         self.count = [t]  # parameters of a model that is kept share it, so that all of them are counted at once
-        self.slots: Slots | None = None  # the state in `entry`, to be used again as it is if nobody touched it
+        self.slots: Slots | None = None  # the state in `entry`, reused if the entry is unchanged
         self.shown = -1  # how often the cache had been shown when `slots` were new
 
     @property

@@ -19,10 +19,10 @@ Stored = tuple[Rule, Hashable, Spec, int, Slots, bool]
 class Storing:
     """Puts the results of updates in the cache.
 
-    A name of the user's may run code of his when it is hashed or compared, which may raise, and a dict may have to
-    grow. So entries of new names, which are of no use until there are values in them, are put in before anything is
-    written, and can be taken out unhashed. An entry that nobody else has seen is changed, not replaced. Where another
-    one takes its place, and the name may run code, all entries are prepared in another dict.
+    Hashing or comparing a user's name may run user code, which may raise, and a dict may have to grow. So entries of
+    new names are inserted before anything is written, and can be removed without hashing. An entry that was never
+    handed out is changed, not replaced. Where it is replaced, and the name may run code, all entries are prepared in
+    another dict.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ class Storing:
 
 
 class StoringInPlace:
-    """Counts an update that writes the slots in place, in an entry that nobody else has seen.
+    """Counts an update that writes the slots in place, in an entry that was never handed out.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ def storing(state: State, rule: Rule, name: Hashable, spec: Spec, t: int, slots:
 
 
 def forget(state: State, clock: Clock | None = None) -> None:
-    """Let go of what is known of parameters whose entries are gone: nobody may ever call `step`."""
+    """Forget the parameters whose entries are gone: a program may never call `step`."""
     with suppress(Exception):  # names that cannot be compared; and it can be done the next time
         if len(state._known) > len(state._cache):
             state.forget()
@@ -144,7 +144,7 @@ _PLAIN = {str, int, bool, float, bytes, type(None)}
 
 
 def _is_plain(name: Hashable) -> bool:
-    """Whether to hash a name, and to compare it with another, runs nobody's code."""
+    """Whether hashing and comparing a name runs no user code."""
     kind = type(name)
     return (
         kind in _PLAIN

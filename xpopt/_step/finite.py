@@ -33,8 +33,8 @@ _SAFE = 2.0
 class Guard:
     """Says of one step whether its gradients are finite, and what the rule multiplies them to.
 
-    Where they are all on one device that works by itself, that is found out there, and nobody waits. Else they are
-    measured here; `refuses` says whether one of them is not finite.
+    Gradients that are all on one asynchronous device are tested there, without a sync. Others are measured on the host;
+    `refuses` says whether one of them is not finite.
 
     Parameters
     ----------
@@ -145,7 +145,7 @@ class _Place(NamedTuple):
         return values.tolist()
 
     def together(self, grads: Sequence[Array], limits: Sequence[float], clip_norm: float | None) -> Array:
-        """Return an array of shape (), whether all are within their limits; nobody waits."""
+        """Return a bool array of shape (), whether all are within their limits, without a sync."""
         if clip_norm is not None:
             limits = [math.inf if clip_norm * _SAFE <= largest else largest for largest in limits]
         clipped = [largest < math.inf and clip_norm is not None for largest in limits]

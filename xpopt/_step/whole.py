@@ -1,4 +1,4 @@
-"""The two ways to update a whole model: tensor by tensor, or all again as the last time."""
+"""The two ways to update a whole model: tensor by tensor, or by the plan that the last update left."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .draws import key_of
 
 
 class Each:
-    """Updates every parameter as if it were the first time.
+    """Updates every parameter without a plan.
 
     Parameters
     ----------
@@ -207,7 +207,7 @@ class Kept:
 
 
 class Again:
-    """Updates every parameter of the last update once more; made by `again`."""
+    """Updates the model of the last update by its plan; made by `again`."""
 
     def __init__(
         self, state: State, kept: Kept, params: Tree, out: Tree | None, leaves: list[Any], grads: list[Any]
@@ -281,7 +281,7 @@ class Again:
         self._state.fall_behind()
 
     def keep(self) -> None:
-        """Do nothing: it is what was kept."""
+        """Do nothing: the model is kept already."""
 
 
 class LeftOut:

@@ -13,11 +13,11 @@ from .._graph.rule import MASTER, Rule, taken_apart
 
 
 def with_masters(rule: Rule) -> Rule:
-    """Return a rule that does the same, and updates a master copy of each parameter of 16 bits.
+    """Return the rule that updates a float32 master copy of each 16-bit parameter.
 
-    The copy is one more slot. Like every slot it starts as zeros; a parameter that is not what its copy rounds to has
-    been set by somebody else, as every new one has, and is then where the update starts from. That is asked exactly:
-    a change by the least that the parameter's dtype can hold is a change.
+    The copy is one more slot, and starts as zeros like every slot. A parameter that is not what its copy rounds to was
+    set by the caller, as every new one was; the update then starts from the parameter. The test is exact: even a
+    one-ulp edit counts.
 
     Parameters
     ----------

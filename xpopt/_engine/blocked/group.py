@@ -96,7 +96,7 @@ class BlockedGroup(Group):
 
     def gather(self, params: list[Any], grads: list[Any], outs: list[Any] | None) -> bool:
         """Read where everything lies, but new outs; return whether all of it looks as it did."""
-        # of the slots nothing can have changed: nobody else has ever seen them
+        # the slots were never handed out, so nothing of them can have changed
         roles = [(0, params, outs is params), (1, grads, False)]
         if outs is not None and outs is not params:
             roles.append((2, outs, True))

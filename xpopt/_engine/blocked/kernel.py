@@ -260,7 +260,7 @@ def _quiet_context() -> Context:
     """Return such a context, for this thread; to enter ``np.errstate`` takes as long as three small ufuncs."""
     kept: list[Context] = _contexts.__dict__.setdefault("kept", [])
     if kept:
-        return kept.pop()  # nobody else's, for this thread may come here again from the user's code
+        return kept.pop()  # taken out, for this thread may come here again from user code
     context = Context()
     context.run(np.seterr, all="ignore")
     return context

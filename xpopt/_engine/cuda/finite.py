@@ -1,4 +1,4 @@
-"""Whether gradients on a CUDA device are finite, found out there: one launch for each dtype and limit; nobody waits."""
+"""Whether gradients on a CUDA device are finite, tested there: one launch for each dtype and limit, without a sync."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ class CudaGroup(Group):
         self._strides = [x.strides for x in params]
         self._sizes = np.array([x.size for x in params], np.int64)
         self._row_of = np.array(rows, np.int64)
-        self._slots = slots  # nobody else has ever seen them, so that nothing of them can have changed
+        self._slots = slots  # never handed out, so nothing of them can have changed
         for k, of_field in enumerate(zip(*slots, strict=True), 3):
             self.table[k] = [x.data.ptr for x in of_field]
 
