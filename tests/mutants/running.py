@@ -48,6 +48,9 @@ LEAST = 60.0
 MEMORY = 8 << 30
 """Bytes that the tests may hold: a mistake may ask for memory without end."""
 
+NO_ANSWER = ": no answer"
+"""After the name of a test that took too long."""
+
 ANSWER = re.compile(r"^(tests/.+) (PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS)\b")
 
 
@@ -160,7 +163,7 @@ async def _listen(process: asyncio.subprocess.Process, limit: float) -> Outcome:
         try:
             read = await asyncio.wait_for(process.stdout.read(1 << 16), limit)
         except TimeoutError:
-            outcome.failed.append((rest.strip() or "no test") + f" (no answer for {limit:.0f} s)")
+            outcome.failed.append((rest.strip() or "no test") + f"{NO_ANSWER} for {limit:.0f} s")
             return outcome
         if not read:
             break
@@ -203,8 +206,9 @@ class Suite:
 
     def stages(self, mutant: Mutant, place: Place) -> Iterator[tuple[list[str], float]]:
         """Yield tests, and the limit for each: the one that has seen it, the files that are near, all others."""
-        if mutant.by in self._seconds:
-            yield [mutant.by], max(LEAST, 10 * self._seconds[mutant.by])
+        by = (mutant.by or "").partition(NO_ANSWER)[0]
+        if by in self._seconds:
+            yield [by], max(LEAST, 10 * self._seconds[by])
         words = [tests for modules, tests in NEAR.items() if re.search(modules, place.path.as_posix())]
         files = sorted(self._files, key=self._files.__getitem__)
         near = [file for file in files if words and re.search("|".join(words), file)]
