@@ -29,7 +29,7 @@ CASES = {
     "AdaGrad": (xpopt.AdaGrad, lambda of: of // 2),  # g * g
     "RMSProp": (lambda **kw: xpopt.RMSProp(decay=0.75, **kw), lambda of: of // 2 + 1),  # (g / 4) * g
     "Adam": (lambda **kw: xpopt.Adam(decay1=0.5, decay2=0.75, **kw), lambda of: of // 2 + 1),
-    "momentum": (lambda **kw: xpopt.SGD(lr=4.0, momentum=0.5, **kw), lambda of: of - 2),  # 4 * g
+    "momentum": (lambda **kw: xpopt.SGD(lr=2.0, momentum=0.5, **kw), lambda of: of - 1),  # 2 * g
 }
 cases = pytest.mark.parametrize("case", rows(CASES, ["Adam", "momentum"]))
 

@@ -35,7 +35,7 @@ NEAR = {
     "norm|clip|products": "clipping|global_norm|products",
     "tree|whole|names": "update_all|names",
     "memory|parameter|library|namespace|typing": "backends/test_numpy|update_all|transactions|pointers|errors",
-    "state|entries|storing|settings|configured|updating": "cache|set_params|hyperparameters|copies|counts",
+    "state|entries|storing|settings|configured|updating": "cache|set_params|hyperparameters|copies|counts|kept",
     "range|suggest|text|caller": "hyperparameters|errors|config|text",
     "machine|cpus|limits": "machine|pool",
     "rule": "own_optimizers|impure",
