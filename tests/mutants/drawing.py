@@ -13,7 +13,7 @@ from pathlib import Path
 from listing import Mutant
 from places import Function, NotFoundError, Place, changed, find, functions
 
-NOT_DRAWN = re.compile(r"_print/|_graph/|cuda|device|__main__|_misuse|_elsewhere|_not_here|_suggest|_text")
+NOT_DRAWN = re.compile(r"_print/|_graph/|cuda|device|__main__|misuse|missing|elsewhere|peers|suggest|text")
 """Files: those of formulas, which bits are compared of; of a GPU; and of messages."""
 
 NOT_CHANGED = re.compile(r"cuda|cupy|runtime|jax|torch|dask|__repr__|__str__|strict=True", re.IGNORECASE)

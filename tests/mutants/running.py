@@ -26,18 +26,18 @@ LEFT_OUT = re.compile(
 """Files of tests that take long, or are about formulas, CUDA or other libraries."""
 
 NEAR = {
-    "checkpoint|header|renaming|storage|sav|load|stored|file": "checkpoint|state_dict|hostile|resume",
-    "_engine|kept|plan|pool|work": "backends/|update_all|transactions",
-    "interrupt|once|hold": "interrupts|transactions|threads|memory_errors",
-    "nonfinite|guard|turn": "nonfinite|transactions|threads",
-    "master|noise|rounding": "master|rounding|low_precision",
+    "_checkpoint|stored": "checkpoint|state_dict|hostile|resume",
+    "_engine|group|model|pool|kernel": "backends/|update_all|transactions",
+    "interrupt|once": "interrupts|transactions|threads|memory_errors",
+    "finite|exclusive|skipped": "nonfinite|transactions|threads",
+    "master|draws|rounding": "master|rounding|low_precision",
     "clock|loss|sched": "schedulers|passes|counts|set_params",
-    "norm|clip|products": "clipping|global_norm|products",
+    "norm|clip|products|limits": "clipping|global_norm|products",
     "tree|whole|names": "update_all|names",
-    "memory|parameter|library|namespace|typing": "backends/test_numpy|update_all|transactions|pointers|errors",
-    "state|entries|storing|settings|configured|updating": "cache|set_params|hyperparameters|copies|counts|kept",
-    "range|suggest|text|caller": "hyperparameters|errors|config|text",
-    "machine|cpus|limits": "machine|pool",
+    "_arrays": "backends/test_numpy|update_all|transactions|pointers|errors",
+    "_state|_step": "cache|set_params|hyperparameters|copies|counts|kept|transactions|update_all",
+    "_settings": "hyperparameters|errors|config|text",
+    "machine|cpus": "machine|pool",
     "rule": "own_optimizers|impure",
 }
 """Words in a module's path, and in those of the tests that are likely to see a mistake in it."""
