@@ -529,6 +529,16 @@ def test_nothing_is_written_over_what_rests(backend):
         opt.update_all(params, grads, out={"a": x, "b": x})
 
 
+@writes
+def test_views_with_gaps_share_memory_where_an_element_is_in_both(backend):
+    x, one = backend.writable(np.zeros(13)), backend.array(np.ones(4))
+    params, opt = {"even": one, "odd": one}, SGD(lr=0.5)
+    opt.update_all(params, params, out={"even": x[0:7:2], "odd": x[1:8:2]})
+    assert equal(backend, x, [0.5] * 8 + [0.0] * 5)
+    with nothing_changes(backend, opt, x), pytest.raises(ValueError, match="'even' and out of 'odd' share memory"):
+        opt.update_all(params, params, out={"even": x[0:7:2], "odd": x[6:13:2]})
+
+
 # out=
 
 
