@@ -84,6 +84,7 @@ class Copy:
     def __init__(self, folder: Path, compiled: Path) -> None:
         self.folder = folder
         self.compiled = compiled
+        self.outcome = Outcome()  # of the last run, or the one under way
         self._written = 0
         folder.mkdir()
         (folder / "cache").mkdir(mode=0o700)
@@ -149,22 +150,24 @@ class Copy:
         try:
             with suppress(ProcessLookupError):
                 resource.prlimit(process.pid, resource.RLIMIT_DATA, (MEMORY, MEMORY))
-            return await _listen(process, limit)
+            self.outcome = Outcome()
+            await _listen(process, limit, self.outcome)
+            return self.outcome
         finally:
             with suppress(ProcessLookupError):  # with whatever it has started
                 os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
 
 
-async def _listen(process: asyncio.subprocess.Process, limit: float) -> Outcome:
-    outcome, rest, since = Outcome(), "", time.monotonic()
+async def _listen(process: asyncio.subprocess.Process, limit: float, outcome: Outcome) -> None:
+    rest, since = "", time.monotonic()
     assert process.stdout is not None
     while True:
         try:
             read = await asyncio.wait_for(process.stdout.read(1 << 16), limit)
         except TimeoutError:
             outcome.failed.append((rest.strip() or "no test") + f"{NO_ANSWER} for {limit:.0f} s")
-            return outcome
+            return
         if not read:
             break
         *lines, rest = (rest + read.decode(errors="replace")).split("\n")
@@ -179,7 +182,6 @@ async def _listen(process: asyncio.subprocess.Process, limit: float) -> Outcome:
     code = await process.wait()
     if code not in (0, 5) and not outcome.failed:  # 5: no test was chosen
         outcome.failed.append(f"no test: pytest ends with {code}")
-    return outcome
 
 
 class Suite:
@@ -228,12 +230,20 @@ async def run_clean(copies: list[Copy]) -> Suite:
     """Run all tests on the package as it is; exit if one fails."""
     files = test_files()
     parts = [sorted(files[i :: len(copies)]) for i in range(len(copies))]
+    saying = asyncio.create_task(_say_how_far(copies))
     outcomes = await asyncio.gather(*(copy.run(part, 900.0) for copy, part in zip(copies, parts, strict=True)))
+    saying.cancel()
     if failed := [test for outcome in outcomes for test in outcome.failed]:
         raise SystemExit("The tests must pass before they can tell a mistake; these fail:\n" + "\n".join(failed))
     for copy in copies:  # each is named by what it depends on
         shutil.copytree(copy.folder / "cache", copy.compiled, dirs_exist_ok=True)
     return Suite({test: taken for outcome in outcomes for test, taken in outcome.seconds.items()})
+
+
+async def _say_how_far(copies: list[Copy]) -> None:
+    while True:
+        await asyncio.sleep(20)
+        print(f"  {sum(len(copy.outcome.seconds) for copy in copies)} tests so far", flush=True)
 
 
 async def refuse(copy: Copy, suite: Suite, mutant: Mutant, place: Place) -> str | None:
