@@ -372,3 +372,10 @@ def test_what_the_schedule_is_told_acts(backend):
     opt.lr_scheduler.set_params({"lr": 0.5})
     assert opt.hyperparameters["lr"] == 0.5
     assert equal(backend, opt.update(backend.array([0.0]), backend.array([-1.0]), "W"), [0.5])
+
+
+def test_an_eps_that_rounds_to_0_for_a_parameter_that_is_there_is_refused(backend):
+    opt, W = Adam(), backend.array([1.0], "float32")
+    opt.update(W, W, "scale")
+    with nothing_changes(backend, opt), pytest.raises(ValueError, match=r"eps=1e-50 rounds to 0 in float32.*'scale'"):
+        opt.set_params({"eps": 1e-50})
