@@ -15,8 +15,9 @@ import numpy as np
 import nvrtc
 import pytest
 from _kit.bits import dtype_of, normal, same_bits
+from _kit.engines import Two
+from _kit.rules import NUMBERS, wild
 from _kit.table import BY_RULE
-from test_graph import NUMBERS, Two, wild
 
 from xpopt._arrays.library import LOW
 from xpopt._graph import trace

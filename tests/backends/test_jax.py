@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from _kit.interrupts import interrupted_at
 from _kit.states import KING, equal, every_optimizer, frozen, model, nothing_changes, same, train
-from test_interrupts import interrupted_at
 
 import xpopt
 from xpopt import SGD, Adam, OptimizerBase

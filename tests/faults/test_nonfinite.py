@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from _kit.interrupts import interrupted_at
 from _kit.rows import rows
 from _kit.states import (
     KING,
@@ -27,7 +28,6 @@ from _kit.states import (
     same,
     writes,
 )
-from test_interrupts import interrupted_at
 
 import xpopt
 

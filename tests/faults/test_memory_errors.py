@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from _kit.engines import FUSED
-from test_interrupts import one, seen, start, step
+from _kit.interrupts import one, seen, start, step
 
 import xpopt
 

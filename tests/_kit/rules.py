@@ -1,0 +1,28 @@
+"""A rule that uses all that a rule may, and numbers for the rules of the table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .engines import Two
+
+
+def wild(xp: Any, param: Any, grad: Any, s: Any, h: Any) -> Any:
+    """Use every function that a rule may use."""
+    fast = xp.where(grad > h.edge, s.fast * 0.5, xp.maximum(s.fast, -grad))
+    slow = xp.clip(s.slow + abs(grad) ** 2, 0.0, h.top) + xp.square(xp.minimum(fast, 1))
+    flat = xp.isnan(grad) | ~xp.isfinite(grad) & (grad <= 0) ^ xp.isinf(slow)
+    step = xp.where(flat, xp.sign(param), xp.sqrt(slow) ** 0.5 / (xp.exp(-slow) + xp.log(slow + 2)))
+    return param - (h.edge**2 - 1) * step + 2 - xp.where(fast == slow, fast, 1.0) * slow**1.5, Two(fast, slow)
+
+
+NUMBERS = {
+    "edge": 0.1,
+    "top": 3.0,
+    "lr": 0.1,
+    "decay1": 0.9,
+    "decay2": 0.999,
+    "decay": 0.9,
+    "momentum": 0.8,
+    "eps": 1e-7,
+}
