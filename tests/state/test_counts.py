@@ -287,11 +287,6 @@ def test_the_largest_counts(fused, backend):
     again.load_state_dict(opt.state_dict())
     assert (again.cur_step, again.cache["W"]["t"]) == (LARGEST, LARGEST)
     assert xpopt.Adam(seed=LARGEST).hyperparameters["seed"] == LARGEST
-    held = opt.state_dict()["header"]
-    for count in (opt.step, lambda: opt.update_all({"V": W}, {"V": W})):
-        with pytest.raises(ValueError, match=r"cur_step is at 1.8e308, the largest .* set it to a smaller one"):
-            count()
-    assert opt.state_dict()["header"] == held
 
 
 @pytest.mark.backends("numpy")

@@ -8,7 +8,6 @@ from typing import Any
 
 from .._arrays.tree import show
 from .._settings.caller import warn
-from .._settings.ranges import LARGEST, LARGEST_TEXT
 from ..schedulers import ConstantScheduler, ExponentialScheduler, KingScheduler, NoamScheduler, SchedulerBase
 from .interrupts import HELD, OPEN, WRITING, enter
 
@@ -86,8 +85,6 @@ class Clock:
 
     def tick(self) -> None:
         """Count one step."""
-        if self.cur_step >= LARGEST:
-            raise _no_next_step()
         self.move(self.cur_step + 1)
         if self._last == _WHOLE:
             self._last = _WHOLE_AND_STEP
@@ -120,8 +117,6 @@ class Clock:
 
     def ask_whole(self, cur_loss: Any) -> float:
         """Return the rate for an update of the whole model, which is a pass of its own."""
-        if self.cur_step >= LARGEST:
-            raise _no_next_step()
         if self._last == _WHOLE_AND_STEP:
             self._warn(
                 "twice", "step() was called between two calls of update_all, which counts the step itself: drop step()"
@@ -174,7 +169,3 @@ class Clock:
         if kind not in self._warned:
             self._warned.add(kind)
             warn(message)
-
-
-def _no_next_step() -> ValueError:
-    return ValueError(f"cur_step is at {LARGEST_TEXT}, the largest that a step can be; set it to a smaller one")

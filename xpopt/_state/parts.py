@@ -113,6 +113,10 @@ class Parts:
         """Return what is pickled: the state is taken down here, and may go on while the rest is pickled."""
         return Parts(self.settings, self.clock.settled(memo), self.state.snapshot(), self.skipped)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the parts, in every protocol."""
+        return Parts, (self.settings, self.clock, self.state, self.skipped)
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Parts:
         """Return parts that go on alone."""
         return Parts(self.settings, copy.deepcopy(self.clock, memo), copy.deepcopy(self.state, memo), self.skipped)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import os
 from collections.abc import Hashable, Mapping
 from typing import Any, ClassVar, Never, Self, overload
@@ -581,6 +582,10 @@ class OptimizerBase:
         enter(WRITING)
         self._parts = parts
         return report
+
+
+# the constructor's arguments, for those who ask for the signature of the class
+OptimizerBase.__new__.__signature__ = inspect.signature(OptimizerBase.__init__)  # type: ignore[attr-defined]
 
 
 def _mapping(what: str, value: Mapping[Any, Any] | None, example: str) -> Mapping[Any, Any]:
