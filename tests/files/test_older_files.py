@@ -1,6 +1,6 @@
 """Files written before the header named slots and groups: they load, and go on with the bits of their writer.
 
-`data/` has one for each optimizer, option and schedule, and in `next_step.npz` what the writer's eager engine made of
+`tests/data/` has one for each optimizer, option and schedule, and in `next_step.npz` what the writer's eager engine made of
 the next step.
 """
 
@@ -15,7 +15,7 @@ import xpopt
 pytest.importorskip("safetensors", reason="checkpoints need safetensors: pip install 'xpopt[checkpoint]'")
 from safetensors import safe_open
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "data"
 NAMES = ["W", ("enc", 0), b"x"]
 
 every_file = pytest.mark.parametrize("label", sorted(path.stem for path in DATA.glob("*.safetensors")))
