@@ -1,7 +1,7 @@
 """Files written before the header named slots and groups: they load, and go on with the bits of their writer.
 
-`tests/data/` has one for each optimizer, option and schedule, and in `next_step.npz` what the writer's eager engine made of
-the next step.
+`tests/data/` has one for each optimizer, option and schedule, and in `next_step.npz` what the writer's eager engine
+made of the next step.
 """
 
 import json
