@@ -348,9 +348,10 @@ def test_an_interpreter_that_handles_no_signals(backend, monkeypatch):
 
 
 OTHER = {"decay1": 0.7, "lr_scheduler": "noam"}, {"Z": {"t": 3, "mean": np.ones(3), "var": np.ones(3)}}
+STATE = xpopt.Adam(decay1=0.5, lr_scheduler="exponential").state_dict()
 CHANGES = {
     "set_params": lambda opt: opt.set_params(*OTHER),
-    "load_state_dict": lambda opt: opt.load_state_dict(xpopt.Adam(decay1=0.5, lr_scheduler="exponential").state_dict()),
+    "load_state_dict": lambda opt: opt.load_state_dict(STATE),
     "cache": lambda opt: setattr(opt, "cache", OTHER[1]),
     "cur_step": lambda opt: setattr(opt, "cur_step", 9),
     "reset_step": lambda opt: opt.reset_step(),
@@ -363,13 +364,14 @@ def test_an_interrupt_at_any_line_of_a_change_leaves_it_undone_or_done(backend, 
     def held(opt: Any) -> str:
         return str(opt.state_dict())
 
-    opt, _ = start()
+    begun, _ = start()
+    opt = begun.copy()
     before = held(opt)
     change(opt)
     after, outcomes = held(opt), []
     assert after != before
     for line in range(1, 5000):
-        opt, _ = start()
+        opt = begun.copy()
         if not interrupted_at(line, lambda opt=opt: change(opt)):
             break
         found = held(opt)

@@ -313,7 +313,7 @@ SETTINGS = "groups", 0, "settings"
         (("parameters", 0, "dtype"), "O", "dtype of 'W' is 'O'; wanted one of float16"),
         (("parameters", 0, "dtype"), ["float64"], "dtype of 'W' is"),
         (("parameters", 0, "slots"), ["mean", "mean"], "slots of 'W' are"),
-        (("parameters", 0, "slots"), "mean", "slots of 'W' is 'mean'; wanted a list"),
+        (("parameters", 0, "slots"), "mean", "slots of 'W' is 'mean'; wanted a dict"),
         (("parameters", 0, "slots"), [1, 2], "a slot of 'W' is 1; wanted a str"),
         (("parameters", 0, "slots"), ["mean"], "array 'W/var' is not in the header"),
         (

@@ -1,6 +1,7 @@
 """What holds of an optimizer holds with each of its options: text, copies, checkpoints, errors and threads."""
 
 import contextlib
+import contextvars
 import copy
 import pickle
 import threading
@@ -167,7 +168,8 @@ def test_two_threads_at_once_are_an_error(backend, row, variant):
     opt, alone = make(row, variant, lr_scheduler=Waiting()), make(row, variant)
     params, grads = model(backend, dtypes_for(backend, variant)[0])
     results = []
-    thread = threading.Thread(target=lambda: results.append(opt.update_all(params, grads)))
+    context = contextvars.copy_context()  # which says the engine
+    thread = threading.Thread(target=context.run, args=(lambda: results.append(opt.update_all(params, grads)),))
     thread.start()
     try:
         assert inside.wait(60)
