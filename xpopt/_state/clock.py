@@ -85,7 +85,9 @@ class Clock:
 
     def tick(self) -> None:
         """Count one step."""
-        self.move(self.cur_step + 1)
+        self.cur_step += 1
+        self._moved = True
+        self._rate = None
         if self._last == _WHOLE:
             self._last = _WHOLE_AND_STEP
 

@@ -24,10 +24,11 @@ def update(parts: Parts, param: Any, param_grad: Any, name: Hashable, cur_loss: 
     """Do what `OptimizerBase.update` does."""
     settings, state, clock = parts.settings, parts.state, parts.clock
     lr: float | None = None
+    rounds = 0
     try:
         if cur_loss is not None and type(cur_loss) is not float:
             check_loss(cur_loss, "param")
-        for _ in range(_ROUNDS):
+        while True:
             shown = state.shown
             task = state.take_in(settings.rule, param, param_grad, name, settings.check_in_dtype)
             rule, library, spec, taken, grad, t, slots, owned = task
@@ -52,8 +53,7 @@ def update(parts: Parts, param: Any, param_grad: Any, name: Hashable, cur_loss: 
             if state.shown == shown:
                 break
             enter(HELD)  # the user's code has looked at the cache meanwhile: what it saw is not to be written
-        else:
-            raise _read_again()
+            rounds = _next_round(rounds)
         change.around(launch.finish)
         clock.confirm(lr)
         if proceed is not None:
@@ -73,10 +73,11 @@ def update_all(parts: Parts, params: Any, grads: Any, cur_loss: Any, out: Any) -
     settings, state, clock = parts.settings, parts.state, parts.clock
     rule = settings.rule
     lr: float | None = None
+    rounds = 0
     try:
         if cur_loss is not None and type(cur_loss) is not float:
             check_loss(cur_loss, "params")
-        for _ in range(_ROUNDS):
+        while True:
             shown = state.shown
             update = again(state, rule, params, grads, out) or Each(
                 state, rule, params, grads, out, settings.check_in_dtype
@@ -97,8 +98,7 @@ def update_all(parts: Parts, params: Any, grads: Any, cur_loss: Any, out: Any) -
             if state.shown == shown:
                 break
             enter(HELD)  # as in `update`
-        else:
-            raise _read_again()
+            rounds = _next_round(rounds)
         update.finish()
         clock.confirm_whole(step)
         if proceed is not None:
@@ -127,7 +127,10 @@ def _leave_out(parts: Parts, step: LeftOut) -> Any:
     return step.answer
 
 
-def _read_again() -> RuntimeError:
-    return RuntimeError(
-        "a rule, or its scalars, reads opt.cache in each update, so that none can write its slots; read the slots in s"
-    )
+def _next_round(rounds: int) -> int:
+    if rounds == _ROUNDS:
+        raise RuntimeError(
+            "a rule, or its scalars, reads opt.cache in each update, so that none can write its slots; read the slots "
+            "in s"
+        )
+    return rounds + 1
