@@ -14,7 +14,7 @@ import pytest
 from _kit.states import SCHEDULERS, every_optimizer, held, model, nothing_changes, same, train
 from _kit.strategies import legal
 from _kit.table import ROWS, SIGNATURES
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from xpopt import SGD, AdaGrad, Adam, ConstantScheduler, OptimizerBase, RMSProp, make_optimizer
@@ -430,6 +430,7 @@ def test_whatever_is_in_range_is_kept_as_it_is(values):
     st.sampled_from([(cls, name) for cls, settings in SIGNATURES.items() for name in settings]),
     st.floats() | st.integers(),
 )
+@example((SGD, "lr"), 2**53 + 1)
 def test_any_number_is_kept_or_refused_by_name(row, value):
     cls, name = row
     try:
@@ -437,7 +438,8 @@ def test_any_number_is_kept_or_refused_by_name(row, value):
     except OverflowError:
         kept = False
     if kept:
-        assert cls(**{name: value}).hyperparameters[name] == value
+        shown = cls(**{name: value}).hyperparameters[name]
+        assert shown == type(shown)(value)  # a float of an int beyond 2**53 is the nearest one
     else:
         with pytest.raises(ValueError, match=rf"{cls.__name__}: {name}\b"):
             cls(**{name: value})
