@@ -1,6 +1,6 @@
 """Gradient-based optimizers, each written once, for NumPy, CuPy and every other array-API library."""
 
-from . import clipping
+from . import clipping as clipping
 from ._arrays.machine import default_namespace
 from ._checkpoint import CheckpointError
 from ._engine.choose import engine
@@ -37,7 +37,6 @@ __all__ = [
     "SchedulerBase",
     "SchedulerInitializer",
     "__version__",
-    "clipping",
     "default_namespace",
     "engine",
     "kernel_source",

@@ -244,7 +244,7 @@ STEP = """
 import sys
 import numpy as np
 import xpopt
-from xpopt._engine import compiled
+from xpopt._engine.compiled import kernel as compiled
 
 opt, size = xpopt.Adam(lr=0.5), int(sys.argv[1])
 params = {"W": np.zeros(size, np.float32), "b": np.zeros((), np.float32)}
@@ -321,7 +321,7 @@ def test_what_numba_cannot_compile_runs_in_blocks(backend, monkeypatch):
     def fail(*args: Any) -> Any:
         raise NotImplementedError("no such intrinsic")
 
-    monkeypatch.setattr("xpopt._engine.build.build", fail)
+    monkeypatch.setattr("xpopt._engine.compiled.build.build", fail)
     opt = of_rule(lambda xp, param, grad, s, h: (param - h.lr * grad, s), xpopt._graph.rule.NoSlots)()
     with xpopt.engine("compiled"):
         assert opt.update(np.ones(2), np.ones(2), "W").tolist() == [0.9, 0.9]
