@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,10 @@ def every(opt: Any, params: dict[str, Any]) -> tuple[Any, ...]:
     return seen(opt, params), str(opt)
 
 
+@pytest.mark.skipif(
+    sys.version_info >= (3, 12),
+    reason="CPython 3.12 and 3.13 crash where the frame of any generator expression cannot be allocated",
+)
 # a generator that is left when memory lacks cannot be closed either, which Python reports
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("engine", ["eager", *FUSED])
