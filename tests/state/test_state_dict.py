@@ -431,3 +431,17 @@ def test_a_schedule_that_remembers_what_could_not_be_read_is_not_written(backend
 
     with pytest.raises(ValueError, match=r"Counts.state\(\) has an int beyond 1.8e308"):
         SGD(lr_scheduler=Counts()).state_dict()
+
+
+def test_an_array_unlike_an_older_header_is_told_what_was_wanted(backend):
+    """Such a header names slots alone; then their parameter says what they are."""
+    opt, _ = trained(backend, "float32")
+    state = opt.state_dict()
+    for parameter in state["header"]["parameters"]:
+        parameter["slots"] = list(parameter["slots"])
+    opt.load_state_dict(state)
+    state["arrays"]["W/var"] = state["arrays"]["b/var"]
+    with pytest.raises(
+        CheckpointError, match=r"array 'W/var' is float32 of shape \(3,\); by the header float32 of \(2, 3\)"
+    ):
+        opt.load_state_dict(state)

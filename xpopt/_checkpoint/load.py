@@ -231,6 +231,7 @@ def _most_slots(cls: type[Any]) -> int:
 def _faults_of_arrays(parameter: Parameter, arrays: Mapping[str, Any]) -> list[str]:
     lines = []
     wanted = {None: ("float32", "float64"), "float64": ("float64",)}.get(parameter.dtype, ("float32",))
+    likely = " or ".join(wanted)
     for slot, described in parameter.slots.items():
         key = array_key(parameter.name, slot)
         if key not in arrays:
@@ -244,9 +245,9 @@ def _faults_of_arrays(parameter: Parameter, arrays: Mapping[str, Any]) -> list[s
         dtype = library.dtype_name(x.dtype)
         came = f"{dtype_text(x.dtype)} of shape {tuple(x.shape)}"
         if tuple(x.shape) != described.shape or described.dtype not in (None, dtype):
-            lines.append(f"array {key!r} is {came}; by the header {described.dtype} of {described.shape}")
+            lines.append(f"array {key!r} is {came}; by the header {described.dtype or likely} of {described.shape}")
         elif described.shape != parameter.shape or dtype not in wanted:  # a slot is like its parameter
-            lines.append(f"array {key!r} is {came}; by the header {' or '.join(wanted)} of {parameter.shape}")
+            lines.append(f"array {key!r} is {came}; by the header {likely} of {parameter.shape}")
     return lines
 
 
