@@ -59,7 +59,7 @@ def kernel_source(opt: OptimizerBase, target: str = "numpy", dtype: str = "float
     if dtype not in SUPPORTED:
         raise ValueError(f"dtype={short(dtype)} is unknown; wanted one of {', '.join(SUPPORTED)}")
     settings = opt._parts.settings
-    h = settings.numbers_at(settings.values["lr"], 1)
+    h = settings.numbers_at(1)
     graph = graph_of(settings.rule.low.get(dtype, settings.rule), h, clipped=h.clip_norm is not None)
     if target == "numpy":
         return print_numpy(graph).text

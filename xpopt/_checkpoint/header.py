@@ -212,7 +212,7 @@ _KEYS = (
 _PARAMETER_KEYS = ("name", "shape", "dtype", "updates", "slots")
 
 
-def taken_apart(state: Any) -> tuple[Any, Mapping[str, Any]]:
+def header_and_arrays(state: Any) -> tuple[Any, Mapping[str, Any]]:
     """Return the header and the arrays of what `OptimizerBase.state_dict` returned."""
     if not isinstance(state, Mapping) or state.keys() != {"header", "arrays"}:
         raise CheckpointError("wanted what state_dict returns, a dict of 'header' and 'arrays'")

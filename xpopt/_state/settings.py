@@ -66,9 +66,9 @@ class Settings:
         """Return the settings after `changes` to these, of which `lr` is the present learning rate."""
         return Settings(self.cls, changed_values(self.cls, {**self.values, "lr": lr}, changes))
 
-    def numbers_at(self, lr: float, t: int) -> Scalars:
-        """Return what the rule reads at a learning rate and a count."""
-        return self.rule.scalars_at(self.of_rule, lr, t)
+    def numbers_at(self, t: int) -> Scalars:
+        """Return what the rule reads at a count and the learning rate that was given."""
+        return self.rule.scalars_at(self.of_rule, self.values["lr"], t)
 
     def check_in_dtype(self, spec: Spec, name: Hashable) -> None:
         """Raise a ValueError if a value that must stay above 0 rounds to 0 in a parameter's compute dtype."""

@@ -32,7 +32,7 @@ class Explanation(tuple[ExplainedParameter, ...]):
     @classmethod
     def of(cls, tasks: Mapping[Hashable, Task], settings: Settings) -> Self:
         """Explain the updates of `tasks`, checked as for an update, by an optimizer with these settings."""
-        scalars = {t: settings.numbers_at(settings.values["lr"], t) for t in {task[5] for task in tasks.values()}}
+        scalars = {t: settings.numbers_at(t) for t in {task[5] for task in tasks.values()}}
         works = []
         for name, (rule, library, spec, param, grad, t, slots, owned) in tasks.items():
             h, noise = scalars[t], key_of(settings.values, spec, name, t)

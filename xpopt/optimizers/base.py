@@ -12,7 +12,7 @@ from .._arrays.namespace import copy_array
 from .._arrays.tree import check_indices, flatten
 from .._arrays.typing import ArrayT, Tree, TreeT
 from .._checkpoint import file
-from .._checkpoint.header import taken_apart
+from .._checkpoint.header import header_and_arrays
 from .._checkpoint.load import LoadReport, load
 from .._checkpoint.save import take_down, to_host
 from .._engine import choose
@@ -460,7 +460,7 @@ class OptimizerBase:
         state_dict, load
         """
         options: dict[str, Any] = {"strict": strict, "rename": rename, "like": like, "cast": cast}
-        return self._turn.change(LOAD, lambda: self._become(*taken_apart(state), **options, owned=False))
+        return self._turn.change(LOAD, lambda: self._become(*header_and_arrays(state), **options, owned=False))
 
     def save(self, path: str | os.PathLike[str], *, progress: file.Progress = None) -> None:
         """Write what `state_dict` returns to a safetensors file.
