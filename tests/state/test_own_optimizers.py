@@ -51,14 +51,14 @@ class Counted(OptimizerBase):
         return param - h.lr * slot, One(slot)
 
 
-def optimizer_of(rule, slots=One):
+def optimizer_of(rule, slots=One, entry="dict"):
     """An optimizer with that rule, whose class is nowhere to be imported from."""
 
     class Local(OptimizerBase):
         def __init__(self, lr=0.5, clip_norm=None, lr_scheduler=None):
             super().__init__(lr, lr_scheduler, clip_norm=clip_norm)
 
-    Local.slots = slots
+    Local.slots, Local.entry = slots, entry
     Local.rule = staticmethod(rule)
     return Local()
 
@@ -180,11 +180,12 @@ def test_a_count_that_some_settings_read_is_kept(backend, scalars, where):
 
 
 @pytest.mark.parametrize("method", [staticmethod, classmethod])
-def test_what_reads_no_count_keeps_one_array(backend, method):
-    """Whatever else it does with `h`, as long as that is to read numbers."""
+def test_a_class_may_keep_one_array(backend, method):
+    """It says so; no rule is run or read for that."""
 
     class Weighted(OptimizerBase):
         slots = One
+        entry = "array"
 
         def __init__(self, lr=0.5, clip_norm=None, lr_scheduler=None, **kwargs):
             super().__init__(lr, lr_scheduler, clip_norm=clip_norm, **kwargs)
@@ -200,6 +201,21 @@ def test_what_reads_no_count_keeps_one_array(backend, method):
         W = backend.array([4.0], "float32")
         assert equal(backend, opt.update(W, W, "W"), [2.0])
         assert equal(backend, opt.cache["W"], [1.0])
+
+
+def test_the_form_of_an_entry_is_declared(backend):
+    """By default a dict, which holds the count; an array only where there is one slot."""
+
+    def keep(xp, p, g, s, h):
+        return p - g, s
+
+    W = backend.array([4.0])
+    for slots, entry, form in [(One, "dict", dict), (One, "array", type(W)), (Two, "array", dict)]:
+        opt = optimizer_of(keep, slots, entry)
+        opt.update(W, W, "W")
+        assert isinstance(opt.cache["W"], form)
+    with pytest.raises(ValueError, match=r"Local: entry='arrays'; wanted 'dict' or 'array'"):
+        optimizer_of(keep, One, "arrays")
 
 
 def test_it_is_found_by_name_and_ranges_are_checked(backend):

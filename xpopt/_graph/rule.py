@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dis
 import functools
 import inspect
-import itertools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from types import CodeType, FunctionType, MethodType
+from types import CodeType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,6 +49,8 @@ class Rule:
         Whether its last slot is a master copy of the parameter.
     low : mapping of str to Rule
         By dtype, the rules that take its place for parameters of these dtypes.
+    entry : {"dict", "array"}
+        The form of its cache entry: a dict of the count and the slots, or, where there is one slot, that array itself.
     """
 
     function: Callable[..., tuple[Array, Any]]
@@ -59,6 +59,7 @@ class Rule:
     follows: bool = False
     master: bool = False
     low: Mapping[str, Rule] = field(default_factory=dict)
+    entry: str = "dict"
 
     @once
     def made(self) -> dict[Any, Any]:
@@ -67,7 +68,7 @@ class Rule:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle what it is, without what was made of it: classes that are pickled by value hold their rule."""
-        return Rule, (self.function, self.slots, self.scalars, self.follows, self.master, self.low)
+        return Rule, (self.function, self.slots, self.scalars, self.follows, self.master, self.low, self.entry)
 
     @property
     def name(self) -> str:
@@ -101,12 +102,12 @@ class Rule:
 
     @once
     def single(self) -> bool:
-        """Whether its state, but for a master copy, is one array and no count."""
-        return len(self.own) == 1 and not _may_read_count(self)
+        """Whether its cache entry, but for a master copy, is an array."""
+        return len(self.own) == 1 and self.entry == "array"
 
     @once
     def bare(self) -> bool:
-        """Whether the cache holds that array itself."""
+        """Whether its cache entry is an array."""
         return self.single and not self.master
 
     def scalars_at(self, settings: Mapping[str, Any], lr: float, t: int) -> Scalars:
@@ -131,49 +132,3 @@ def taken_apart(rule: Rule, returned: Any) -> list[Any]:
     if not isinstance(slots, tuple | list) or len(slots) != len(rule.fields):
         raise TypeError(f"{rule.name} returned a {type(slots).__name__} for the slots; {wanted}")
     return [param, *slots]
-
-
-def _may_read_count(rule: Rule) -> bool:
-    """Whether the rule or its `scalars` may read ``h.t``, at whatever settings."""
-    function: Any = rule.function
-    if rule.master:
-        function = function.__wrapped__
-    read = _attributes_read(function, 4)
-    if rule.scalars is not None and read is not None:
-        of_scalars = _attributes_read(rule.scalars, 0)
-        read = None if of_scalars is None else read | of_scalars
-    return read is None or "t" in read
-
-
-def _attributes_read(function: Any, position: int) -> set[str] | None:
-    """Return the attributes of an argument that the code of a function mentions.
-
-    Parameters
-    ----------
-    function : callable
-        Only looked at: what it does may depend on settings.
-    position : int
-        That of the argument.
-
-    Returns
-    -------
-    set of str, or None
-        None where the argument may go elsewhere: to another function, or into a variable. So it is for what has no
-        code in Python.
-    """
-    if isinstance(function, MethodType):
-        function, position = function.__func__, position + 1
-    if not isinstance(function, FunctionType):
-        return None
-    code = function.__code__
-    if position >= code.co_argcount or (name := code.co_varnames[position]) in code.co_cellvars:
-        return None
-    read: set[str] = set()
-    for this, following in itertools.pairwise(dis.get_instructions(code)):
-        if "LOAD_FAST" in this.opname:  # in newer Pythons, one instruction loads two
-            *others, last = this.argval if isinstance(this.argval, tuple) else (this.argval,)
-            if name in others or (last == name and following.opname not in ("LOAD_ATTR", "LOAD_METHOD")):
-                return None
-            if last == name:
-                read.add(following.argval)
-    return read

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import sys
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
@@ -15,6 +13,7 @@ from .._arrays.typing import Array
 from .._graph.rule import Rule
 from .._settings.misuse import no_name
 from .entry import Known, Slots, copy_entry, mismatch, unpack
+from .ownership import Ownership
 from .stored import Stored
 
 Task = tuple[Rule, Library, Spec, Array, Array, int, Slots | None, bool]
@@ -22,50 +21,37 @@ Task = tuple[Rule, Library, Spec, Array, Array, int, Slots | None, bool]
 all our own."""
 
 
-_references = getattr(sys, "getrefcount", lambda x: math.nan)
-
-
 class State:
     """The cache by parameter name, and the description of each parameter that it cannot hold itself."""
 
     def __init__(self) -> None:
-        self._cache: dict[Hashable, Any] = {}
+        self.ownership = Ownership({})
         self._known: dict[Hashable, Known] = {}
         self._stored: dict[Hashable, Stored] = {}
-        self.shown = 0  # how often
-        self._kept: Any = None  # the model of the last update, and how often the cache had been shown then
-        self._behind = False  # whether that model's counts in the cache are those before its last updates
 
     @property
     def cache(self) -> dict[Hashable, Any]:
         """The entries."""
-        if self._behind:
-            self._settle()
-        return self._cache
+        return self.ownership.settled()
 
     @property
     def names(self) -> Mapping[Hashable, Any]:
-        """The entries, for their names: the counts of a model that is kept may be behind."""
-        return self._cache
-
-    def show(self) -> dict[Hashable, Any]:
-        """Return the cache to a caller, who may keep what is in it: no slot there is written from now on."""
-        self.shown += 1
-        return self.cache
+        """The entries, for their names: the counts of a planned model may be behind."""
+        return self.ownership.entries
 
     def with_entries(self, entries: Mapping[Hashable, Any]) -> State:
         """Return a state of these entries; the counts of their names go on."""
-        twin = State()
-        twin.shown = self.shown + 1  # the caller has these entries
-        twin._cache = dict(entries)
-        twin._known, twin._stored = self._still_known(twin._cache)
+        twin, cache = State(), dict(entries)
+        twin.ownership = Ownership(cache)
+        twin.ownership.shown = self.ownership.shown + 1  # the caller has these entries
+        twin._known, twin._stored = self._still_known(cache)
         return twin
 
     @classmethod
     def of(cls, loaded: Mapping[Hashable, Known | Stored]) -> State:
         """Return the state that was loaded."""
         state = cls()
-        state._cache = {name: one.entry for name, one in loaded.items()}
+        state.ownership = Ownership({name: one.entry for name, one in loaded.items()})
         state._known = {name: one for name, one in loaded.items() if isinstance(one, Known)}
         state._stored = {name: one for name, one in loaded.items() if isinstance(one, Stored)}
         return state
@@ -81,17 +67,18 @@ class State:
 
     def become(self, other: State) -> None:
         """Take over what another state holds, which is none of this one's any more; nothing in it can fail."""
-        self.drop_kept()
-        self.refill(other._cache)
+        self.ownership.drop_plan()
+        self.refill(other.ownership.entries)
         self._known, self._stored = other._known, other._stored
 
     def refill(self, entries: dict[Hashable, Any]) -> None:
         """Put other entries into the cache, into the dict that callers have; no name is hashed or compared."""
-        self._cache.clear()
+        ownership = self.ownership
+        ownership.entries.clear()
         try:
-            self._cache.update(entries)  # into an empty dict goes the table of another as it is
+            ownership.entries.update(entries)  # into an empty dict goes the table of another as it is
         except MemoryError:
-            self._cache = entries
+            ownership.entries = entries
 
     def _count(self, name: Hashable) -> int:
         """Return how often a parameter has been updated, for an entry that does not say so."""
@@ -106,50 +93,13 @@ class State:
         }
         return known, stored
 
-    # The model of the last update: void once another update, or a caller who was shown the cache, may have touched it
-
-    def keep(self, kept: Any) -> None:
-        """Keep a model whose parameters have just been stored, each with its state, unless a caller may reach it."""
-        if self.is_ours():
-            kept.count_together()
-            self._kept = kept, self.shown
-
-    def kept(self) -> Any:
-        """Return the kept model if its state cannot have changed, else None."""
-        return self._kept[0] if self._kept is not None and self._kept[1] == self.shown else None
-
-    def fall_behind(self) -> None:
-        """Note that the counts of the kept model are newer than those in the cache."""
-        self._behind = True
-
-    def is_ours(self) -> bool:
-        """Whether no caller holds the cache, in which he would see new arrays without asking for it again."""
-        return self._holders() == _HOLDERS
-
-    def _holders(self) -> float:
-        """Return the number of references to the cache: one more if a caller holds it."""
-        return _references(self._cache)
-
-    def _settle(self) -> None:
-        # an interrupt in the midst of it does no harm: the next time it is all done again
-        for known in self._kept[0].known:
-            if type(known.entry) is dict:
-                known.entry["t"] = known.count[0]
-        self._behind = False
-
-    def drop_kept(self) -> None:
-        """Drop the kept model."""
-        if self._behind:
-            self._settle()
-        self._kept = None
-
     def spec(self, name: Hashable) -> Spec:
-        """Return the description of a parameter of the model kept."""
+        """Return the description of a parameter of the planned model."""
         return self._known[name].spec
 
     def specs(self) -> dict[Hashable, Spec]:
         """Return the descriptions of the parameters in the cache, as far as they are known."""
-        cache = self._cache
+        cache = self.names
         return {name: one.spec for name, one in self._known.items() if name in cache and one.entry is cache[name]}
 
     def take_in(
@@ -182,7 +132,7 @@ class State:
             library, spec, param, grad = examine(param, grad, name)
         if rule.low:
             rule = rule.low.get(dtype_text(spec.dtype), rule)
-        cache = self._cache  # of the model kept, whose counts there may be behind, no entry is looked at here
+        cache = self.ownership.entries  # no entry of a planned model, whose counts may be behind, is looked at here
         if name not in cache:
             check_new(spec, name)
             return rule, library, spec, param, grad, 1, None, False
@@ -198,7 +148,7 @@ class State:
                 f"{show(name)} names a parameter that is {known.spec.describe()}, and this one is {spec.describe()}; "
                 f"use another name, or forget the old one with del opt.cache[...]"
             )
-        elif known.shown == self.shown and type(known.slots) is rule.slots:  # never handed out: may be written in place
+        elif self.ownership.may_write(known.mark) and type(known.slots) is rule.slots:
             return rule, library, spec, param, grad, known.t + 1, known.slots, True
         elif known.untouched(rule):
             return rule, library, spec, param, grad, known.t + 1, known.slots, False
@@ -213,34 +163,31 @@ class State:
 
     def forget(self) -> None:
         """Forget the parameters whose entries are gone."""
-        if self._stored or self._known.keys() != self._cache.keys():
-            self._known, self._stored = self._still_known(self._cache)
+        if self._stored or self._known.keys() != self.names.keys():
+            self._known, self._stored = self._still_known(self.names)
 
     def copy(self, copy_entry: Callable[[Any], Any] = copy_entry) -> State:
         """Return the same state in new entries, by default with copies of the arrays."""
-        twin = State()
-        twin._cache = {name: copy_entry(entry) for name, entry in self.cache.items()}
+        twin, before = State(), self.cache
+        cache = {name: copy_entry(entry) for name, entry in before.items()}
+        twin.ownership = Ownership(cache)
         twin._known = {
-            name: Known(twin._cache[name] if known.entry is self._cache[name] else None, known.spec, known.t)
+            name: Known(cache[name] if known.entry is before[name] else None, known.spec, known.t)
             for name, known in self._known.items()
-            if name in twin._cache
+            if name in cache
         }
         twin._stored = {
-            name: stored._replace(entry=twin._cache[name] if stored.entry is self._cache[name] else None)
+            name: stored._replace(entry=cache[name] if stored.entry is before[name] else None)
             for name, stored in self._stored.items()
-            if name in twin._cache
+            if name in cache
         }
         return twin
 
     def snapshot(self) -> State:
         """Return the same state in new entries; updates no longer write to their arrays."""
-        self.show()
+        self.ownership.show()
         return self.copy(lambda entry: dict(entry) if type(entry) is dict else entry)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> State:
         """Return `copy`."""
         return self.copy()
-
-
-_HOLDERS = State()._holders()
-"""The number of references if no caller holds the cache; NaN, which equals nothing, where Python counts none."""

@@ -13,6 +13,7 @@ from .._arrays.tree import show
 from .._arrays.typing import Array
 from .._graph.rule import MASTER, Rule
 from .._settings.ranges import LARGEST, LARGEST_TEXT, whole
+from .ownership import SEEN
 
 Slots = Any
 """An instance of a rule's own NamedTuple, one array per field."""
@@ -31,14 +32,14 @@ class Known:
         Its count, which the entry of a bare rule does not say.
     """
 
-    __slots__ = ("count", "entry", "shown", "slots", "spec")
+    __slots__ = ("count", "entry", "mark", "slots", "spec")
 
     def __init__(self, entry: Any, spec: Spec, t: int) -> None:
         self.entry = entry
         self.spec = spec
         self.count = [t]  # parameters of a model that is kept share it, so that all of them are counted at once
         self.slots: Slots | None = None  # the state in `entry`, reused if the entry is unchanged
-        self.shown = -1  # how often the cache had been shown when `slots` were new
+        self.mark = SEEN  # of `slots`, for `Ownership`
 
     @property
     def t(self) -> int:

@@ -90,7 +90,7 @@ class Parts:
         enter(WRITING)
         if state is not None:
             self.state.become(state)
-        self.state.drop_kept()
+        self.state.ownership.drop_plan()
         self.settings = settings
         if scheduler is not None:
             self.clock.replace_scheduler(scheduler)

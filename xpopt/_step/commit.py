@@ -35,7 +35,7 @@ class Storing:
     def __init__(self, state: State, results: Iterable[Stored]) -> None:
         self._state = state
         self.known: list[Known] = []
-        shown = state.shown if state.is_ours() else -1
+        mark = state.ownership.mark()
         fresh, replaced, changed, assigned = [], [], [], []
         every: dict[Hashable, Any] | None = None
         for rule, name, spec, t, slots, owned in results:
@@ -48,15 +48,15 @@ class Storing:
                 entry = known.entry
             elif owned and known.entry is entry:
                 pass
-            elif name not in state._cache:
+            elif name not in state.names:
                 fresh.append((name, entry))
             elif _is_plain(name):
                 replaced.append((name, entry))
             else:
-                every = dict(state._cache) if every is None else every
+                every = dict(state.names) if every is None else every
                 every[name] = entry
             self.known.append(known)
-            assigned.append((known, entry, spec, [t], slots, shown))
+            assigned.append((known, entry, spec, [t], slots, mark))
         if every is not None:
             every.update(fresh)
             fresh.clear()
@@ -68,8 +68,8 @@ class Storing:
     def around(self, write: Callable[[], None]) -> None:
         """Do all of it; `write` writes the arrays. All that may fail, if `write` does not, comes before."""
         state = self._state
-        state.drop_kept()
-        cache, before = state._cache, len(state._cache)
+        state.ownership.drop_plan()
+        cache, before = state.ownership.entries, len(state.ownership.entries)
         try:
             for name, entry in self._fresh:
                 cache[name] = entry
@@ -85,12 +85,12 @@ class Storing:
             old.update(entry)
         if self._every is not None:
             state.refill(self._every)
-        for known, entry, spec, count, slots, shown in self._assigned:
+        for known, entry, spec, count, slots, mark in self._assigned:
             known.entry = entry
             known.spec = spec
             known.count = count
             known.slots = slots
-            known.shown = shown
+            known.mark = mark
 
 
 class StoringInPlace:
@@ -115,8 +115,7 @@ class StoringInPlace:
 
     def around(self, write: Callable[[], None]) -> None:
         """Do all of it; `write` writes the arrays."""
-        if self._state._kept is not None:
-            self._state.drop_kept()
+        self._state.ownership.drop_plan()
         write()
         known = self._known
         if type(known.entry) is dict:
@@ -134,10 +133,10 @@ def storing(state: State, rule: Rule, name: Hashable, spec: Spec, t: int, slots:
 def forget(state: State, clock: Clock | None = None) -> None:
     """Forget the parameters whose entries are gone: a program may never call `step`."""
     with suppress(Exception):  # names that cannot be compared; and it can be done the next time
-        if len(state._known) > len(state._cache):
+        if len(state._known) > len(state.names):
             state.forget()
         if clock is not None:
-            clock.forget(state._cache)
+            clock.forget(state.names)
 
 
 _PLAIN = {str, int, bool, float, bytes, type(None)}

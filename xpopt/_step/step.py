@@ -29,7 +29,7 @@ def update(parts: Parts, param: Any, param_grad: Any, name: Hashable, cur_loss: 
         if cur_loss is not None and type(cur_loss) is not float:
             check_loss(cur_loss, "param")
         while True:
-            shown = state.shown
+            shown = state.ownership.shown
             task = state.take_in(settings.rule, param, param_grad, name, settings.check_in_dtype)
             rule, library, spec, taken, grad, t, slots, owned = task
             target = None
@@ -50,7 +50,7 @@ def update(parts: Parts, param: Any, param_grad: Any, name: Hashable, cur_loss: 
             change = storing(state, rule, name, spec, t, launch.results[0][1], owned)
             skipped = parts.skipped if proceed is None else parts.skipped.unless(proceed)
             enter(WRITING)
-            if state.shown == shown:
+            if state.ownership.shown == shown:
                 break
             enter(HELD)  # the user's code has looked at the cache meanwhile: what it saw is not to be written
             rounds = _next_round(rounds)
@@ -62,7 +62,7 @@ def update(parts: Parts, param: Any, param_grad: Any, name: Hashable, cur_loss: 
         enter(WRITING)
         clock.take_back()
         raise
-    entries = len(state._cache)
+    entries = len(state.names)
     if len(state._known) > entries or len(clock._names) > entries:
         forget(state, clock)
     return launch.results[0][0] if out is None else out
@@ -78,7 +78,7 @@ def update_all(parts: Parts, params: Any, grads: Any, cur_loss: Any, out: Any) -
         if cur_loss is not None and type(cur_loss) is not float:
             check_loss(cur_loss, "params")
         while True:
-            shown = state.shown
+            shown = state.ownership.shown
             update = again(state, rule, params, grads, out) or Each(
                 state, rule, params, grads, out, settings.check_in_dtype
             )
@@ -95,7 +95,7 @@ def update_all(parts: Parts, params: Any, grads: Any, cur_loss: Any, out: Any) -
             skipped = parts.skipped if proceed is None else parts.skipped.unless(proceed)
             step = clock.cur_step + 1
             enter(WRITING)
-            if state.shown == shown:
+            if state.ownership.shown == shown:
                 break
             enter(HELD)  # as in `update`
             rounds = _next_round(rounds)

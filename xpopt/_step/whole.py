@@ -132,7 +132,7 @@ class Each:
             slots = [slots for _, slots in self._launch.results]
             with suppress(MemoryError):  # the next one is then as long as this one
                 names = list(self._leaves)
-                self._state.keep(Kept(group, self._rule, names, self._tasks, slots, self._storing.known))
+                self._state.ownership.keep(Kept(group, self._rule, names, self._tasks, slots, self._storing.known))
 
     def _take_in(self, grads: Mapping[Hashable, Any], check_new: Callable[..., None]) -> dict[Hashable, Task]:
         """Check everything; return the updates of what has a gradient."""
@@ -278,7 +278,7 @@ class Again:
             call()
         for count, t in self._steps:
             count[0] = t
-        self._state.fall_behind()
+        self._state.ownership.fall_behind()
 
     def keep(self) -> None:
         """Do nothing: the model is kept already."""
@@ -317,7 +317,7 @@ class LeftOut:
 
 def again(state: State, rule: Rule, params: Tree, grads: Tree, out: Tree | None) -> Again | None:
     """Return the update of a model that is the one of the last update, with nothing touched since; else None."""
-    kept = state.kept()
+    kept = state.ownership.plan()
     if kept is None or kept.rule is not rule or kept.choice != choose.chosen() or choose.changed(rule):
         return None
     leaves, gradients = leaves_in_order(params, kept.names), leaves_in_order(grads, kept.names)

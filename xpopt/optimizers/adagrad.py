@@ -60,6 +60,7 @@ class AdaGrad(OptimizerBase):
     """
 
     slots = AdaGradState
+    entry = "array"
     ranges = {"eps": EPS}
 
     def __init__(

@@ -41,8 +41,8 @@ class OptimizerBase:
 
     A subclass declares `slots`, the NamedTuple class of its state, `ranges`, what its hyperparameters may be, and the
     static method ``rule(xp, param, grad, s, h) -> (param, slots)``, one line per equation. It may add the static method
-    ``scalars(h) -> dict``, further numbers computed on the host. Its ``__init__`` passes the hyperparameters on by
-    keyword.
+    ``scalars(h) -> dict``, further numbers computed on the host, and `entry`, the form of a parameter's state in
+    `cache`: ``"dict"``, or ``"array"``. Its ``__init__`` passes the hyperparameters on by keyword.
 
     Parameters
     ----------
@@ -84,6 +84,8 @@ class OptimizerBase:
     follows: ClassVar[bool] = False  # True where `_rule` selects among several: each goes on from the others' entries
     neutral: ClassVar[Mapping[str, Any]] = {}
     """Hyperparameters that a checkpoint may lack, and the values at which the formula is what it is without them."""
+    entry: ClassVar[str] = "dict"
+    """The form of a parameter's entry in `cache`: "dict", or "array", the slot itself and no count, if there is one."""
     version: ClassVar[int] = 1
     """Raise it in a class whose slots or hyperparameters change their meaning: checkpoints of another are refused."""
 
@@ -110,6 +112,8 @@ class OptimizerBase:
         values |= {"master": master, "rounding": rounding, "seed": seed}
         if not hasattr(cls, "rule"):
             raise TypeError(f"{cls.__name__} has no rule; use one of its subclasses, or write one")
+        if cls.entry not in ("dict", "array"):
+            raise ValueError(f"{cls.__name__}: entry={cls.entry!r}; wanted 'dict' or 'array'")
         check_names(cls, values)
         settings = Settings.checked(cls, values)
         choose.begin(settings.rule)
@@ -191,10 +195,10 @@ class OptimizerBase:
     def cache(self) -> dict[Hashable, Any]:
         """The state by parameter name: the only truth about it; what is changed here, the next update uses.
 
-        An entry is the slot array itself for a rule with one slot that does not read its count, else a dict of ``"t"``,
-        the number of updates, and the slots by name. Deleting an entry forgets shape and count as well.
+        An entry is a dict of ``"t"``, the number of updates, and the slots by name; or the slot array itself, where
+        there is one and the class declares `entry` as ``"array"``. Deleting an entry forgets shape and count as well.
         """
-        return self._parts.state.show()
+        return self._parts.state.ownership.show()
 
     @cache.setter
     def cache(self, entries: Mapping[Hashable, Any]) -> None:
@@ -549,7 +553,7 @@ class OptimizerBase:
         """Return the rule that the hyperparameters select; an optimizer with more than one overrides this."""
         own: Any = cls
         scalars = getattr(cls, "scalars", None)
-        return once_for(cls, "_rule_once", lambda: Rule(own.rule, cls.slots, scalars, cls.follows))
+        return once_for(cls, "_rule_once", lambda: Rule(own.rule, cls.slots, scalars, cls.follows, entry=cls.entry))
 
     def _memo(self) -> dict[int, Any]:
         """Return what copies of a schedule refer to where the schedule refers to this optimizer."""
@@ -570,7 +574,7 @@ class OptimizerBase:
         if copy:
             arrays = {key: copy_array(x) for key, x in arrays.items()}
         else:
-            self._parts.state.show()  # from now on the next update writes none of them
+            self._parts.state.ownership.show()  # from now on the next update writes none of them
         return {"header": header.to_json(), "arrays": arrays}
 
     def _save(self, path: str | os.PathLike[str], progress: file.Progress) -> None:

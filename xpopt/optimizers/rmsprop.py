@@ -61,6 +61,7 @@ class RMSProp(OptimizerBase):
     """
 
     slots = RMSPropState
+    entry = "array"
     ranges = {"decay": DECAY, "eps": EPS}
 
     def __init__(

@@ -68,6 +68,7 @@ class SGD(OptimizerBase):
     """
 
     slots = SGDState
+    entry = "array"
     ranges = {"momentum": FRACTION}
     follows = True
     neutral = {"momentum": 0.0}
