@@ -5,6 +5,7 @@ from ._arrays.machine import default_namespace
 from ._checkpoint import CheckpointError
 from ._engine.choose import engine
 from ._engine.pool import num_threads
+from ._settings.declared import setting
 from ._settings.ranges import Range
 from ._version import __version__
 from .checkpoint import load_optimizer
@@ -44,4 +45,5 @@ __all__ = [
     "make_optimizer",
     "make_scheduler",
     "num_threads",
+    "setting",
 ]

@@ -7,7 +7,8 @@ from collections.abc import Hashable, Mapping
 
 from ._arrays.typing import Tree
 from ._checkpoint import CheckpointError, Header, file
-from ._settings.declared import documented_names, neutral_values
+from ._settings.declared import takes
+from ._settings.values import neutral_values
 from .config import find_optimizer
 from .optimizers import OptimizerBase
 
@@ -72,7 +73,7 @@ def load_optimizer(
         if cls is None or cls.__name__ != found.rule:
             raise CheckpointError(f"unknown optimizer {found.rule!r}; import the module that defines it first")
         settings = neutral_values(cls) | found.settings
-        keywords = {name: settings[name] for name in documented_names(cls) if name in settings}
+        keywords = {name: value for name, value in settings.items() if takes(cls, name)}
         try:
             opt = cls(**keywords)
         except (TypeError, ValueError) as error:

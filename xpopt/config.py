@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ._settings.declared import documented_names
+from ._settings.declared import names, takes
 from ._settings.peers import hint, hint_of_class
 from ._settings.text import parse, short
 from .optimizers import SGD, OptimizerBase
@@ -49,14 +49,20 @@ def make_optimizer(spec: str | Mapping[str, Any] | OptimizerBase | None = None) 
     call = parse(spec)
     cls = find_optimizer(call.name)
     if cls is None:
-        names = tuple({cls.__name__.lower(): cls.__name__ for cls in _subclasses(OptimizerBase)}.values())
-        raise call.error(f"unknown optimizer {short(call.name)}{hint_of_class(call.name, names)}")
-    names = documented_names(cls)
-    for keyword in call.keywords:
-        if keyword not in (*names, "id"):
-            raise call.error(f"{cls.__name__} has no keyword {short(keyword)}{hint(keyword, names)}", keyword)
-    optimizer: OptimizerBase = cls(**call.keywords)
-    optimizer.set_params(cache_dict=call.cache)
+        classes = tuple({cls.__name__.lower(): cls.__name__ for cls in _subclasses(OptimizerBase)}.values())
+        raise call.error(f"unknown optimizer {short(call.name)}{hint_of_class(call.name, classes)}")
+    known = names(cls)
+    given: dict[str, Any] = {}
+    later: dict[str, Any] = {}
+    for keyword, value in call.keywords.items():
+        if keyword == "id" or takes(cls, keyword):
+            given[keyword] = value
+        elif keyword in known:  # a constructor of the user's own states it
+            later[keyword] = value
+        else:
+            raise call.error(f"{cls.__name__} has no keyword {short(keyword)}{hint(keyword, known)}", keyword)
+    optimizer: OptimizerBase = cls(**given)
+    optimizer.set_params(later, call.cache)
     return optimizer
 
 

@@ -528,7 +528,6 @@ ABSENT = {
     "param_groups": "opt.hyperparameters",
     "add_param_group": "begins with its first update",
     "get_config": "opt.hyperparameters",
-    "lr": "opt.hyperparameters['lr']",
     "learning_rate": "opt.hyperparameters['lr']",
 }
 

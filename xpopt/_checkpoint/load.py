@@ -11,9 +11,9 @@ from .._arrays.parameter import Spec, dtype_text, examine
 from .._arrays.tree import flatten
 from .._arrays.typing import Array, Tree
 from .._graph.rule import MASTER
-from .._settings.declared import check_values, neutral_values
 from .._settings.ranges import NON_NEGATIVE
 from .._settings.text import short
+from .._settings.values import check_values, neutral_values
 from .._state.cache import State
 from .._state.entry import Known, check_entry, unpack
 from .._state.names import array_key

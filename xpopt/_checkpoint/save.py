@@ -10,7 +10,7 @@ from .._arrays.namespace import library_of
 from .._arrays.parameter import dtype_text
 from .._arrays.tree import show
 from .._arrays.typing import Array
-from .._settings.declared import neutral_values
+from .._settings.values import neutral_values
 from .._state.entry import check_entry
 from .._state.names import array_key
 from .._state.parts import Parts

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .declared import documented_names
+from .declared import names
 from .peers import hint
 from .text import short
 
@@ -46,14 +46,18 @@ def check_call(cls: type[Any], args: tuple[Any, ...], keywords: Mapping[str, Any
     TypeError
         The first argument is a model or its parameters, or a keyword is one that only the base class takes.
     """
-    names = documented_names(cls)
-    if args and names[:1] == ("lr",) and _are_parameters(args[0]):
+    if args and _are_parameters(args[0]) and _arguments(cls)[0] == "lr":
         raise TypeError(
             f"{cls.__name__}: lr, the first argument, is a {type(args[0]).__name__}; wanted a number. An optimizer "
             f"holds no parameters here: opt = {cls.__name__}(lr=...), then params = opt.update_all(params, grads)"
         )
-    if "scheduler" in keywords and "lr_scheduler" in inspect.signature(cls.__init__).parameters:
-        raise TypeError(f"{cls.__name__} takes no keyword 'scheduler'{hint('scheduler', names)}")
+    if "scheduler" in keywords and "lr_scheduler" in _arguments(cls):
+        raise TypeError(f"{cls.__name__} takes no keyword 'scheduler'{hint('scheduler', names(cls))}")
+
+
+def _arguments(cls: type[Any]) -> list[str]:
+    """Return the names of a constructor's arguments, of which it has at least one."""
+    return list(inspect.signature(cls.__init__).parameters)[1:] or [""]
 
 
 def _are_parameters(value: object) -> bool:

@@ -125,9 +125,7 @@ ATTRIBUTES = {
     "apply_gradients": "params = opt.update_all(params, grads) updates a model",
     "get_config": "opt.hyperparameters shows the settings, and make_optimizer takes them",
     "init": "the state of a parameter begins with its first update; it is in opt.cache",
-    **dict.fromkeys(
-        ("learning_rate", "lr"), "opt.hyperparameters['lr'] shows the rate, opt.set_params({'lr': ...}) changes it"
-    ),
+    "learning_rate": "opt.lr or opt.hyperparameters['lr'] shows the rate, opt.set_params({'lr': ...}) changes it",
     "minimize": "compute the gradients, then params = opt.update_all(params, grads)",
     "param_groups": "it holds no parameters; opt.hyperparameters shows the settings, set_params changes them",
     "zero_grad": "gradients are given to each update and none is kept",

@@ -6,6 +6,7 @@ import math
 import numbers
 import operator
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -127,6 +128,19 @@ class Range:
         return number
 
 
+class LearningRate(Range):
+    """A range that knows what else may come for it."""
+
+    def check(self, owner: str, name: str, value: object) -> float:
+        """Do what `Range` does, and say where a schedule is given."""
+        try:
+            return super().check(owner, name, value)
+        except TypeError as error:
+            if callable(value) or isinstance(value, Mapping):
+                raise TypeError(f"{error}. A schedule is given as lr_scheduler") from None
+            raise
+
+
 @dataclass(frozen=True)
 class Flag:
     """True or False, and no number in their place."""
@@ -198,8 +212,39 @@ class Choice:
         return str(value)
 
 
+@dataclass(frozen=True)
+class OrNone:
+    """None, or what another check takes.
+
+    Parameters
+    ----------
+    other : Check
+        The check.
+    """
+
+    other: Check
+
+    def check(self, owner: str, name: str, value: object) -> Any:
+        """Return None or what the other check returns, or say what is wrong with it.
+
+        Parameters
+        ----------
+        owner, name : str
+            The class and the keyword, for the message.
+        value : object
+            What came.
+
+        Returns
+        -------
+        object
+            None, or what is to be kept.
+        """
+        return None if value is None else self.other.check(owner, name, value)
+
+
 FLAG = Flag()
 NON_NEGATIVE = Range(low=0)
+LEARNING_RATE = LearningRate(low=0)
 POSITIVE = Range(low=0, open_low=True)
 FRACTION = Range(low=0, high=1)
 DECAY = Range(low=0, high=1, open_high=True)

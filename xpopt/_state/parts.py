@@ -6,7 +6,7 @@ import copy
 from collections.abc import Hashable, Mapping
 from typing import Any
 
-from .._settings.declared import documented_names
+from .._settings.declared import names
 from .._settings.text import naming
 from ..schedulers import SchedulerBase, make_scheduler
 from .cache import State
@@ -59,7 +59,7 @@ class Parts:
     def keywords(self) -> dict[str, Any]:
         """Return the constructor's keywords and what they are now, in documented order."""
         now = {**self.settings.values, "lr": self.stated_lr(), "lr_scheduler": self.clock.scheduler}
-        return {name: now[name] for name in documented_names(self.settings.cls) if name in now}
+        return {name: now[name] for name in names(self.settings.cls) if name in now}
 
     def change(self, changes: Mapping[str, Any], cache: Mapping[Hashable, Any], memo: dict[int, Any]) -> None:
         """Change hyperparameters and entries; all of it or, after an error, nothing.

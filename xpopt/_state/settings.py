@@ -11,7 +11,7 @@ from .._arrays.library import FLUSHING
 from .._arrays.parameter import Spec, dtype_text
 from .._arrays.tree import show
 from .._arrays.typing import Scalars
-from .._settings.declared import OPTIONS, changed_values, check_together, check_values
+from .._settings.values import changed_values, check_values, of_rules
 from ..transforms.master import with_masters
 
 
@@ -33,7 +33,7 @@ class Settings:
         self.values = values
         rule = cls._rule(values)
         self.rule = with_masters(rule) if values["master"] else rule
-        self.of_rule = {name: value for name, value in values.items() if name not in OPTIONS}  # what rules read
+        self.of_rule = of_rules(cls, values)
         self.guards = values["nonfinite"] != "propagate"
         self.draws = values["rounding"] == "stochastic"
 
@@ -59,7 +59,7 @@ class Settings:
             A value is no number, out of its range, or without a meaning beside another.
         """
         values = check_values(optimizer, values)
-        check_together(optimizer, values)
+        optimizer._check_together(values)
         return cls(optimizer, values)
 
     def changed(self, lr: float, changes: Mapping[str, Any]) -> Settings:
@@ -74,7 +74,7 @@ class Settings:
         """Raise a ValueError if a value that must stay above 0 rounds to 0 in a parameter's compute dtype."""
         dtype = dtype_text(spec.compute)
         for key, declared in self.cls.ranges.items():
-            if declared.in_dtype:
+            if getattr(declared, "in_dtype", False):
                 rounded = np.dtype(dtype).type(self.values[key])
                 if rounded == 0 or (spec.library in FLUSHING and rounded < np.finfo(dtype).tiny):
                     raise ValueError(

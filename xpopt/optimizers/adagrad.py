@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from .._arrays.typing import Array, Namespace, Scalars
+from .._settings.declared import setting
 from .._settings.ranges import EPS
-from ..schedulers import SchedulerBase
 from .base import OptimizerBase
 
 
@@ -36,7 +36,7 @@ class AdaGrad(OptimizerBase):
         The largest L2 norm of each parameter's gradient. Greater than 0; None leaves gradients alone.
     lr_scheduler : None, str, dict or SchedulerBase
         The schedule of the learning rate; None keeps it constant.
-    **kwargs
+    **options
         Options common to all optimizers: see `OptimizerBase`.
 
     Raises
@@ -59,19 +59,11 @@ class AdaGrad(OptimizerBase):
     array([0.9, 2.1])
     """
 
+    lr: float = setting(default=0.01)
+    eps: float = setting(default=1e-7, range=EPS)
+
     slots = AdaGradState
     entry = "array"
-    ranges = {"eps": EPS}
-
-    def __init__(
-        self,
-        lr: float = 0.01,
-        eps: float = 1e-7,
-        clip_norm: float | None = None,
-        lr_scheduler: str | dict[str, Any] | SchedulerBase | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(lr, lr_scheduler, eps=eps, clip_norm=clip_norm, **kwargs)
 
     @staticmethod
     def rule(xp: Namespace, param: Array, grad: Array, s: AdaGradState, h: Scalars) -> tuple[Array, AdaGradState]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from .._arrays.typing import Array, Namespace, Scalars
+from .._settings.declared import setting
 from .._settings.ranges import DECAY, EPS
-from ..schedulers import SchedulerBase
 from .base import OptimizerBase
 
 
@@ -42,7 +42,7 @@ class Adam(OptimizerBase):
         The largest L2 norm of each parameter's gradient. Greater than 0; None leaves gradients alone.
     lr_scheduler : None, str, dict or SchedulerBase
         The schedule of the learning rate; None keeps it constant.
-    **kwargs
+    **options
         Options common to all optimizers: see `OptimizerBase`.
 
     Raises
@@ -69,20 +69,12 @@ class Adam(OptimizerBase):
     array([0.9, 2.1])
     """
 
-    slots = AdamState
-    ranges = {"decay1": DECAY, "decay2": DECAY, "eps": EPS}
+    lr: float = setting(default=0.001)
+    decay1: float = setting(default=0.9, range=DECAY)
+    decay2: float = setting(default=0.999, range=DECAY)
+    eps: float = setting(default=1e-7, range=EPS)
 
-    def __init__(
-        self,
-        lr: float = 0.001,
-        decay1: float = 0.9,
-        decay2: float = 0.999,
-        eps: float = 1e-7,
-        clip_norm: float | None = None,
-        lr_scheduler: str | dict[str, Any] | SchedulerBase | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(lr, lr_scheduler, decay1=decay1, decay2=decay2, eps=eps, clip_norm=clip_norm, **kwargs)
+    slots = AdamState
 
     @staticmethod
     def rule(xp: Namespace, param: Array, grad: Array, s: AdamState, h: Scalars) -> tuple[Array, AdamState]:

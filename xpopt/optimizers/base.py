@@ -6,7 +6,7 @@ import copy
 import inspect
 import os
 from collections.abc import Hashable, Mapping
-from typing import Any, ClassVar, Never, Self, overload
+from typing import Any, ClassVar, Literal, Never, Self, overload
 
 from .._arrays.namespace import copy_array
 from .._arrays.tree import check_indices, flatten
@@ -17,13 +17,14 @@ from .._checkpoint.load import LoadReport, load
 from .._checkpoint.save import take_down, to_host
 from .._engine import choose
 from .._graph.rule import NoSlots, Rule
-from .._settings.declared import OPTIONS, Hyperparameters, check_names, documented_names
+from .._settings.declared import Declared, Guard, option, setting
 from .._settings.missing import answers, present
 from .._settings.misuse import REQUIRED, check_call, step_takes_nothing
 from .._settings.once import once_for
-from .._settings.peers import ATTRIBUTES
-from .._settings.ranges import Range
-from .._settings.text import format_call, short
+from .._settings.peers import ATTRIBUTES, hint
+from .._settings.ranges import FLAG, LEARNING_RATE, POSITIVE, Choice, OrNone, Range
+from .._settings.text import format_call
+from .._settings.values import Hyperparameters, complete, shown
 from .._state.clock import Clock
 from .._state.interrupts import WRITING, enter
 from .._state.parts import Parts, own_scheduler
@@ -35,14 +36,40 @@ from ..schedulers import SchedulerBase
 from ..schedulers.base import STEP
 
 
+class _Value(Guard):
+    """The attribute of a setting."""
+
+    def __get__(self, instance: OptimizerBase | None, owner: type[Any]) -> Any:
+        return self if instance is None else instance._parts.keywords()[self.name]
+
+
+class _Schedule:
+    """The schedule of the learning rate; assign what the constructor takes."""
+
+    @overload
+    def __get__(self, instance: None, owner: type[Any]) -> Self: ...
+
+    @overload
+    def __get__(self, instance: OptimizerBase, owner: type[Any]) -> SchedulerBase: ...
+
+    def __get__(self, instance: OptimizerBase | None, owner: type[Any]) -> Self | SchedulerBase:
+        return self if instance is None else instance._parts.clock.scheduler
+
+    def __set__(self, instance: OptimizerBase, spec: str | Mapping[str, Any] | SchedulerBase | None) -> None:
+        instance.set_params({"lr_scheduler": spec})
+
+
 @answers(ATTRIBUTES)
-class OptimizerBase:
+class OptimizerBase(Declared):
     """Base of every optimizer: derive from it, give it a rule, and it is one.
 
-    A subclass declares `slots`, the NamedTuple class of its state, `ranges`, what its hyperparameters may be, and the
-    static method ``rule(xp, param, grad, s, h) -> (param, slots)``, one line per equation. It may add the static method
+    A subclass declares `slots`, the NamedTuple class of its state, each hyperparameter with `setting`, and the static
+    method ``rule(xp, param, grad, s, h) -> (param, slots)``, one line per equation. It may add the static method
     ``scalars(h) -> dict``, further numbers computed on the host, and `entry`, the form of a parameter's state in
-    `cache`: ``"dict"``, or ``"array"``. Its ``__init__`` passes the hyperparameters on by keyword.
+    `cache`: ``"dict"``, or ``"array"``.
+
+    In place of declarations, a class may have `ranges`, what its hyperparameters may be, and an ``__init__`` that
+    passes them on by keyword.
 
     Parameters
     ----------
@@ -64,8 +91,8 @@ class OptimizerBase:
         the probabilities that make the mean right. Not together with `master`.
     seed : int
         What stochastic rounding draws from, together with name, count and place. At least 0.
-    **kwargs : float
-        The hyperparameters declared in `ranges`; and ``id``, accepted if it is the name of the class.
+    **settings : object
+        The hyperparameters of the class; and ``id``, accepted if it is the name of the class.
 
     Raises
     ------
@@ -79,8 +106,19 @@ class OptimizerBase:
     update, update_all
     """
 
+    lr: float = setting(range=LEARNING_RATE)
+    clip_norm: float | None = setting(default=None, range=OrNone(POSITIVE), neutral=None, kw_only=True)
+    lr_scheduler: _Schedule = setting(default=None, kw_only=True)
+    nonfinite: Literal["propagate", "skip", "raise"] = option(
+        default="propagate", range=Choice(("propagate", "skip", "raise")), kw_only=True
+    )
+    master: bool = option(default=False, range=FLAG, kw_only=True)
+    rounding: Literal["nearest", "stochastic"] = option(
+        default="nearest", range=Choice(("nearest", "stochastic")), kw_only=True
+    )
+    seed: int = option(default=0, range=Range(low=0, kind="int"), kw_only=True)
+
     slots: ClassVar[type[Any]] = NoSlots
-    ranges: ClassVar[Mapping[str, Range]] = {}
     follows: ClassVar[bool] = False  # True where `_rule` selects among several: each goes on from the others' entries
     neutral: ClassVar[Mapping[str, Any]] = {}
     """Hyperparameters that a checkpoint may lack, and the values at which the formula is what it is without them."""
@@ -89,32 +127,39 @@ class OptimizerBase:
     version: ClassVar[int] = 1
     """Raise it in a class whose slots or hyperparameters change their meaning: checkpoints of another are refused."""
 
+    _kind = "optimizer"
+    _hint = staticmethod(hint)
+
+    @classmethod
+    def _attribute(cls, name: str) -> Any:
+        return _Schedule() if name == "lr_scheduler" else _Value(name)
+
+    @classmethod
+    def _check_together(cls, values: Mapping[str, Any]) -> None:
+        if values["master"] and values["rounding"] == "stochastic":
+            raise ValueError(
+                f"{cls.__name__}: master=True and rounding='stochastic' do not go together: a master copy loses "
+                f"nothing by rounding; choose one of them"
+            )
+
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Refuse what an optimizer of another library would take, before Python says something less helpful."""
         check_call(cls, args, kwargs)
         return super().__new__(cls)
 
     def __init__(
-        self,
-        lr: float,
-        scheduler: str | Mapping[str, Any] | SchedulerBase | None = None,
-        *,
-        clip_norm: float | None = None,
-        nonfinite: str = "propagate",
-        master: bool = False,
-        rounding: str = "nearest",
-        seed: int = 0,
-        **kwargs: Any,
+        self, lr: float, scheduler: str | Mapping[str, Any] | SchedulerBase | None = None, **settings: Any
     ) -> None:
-        if type(self).__init__ is OptimizerBase.__init__:  # a subclass without one of its own takes it by keyword too
-            scheduler = kwargs.pop("lr_scheduler", scheduler)
-        cls, values = type(self), {"lr": lr, **kwargs, "clip_norm": clip_norm, "nonfinite": nonfinite}
-        values |= {"master": master, "rounding": rounding, "seed": seed}
+        self._begin({"lr": lr, "lr_scheduler": scheduler, **settings})
+
+    def _begin(self, given: dict[str, Any]) -> None:
+        cls = type(self)
         if not hasattr(cls, "rule"):
             raise TypeError(f"{cls.__name__} has no rule; use one of its subclasses, or write one")
         if cls.entry not in ("dict", "array"):
             raise ValueError(f"{cls.__name__}: entry={cls.entry!r}; wanted 'dict' or 'array'")
-        check_names(cls, values)
+        values = complete(cls, given)
+        scheduler = values.pop("lr_scheduler")
         settings = Settings.checked(cls, values)
         choose.begin(settings.rule)
         self._parts = Parts(settings, Clock(own_scheduler(settings, scheduler, self._memo())))
@@ -130,15 +175,6 @@ class OptimizerBase:
         """
         shown = self._parts.keywords()
         return Hyperparameters({"id": type(self).__name__, **shown, "lr_scheduler": str(self.lr_scheduler)})
-
-    @property
-    def lr_scheduler(self) -> SchedulerBase:
-        """The schedule of the learning rate; assign what the constructor takes."""
-        return self._parts.clock.scheduler
-
-    @lr_scheduler.setter
-    def lr_scheduler(self, spec: str | Mapping[str, Any] | SchedulerBase | None) -> None:
-        self.set_params({"lr_scheduler": spec})
 
     def set_params(
         self,
@@ -171,23 +207,13 @@ class OptimizerBase:
         cache = _mapping("cache_dict", cache_dict, "opt.cache")
         self._turn.change(SETTINGS, self._parts.change, changes, cache, self._memo())
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Refuse a hyperparameter, which would be ignored."""
-        if name[0] != "_" and name != "lr_scheduler" and name in documented_names(type(self)):
-            raise AttributeError(f"{type(self).__name__}.{name} is changed by set_params({{{name!r}: {short(value)}}})")
-        super().__setattr__(name, value)
-
     def __dir__(self) -> list[str]:
         """List the attributes that there are."""
         return present(self, super().__dir__())
 
     def __repr__(self) -> str:
         """Write the call that makes an optimizer with these settings; `make_optimizer` reads it."""
-        keywords = self._parts.keywords()
-        for name, option in OPTIONS.items():
-            if keywords.get(name) == option.default:
-                del keywords[name]
-        return format_call(type(self).__name__, keywords)
+        return format_call(type(self).__name__, shown(type(self), self._parts.keywords()))
 
     # State
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from .._arrays.typing import Array, Namespace, Scalars
+from .._settings.declared import setting
 from .._settings.ranges import DECAY, EPS
-from ..schedulers import SchedulerBase
 from .base import OptimizerBase
 
 
@@ -38,7 +38,7 @@ class RMSProp(OptimizerBase):
         The largest L2 norm of each parameter's gradient. Greater than 0; None leaves gradients alone.
     lr_scheduler : None, str, dict or SchedulerBase
         The schedule of the learning rate; None keeps it constant.
-    **kwargs
+    **options
         Options common to all optimizers: see `OptimizerBase`.
 
     Raises
@@ -60,20 +60,12 @@ class RMSProp(OptimizerBase):
     array([0.683772, 2.316228])
     """
 
+    lr: float = setting(default=0.001)
+    decay: float = setting(default=0.9, range=DECAY)
+    eps: float = setting(default=1e-7, range=EPS)
+
     slots = RMSPropState
     entry = "array"
-    ranges = {"decay": DECAY, "eps": EPS}
-
-    def __init__(
-        self,
-        lr: float = 0.001,
-        decay: float = 0.9,
-        eps: float = 1e-7,
-        clip_norm: float | None = None,
-        lr_scheduler: str | dict[str, Any] | SchedulerBase | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(lr, lr_scheduler, decay=decay, eps=eps, clip_norm=clip_norm, **kwargs)
 
     @staticmethod
     def rule(xp: Namespace, param: Array, grad: Array, s: RMSPropState, h: Scalars) -> tuple[Array, RMSPropState]:

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from .._arrays.typing import Array, Namespace, Scalars
 from .._graph.rule import NoSlots, Rule
+from .._settings.declared import setting
 from .._settings.ranges import FRACTION
-from ..schedulers import SchedulerBase
 from .base import OptimizerBase
 
 
@@ -38,7 +38,7 @@ class SGD(OptimizerBase):
         The largest L2 norm of each parameter's gradient. Greater than 0; None leaves gradients alone.
     lr_scheduler : None, str, dict or SchedulerBase
         The schedule of the learning rate; None keeps it constant.
-    **kwargs
+    **options
         Options common to all optimizers: see `OptimizerBase`.
 
     Raises
@@ -67,21 +67,12 @@ class SGD(OptimizerBase):
     array([0.71, 2.29])
     """
 
+    lr: float = setting(default=0.01)
+    momentum: float = setting(default=0.0, range=FRACTION, neutral=0.0)
+
     slots = SGDState
     entry = "array"
-    ranges = {"momentum": FRACTION}
     follows = True
-    neutral = {"momentum": 0.0}
-
-    def __init__(
-        self,
-        lr: float = 0.01,
-        momentum: float = 0.0,
-        clip_norm: float | None = None,
-        lr_scheduler: str | dict[str, Any] | SchedulerBase | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(lr, lr_scheduler, momentum=momentum, clip_norm=clip_norm, **kwargs)
 
     @staticmethod
     def rule(xp: Namespace, param: Array, grad: Array, s: SGDState, h: Scalars) -> tuple[Array, SGDState]:

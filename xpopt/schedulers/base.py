@@ -8,25 +8,30 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any, ClassVar, Self
 
-from .._settings.ranges import NON_NEGATIVE, Check, Range
+from .._settings.declared import Declared
+from .._settings.ranges import NON_NEGATIVE, Range
 from .._settings.text import format_call, short
+from .._settings.values import changed_values, check_values, complete
 from ._elsewhere import hint
 from ._misuse import Guided
 
 STEP = Range(low=0, kind="int")
 
 
-class SchedulerBase(Guided, ABC):
+class SchedulerBase(Guided, Declared, ABC):
     """A learning rate for every step.
 
-    A schedule of your own declares its keywords in `ranges`, passes their values here and writes `learning_rate`. It
-    then has everything else, and `make_scheduler` knows its name. One that changes as it runs overrides `reset`,
-    `state` and `restore` too.
+    A schedule of your own declares its hyperparameters with `setting` and writes `learning_rate`. It then has
+    everything else, and `make_scheduler` knows its name. One that changes as it runs overrides `reset`, `state` and
+    `restore` too.
+
+    In place of declarations, a class may have `ranges`, what its keywords may be, and an ``__init__`` that passes all
+    of them on by keyword.
 
     Parameters
     ----------
     **hyperparameters : object
-        The value of each keyword in `ranges`; it becomes an attribute, which `set_params` changes.
+        The value of each setting; it becomes an attribute, which `set_params` changes.
 
     Raises
     ------
@@ -36,23 +41,18 @@ class SchedulerBase(Guided, ABC):
     Examples
     --------
     >>> import math
-    >>> from xpopt import Range
+    >>> from xpopt import Range, setting
     >>> from xpopt.schedulers import SchedulerBase
     >>> class CosineScheduler(SchedulerBase):
-    ...     ranges = {"lr": Range(low=0), "steps": Range(low=1, kind="int")}
+    ...     lr: float = setting(default=0.01, range=Range(low=0))
+    ...     steps: int = setting(default=1000, range=Range(low=1, kind="int"))
     ...     rate_name = "lr"
-    ...
-    ...     def __init__(self, lr=0.01, steps=1000):
-    ...         super().__init__(lr=lr, steps=steps)
     ...
     ...     def learning_rate(self, step, cur_loss=None):
     ...         return self.lr * (1 + math.cos(math.pi * min(step / self.steps, 1))) / 2
     >>> CosineScheduler(lr=0.5)(step=1000)
     0.0
     """
-
-    ranges: ClassVar[Mapping[str, Check]] = {}
-    """What each keyword may be, in the documented order; a `Range`, or whatever else has its `check`."""
 
     rate_name: ClassVar[str | None] = None
     """The keyword that states the starting rate; None if there is none."""
@@ -63,11 +63,18 @@ class SchedulerBase(Guided, ABC):
     reads_loss: ClassVar[bool] = False
     """Whether the rate depends on the loss; if so, `learning_rate` gets a finite float."""
 
-    def __init__(self, **hyperparameters: object) -> None:
+    _kind = "scheduler"
+    _hint = staticmethod(hint)
+
+    def __init__(self, **hyperparameters: Any) -> None:
         if hyperparameters.keys() != self.ranges.keys():
             got, wanted = ", ".join(hyperparameters), ", ".join(self.ranges)
             raise TypeError(f"{type(self).__name__}: got the keywords ({got}), `ranges` declares ({wanted})")
-        vars(self).update(self._checked(hyperparameters))
+        vars(self).update(check_values(type(self), hyperparameters))
+        self.reset()
+
+    def _begin(self, given: dict[str, Any]) -> None:
+        vars(self).update(check_values(type(self), complete(type(self), given)))
         self.reset()
 
     def __call__(self, step: Any = None, cur_loss: Any = None) -> float:
@@ -146,18 +153,12 @@ class SchedulerBase(Guided, ABC):
         TypeError, ValueError
             A value is of the wrong type or out of range, or ``"id"`` is of another class.
         """
-        owner = type(self).__name__
         if not isinstance(hparam_dict, Mapping):
-            raise TypeError(f"{owner}: hparam_dict is a {type(hparam_dict).__name__}; wanted a dict by name")
-        changes = dict(hparam_dict)
-        if changes.pop("id", owner) != owner:
-            raise ValueError(
-                f"{owner}: id={short(hparam_dict['id'])} is another class; make_scheduler makes one from it"
+            raise TypeError(
+                f"{type(self).__name__}: hparam_dict is a {type(hparam_dict).__name__}; wanted a dict by name"
             )
-        for name in changes:
-            if name not in self.ranges:
-                raise KeyError(f"{owner} has no hyperparameter {short(name)}{hint(str(name), self.ranges)}")
-        vars(self).update(self._checked(changes))
+        now = {name: getattr(self, name) for name in self.ranges}
+        vars(self).update(changed_values(type(self), now, hparam_dict))
 
     def reset(self) -> None:
         """Go back to the start: forget what was seen, keep the hyperparameters."""
@@ -205,16 +206,6 @@ class SchedulerBase(Guided, ABC):
     def __repr__(self) -> str:
         """Write a call that `make_scheduler` reads back."""
         return format_call(type(self).__name__, {name: getattr(self, name) for name in self.ranges})
-
-    def __setattr__(self, name: str, value: object) -> None:
-        """Refuse a hyperparameter: it would be unchecked, and half of the change where history depends on it."""
-        if name in self.ranges:
-            owner = type(self).__name__
-            raise AttributeError(f"{owner}.{name}: use set_params({{{name!r}: ...}}), or super().__init__({name}=...)")
-        super().__setattr__(name, value)
-
-    def _checked(self, values: Mapping[str, object]) -> dict[str, Any]:
-        return {name: self.ranges[name].check(type(self).__name__, name, value) for name, value in values.items()}
 
     def _finite(self, cur_loss: Any) -> float:
         try:

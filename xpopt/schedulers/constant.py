@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-from .._settings.ranges import NON_NEGATIVE, Check
+from .._settings.declared import setting
+from .._settings.ranges import NON_NEGATIVE
 from .base import SchedulerBase
 
 
@@ -22,14 +21,10 @@ class ConstantScheduler(SchedulerBase):
         `lr` is no number, or out of range.
     """
 
-    ranges: ClassVar[dict[str, Check]] = {"lr": NON_NEGATIVE}
+    lr: float = setting(default=0.01, range=NON_NEGATIVE)
+
     rate_name = "lr"
     reads_step = False
-
-    lr: float
-
-    def __init__(self, lr: float = 0.01) -> None:
-        super().__init__(lr=lr)
 
     def learning_rate(self, step: int | None = None, cur_loss: object = None) -> float:
         """Return `lr`.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
 
-from .._settings.ranges import FLAG, NON_NEGATIVE, POSITIVE, Check, Range
+from .._settings.declared import setting
+from .._settings.ranges import FLAG, NON_NEGATIVE, POSITIVE, Range
 from .base import SchedulerBase
 
 
@@ -33,23 +33,12 @@ class ExponentialScheduler(SchedulerBase):
         A value is of the wrong type, or out of range.
     """
 
-    ranges: ClassVar[dict[str, Check]] = {
-        "initial_lr": NON_NEGATIVE,
-        "stage_length": Range(low=0, open_low=True, kind="number"),
-        "staircase": FLAG,
-        "decay": POSITIVE,
-    }
+    initial_lr: float = setting(default=0.01, range=NON_NEGATIVE)
+    stage_length: float = setting(default=500, range=Range(low=0, open_low=True, kind="number"))
+    staircase: bool = setting(default=False, range=FLAG)
+    decay: float = setting(default=0.1, range=POSITIVE)
+
     rate_name = "initial_lr"
-
-    initial_lr: float
-    stage_length: float
-    staircase: bool
-    decay: float
-
-    def __init__(
-        self, initial_lr: float = 0.01, stage_length: float = 500, staircase: bool = False, decay: float = 0.1
-    ) -> None:
-        super().__init__(initial_lr=initial_lr, stage_length=stage_length, staircase=staircase, decay=decay)
 
     def learning_rate(self, step: int, cur_loss: object = None) -> float:
         """Return the rate at `step`.

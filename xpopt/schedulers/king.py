@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from .._settings.ranges import NON_NEGATIVE, Check, Range
+from .._settings.declared import setting
+from .._settings.ranges import NON_NEGATIVE, Range
 from .._settings.text import short
 from .base import SchedulerBase
 
@@ -57,23 +58,18 @@ class KingScheduler(SchedulerBase):
        http://blog.dlib.net/2018/02/automatic-learning-rate-scheduling-that.html
     """
 
-    ranges: ClassVar[dict[str, Check]] = {
-        "initial_lr": NON_NEGATIVE,
-        "patience": Range(low=2, kind="int"),
-        "decay": Range(low=0, high=1, open_low=True),
-    }
+    initial_lr: float = setting(default=0.01, range=NON_NEGATIVE)
+    patience: int = setting(default=1000, range=Range(low=2, kind="int"))
+    decay: float = setting(default=0.99, range=Range(low=0, high=1, open_low=True))
+
     rate_name = "initial_lr"
     reads_step = False
     reads_loss = True
 
-    initial_lr: float
-    patience: int
-    decay: float
-    _rate: float
-    _losses: list[float]
-
-    def __init__(self, initial_lr: float = 0.01, patience: int = 1000, decay: float = 0.99) -> None:
-        super().__init__(initial_lr=initial_lr, patience=patience, decay=decay)
+    def reset(self) -> None:
+        """Forget the losses and go back to `initial_lr`."""
+        self._losses: list[float] = []
+        self._rate = self.initial_lr
 
     def learning_rate(self, step: int | None = None, cur_loss: Any = None) -> float:
         """Take in one loss and return the rate.
@@ -122,11 +118,6 @@ class KingScheduler(SchedulerBase):
         self._losses = self._losses[-self._longest :]
         if "initial_lr" in hparam_dict:
             self.reset()
-
-    def reset(self) -> None:
-        """Forget the losses and go back to `initial_lr`."""
-        self._losses = []
-        self._rate = self.initial_lr
 
     def state(self) -> dict[str, Any]:
         """Return the present rate and the losses kept.

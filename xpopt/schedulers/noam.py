@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-from .._settings.ranges import Check, Range
+from .._settings.declared import setting
+from .._settings.ranges import Range
 from .base import SchedulerBase
 
 
@@ -37,18 +36,9 @@ class NoamScheduler(SchedulerBase):
     .. [1] Vaswani et al., "Attention Is All You Need", NeurIPS 2017, arXiv:1706.03762.
     """
 
-    ranges: ClassVar[dict[str, Check]] = {
-        "model_dim": Range(low=0, open_low=True, kind="number"),
-        "scale_factor": Range(low=0, kind="number"),
-        "warmup_steps": Range(low=0, open_low=True, kind="number"),
-    }
-
-    model_dim: float
-    scale_factor: float
-    warmup_steps: float
-
-    def __init__(self, model_dim: float = 512, scale_factor: float = 1, warmup_steps: float = 4000) -> None:
-        super().__init__(model_dim=model_dim, scale_factor=scale_factor, warmup_steps=warmup_steps)
+    model_dim: float = setting(default=512, range=Range(low=0, open_low=True, kind="number"))
+    scale_factor: float = setting(default=1, range=Range(low=0, kind="number"))
+    warmup_steps: float = setting(default=4000, range=Range(low=0, open_low=True, kind="number"))
 
     def learning_rate(self, step: int, cur_loss: object = None) -> float:
         """Return the rate at `step`.

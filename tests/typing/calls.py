@@ -1,0 +1,99 @@
+"""Calls that a type checker takes, and calls that it refuses: ``nox -s types`` fails where one of these is not so.
+
+Nothing here runs. A ``type: ignore`` stands where an error is wanted; one that hides none is an error itself.
+"""
+
+from typing import Any, NamedTuple, assert_type
+
+import xpopt
+from xpopt import Range, setting
+from xpopt.schedulers import SchedulerBase
+
+# Every setting is known by name and type, the options among them
+
+xpopt.Adam()
+xpopt.Adam(0.1, 0.9, 0.999, 1e-8)
+xpopt.Adam(lr=0.1, clip_norm=1.0, nonfinite="skip", master=True, seed=3)
+xpopt.SGD(0.1, 0.9, rounding="stochastic", lr_scheduler="king")
+xpopt.SGD(lr_scheduler={"id": "NoamScheduler", "model_dim": 64})
+xpopt.RMSProp(decay=0.5, lr_scheduler=xpopt.NoamScheduler(model_dim=64))
+xpopt.Adam(**xpopt.Adam().hyperparameters)
+
+xpopt.Adam(learning_rate=0.1)  # type: ignore[call-arg]
+xpopt.Adam(momentum=0.9)  # type: ignore[call-arg]
+xpopt.SGD(mastr=True)  # type: ignore[call-arg]
+xpopt.Adam(lr="0.1")  # type: ignore[arg-type]
+xpopt.Adam(nonfinite="skipp")  # type: ignore[arg-type]
+xpopt.Adam(rounding="down")  # type: ignore[arg-type]
+xpopt.Adam(clip_norm="1")  # type: ignore[arg-type]
+xpopt.Adam(lr_scheduler=0.1)  # type: ignore[arg-type]
+xpopt.SGD(0.1, 0.9, True)  # type: ignore[call-arg]
+
+xpopt.KingScheduler(0.1, patience=100, decay=0.5)
+xpopt.ExponentialScheduler(staircase=True)
+xpopt.NoamScheduler(dim=512)  # type: ignore[call-arg]
+xpopt.KingScheduler(patience="long")  # type: ignore[arg-type]
+
+# What is read has a type too
+
+adam = xpopt.Adam()
+assert_type(adam.lr, float)
+assert_type(adam.decay1, float)
+assert_type(adam.clip_norm, float | None)
+assert_type(adam.master, bool)
+assert_type(adam.lr_scheduler, SchedulerBase)
+adam.lr_scheduler = "NoamScheduler(model_dim=64)"
+adam.lr_scheduler = None
+adam.lr_scheduler = 0.1  # type: ignore[assignment]
+adam.momentum  # type: ignore[attr-defined]
+
+# Classes of one's own
+
+
+class State(NamedTuple):
+    total: Any
+
+
+class Damped(xpopt.OptimizerBase):
+    lr: float = setting(default=0.1)
+    damping: float = setting(default=0.5, range=Range(low=0, high=1))
+    late: bool = setting(default=False, kw_only=True)
+
+    slots = State
+
+    @staticmethod
+    def rule(xp: Any, param: Any, grad: Any, s: State, h: Any) -> tuple[Any, State]:
+        return param - h.lr * (1 - h.damping) * grad, s
+
+
+Damped()
+Damped(0.1, 0.25, late=True, nonfinite="raise")
+Damped(0.1, 0.25, True)  # type: ignore[call-arg]
+Damped(dampning=0.25)  # type: ignore[call-arg]
+
+
+class Faster(xpopt.Adam):
+    lr: float = 0.01
+
+
+Faster(decay1=0.5)
+Faster(rate=0.5)  # type: ignore[call-arg]
+
+
+class Explicit(xpopt.Adam):
+    def __init__(self, lr: float = 0.1, **kwargs: Any) -> None:
+        super().__init__(lr, **kwargs)
+
+
+Explicit(0.1, decay1=0.5)
+
+
+class Rate(SchedulerBase):
+    rate: float = setting(range=Range(low=0))
+
+    def learning_rate(self, step: Any, cur_loss: Any = None) -> float:
+        return self.rate
+
+
+Rate(0.1)
+Rate()  # type: ignore[call-arg]
