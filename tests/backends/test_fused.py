@@ -189,11 +189,12 @@ REWIRED = {
 }
 
 
-@pytest.mark.parametrize("rule", REWIRED.values(), ids=REWIRED)
-def test_own_rules_have_the_same_bits(backend, rule):
-    for draw in (normal, special):
-        for dtype in ("float16", "float32", "float64"):
-            compare(of_rule(rule), [(53,), (5000,)], dtype, 4, draw)
+@pytest.mark.parametrize("case", REWIRED)
+def test_own_rules_have_the_same_bits(backend, case):
+    """In float32, and in one more dtype that changes from rule to rule."""
+    for dtype in ("float32", ("float16", "float64")[list(REWIRED).index(case) % 2]):
+        for draw in (normal, special):
+            compare(of_rule(REWIRED[case]), [(53,), (5000,)], dtype, 4, draw)
 
 
 NAMES = ["grad", "param", "multiply", "c0", "x0", "new_param", "copyto"]  # as other values are in a kernel

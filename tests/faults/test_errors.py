@@ -14,6 +14,8 @@ from _kit.table import SIGNATURES
 
 from xpopt import SGD, Adam, OptimizerBase, Range
 
+pytestmark = pytest.mark.any_width
+
 OPTIMIZER = {"lr_scheduler": KING, "clip_norm": 2.0}
 numpy_only = pytest.mark.backends("numpy", "numpy-readonly")
 

@@ -38,10 +38,10 @@ def in_float32(backend, x):
 
 
 @CASES
-@pytest.mark.parametrize("clip_norm", [None, 0.5])
-def test_the_copy_has_the_bits_of_a_parameter_of_float32(backend, case, clip_norm):
-    """And the parameter those of the copy, rounded once."""
-    for dtype in low_dtypes(backend):
+def test_the_copy_has_the_bits_of_a_parameter_of_float32(backend, case):
+    """And the parameter those of the copy, rounded once. One dtype is clipped: which one changes from row to row."""
+    for i, dtype in enumerate(low_dtypes(backend)):
+        clip_norm = 0.5 if i == list(table.BY_LABEL).index(str(case)) % 2 else None
         low, wide = (case.optimizer(lr=0.05, **case.arguments, clip_norm=clip_norm) for _ in range(2))
         low.set_params({"master": True})
         x, _ = model(backend, dtype)

@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 
 from xpopt import SGD, AdaGrad, Adam, ConstantScheduler, OptimizerBase, RMSProp, make_optimizer
 
+pytestmark = pytest.mark.any_width
+
 every_class = pytest.mark.parametrize("cls", SIGNATURES, ids=lambda cls: cls.__name__)
 every_value = pytest.mark.parametrize(
     ("cls", "name"), [(cls, name) for cls, settings in SIGNATURES.items() for name in settings], ids=str
