@@ -5,6 +5,7 @@ from ._arrays.machine import default_namespace
 from ._checkpoint import CheckpointError
 from ._engine.choose import engine
 from ._engine.pool import num_threads
+from ._graph.rule import Rule
 from ._settings.declared import setting
 from ._settings.ranges import Range
 from ._version import __version__
@@ -35,6 +36,7 @@ __all__ = [
     "OptimizerInitializer",
     "RMSProp",
     "Range",
+    "Rule",
     "SchedulerBase",
     "SchedulerInitializer",
     "__version__",

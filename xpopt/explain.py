@@ -11,7 +11,9 @@ from .optimizers import OptimizerBase
 TARGETS = ("numpy", "numba", "cuda")
 
 
-def kernel_source(opt: OptimizerBase, target: str = "numpy", dtype: str = "float32") -> str:
+def kernel_source(
+    opt: OptimizerBase, target: str = "numpy", dtype: str = "float32", *, shape: tuple[int, ...] = (1,)
+) -> str:
     '''Return the source that is generated from an optimizer's rule.
 
     Parameters
@@ -25,6 +27,8 @@ def kernel_source(opt: OptimizerBase, target: str = "numpy", dtype: str = "float
     dtype : {"float16", "bfloat16", "float32", "float64"}
         The dtype of the parameter. The first two are computed in float32, to and from which ``"numpy"`` converts them
         outside of its source.
+    shape : tuple of int
+        The shape of the parameter, for an optimizer that chooses its rule by it.
 
     Returns
     -------
@@ -60,7 +64,7 @@ def kernel_source(opt: OptimizerBase, target: str = "numpy", dtype: str = "float
         raise ValueError(f"dtype={short(dtype)} is unknown; wanted one of {', '.join(SUPPORTED)}")
     settings = opt._parts.settings
     h = settings.numbers_at(1)
-    graph = graph_of(settings.rule.low.get(dtype, settings.rule), h, clipped=h.clip_norm is not None)
+    graph = graph_of(settings.rule.of(dtype, tuple(shape)), h, clipped=h.clip_norm is not None)
     if target == "numpy":
         return print_numpy(graph).text
     printer = print_numba if target == "numba" else print_cuda

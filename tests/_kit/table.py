@@ -133,7 +133,7 @@ class Row:
     def rule(self) -> Any:
         """Return the rule that its optimizers run."""
         opt = self.make()
-        return opt._rule(opt.hyperparameters)
+        return opt.choose_rule(opt.hyperparameters)
 
     def entry(self, t: int, slots: Sequence[Any]) -> Any:
         """Return an entry of the cache after `t` updates, as users write one; of `slots` it takes as many as it has."""

@@ -46,7 +46,7 @@ every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 @functools.cache
 def build_all() -> None:
     """Compile what the tests launch, a unit for each dtype; what a test has of its own is compiled there."""
-    rules = [(opt := make())._rule(opt.hyperparameters) for make in MAKE.values()]
+    rules = [(opt := make()).choose_rule(opt.hyperparameters) for make in MAKE.values()]
     for dtype in DTYPES:
         ways = list(itertools.product((False, True), repeat=2))  # clipped or not, guarded or not
         texts = [print_finite(dtype)]

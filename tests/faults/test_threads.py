@@ -278,8 +278,8 @@ def test_one_library_whichever_type_was_met_first(backend, first_use, monkeypatc
 @pytest.mark.backends("numpy")
 def test_one_rule_of_a_class(backend, first_use, monkeypatch):
     monkeypatch.setattr(base, "Rule", meeting(base.Rule, 2))
-    rules = at_once([lambda: xpopt.Adam()._rule({})] * 2)
-    assert rules[0] is rules[1] is xpopt.Adam()._rule({})
+    rules = at_once([lambda: xpopt.Adam().choose_rule({})] * 2)
+    assert rules[0] is rules[1] is xpopt.Adam().choose_rule({})
 
 
 @pytest.mark.backends("numpy")
@@ -291,7 +291,7 @@ def test_one_kernel_of_a_rule(backend, first_use, monkeypatch):
         opt = xpopt.Adam()
         with xpopt.engine("blocked"):
             opt.update(W, W, "W")
-        rule = opt._rule({})
+        rule = opt.choose_rule({})
         return blocked.kernel(rule, rule.scalars_at({"decay1": 0.5, "decay2": 0.5, "eps": 1.0}, 0.1, 1), clipped=False)
 
     kernels = at_once([kernel] * 2)

@@ -391,7 +391,7 @@ def test_16_bit_arithmetic_is_refused(backend):
         __init__ = xpopt.SGD.__init__
 
         @classmethod
-        def _rule(cls, settings):
+        def choose_rule(cls, settings):
             return Rule(in_float16)
 
     with pytest.raises(AssertionError):

@@ -26,7 +26,7 @@ def arrays_of(entry):
 def test_an_element_takes_one_division_at_most(case):
     """Divisions by numbers of the step are products with a number that the host has folded."""
     opt = case.optimizer(**case.arguments)
-    divisions = [node for node in trace(opt._rule(opt.hyperparameters)).arrays() if node.op == "divide"]
+    divisions = [node for node in trace(opt.choose_rule(opt.hyperparameters)).arrays() if node.op == "divide"]
     assert len(divisions) == (case.equation not in (oracles.sgd, oracles.sgd_momentum))
 
 

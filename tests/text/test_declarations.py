@@ -13,7 +13,7 @@ import xpopt
 from xpopt import SGD, Adam, OptimizerBase, Range, make_optimizer, make_scheduler, setting
 from xpopt.schedulers import ConstantScheduler, SchedulerBase
 
-pytestmark = pytest.mark.any_width
+pytestmark = pytest.mark.backends("numpy")  # of a library, settings know nothing
 
 
 def descend(xp, param, grad, s, h):

@@ -3,6 +3,7 @@
 Nothing here runs. A ``type: ignore`` stands where an error is wanted; one that hides none is an error itself.
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple, assert_type
 
 import xpopt
@@ -70,6 +71,18 @@ Damped()
 Damped(0.1, 0.25, late=True, nonfinite="raise")
 Damped(0.1, 0.25, True)  # type: ignore[call-arg]
 Damped(dampning=0.25)  # type: ignore[call-arg]
+
+
+class Chosen(Damped):
+    plain = xpopt.Rule(Damped.rule, State, where=lambda dtype, shape: len(shape) == 1 and dtype.startswith("float"))
+
+    @classmethod
+    def choose_rule(cls, settings: Mapping[str, Any]) -> tuple[xpopt.Rule, ...]:
+        return cls.plain, xpopt.Rule(Damped.rule, State, lambda h: {"half": h.lr / 2})
+
+
+xpopt.Rule(Damped.rule, State, None, True)  # type: ignore[call-arg, arg-type]
+xpopt.kernel_source(Chosen(), shape=(2, 3))
 
 
 class Faster(xpopt.Adam):

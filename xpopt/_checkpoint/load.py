@@ -15,7 +15,7 @@ from .._settings.ranges import NON_NEGATIVE
 from .._settings.text import short
 from .._settings.values import check_values, neutral_values
 from .._state.cache import State
-from .._state.entry import Known, check_entry, unpack
+from .._state.entry import Known, check_entry, left_by, unpack
 from .._state.names import array_key
 from .._state.parts import Parts
 from .._state.settings import Settings
@@ -83,12 +83,11 @@ def load(
     found = Header.from_json(header, owned=owned)
     problems: list[str] = []
     parameters = _renamed(found, renaming, problems)
-    cls = parts.settings.cls
     settings = _checked_settings(parts.settings, found, problems)
     scheduler = _made_schedule(type(parts.clock.scheduler), found, problems)
-    faults = _faults(cls, settings, parameters, arrays, homes, cast)
+    faults = _faults(parts.settings, settings, parameters, arrays, homes, cast)
     if owned:  # a file has the arrays that its header names, and no others
-        problems += _missing_or_unknown(cls, parameters, arrays)
+        problems += _missing_or_unknown(parts.settings, parameters, arrays)
     if problems or (strict and faults):
         raise refusal(dict.fromkeys([*problems, *(line for lines in faults.values() for line in lines)]))
 
@@ -168,7 +167,7 @@ def _made_schedule(kind: type[SchedulerBase], header: Header, problems: list[str
 
 
 def _faults(
-    cls: type[Any],
+    now: Settings,
     settings: Settings | None,
     parameters: Mapping[Hashable, Parameter],
     arrays: Mapping[str, Any],
@@ -177,10 +176,10 @@ def _faults(
 ) -> dict[Hashable, list[str]]:
     """Return what is wrong with single parameters and arrays, by name or key."""
     faults: dict[Hashable, list[str]] = {}
-    most = _most_slots(cls)
+    most = _most_slots(now)
     for name, parameter in parameters.items():
         if len(parameter.slots) > most:
-            faults[name] = [f"{name!r} has {len(parameter.slots)} slots; {cls.__name__} keeps {most} at most"]
+            faults[name] = [f"{name!r} has {len(parameter.slots)} slots; {now.cls.__name__} keeps {most} at most"]
             continue
         lines = _faults_of_arrays(parameter, arrays)
         if homes is not None and name not in homes:
@@ -199,33 +198,34 @@ def _faults(
     for name in homes or ():
         if parameters and name not in parameters:  # before the first update no parameter has any
             faults[name] = [f"{name!r} has no state in the checkpoint; leave it out of like if it was never updated"]
-    known = _keys(cls, parameters)
+    known = _keys(now, parameters)
     faults.update({key: [f"array {key!r} is not in the header"] for key in arrays if key not in known})
     return faults
 
 
 def _missing_or_unknown(
-    cls: type[Any], parameters: Mapping[Hashable, Parameter], arrays: Mapping[str, Any]
+    now: Settings, parameters: Mapping[Hashable, Parameter], arrays: Mapping[str, Any]
 ) -> list[str]:
     """Say which arrays are in the header or among the arrays, and not in the other."""
-    keys = _keys(cls, parameters)
+    keys = _keys(now, parameters)
     missing = [f"array {key!r} is missing" for key in keys if key not in arrays]
     return missing + [f"array {key!r} is not in the header" for key in arrays if key not in keys]
 
 
-def _keys(cls: type[Any], parameters: Mapping[Hashable, Parameter]) -> dict[str, None]:
+def _keys(now: Settings, parameters: Mapping[Hashable, Parameter]) -> dict[str, None]:
     """Return the keys of the arrays in a header, but of parameters that have too many."""
     return {
         array_key(parameter.name, slot): None
         for parameter in parameters.values()
-        if len(parameter.slots) <= _most_slots(cls)
+        if len(parameter.slots) <= _most_slots(now)
         for slot in parameter.slots
     }
 
 
-def _most_slots(cls: type[Any]) -> int:
+def _most_slots(now: Settings) -> int:
     """Return how many slots a parameter may have: the keys of more could be longer than the file."""
-    return len(cls.slots._fields) + 1  # with a master copy
+    kept = [now.cls.slots, *(rule.slots for rule in now.rule.among)]
+    return max(len(slots._fields) for slots in kept) + 1  # with a master copy
 
 
 def _faults_of_arrays(parameter: Parameter, arrays: Mapping[str, Any]) -> list[str]:
@@ -270,9 +270,10 @@ def _faults_of_home(
 
 def _entry(settings: Settings, parameter: Parameter, name: Hashable, arrays: Mapping[str, Any]) -> Any:
     """Return what the cache holds of a parameter, or raise a ValueError if no rule of the optimizer left it."""
-    rule, cls = settings.rule, settings.cls
+    cls = settings.cls
     fields = cls.slots._fields
     slots = {slot: arrays[array_key(parameter.name, slot)] for slot in parameter.slots}
+    rule = left_by(settings.rule, slots, parameter.dtype, parameter.shape)
     own = tuple(slot for slot in slots if slot != MASTER or MASTER in fields)
     if own and own not in (rule.fields, fields):
         kept = ", ".join(fields) or "none"

@@ -10,11 +10,11 @@ from .._arrays.namespace import library_of
 from .._arrays.parameter import dtype_text
 from .._arrays.tree import show
 from .._arrays.typing import Array
+from .._graph.rule import Rule
 from .._settings.values import neutral_values
-from .._state.entry import check_entry
+from .._state.entry import check_entry, left_by
 from .._state.names import array_key
 from .._state.parts import Parts
-from .._state.settings import Settings
 from .header import Current, Header, Parameter, Schedule, Slot
 
 
@@ -40,8 +40,8 @@ def take_down(parts: Parts) -> tuple[Header, dict[str, Array]]:
     settings, clock, state = parts.settings, parts.clock, parts.state
     parameters, arrays = [], {}
     for name, entry in state.cache.items():
-        slots = _slots(settings, name, entry)
         shape, dtype, updates = state.described(name)
+        slots = _slots(settings.cls, left_by(settings.rule, entry, dtype, shape), name, entry)
         if isinstance(entry, dict):
             updates = operator.index(entry["t"])
         if shape is None and slots:
@@ -65,9 +65,8 @@ def take_down(parts: Parts) -> tuple[Header, dict[str, Array]]:
     ), arrays
 
 
-def _slots(settings: Settings, name: Hashable, entry: Any) -> Mapping[str, Array]:
+def _slots(cls: type[Any], rule: Rule, name: Hashable, entry: Any) -> Mapping[str, Array]:
     """Return the arrays in a cache entry by the names of their slots."""
-    rule = settings.rule
     check_entry(rule, entry, name)
     if isinstance(entry, dict):
         return {slot: x for slot, x in entry.items() if slot != "t"}
@@ -75,7 +74,7 @@ def _slots(settings: Settings, name: Hashable, entry: Any) -> Mapping[str, Array
     assert library is not None
     if library.dtype_name(entry.dtype) not in ("float32", "float64"):  # left by a rule that now keeps nothing
         raise ValueError(f"cache of {show(name)} is of {entry.dtype}; wanted float32 or float64")
-    slot, *_ = rule.fields or settings.cls.slots._fields
+    slot, *_ = rule.fields or cls.slots._fields
     return {slot: entry}
 
 

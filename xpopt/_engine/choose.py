@@ -260,7 +260,11 @@ def begin(rule: Rule) -> None:
     """Trace a user's rule again for a new optimizer, and note if it has changed."""
     if str(getattr(rule.function, "__module__", "")).startswith(PACKAGE):
         return
-    for formula in (rule, *rule.low.values()):
+    for one in rule.among:
+        begin(one)
+        if changed(one):
+            rule.made["changed"] = True
+    for formula in () if rule.among else (rule, *rule.low.values()):
         if not changed(rule) and not read_again(formula):
             rule.made["changed"] = True
             for clipped in (False, True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from types import CodeType
 from typing import Any, NamedTuple
 
@@ -32,7 +32,9 @@ class StepScalars:
 
 @dataclass(frozen=True, eq=False)
 class Rule:
-    """One update formula.
+    """One update formula, for a class that has several: `OptimizerBase.choose_rule` returns those that are in use.
+
+    A rule is told from others by what it is, not by what it says; make each once, where the class is defined.
 
     Parameters
     ----------
@@ -42,24 +44,33 @@ class Rule:
         The NamedTuple class of its state, one array like the parameter per field.
     scalars : callable, optional
         ``scalars(h) -> dict`` of further numbers for `h`, computed on the host.
-    follows : bool
-        Whether it may go on from what another rule of its optimizer left in the cache: what that remembered is dropped,
-        and its own state starts from zeros.
-    master : bool
-        Whether its last slot is a master copy of the parameter.
-    low : mapping of str to Rule
-        By dtype, the rules that take its place for parameters of these dtypes.
+    where : callable, optional
+        ``where(dtype, shape) -> bool``, of the name of a dtype and a tuple of int: whether the rule is for such
+        parameters, of which it leaves the others to the rules that come after it.
+    follows : type, optional
+        The NamedTuple class of the state of another rule, from which it may go on: slots of the same name go on, others
+        are dropped, and those that are missing start from zeros.
     entry : {"dict", "array"}
-        The form of its cache entry: a dict of the count and the slots, or, where there is one slot, that array itself.
+        The form of its cache entry, and of the one from which it may go on: a dict of the count and the slots, or,
+        where there is one slot, that array itself.
+    master : bool
+        Whether its last slot is a master copy of the parameter; for transforms.
+    low : mapping of str to Rule
+        By dtype, the rules that take its place for parameters of these dtypes; for transforms.
+    among : tuple of Rule
+        The rules that it stands for; made by `one_of`.
     """
 
     function: Callable[..., tuple[Array, Any]]
     slots: type[Any] = NoSlots
     scalars: Callable[[Scalars], Mapping[str, float]] | None = None
-    follows: bool = False
+    _: KW_ONLY
+    where: Callable[[str, tuple[int, ...]], bool] | None = None
+    follows: type[Any] | None = None
+    entry: str = "dict"
     master: bool = False
     low: Mapping[str, Rule] = field(default_factory=dict)
-    entry: str = "dict"
+    among: tuple[Rule, ...] = ()
 
     @once
     def made(self) -> dict[Any, Any]:
@@ -68,7 +79,21 @@ class Rule:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle what it is, without what was made of it: classes that are pickled by value hold their rule."""
-        return Rule, (self.function, self.slots, self.scalars, self.follows, self.master, self.low, self.entry)
+        return functools.partial(Rule, **{one.name: getattr(self, one.name) for one in fields(self)}), ()
+
+    @once
+    def varies(self) -> bool:
+        """Whether another rule takes its place for some parameters."""
+        return bool(self.among or self.low)
+
+    def chosen(self, dtype: str, shape: tuple[int, ...]) -> Rule:
+        """Return that of the rules that it stands for which takes parameters of a dtype and a shape."""
+        return next((one for one in self.among if one.where is None or one.where(dtype, shape)), self)
+
+    def of(self, dtype: str, shape: tuple[int, ...]) -> Rule:
+        """Return the rule that updates a parameter of a dtype and a shape."""
+        rule = self.chosen(dtype, shape)
+        return rule.low.get(dtype, rule)
 
     @property
     def name(self) -> str:
@@ -121,6 +146,40 @@ class Rule:
             for name, value in self.scalars(h).items():  # NumPy's scalars would promote arrays
                 numbers[name] = value.item() if isinstance(value, np.generic) else value
         return h
+
+
+def one_of(rules: Any, owner: str) -> Rule:
+    """Return the rule that stands for those of which the first that takes a parameter updates it.
+
+    Parameters
+    ----------
+    rules : Rule or sequence of Rule
+        What `OptimizerBase.choose_rule` returned.
+    owner : str
+        The name of the class, for messages.
+
+    Returns
+    -------
+    Rule
+        The rule itself if it is one.
+
+    Raises
+    ------
+    TypeError
+        They are no rules.
+    ValueError
+        No parameter would get one of them, or some would get none; or they read different numbers.
+    """
+    several = (rules,) if isinstance(rules, Rule) else tuple(rules) if isinstance(rules, tuple | list) else ()
+    if not several or not all(isinstance(one, Rule) for one in several):
+        came = f"a {type(rules).__name__}" if not several else "something else among them"
+        raise TypeError(f"{owner}.choose_rule returned {came}; wanted a Rule, or a tuple of some")
+    *before, last = several
+    if last.where is not None or any(one.where is None for one in before):
+        raise ValueError(f"{owner}.choose_rule: every rule but the last needs `where`, and the last takes what is left")
+    if any(one.scalars is not last.scalars for one in before):
+        raise ValueError(f"{owner}.choose_rule: rules of one model read the same numbers; give each the same `scalars`")
+    return replace(last, among=several) if before else last
 
 
 def taken_apart(rule: Rule, returned: Any) -> list[Any]:

@@ -130,8 +130,8 @@ class State:
             assert library is not None
         else:
             library, spec, param, grad = examine(param, grad, name)
-        if rule.low:
-            rule = rule.low.get(dtype_text(spec.dtype), rule)
+        if rule.varies:
+            rule = rule.of(dtype_text(spec.dtype), spec.shape)
         cache = self.ownership.entries  # no entry of a planned model, whose counts may be behind, is looked at here
         if name not in cache:
             check_new(spec, name)

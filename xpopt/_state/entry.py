@@ -123,13 +123,13 @@ def _taken_apart(rule: Rule, entry: Any) -> tuple[int | None, dict[str, Array] |
     slots : dict of str to array, or None
         Those of its slots that the rule goes on from; None where it is another rule's entry.
     """
-    own = rule.own
+    own, left = rule.own, () if rule.follows is None else rule.follows._fields
     if not isinstance(entry, dict):
         if library_of(entry) is None:
             return None, None
         if rule.single:
             return None, {own[0]: entry}
-        return None, {} if rule.follows and not own else None
+        return None, {} if rule.entry == "array" and len(left) == 1 and not own else None
     slots = {field: x for field, x in entry.items() if field != "t"}
     copied = MASTER in slots and (rule.master or MASTER not in own)
     copy = {MASTER: slots.pop(MASTER)} if copied else {}
@@ -139,8 +139,10 @@ def _taken_apart(rule: Rule, entry: Any) -> tuple[int | None, dict[str, Array] |
         return None, None
     if slots.keys() == set(own) and not (rule.bare and not copied):
         return t, slots | kept
-    dropped = not slots or (copied and not own)
-    return t, kept if rule.follows and dropped else None
+    is_array = rule.entry == "array" and len(slots) == 1 and not copied  # where the entry is this array alone
+    if rule.follows is None or slots.keys() != set(left) or is_array:
+        return t, None
+    return t, {field: x for field, x in slots.items() if field in own} | kept
 
 
 def mismatch(rule: Rule, library: Library, spec: Spec, slots: Slots, name: Hashable) -> ValueError:
@@ -161,8 +163,39 @@ def copy_entry(entry: Any) -> Any:
     return entry if library_of(entry) is None else copy_array(entry)
 
 
+def left_by(rule: Rule, entry: Any, dtype: str | None, shape: tuple[int, ...] | None) -> Rule:
+    """Return the rule that left an entry: of those that `rule` stands for, the one for its parameter.
+
+    Parameters
+    ----------
+    rule : Rule
+        The optimizer's.
+    entry : array or dict
+        Of a parameter.
+    dtype, shape
+        Of the parameter; None where they are not known, and taken to be those of the slots.
+
+    Returns
+    -------
+    Rule
+        The rule, for parameters of 16 bits without a master copy.
+    """
+    if not rule.among:
+        return rule
+    for x in entry.values() if isinstance(entry, dict) else [entry]:
+        if library_of(x) is not None:
+            dtype, shape = dtype or dtype_text(x.dtype), tuple(x.shape) if shape is None else shape
+    return rule.chosen(dtype or "float32", shape or ())
+
+
 def check_entry(rule: Rule, entry: Any, name: Hashable) -> None:
     """Raise unless `entry` can be restored as the state of a parameter: its form, its arrays, and these alike."""
+    for one in rule.among[:-1]:  # which of them, its parameter says
+        try:
+            check_entry(one, entry, name)
+        except ValueError:
+            continue
+        return
     if rule.low and isinstance(entry, dict) and MASTER in entry:
         rule, *_ = rule.low.values()
     _, slots = unpack(rule, entry, name)

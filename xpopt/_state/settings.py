@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
@@ -11,6 +12,7 @@ from .._arrays.library import FLUSHING
 from .._arrays.parameter import Spec, dtype_text
 from .._arrays.tree import show
 from .._arrays.typing import Scalars
+from .._graph.rule import one_of
 from .._settings.values import changed_values, check_values, of_rules
 from ..transforms.master import with_masters
 
@@ -31,7 +33,7 @@ class Settings:
     def __init__(self, cls: type[Any], values: dict[str, Any]) -> None:
         self.cls = cls
         self.values = values
-        rule = cls._rule(values)
+        rule = one_of(cls.choose_rule(MappingProxyType(values)), cls.__name__)
         self.rule = with_masters(rule) if values["master"] else rule
         self.of_rule = of_rules(cls, values)
         self.guards = values["nonfinite"] != "propagate"

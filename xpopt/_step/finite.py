@@ -95,7 +95,8 @@ class Guard:
             It is not, and that is to be raised.
         """
         if self._place is None:
-            lowest = min((limit(rule, h, "float32") for h in scalars.values()), default=0.0)
+            formulas = rule.among or (rule,)
+            lowest = min((limit(one, h, "float32") for h in scalars.values() for one in formulas), default=0.0)
             if max(self._sizes.values(), default=-1.0) <= lowest:
                 return None
         limits = {name: _limit(rule, scalars[counts[name]], grad) for name, grad in self._gradients.items()}
@@ -174,7 +175,7 @@ def _by_place(gradients: Mapping[Hashable, Array]) -> dict[_Place, list[Hashable
 
 
 def _limit(rule: Rule, h: Scalars, grad: Array) -> float:
-    return limit(rule, h, _compute(grad))
+    return limit(rule.chosen(dtype_text(grad.dtype), tuple(grad.shape)), h, _compute(grad))
 
 
 def _compute(grad: Array) -> str:

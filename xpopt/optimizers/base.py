@@ -119,7 +119,8 @@ class OptimizerBase(Declared):
     seed: int = option(default=0, range=Range(low=0, kind="int"), kw_only=True)
 
     slots: ClassVar[type[Any]] = NoSlots
-    follows: ClassVar[bool] = False  # True where `_rule` selects among several: each goes on from the others' entries
+    follows: ClassVar[type[Any] | None] = None
+    """The state of another rule, from which `rule` may go on where settings choose among several: see `Rule`."""
     neutral: ClassVar[Mapping[str, Any]] = {}
     """Hyperparameters that a checkpoint may lack, and the values at which the formula is what it is without them."""
     entry: ClassVar[str] = "dict"
@@ -396,6 +397,29 @@ class OptimizerBase(Declared):
         }
         return Explanation.of(tasks, settings)
 
+    @classmethod
+    def choose_rule(cls, settings: Mapping[str, Any]) -> Rule | tuple[Rule, ...]:
+        """Return the formula that updates parameters; a class that has more than one overrides this.
+
+        It is asked when an optimizer is made and when its settings change.
+
+        Parameters
+        ----------
+        settings : mapping
+            Every hyperparameter by name, to be read.
+
+        Returns
+        -------
+        Rule or tuple of Rule
+            What `settings` select. Of several, a parameter is updated by the first whose `where` takes its dtype and
+            shape; the last has none and takes the others. Here, the rule made of `rule`, `slots` and `scalars`.
+        """
+        own: Any = cls
+        scalars = getattr(cls, "scalars", None)
+        return once_for(
+            cls, "_rule_once", lambda: Rule(own.rule, cls.slots, scalars, follows=cls.follows, entry=cls.entry)
+        )
+
     # Copies and checkpoints
 
     def copy(self) -> Self:
@@ -573,13 +597,6 @@ class OptimizerBase(Declared):
             return self._turn.change(LOAD, lambda: self._become(*file.read(path, progress), **options, owned=True))
 
     # Helpers
-
-    @classmethod
-    def _rule(cls, values: Mapping[str, Any]) -> Rule:
-        """Return the rule that the hyperparameters select; an optimizer with more than one overrides this."""
-        own: Any = cls
-        scalars = getattr(cls, "scalars", None)
-        return once_for(cls, "_rule_once", lambda: Rule(own.rule, cls.slots, scalars, cls.follows, entry=cls.entry))
 
     def _memo(self) -> dict[int, Any]:
         """Return what copies of a schedule refer to where the schedule refers to this optimizer."""

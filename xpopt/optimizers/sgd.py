@@ -72,7 +72,7 @@ class SGD(OptimizerBase):
 
     slots = SGDState
     entry = "array"
-    follows = True
+    follows = NoSlots
 
     @staticmethod
     def rule(xp: Namespace, param: Array, grad: Array, s: SGDState, h: Scalars) -> tuple[Array, SGDState]:
@@ -86,8 +86,9 @@ class SGD(OptimizerBase):
         return param - h.lr * grad, s
 
     @classmethod
-    def _rule(cls, values: Mapping[str, Any]) -> Rule:
-        return super()._rule(values) if values["momentum"] else _PLAIN
+    def choose_rule(cls, settings: Mapping[str, Any]) -> Rule | tuple[Rule, ...]:
+        """Return the plain rule where the momentum is 0."""
+        return super().choose_rule(settings) if settings["momentum"] else _PLAIN
 
 
-_PLAIN = Rule(SGD.plain_rule, follows=True)
+_PLAIN = Rule(SGD.plain_rule, follows=SGDState, entry="array")

@@ -42,6 +42,9 @@ def with_masters(rule: Rule) -> Rule:
 
 
 def _with_masters(rule: Rule) -> Rule:
+    if rule.among:
+        *before, last = (with_masters(one) for one in rule.among)
+        return dataclasses.replace(last, among=(*before, last))
     if MASTER in rule.fields:
         raise TypeError(
             f"{rule.name} has a slot {MASTER!r} of its own, where master=True would keep its copies; "
