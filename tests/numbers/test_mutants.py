@@ -232,6 +232,7 @@ class Lookback(xpopt.OptimizerBase):
     """A rule by a user, whose slot is the very gradient that came in."""
 
     slots = Before
+    entry = "array"
 
     def __init__(self, lr=0.01, lr_scheduler=None, clip_norm=None):
         super().__init__(lr, lr_scheduler, clip_norm=clip_norm)

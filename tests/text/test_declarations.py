@@ -360,7 +360,7 @@ def test_a_setting_that_a_class_got_later_is_read_from_older_states(backend):
 # Schedules
 
 
-class Cosine(SchedulerBase):
+class HalfWave(SchedulerBase):
     lr: float = setting(default=0.5, range=Range(low=0))
     steps: int = setting(default=4, range=Range(low=1, kind="int"))
     shift: float = setting(default=0.0, kw_only=True)
@@ -370,27 +370,27 @@ class Cosine(SchedulerBase):
         return self.lr * (1 + np.cos(np.pi * min(step / self.steps, 1)).item()) / 2 + self.shift
 
 
-class Longer(Cosine):
+class Longer(HalfWave):
     steps = 8
 
 
 def test_schedules_declare_in_the_same_way():
-    assert str(Cosine()) == "Cosine(lr=0.5, steps=4, shift=0.0)"
-    assert str(inspect.signature(Cosine)) == "(lr=0.5, steps=4, *, shift=0.0)"
-    assert Cosine(1.0, 2, shift=0.25)(2) == 0.25
+    assert str(HalfWave()) == "HalfWave(lr=0.5, steps=4, shift=0.0)"
+    assert str(inspect.signature(HalfWave)) == "(lr=0.5, steps=4, *, shift=0.0)"
+    assert HalfWave(1.0, 2, shift=0.25)(2) == 0.25
     assert Longer()(4) == 0.25
     assert str(make_scheduler("longer(shift=1)", lr=0.25)) == "Longer(lr=0.25, steps=8, shift=1.0)"
     schedule = Longer()
     for twin in (schedule.copy(), pickle.loads(pickle.dumps(schedule)), make_scheduler(str(schedule))):
         assert str(twin) == str(schedule)
-    with pytest.raises(TypeError, match="Cosine takes 2 settings by position, lr, steps, and got 3"):
-        Cosine(1.0, 2, 3.0)
+    with pytest.raises(TypeError, match="HalfWave takes 2 settings by position, lr, steps, and got 3"):
+        HalfWave(1.0, 2, 3.0)
     with pytest.raises(ValueError, match="Longer: steps=0 is out of range"):
         Longer(steps=0)
     with pytest.raises(AttributeError, match=r"Longer.steps is changed by set_params\({'steps': 3}\)"):
         schedule.steps = 3
-    with pytest.raises(TypeError, match=r"Cosine takes no keyword 'stpes'; did you mean 'steps'\?"):
-        Cosine(stpes=3)
+    with pytest.raises(TypeError, match=r"HalfWave takes no keyword 'stpes'; did you mean 'steps'\?"):
+        HalfWave(stpes=3)
     schedule.set_params({"steps": 3, "id": "Longer"})
     assert schedule.steps == 3
     assert SGD(lr_scheduler=schedule).lr == 0.5
