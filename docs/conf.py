@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from operator import attrgetter
+from pathlib import Path
+
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 
 import xpopt
+from xpopt._names import APART, NAMES
 
 project = "xpopt"
 author = "the xpopt developers"
@@ -43,12 +49,53 @@ autodoc_member_order = "bysource"
 numpydoc_show_class_members = False
 
 
+# What the API reference says under a heading, before its names.
+REFERENCE = {
+    "Clipping": "`clip_norm` of every optimizer bounds the norm of each gradient; these two are about a whole model.",
+    "Checkpoints": "`state_dict`, `load_state_dict`, `save` and `load` are methods of every optimizer.",
+    "An optimizer of your own": "Derive it from {class}`~xpopt.OptimizerBase`.",
+    "Engines": "{meth}`OptimizerBase.explain <xpopt.OptimizerBase.explain>` says which engine updates each parameter.",
+}
+# Names without a docstring of their own.
+VALUES = {"__version__": "The version of xpopt, a string."}
+
+
+def write_reference(app: Sphinx, config: Config) -> None:
+    """Write `api.md` from the table of public names."""
+    text = "\n".join(["# API reference", *(line for heading in NAMES for line in section(heading)), ""])
+    page = Path(app.srcdir, "api.md")
+    if not page.exists() or page.read_text() != text:
+        page.write_text(text)
+
+
+def section(heading: str) -> Iterator[str]:
+    """Yield the lines of a section of the API reference."""
+    yield from ("", f"## {heading}", "")
+    if heading in REFERENCE:
+        yield from (REFERENCE[heading], "")
+    names = [public(name, module) for name, module in NAMES[heading].items()]
+    yield from ("```{eval-rst}", ".. currentmodule:: xpopt", "")
+    yield from (".. autosummary::", "   :toctree: api/generated", "   :nosignatures:", "")
+    yield from (f"   {name}" for name in names if name not in VALUES)
+    for name in VALUES.keys() & set(names):
+        yield from ("", f".. data:: {name}", "", f"   {VALUES[name]}")
+    yield "```"
+
+
+def public(name: str, module: str) -> str:
+    """Return how a name is reached from the package."""
+    return f"{module}.{name}" if module in APART else name
+
+
 def check_coverage(app: Sphinx, env: BuildEnvironment) -> None:
-    """Warn, and so fail the build, about each public name that the API reference leaves out."""
+    """Warn, and so fail the build, about each public name that the API reference has no page or no line for."""
     documented = env.domains.python_domain.objects
-    missing = sorted(name for name in xpopt.__all__ if f"xpopt.{name}" not in documented)
-    if missing:
-        logging.getLogger(__name__).warning("public names missing from docs/api.md: %s", ", ".join(missing))
+    warn = logging.getLogger(__name__).warning
+    for name in (public(name, module) for names in NAMES.values() for name, module in names.items()):
+        if f"xpopt.{name}" not in documented:
+            warn("the API reference has no page for xpopt.%s", name)
+        elif name not in VALUES and not attrgetter(name)(xpopt).__doc__:
+            warn("xpopt.%s has no docstring, and so no line in the API reference", name)
 
 
 def trim_examples(app: Sphinx, doctree: nodes.document) -> None:
@@ -61,5 +108,6 @@ def trim_examples(app: Sphinx, doctree: nodes.document) -> None:
 
 def setup(app: Sphinx) -> None:
     """Register what is defined here."""
+    app.connect("config-inited", write_reference)
     app.connect("env-check-consistency", check_coverage)
     app.connect("doctree-read", trim_examples)

@@ -2,14 +2,13 @@
 
 import ast
 import importlib.resources
-import json
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from _kit.programs import run
 
 import xpopt
 
@@ -55,14 +54,6 @@ except TypeError as error:
 else:
     raise AssertionError
 """
-
-
-def run(program, cwd):
-    result = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program], cwd=cwd, capture_output=True, text=True, check=False
-    )
-    assert result.returncode == 0, result.stderr
-    return [json.loads(line) for line in result.stdout.splitlines()]
 
 
 @pytest.mark.parametrize("work", ["", TRAIN], ids=["import", "train"])
@@ -150,7 +141,7 @@ ALLOWED = {".base", "..schedulers", ".._settings.declared", ".._arrays.typing", 
 
 def test_optimizers_are_a_base_and_one_file_for_each_method():
     assert not [path.name for path in METHODS if path.stem.startswith("_")]
-    defined = {cls.__module__.rpartition(".")[2] for cls in vars(xpopt.optimizers).values() if isinstance(cls, type)}
+    defined = {getattr(xpopt.optimizers, name).__module__.rpartition(".")[2] for name in xpopt.optimizers.__all__}
     assert {path.stem for path in METHODS} | {"base"} == defined
 
 

@@ -9,8 +9,8 @@ from ._arrays.typing import Tree
 from ._checkpoint import CheckpointError, Header, file
 from ._settings.declared import takes
 from ._settings.values import neutral_values
-from .config import find_optimizer
-from .optimizers import OptimizerBase
+from .config import OPTIMIZERS
+from .optimizers.base import OptimizerBase
 
 
 def load_optimizer(
@@ -69,7 +69,7 @@ def load_optimizer(
     with file.naming(path):
         header, arrays = file.read(path, progress)
         found = Header.from_json(header, owned=True)
-        cls = find_optimizer(found.rule)
+        cls = OPTIMIZERS.find(found.rule)
         if cls is None or cls.__name__ != found.rule:
             raise CheckpointError(f"unknown optimizer {found.rule!r}; import the module that defines it first")
         settings = neutral_values(cls) | found.settings

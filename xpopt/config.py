@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from . import optimizers
+from ._names import NAMES
 from ._settings.declared import names, takes
 from ._settings.peers import hint, hint_of_class
+from ._settings.registry import Registry
 from ._settings.text import parse, short
-from .optimizers import SGD, OptimizerBase
+from .optimizers.base import OptimizerBase
 
 
 def make_optimizer(spec: str | Mapping[str, Any] | OptimizerBase | None = None) -> OptimizerBase:
@@ -20,7 +23,8 @@ def make_optimizer(spec: str | Mapping[str, Any] | OptimizerBase | None = None) 
         A class name in any case (``"adam"``); a call (``"SGD(lr=0.1, lr_scheduler=NoamScheduler(model_dim=512))"``),
         of which only literals are read and nothing is executed; a dict (``{"id": "SGD", "lr": 0.1}``), also with state
         (``{"hyperparameters": {"id": "SGD", "lr": 0.1}, "cache": {...}}``); an optimizer, which is returned as it is;
-        None for `SGD` with its defaults. Classes of your own are found too.
+        None for `SGD` with its defaults. Classes of your own are found too, and those that installed distributions
+        register as entry points of the group ``xpopt.optimizers``, which are imported then.
 
     Returns
     -------
@@ -29,6 +33,8 @@ def make_optimizer(spec: str | Mapping[str, Any] | OptimizerBase | None = None) 
 
     Raises
     ------
+    ImportError
+        The entry point of that name cannot be loaded.
     TypeError
         `spec` is nothing of the above, or a value is of the wrong type.
     ValueError
@@ -43,14 +49,13 @@ def make_optimizer(spec: str | Mapping[str, Any] | OptimizerBase | None = None) 
     if isinstance(spec, OptimizerBase):
         return spec
     if spec is None:
-        return SGD()
+        return optimizers.SGD()
     if not isinstance(spec, str | Mapping):
         raise _no_optimizer(spec)
     call = parse(spec)
-    cls = find_optimizer(call.name)
+    cls = OPTIMIZERS.find_anywhere(call.name)
     if cls is None:
-        classes = tuple({cls.__name__.lower(): cls.__name__ for cls in _subclasses(OptimizerBase)}.values())
-        raise call.error(f"unknown optimizer {short(call.name)}{hint_of_class(call.name, classes)}")
+        raise call.error(f"unknown optimizer {short(call.name)}{hint_of_class(call.name, tuple(OPTIMIZERS.names()))}")
     known = names(cls)
     given: dict[str, Any] = {}
     later: dict[str, Any] = {}
@@ -89,32 +94,17 @@ class OptimizerInitializer:
         return make_optimizer(self.param)
 
 
-def find_optimizer(name: str) -> type[OptimizerBase] | None:
-    """Return the optimizer class of a name in any case, or None.
-
-    Parameters
-    ----------
-    name : str
-        The name of one of xpopt's classes, or of your own.
-
-    Returns
-    -------
-    type or None
-        Of classes with one name, the last that was defined.
-    """
-    known = {cls.__name__.lower(): cls for cls in _subclasses(OptimizerBase)}
-    return known.get(name.lower())
-
-
 def _no_optimizer(spec: object) -> TypeError:
     way_out = f"; call it, {spec.__name__}()" if isinstance(spec, type) and issubclass(spec, OptimizerBase) else ""
     wanted = "wanted None, an optimizer object, a name, a call string or a dict"
     return TypeError(f"{short(spec)} is no optimizer; {wanted}{way_out}")
 
 
-def _subclasses(cls: type[Any]) -> Iterator[type[Any]]:
-    """Yield the classes below `cls` that have a rule."""
-    for below in cls.__subclasses__():
-        if hasattr(below, "rule"):
-            yield below
-        yield from _subclasses(below)
+OPTIMIZERS: Registry[OptimizerBase] = Registry(
+    OptimizerBase,
+    NAMES["Optimizers"],
+    lambda name: getattr(optimizers, name),
+    lambda cls: hasattr(cls, "rule"),
+    group="xpopt.optimizers",
+)
+"""The optimizers by name."""

@@ -6,7 +6,7 @@ from ._arrays.library import LOW, SUPPORTED
 from ._graph import graph_of
 from ._print import print_cuda, print_numba, print_numpy
 from ._settings.text import short
-from .optimizers import OptimizerBase
+from .optimizers.base import OptimizerBase
 
 TARGETS = ("numpy", "numba", "cuda")
 

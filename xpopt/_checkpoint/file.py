@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
-import json
 import math
 import os
 import stat
@@ -12,18 +10,15 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from types import ModuleType
 from typing import Any, BinaryIO
 
 import numpy as np
-import numpy.typing as npt
 
 from .._settings.ranges import LARGEST, LARGEST_TEXT
 from .header import CheckpointError, check_format
 from .structure import check_structure
 
-Host = npt.NDArray[Any]
+Host = np.ndarray[Any, np.dtype[Any]]
 Report = Callable[[int, int], object]
 Progress = Report | bool | None
 
@@ -58,6 +53,9 @@ def write(
     OSError
         The file cannot be written.
     """
+    import json  # here, as the next one and hashlib: they take longer to import than this package
+    from tempfile import TemporaryDirectory
+
     safetensors = _safetensors()
     with _naming_errors(path):
         target = _target(path)
@@ -162,6 +160,8 @@ class _Checksum:
     """SHA-256 of the header's text, and then of the arrays' bytes as they stand in the file, in the order of keys."""
 
     def __init__(self, text: str) -> None:
+        import hashlib
+
         self._hash = hashlib.sha256(text.encode())
 
     def add(self, x: Host) -> None:
@@ -173,6 +173,8 @@ class _Checksum:
 
 def _read_metadata(metadata: dict[str, str]) -> tuple[str, str, Any]:
     """Return the header's text, the checksum, and the header, of this format."""
+    import json
+
     if "xpopt" not in metadata:
         raise CheckpointError("a safetensors file without the header of an optimizer")
     check_structure(metadata["xpopt"])
@@ -185,6 +187,8 @@ def _read_metadata(metadata: dict[str, str]) -> tuple[str, str, Any]:
 
 def _refuse_duplicates(file: BinaryIO) -> None:
     """Raise if a key is there twice in what safetensors reads, which would take either; its length has been checked."""
+    import json
+
     text = file.read(int.from_bytes(file.read(8), "little"))
     check_structure(text.decode())
     json.loads(text, object_pairs_hook=_only_unique)
@@ -274,7 +278,7 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _safetensors() -> ModuleType:
+def _safetensors() -> Any:
     try:
         import safetensors.numpy
     except ImportError as error:

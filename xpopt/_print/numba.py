@@ -5,7 +5,6 @@ from __future__ import annotations
 import builtins
 import functools
 import keyword
-from importlib import resources
 
 from .._graph.node import Graph
 from .host import INFIX
@@ -172,6 +171,8 @@ def print_squares(dtype: str) -> str:
 @functools.cache
 def intrinsics_source() -> str:
     """Return the source of what printed kernels call: part of what they are."""
+    from importlib import resources  # here, for it takes longer to import than this package
+
     return (resources.files(__package__) / "intrinsics.py").read_text("utf-8")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Hashable, Sequence
 from reprlib import repr as short
@@ -91,5 +90,7 @@ def array_key(name: Hashable, slot: str) -> str:
         ``W/mean``; ``["enc","w"]/mean`` for the name ``("enc", "w")``, and ``"3"/mean`` for the string ``"3"``.
     """
     if type(name) is not str or _JSON.match(name) or _CONTROL.search(name):
+        import json  # here, for few names are written so
+
         name = json.dumps(encode(name), separators=(",", ":"))
     return f"{name}/{slot}"

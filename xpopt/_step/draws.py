@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Hashable, Mapping
 from typing import Any
 
@@ -37,6 +35,9 @@ def key_of(values: Mapping[str, Any], spec: Spec, name: Hashable, t: int) -> Key
     """
     if values["rounding"] == "nearest" or spec.dtype == spec.compute:
         return None
+    import hashlib  # here, for few optimizers round stochastically
+    import json
+
     try:
         text = json.dumps([values["seed"], t, encode(name)])
     except TypeError:

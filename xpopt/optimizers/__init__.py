@@ -1,9 +1,5 @@
 """One file per published method, on one base."""
 
-from .adagrad import AdaGrad
-from .adam import Adam
-from .base import OptimizerBase
-from .rmsprop import RMSProp
-from .sgd import SGD
+from .. import _names
 
-__all__ = ["SGD", "AdaGrad", "Adam", "OptimizerBase", "RMSProp"]
+__getattr__, __dir__, __all__ = _names.attach(__name__)

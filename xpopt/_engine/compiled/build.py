@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import importlib.util
 import os
 import platform
 import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from importlib import resources
 from types import ModuleType
 from typing import Any
 
 from ..._print import intrinsics_source
-from .code_files import CodeFile, cache_dir
 
 _lock = threading.RLock()
 
@@ -55,8 +51,10 @@ def _let_forks_wait() -> None:
 @functools.cache
 def why_no_numba() -> str | None:
     """Return why Numba cannot be used, or None if it can. Imports it."""
+    from importlib.util import find_spec
+
     try:
-        if importlib.util.find_spec("numba") is None:
+        if find_spec("numba") is None:
             return "Numba is not installed (pip install 'xpopt[cpu]')"
         import numba
     except Exception as error:  # such as a NumPy that it does not know
@@ -95,6 +93,8 @@ def build(source: str, name: str, signature: str) -> Callable[..., Any]:
     """
     import numba
 
+    from .code_files import CodeFile, cache_dir  # here, for only what is compiled needs files
+
     _let_forks_wait()
     with _lock:
         module = ModuleType(f"xpopt_{_digest(source, name, signature)}")
@@ -114,6 +114,8 @@ def build(source: str, name: str, signature: str) -> Callable[..., Any]:
 
 def _digest(source: str, name: str, signature: str) -> str:
     """Return a text that is another one where the machine code may be."""
+    import hashlib
+
     import numba
     from numba.core.registry import cpu_target
 
@@ -127,6 +129,8 @@ def _digest(source: str, name: str, signature: str) -> str:
 
 def source_of(module: str) -> str:
     """Return the source of a module beside this one, its imports written out, to be built."""
+    from importlib import resources
+
     root = str(__package__).removesuffix("._engine.compiled")
     text = (resources.files(__package__) / f"{module}.py").read_text("utf-8")
     return text.replace("from ...", f"from {root}.")

@@ -1,0 +1,59 @@
+# Written by tests/_kit/stubs.py from the table in xpopt/_names.py.
+from . import checkpoint as checkpoint
+from . import clipping as clipping
+from . import config as config
+from . import explain as explain
+from . import optimizers as optimizers
+from . import schedulers as schedulers
+from . import transforms as transforms
+from ._arrays.machine import default_namespace as default_namespace
+from ._checkpoint.header import CheckpointError as CheckpointError
+from ._engine.choose import engine as engine
+from ._engine.pool import num_threads as num_threads
+from ._graph.rule import Rule as Rule
+from ._settings.declared import setting as setting
+from ._settings.ranges import Range as Range
+from ._version import __version__ as __version__
+from .checkpoint import load_optimizer as load_optimizer
+from .config import OptimizerInitializer as OptimizerInitializer
+from .config import make_optimizer as make_optimizer
+from .explain import kernel_source as kernel_source
+from .optimizers.adagrad import AdaGrad as AdaGrad
+from .optimizers.adam import Adam as Adam
+from .optimizers.base import OptimizerBase as OptimizerBase
+from .optimizers.rmsprop import RMSProp as RMSProp
+from .optimizers.sgd import SGD as SGD
+from .schedulers.base import SchedulerBase as SchedulerBase
+from .schedulers.constant import ConstantScheduler as ConstantScheduler
+from .schedulers.exponential import ExponentialScheduler as ExponentialScheduler
+from .schedulers.king import KingScheduler as KingScheduler
+from .schedulers.make import SchedulerInitializer as SchedulerInitializer
+from .schedulers.make import make_scheduler as make_scheduler
+from .schedulers.noam import NoamScheduler as NoamScheduler
+
+__all__ = [
+    "SGD",
+    "AdaGrad",
+    "Adam",
+    "CheckpointError",
+    "ConstantScheduler",
+    "ExponentialScheduler",
+    "KingScheduler",
+    "NoamScheduler",
+    "OptimizerBase",
+    "OptimizerInitializer",
+    "RMSProp",
+    "Range",
+    "Rule",
+    "SchedulerBase",
+    "SchedulerInitializer",
+    "__version__",
+    "default_namespace",
+    "engine",
+    "kernel_source",
+    "load_optimizer",
+    "make_optimizer",
+    "make_scheduler",
+    "num_threads",
+    "setting",
+]

@@ -1,0 +1,115 @@
+"""The public names: the module that defines each and its heading in the API reference. A name loads when touched."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+NAMES = {
+    "Optimizers": {
+        "OptimizerBase": "optimizers.base",
+        "SGD": "optimizers.sgd",
+        "AdaGrad": "optimizers.adagrad",
+        "RMSProp": "optimizers.rmsprop",
+        "Adam": "optimizers.adam",
+    },
+    "Schedules": {
+        "SchedulerBase": "schedulers.base",
+        "ConstantScheduler": "schedulers.constant",
+        "ExponentialScheduler": "schedulers.exponential",
+        "NoamScheduler": "schedulers.noam",
+        "KingScheduler": "schedulers.king",
+    },
+    "Clipping": {
+        "global_norm": "clipping",
+        "clip_by_global_norm": "clipping",
+    },
+    "From text and dicts": {
+        "make_optimizer": "config",
+        "make_scheduler": "schedulers.make",
+        "OptimizerInitializer": "config",
+        "SchedulerInitializer": "schedulers.make",
+    },
+    "Checkpoints": {
+        "load_optimizer": "checkpoint",
+        "CheckpointError": "_checkpoint.header",
+    },
+    "An optimizer of your own": {
+        "setting": "_settings.declared",
+        "Range": "_settings.ranges",
+        "Rule": "_graph.rule",
+    },
+    "Engines": {
+        "engine": "_engine.choose",
+        "kernel_source": "explain",
+        "num_threads": "_engine.pool",
+    },
+    "The machine and the version": {
+        "default_namespace": "_arrays.machine",
+        "__version__": "_version",
+    },
+}
+"""By heading and name: the module. After a change, ``cd tests && python -m _kit.stubs`` writes what checkers read."""
+
+APART = ("clipping",)
+"""Modules whose names are reached through them alone: ``xpopt.clipping.global_norm``."""
+
+MODULES = ("checkpoint", "clipping", "config", "explain", "optimizers", "schedulers", "transforms")
+"""The public modules."""
+
+
+def names_of(package: str) -> dict[str, str]:
+    """Return the names of a package of this project, by the module in it that defines each.
+
+    Parameters
+    ----------
+    package : str
+        Its ``__name__``.
+
+    Returns
+    -------
+    dict of str to str
+        The modules, as seen from the package.
+    """
+    rows = {name: module for names in NAMES.values() for name, module in names.items()}
+    room = package[len(__package__) + 1 :]
+    if not room:
+        return {name: module for name, module in rows.items() if module not in APART}
+    inside = f"{room}."
+    return {name: module.removeprefix(inside) for name, module in rows.items() if module.startswith(inside)}
+
+
+def attach(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+    """Return the ``__getattr__``, ``__dir__`` and ``__all__`` of a package whose names load when touched.
+
+    Parameters
+    ----------
+    package : str
+        Its ``__name__``.
+
+    Returns
+    -------
+    tuple
+        The three.
+    """
+    here, names = sys.modules[package], names_of(package)
+    modules = MODULES if package == __package__ else ()
+
+    def load(name: str) -> Any:
+        if name not in names and name not in modules:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}", name=name, obj=here)
+        try:
+            value = import_module(f"{package}.{names.get(name, name)}")
+            if name in names:
+                value = getattr(value, name)
+        except AttributeError as error:  # which `hasattr` would take for a name that is not there
+            raise ImportError(f"{package}.{name} cannot be loaded: {error}") from error
+        except Exception as error:
+            error.add_note(f"while {package}.{name} was loaded")
+            raise
+        setattr(here, name, value)
+        return value
+
+    return load, lambda: sorted({*vars(here), *names, *modules}), sorted(names)
