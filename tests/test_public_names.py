@@ -22,7 +22,7 @@ PUBLISHED = {  # what programs may rely on; more may come
     "load_optimizer": "xpopt.checkpoint",
     "kernel_source": "xpopt.explain",
 }
-ELSEWHERE = {"CheckpointError", "Range", "setting", "__version__", "default_namespace", "engine", "num_threads"}
+ELSEWHERE = {"CheckpointError", "Range", "Rule", "setting", "__version__", "default_namespace", "engine", "num_threads"}
 
 START = "import json, sys\nimport numpy as np, array_api_compat.numpy\nbefore = set(sys.modules)\n"
 NEW = "print(json.dumps(sorted(set(sys.modules) - before)))\n"
