@@ -37,6 +37,8 @@ nitpicky = True
 nitpick_ignore = [
     ("py:class", "abc.ABC"),
     ("py:class", "xpopt.schedulers._misuse.Guided"),
+    ("py:class", "xpopt._settings.declared.Declared"),
+    ("py:class", "xpopt._graph.rule.NoSlots"),
 ]
 default_role = "autolink"  # `Adam` in a docstring becomes a link,
 nitpick_ignore_regex = [("py:obj", ".*")]  # and `eps` need not
