@@ -20,6 +20,7 @@ from .config import make_optimizer as make_optimizer
 from .explain import kernel_source as kernel_source
 from .optimizers.adagrad import AdaGrad as AdaGrad
 from .optimizers.adam import Adam as Adam
+from .optimizers.amsgrad import AMSGrad as AMSGrad
 from .optimizers.base import OptimizerBase as OptimizerBase
 from .optimizers.rmsprop import RMSProp as RMSProp
 from .optimizers.sgd import SGD as SGD
@@ -33,6 +34,7 @@ from .schedulers.noam import NoamScheduler as NoamScheduler
 
 __all__ = [
     "SGD",
+    "AMSGrad",
     "AdaGrad",
     "Adam",
     "CheckpointError",

@@ -14,6 +14,7 @@ NAMES = {
         "AdaGrad": "optimizers.adagrad",
         "RMSProp": "optimizers.rmsprop",
         "Adam": "optimizers.adam",
+        "AMSGrad": "optimizers.amsgrad",
     },
     "Schedules": {
         "SchedulerBase": "schedulers.base",

@@ -44,6 +44,15 @@ def adam(p, g, memory, t, lr, decay1, decay2, eps):
     return p - lr * m_hat / (math.sqrt(v_hat) + eps), (m, v)
 
 
+def amsgrad(p, g, memory, t, lr, decay1, decay2, eps):
+    """Reddi, Kale and Kumar, Algorithm 2, line by line, and of Adam what it leaves out: both corrections and eps."""
+    m, v, v_hat = memory or (0.0, 0.0, 0.0)
+    m = decay1 * m + (1 - decay1) * g
+    v = decay2 * v + (1 - decay2) * g**2
+    v_hat = max(v_hat, v)
+    return p - lr * (m / (1 - decay1**t)) / (math.sqrt(v_hat / (1 - decay2**t)) + eps), (m, v, v_hat)
+
+
 def lookback(p, g, memory, t, lr):
     """No published method: it moves along this gradient and the one before."""
     (before,) = memory or (0.0,)

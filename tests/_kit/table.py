@@ -65,23 +65,9 @@ def decay(default: float) -> Setting:
     return Setting(default, DECAY, (0.01, 0.999), (0.0, 1 - 1e-6))
 
 
-# In the documented order, which is also that of the arguments by position; `lr_scheduler` and the options follow.
-SIGNATURES: Mapping[type, Mapping[str, Setting]] = {
-    xpopt.SGD: {
-        "lr": Setting(0.01, RATE),
-        "momentum": Setting(0.0, Interval(0, 1), (0.01, 1.0)),
-        "clip_norm": CLIP_NORM,
-    },
-    xpopt.AdaGrad: {"lr": Setting(0.01, RATE), "eps": eps(), "clip_norm": CLIP_NORM},
-    xpopt.RMSProp: {"lr": Setting(0.001, RATE), "decay": decay(0.9), "eps": eps(), "clip_norm": CLIP_NORM},
-    xpopt.Adam: {
-        "lr": Setting(0.001, RATE),
-        "decay1": decay(0.9),
-        "decay2": decay(0.999),
-        "eps": eps(),
-        "clip_norm": CLIP_NORM,
-    },
-}
+def signature(lr: float, **own: Setting) -> Mapping[str, Setting]:
+    """Return a class's settings in the documented order, that of its arguments; all but `lr_scheduler` and options."""
+    return {"lr": Setting(lr, RATE), **own, "clip_norm": CLIP_NORM}
 
 
 class Valley(NamedTuple):
@@ -108,7 +94,7 @@ class Row:
     one slot is the entry. `roundings` bounds the error of one step in float32, in roundings (2**-24) of its size: the
     reason is beside each row. In float64 every row has the same bound, see `trajectories.bound`. At the rate `plane`,
     250 steps fit a plane through points. `promises` says where all promises are tested of it, and not only its numbers
-    and pairs: on every library, on NumPy, or nowhere.
+    and pairs: on every library, on NumPy, or nowhere. `settings` are those of the class; its first row has them.
     """
 
     label: str
@@ -122,6 +108,7 @@ class Row:
     plane: float = 0.3
     peer: Peer | None = None
     promises: Literal["everywhere", "numpy", "nowhere"] = "nowhere"
+    settings: Mapping[str, Setting] | None = None
 
     def __str__(self) -> str:
         return self.label
@@ -157,6 +144,7 @@ ROWS = [
         plane=0.1,
         peer=Peer("SGD", {}, {}),
         promises="everywhere",  # no state
+        settings=signature(0.01, momentum=Setting(0.0, Interval(0, 1), (0.01, 1.0))),
     ),
     Row(
         "SGD-momentum",
@@ -187,6 +175,7 @@ ROWS = [
         plane=1.0,
         peer=Peer("Adagrad", {"eps": 1e-3}, {"eps": 1e-3}),
         promises="numpy",  # what is kept is of RMSProp's kind
+        settings=signature(0.01, eps=eps()),
     ),
     Row(
         "RMSProp",
@@ -198,6 +187,7 @@ ROWS = [
         valleys=(Valley({"lr": 0.01, "lr_scheduler": "ExponentialScheduler(stage_length=1500)"}, 5000),),
         peer=Peer("RMSprop", {"alpha": 0.8, "eps": 1e-3}, {"decay": 0.8, "eps": 1e-3}),
         promises="everywhere",  # an array under a root
+        settings=signature(0.001, decay=decay(0.9), eps=eps()),
     ),
     Row(
         "Adam",
@@ -216,6 +206,7 @@ ROWS = [
         ),
         peer=Peer("Adam", {"betas": (0.8, 0.99), "eps": 1e-3}, {"decay1": 0.8, "decay2": 0.99, "eps": 1e-3}),
         promises="everywhere",  # two arrays and a count
+        settings=signature(0.001, decay1=decay(0.9), decay2=decay(0.999), eps=eps()),
     ),
     Row(
         "Adam-eps",
@@ -226,8 +217,26 @@ ROWS = [
         60,  # the same with an eps that counts
         counts=True,
     ),
+    Row(
+        "AMSGrad",
+        xpopt.AMSGrad,
+        {"decay1": 0.9, "decay2": 0.999, "eps": 1e-7},
+        oracles.amsgrad,
+        ("mean", "var", "top"),
+        160,  # as Adam: the larger of two numbers is one of them
+        counts=True,
+        valleys=(Valley({"lr": 0.05}, 3000),),
+        peer=Peer(
+            "Adam",
+            {"betas": (0.8, 0.99), "eps": 1e-3, "amsgrad": True},
+            {"decay1": 0.8, "decay2": 0.99, "eps": 1e-3},
+        ),
+        settings=signature(0.001, decay1=decay(0.9), decay2=decay(0.999), eps=eps()),
+    ),
 ]
 BY_LABEL = {row.label: row for row in ROWS}
+SIGNATURES = {row.optimizer: row.settings for row in ROWS if row.settings is not None}
+"""By class, its settings."""
 PROMISES = {row.label: row for row in ROWS if row.promises != "nowhere"}
 """The rows of which all promises are tested."""
 

@@ -324,6 +324,12 @@ def test_names_of_other_algorithms_are_told_by_their_meaning(name, words):
     assert ("did you mean" in str(raised.value)) == ("did you mean" in (words or ""))
 
 
+@pytest.mark.parametrize("cls", CLASSES)
+def test_an_algorithm_that_is_here_is_not_said_to_be_missing(cls):
+    with pytest.raises(ValueError, match=f"did you mean '{cls.__name__}'"):
+        make_optimizer(f"{cls.__name__}_")
+
+
 @pytest.mark.parametrize(
     ("text", "column"),
     [

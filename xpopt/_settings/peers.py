@@ -60,7 +60,7 @@ ABSENT = {
         "weight_decay * param for an L2 penalty",
     ),
     **rows("nesterov use_nesterov", "there is no Nesterov momentum here: write it as a rule of your own"),
-    **rows("amsgrad", "there is no AMSGrad here: write it as a rule of your own"),
+    **rows("amsgrad", "AMSGrad is a class of its own, AMSGrad(lr=...)"),
     **rows("centered", "there is no centred form here: write it as a rule of your own"),
     **rows("dampening", "nothing is dampened here: a gradient counts in full, times lr"),
     **rows("momentum", "this rule has no momentum: SGD has"),
@@ -112,7 +112,7 @@ CLASSES = {"gd": "SGD", "gradient_descent": "SGD", "stochastic_gradient_descent"
 ABSENT_CLASSES = {
     **rows("momentum heavy_ball polyak", "momentum is a keyword, SGD(momentum=0.9)"),
     **rows(
-        "adabelief adadelta adafactor adam_w adamax adamw adan amsgrad asgd ftrl lamb lars lbfgs lion madgrad muon "
+        "adabelief adadelta adafactor adam_w adamax adamw adan asgd ftrl lamb lars lbfgs lion madgrad muon "
         "nadam nadamw nag nesterov novograd prodigy radam rprop shampoo sm3 sophia sparse_adam yogi",
         "this algorithm is not here: write it as a rule of your own",
     ),

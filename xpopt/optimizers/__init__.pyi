@@ -1,12 +1,14 @@
 # Written by tests/_kit/stubs.py from the table in xpopt/_names.py.
 from .adagrad import AdaGrad as AdaGrad
 from .adam import Adam as Adam
+from .amsgrad import AMSGrad as AMSGrad
 from .base import OptimizerBase as OptimizerBase
 from .rmsprop import RMSProp as RMSProp
 from .sgd import SGD as SGD
 
 __all__ = [
     "SGD",
+    "AMSGrad",
     "AdaGrad",
     "Adam",
     "OptimizerBase",
