@@ -6,7 +6,8 @@ import os
 from collections.abc import Hashable, Mapping
 
 from ._arrays.typing import Tree
-from ._checkpoint import CheckpointError, Header, file
+from ._checkpoint import file
+from ._checkpoint.header import CheckpointError, Header
 from ._settings.declared import takes
 from ._settings.values import neutral_values
 from .config import OPTIMIZERS

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from ._arrays.library import LOW, SUPPORTED
-from ._graph import graph_of
-from ._print import print_cuda, print_numba, print_numpy
+from ._graph.reading import graph_of
+from ._print.cuda import print_cuda
+from ._print.numba import print_numba
+from ._print.numpy import print_numpy
 from ._settings.text import short
 from .optimizers.base import OptimizerBase
 

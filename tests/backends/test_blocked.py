@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 import xpopt
-from xpopt._graph import trace
 from xpopt._graph.rule import Rule
-from xpopt._print import print_numpy
+from xpopt._graph.trace import trace
+from xpopt._print.numpy import print_numpy
 
 pytestmark = pytest.mark.backends("numpy")
 

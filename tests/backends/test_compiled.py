@@ -16,9 +16,9 @@ from xpopt._arrays.namespace import address_of
 from xpopt._engine.compiled import build
 from xpopt._engine.compiled import group as kept_compiled
 from xpopt._engine.compiled import kernel as compiled
-from xpopt._graph import trace
 from xpopt._graph.rule import NoSlots, Rule
-from xpopt._print import print_numba
+from xpopt._graph.trace import trace
+from xpopt._print.numba import print_numba
 
 pytestmark = [pytest.mark.backends("numpy"), needs_numba]
 

@@ -20,9 +20,8 @@ from xpopt._engine.cuda import finite as cuda_finite
 from xpopt._engine.cuda import kernel as cuda
 from xpopt._engine.cuda.finite import all_within
 from xpopt._engine.group import Launch
-from xpopt._graph import trace
-from xpopt._print import print_cuda, print_finite
-from xpopt._print.cuda import OPTIONS
+from xpopt._graph.trace import trace
+from xpopt._print.cuda import OPTIONS, print_cuda, print_finite
 from xpopt._state.skipped import Skipped
 from xpopt.transforms.master import with_masters
 

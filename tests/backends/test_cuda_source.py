@@ -20,10 +20,10 @@ from _kit.rules import NUMBERS, wild
 from _kit.table import BY_RULE
 
 from xpopt._arrays.library import LOW
-from xpopt._graph import trace
 from xpopt._graph.rule import Rule
-from xpopt._print import print_cuda, print_finite, print_numbers
-from xpopt._print.cuda import OPTIONS, PIECE, THREADS
+from xpopt._graph.trace import trace
+from xpopt._print.cuda import OPTIONS, PIECE, THREADS, print_cuda, print_finite
+from xpopt._print.host import print_numbers
 from xpopt.transforms.master import with_masters
 
 on_cpu = [

@@ -17,11 +17,12 @@ from _kit.rules import NUMBERS, wild
 from _kit.table import BY_RULE
 
 import xpopt
-from xpopt._graph import UntraceableError, trace
 from xpopt._graph.interpret import interpret
 from xpopt._graph.rule import Rule
-from xpopt._graph.trace import InPlaceError
-from xpopt._print import print_numba, print_numbers, print_numpy
+from xpopt._graph.trace import InPlaceError, UntraceableError, trace
+from xpopt._print.host import print_numbers
+from xpopt._print.numba import print_numba
+from xpopt._print.numpy import print_numpy
 
 ADAM = BY_RULE["Adam"].rule()
 RULES = [

@@ -11,7 +11,7 @@ from _kit.rows import KINDS, rows
 from _kit.trajectories import HAVE_16_BITS, UNIT, low_dtypes, read, verify_low, verify_scalars
 
 import xpopt
-from xpopt._graph import trace
+from xpopt._graph.trace import trace
 
 CASES = pytest.mark.parametrize("case", rows(table.BY_LABEL, KINDS))
 SHAPES = [(), (1, 0, 2), (1,), (7, 5)]

@@ -11,7 +11,8 @@ from _kit.rows import rows
 from _kit.states import OPTIMIZERS, equal, every_optimizer, held, model, nothing_changes, same, train
 
 from xpopt import SGD, Adam
-from xpopt._checkpoint import Renaming, renaming
+from xpopt._checkpoint import renaming
+from xpopt._checkpoint.renaming import Renaming
 
 pytestmark = pytest.mark.any_width
 

@@ -12,8 +12,9 @@ import numpy as np
 
 from .._arrays.memory import writes_cross_reads
 from .._arrays.typing import Scalars
-from .._graph import UntraceableError, graph_of, read_again
+from .._graph.reading import graph_of, read_again
 from .._graph.rule import Rule
+from .._graph.trace import UntraceableError
 from .._settings.caller import PACKAGE, warn
 from .._settings.text import short
 from . import eager

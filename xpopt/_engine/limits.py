@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 
 from .._arrays.typing import Scalars
-from .._graph import Graph, UntraceableError, graph_of, products
+from .._graph.node import Graph
+from .._graph.products import products
+from .._graph.reading import graph_of
 from .._graph.rule import Rule
-from .._graph.trace import InPlaceError
-from .._print import print_numbers, print_product
+from .._graph.trace import InPlaceError, UntraceableError
+from .._print.host import print_numbers, print_product
 
 LARGEST = {dtype: float(np.finfo(dtype).max) for dtype in ("float32", "float64")}
 """The largest number of each dtype that arithmetic is in."""

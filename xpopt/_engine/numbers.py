@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from .._arrays.typing import Scalars
-from .._graph import Graph
-from .._print import print_numbers
+from .._graph.node import Graph
+from .._print.host import print_numbers
 
 Key = tuple[int, int]
 """What stochastic rounding draws from: two integers of 32 bits, signed."""

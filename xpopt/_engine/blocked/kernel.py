@@ -16,10 +16,9 @@ import numpy as np
 
 from ..._arrays.norms import clip_factors
 from ..._arrays.typing import Scalars
-from ..._graph import graph_of
+from ..._graph.reading import graph_of
 from ..._graph.rule import Rule
-from ..._print import print_numpy
-from ..._print.numpy import CALLED
+from ..._print.numpy import CALLED, print_numpy
 from .. import pool
 from ..group import BLOCK, Launch, Result, Work, new_arrays
 from ..numbers import Numbers

@@ -12,7 +12,7 @@ from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
-from ..._print import intrinsics_source
+from ..._print.numba import intrinsics_source
 
 _lock = threading.RLock()
 

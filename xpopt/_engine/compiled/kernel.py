@@ -12,9 +12,9 @@ from ..._arrays.namespace import address_of
 from ..._arrays.norms import clip_factors
 from ..._arrays.parameter import dtype_text
 from ..._arrays.typing import Scalars
-from ..._graph import graph_of
+from ..._graph.reading import graph_of
 from ..._graph.rule import Rule
-from ..._print import print_numba, print_squares
+from ..._print.numba import print_numba, print_squares
 from .. import pool
 from ..group import Keys, Launch, Result, Work, keys_of, new_arrays
 from ..numbers import Numbers

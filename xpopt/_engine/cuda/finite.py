@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..._arrays.parameter import dtype_text
-from ..._print import print_finite
-from ..._print.cuda import OPTIONS, THREADS
+from ..._print.cuda import OPTIONS, THREADS, print_finite
 from ..limits import LARGEST
 from .device import Source, Table, device
 from .kernel import table_of

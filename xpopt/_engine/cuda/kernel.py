@@ -11,10 +11,9 @@ import numpy as np
 
 from ..._arrays.parameter import dtype_text
 from ..._arrays.typing import Scalars
-from ..._graph import graph_of
+from ..._graph.reading import graph_of
 from ..._graph.rule import Rule
-from ..._print import print_cuda
-from ..._print.cuda import OPTIONS, PIECE, THREADS
+from ..._print.cuda import OPTIONS, PIECE, THREADS, print_cuda
 from ..group import Keys, Launch, Result, Work, keys_of
 from ..numbers import Numbers
 from .device import Device, Source, Table, device
