@@ -114,6 +114,7 @@ ALIASES = {
 def test_what_a_rule_passes_through_may_be_donated(jax, backend, rule):
     class Local(OptimizerBase):
         slots = One
+        entry = "array"
 
         def __init__(self, lr=0.5, clip_norm=None, lr_scheduler=None):
             super().__init__(lr, lr_scheduler, clip_norm=clip_norm)
