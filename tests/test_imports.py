@@ -136,7 +136,7 @@ def test_type_hints_are_shipped():
 
 
 METHODS = [path for path in (PACKAGE / "optimizers").glob("*.py") if path.stem not in ("__init__", "base")]
-ALLOWED = {".base", "..schedulers", ".._settings.declared", ".._arrays.typing", ".._graph.rule", ".._settings.ranges"}
+ALLOWED = {".base", "..schedulers", ".._settings.setting", ".._arrays.typing", ".._graph.rule", ".._settings.ranges"}
 
 
 def test_optimizers_are_a_base_and_one_file_for_each_method():

@@ -11,8 +11,8 @@ from ._checkpoint.header import CheckpointError as CheckpointError
 from ._engine.choose import engine as engine
 from ._engine.pool import num_threads as num_threads
 from ._graph.rule import Rule as Rule
-from ._settings.declared import setting as setting
 from ._settings.ranges import Range as Range
+from ._settings.setting import setting as setting
 from ._version import __version__ as __version__
 from .checkpoint import load_optimizer as load_optimizer
 from .config import OptimizerInitializer as OptimizerInitializer

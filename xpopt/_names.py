@@ -38,7 +38,7 @@ NAMES = {
         "CheckpointError": "_checkpoint.header",
     },
     "An optimizer of your own": {
-        "setting": "_settings.declared",
+        "setting": "_settings.setting",
         "Range": "_settings.ranges",
         "Rule": "_graph.rule",
     },

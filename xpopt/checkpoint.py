@@ -8,7 +8,7 @@ from collections.abc import Hashable, Mapping
 from ._arrays.typing import Tree
 from ._checkpoint import file
 from ._checkpoint.header import CheckpointError, Header
-from ._settings.declared import takes
+from ._settings.constructor import takes
 from ._settings.values import neutral_values
 from .config import OPTIMIZERS
 from .optimizers.base import OptimizerBase

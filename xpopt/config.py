@@ -7,7 +7,7 @@ from typing import Any
 
 from . import optimizers
 from ._names import NAMES
-from ._settings.declared import names, takes
+from ._settings.constructor import names, takes
 from ._settings.peers import hint, hint_of_class
 from ._settings.registry import Registry
 from ._settings.text import parse, short

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .declared import names
+from .constructor import names
 from .peers import hint
 from .text import short
 
@@ -57,7 +57,7 @@ def check_call(cls: type[Any], args: tuple[Any, ...], keywords: Mapping[str, Any
 
 def _arguments(cls: type[Any]) -> list[str]:
     """Return the names of a constructor's arguments, of which it has at least one."""
-    return list(inspect.signature(cls.__init__).parameters)[1:] or [""]
+    return list(inspect.signature(cls).parameters) or [""]
 
 
 def _are_parameters(value: object) -> bool:

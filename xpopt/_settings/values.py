@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-from .declared import NONE, Declared, names, range_of
+from .constructor import names
+from .declared import Declared, range_of
+from .setting import NONE
 from .text import short
 
 

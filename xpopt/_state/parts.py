@@ -6,7 +6,7 @@ import copy
 from collections.abc import Hashable, Mapping
 from typing import Any
 
-from .._settings.declared import names
+from .._settings.constructor import names
 from .._settings.text import naming
 from ..schedulers import SchedulerBase, make_scheduler
 from .cache import State
@@ -47,6 +47,10 @@ class Parts:
         scheduler = self.clock.scheduler
         rate: float = self.settings.values["lr"]
         return rate if scheduler.rate_name is None else scheduler.hyperparameters[scheduler.rate_name]
+
+    def value(self, name: str) -> Any:
+        """Return what a hyperparameter is now."""
+        return self.stated_lr() if name == "lr" else self.settings.values[name]
 
     def count_skipped(self) -> int:
         """Return how many steps were left out; that waits for the devices."""

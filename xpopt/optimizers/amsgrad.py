@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from .._arrays.typing import Array, Namespace, Scalars
-from .._settings.declared import setting
 from .._settings.ranges import DECAY, EPS
+from .._settings.setting import setting
 from .base import OptimizerBase
 
 

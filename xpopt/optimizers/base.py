@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import os
 from collections.abc import Hashable, Mapping
 from typing import Any, ClassVar, Literal, Never, Self, overload
@@ -17,12 +16,13 @@ from .._checkpoint.load import LoadReport, load
 from .._checkpoint.save import take_down, to_host
 from .._engine import choose
 from .._graph.rule import NoSlots, Rule
-from .._settings.declared import Declared, Guard, option, setting
+from .._settings.declared import Declared
 from .._settings.missing import answers, present
 from .._settings.misuse import REQUIRED, check_call, step_takes_nothing
 from .._settings.once import once_for
 from .._settings.peers import ATTRIBUTES, hint
 from .._settings.ranges import FLAG, LEARNING_RATE, POSITIVE, Choice, OrNone, Range
+from .._settings.setting import Guard, option, setting
 from .._settings.text import format_call
 from .._settings.values import Hyperparameters, complete, shown
 from .._state.clock import Clock
@@ -40,7 +40,7 @@ class _Value(Guard):
     """The attribute of a setting."""
 
     def __get__(self, instance: OptimizerBase | None, owner: type[Any]) -> Any:
-        return self if instance is None else instance._parts.keywords()[self.name]
+        return self if instance is None else instance._parts.value(self.name)
 
 
 class _Schedule:
@@ -629,10 +629,6 @@ class OptimizerBase(Declared):
         enter(WRITING)
         self._parts = parts
         return report
-
-
-# the constructor's arguments, for those who ask for the signature of the class
-OptimizerBase.__new__.__signature__ = inspect.signature(OptimizerBase.__init__)  # type: ignore[attr-defined]
 
 
 def _mapping(what: str, value: Mapping[Any, Any] | None, example: str) -> Mapping[Any, Any]:

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from .._arrays.typing import Array, Namespace, Scalars
 from .._graph.rule import NoSlots, Rule
-from .._settings.declared import setting
 from .._settings.ranges import FRACTION
+from .._settings.setting import setting
 from .base import OptimizerBase
 
 

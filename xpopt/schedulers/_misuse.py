@@ -24,8 +24,8 @@ class Guided(Listed):
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Refuse an optimizer in the place of the rate, and keywords that Python would not explain."""
-        parameters = inspect.signature(cls.__init__).parameters if args or kwargs else {}
-        names = list(parameters)[1:]
+        parameters = inspect.signature(cls).parameters if args or kwargs else {}
+        names = list(parameters)
         if args and names and names[0] in cls.ranges and hasattr(args[0], "step"):
             raise TypeError(
                 f"{cls.__name__}: {names[0]}, the first argument, is a {type(args[0]).__name__}; wanted a number. "

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .._settings.declared import setting
 from .._settings.ranges import NON_NEGATIVE
+from .._settings.setting import setting
 from .base import SchedulerBase
 
 

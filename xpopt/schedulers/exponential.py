@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from .._settings.declared import setting
 from .._settings.ranges import FLAG, NON_NEGATIVE, POSITIVE, Range
+from .._settings.setting import setting
 from .base import SchedulerBase
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .._settings.declared import setting
 from .._settings.ranges import NON_NEGATIVE, Range
+from .._settings.setting import setting
 from .._settings.text import short
 from .base import SchedulerBase
 
