@@ -87,17 +87,6 @@ def _collect(node: Any, path: Path, what: str, leaves: dict[Hashable, Any]) -> N
         leaves[name] = value
 
 
-def leaves_in_order(tree: Any, names: list[Hashable]) -> list[Any] | None:
-    """Return the leaves of `tree` in the order of `names`, or None if it has others, or is no container."""
-    if isinstance(tree, dict) and list(tree) == names:
-        return list(tree.values())  # of which one may be a container: the caller looks at what they are
-    try:
-        leaves = flatten(tree, "")
-    except (TypeError, ValueError):  # to be raised where it can be told what it came as
-        return None
-    return list(map(leaves.get, names)) if leaves.keys() == set(names) else None
-
-
 def matched(leaves: Mapping[Hashable, Any], others: dict[Hashable, Any], what: str) -> dict[Hashable, Any]:
     """Return `others` if it has exactly the names of `leaves`, else raise a ValueError that lists the difference."""
     if leaves.keys() != others.keys():

@@ -6,10 +6,11 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+from .._arrays.layout import Layout
 from .._arrays.memory import find_shared
 from .._arrays.namespace import copy_array, writer
 from .._arrays.parameter import check_out, examine_resting, is_number, lies_in_memory
-from .._arrays.tree import check_indices, flatten, leaves_in_order, matched, rebuild, show
+from .._arrays.tree import check_indices, flatten, matched, rebuild, show
 from .._arrays.typing import Scalars, Tree
 from .._engine import choose
 from .._engine.group import Group, Launch, Step, Work
@@ -185,6 +186,7 @@ class Kept:
         counts = sorted({task[5] for task in tasks.values()})
         self.rule = rule
         self.names = names
+        self.layout = Layout(names)
         self.known = known
         self.active = None if len(tasks) == len(names) else [i for i, name in enumerate(names) if name in tasks]
         """Those of `names` that had a gradient; None for all."""
@@ -269,8 +271,7 @@ class Again:
             new = list(self._leaves)
             for i, x in zip(self._kept.active, self._results, strict=True):
                 new[i] = x
-        named = dict(zip(self._kept.names, new, strict=True))
-        return rebuild(self._params, named.__getitem__)
+        return self._kept.layout.rebuild(self._params, new)
 
     def finish(self) -> None:
         """Write the results, and count."""
@@ -320,8 +321,8 @@ def again(state: State, rule: Rule, params: Tree, grads: Tree, out: Tree | None)
     kept = state.ownership.plan()
     if kept is None or kept.rule is not rule or kept.choice != choose.chosen() or choose.changed(rule):
         return None
-    leaves, gradients = leaves_in_order(params, kept.names), leaves_in_order(grads, kept.names)
-    targets = leaves if out is params else None if out is None else leaves_in_order(out, kept.names)
+    leaves, gradients = kept.layout.leaves(params), kept.layout.leaves(grads)
+    targets = leaves if out is params else None if out is None else kept.layout.leaves(out)
     if leaves is None or gradients is None or (targets is None) != (out is None):
         return None
     update = Again(state, kept, params, out, leaves, gradients)
