@@ -98,7 +98,7 @@ def cuda_extra() -> str | None:
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """Train a network on handwritten digits with every optimizer; writes digits.png."""
+    """Train a network on handwritten digits with four optimizers; writes digits.png."""
     extras = ["demo", cuda_extra()]
     install(session, "-e", f".[{','.join(filter(None, extras))}]")
     session.run("python", "docs/examples/train_digits.py", *session.posargs)

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from _kit.table import SIGNATURES
 
 from xpopt._arrays.machine import why_not
 
 SCRIPT = Path(__file__).parents[1] / "docs" / "examples" / "train_digits.py"
-OPTIMIZERS = [cls.__name__ for cls in SIGNATURES]
+OPTIMIZERS = ("SGD", "AdaGrad", "RMSProp", "Adam")
 SCHEDULES = ("constant", "exponential", "noam", "king")
 
 
@@ -61,7 +60,7 @@ def refused(program, capsys):
     return refused
 
 
-def test_the_program_trains_with_every_optimizer_and_schedule_and_draws(tmp_path, program):
+def test_the_program_trains_with_four_optimizers_and_every_schedule_and_draws(tmp_path, program):
     said = program("--backend", "numpy", "--epochs", "6")
     rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in said.splitlines() if "│" in line]
     assert [tuple(row[:2]) for row in rows] == [(name, schedule) for name in OPTIMIZERS for schedule in SCHEDULES]

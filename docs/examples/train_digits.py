@@ -1,4 +1,4 @@
-"""Train a two-layer network on handwritten digits with every optimizer and every schedule, and compare them.
+"""Train a two-layer network on handwritten digits with four optimizers and every schedule, and compare them.
 
     python docs/examples/train_digits.py [--backend numpy|cupy] [--epochs N] [--seed N] [--output PNG] [--resume]
 
@@ -240,7 +240,7 @@ def plot(results: list[Result], output: Path) -> None:
 
 def parse_arguments() -> tuple[argparse.Namespace, Any, Checkpoint]:
     """Return the command line, the namespace that it asks for, and the checkpoint; what cannot be ends the program."""
-    parser = argparse.ArgumentParser(description="Train a network on handwritten digits with every optimizer.")
+    parser = argparse.ArgumentParser(description="Train a network on handwritten digits with four optimizers.")
     parser.add_argument("--backend", choices=["numpy", "cupy"], help="default: CuPy on a CUDA device, else NumPy")
     parser.add_argument("--epochs", type=int, default=60, help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="of weights, split and batches; default: %(default)s")

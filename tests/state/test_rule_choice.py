@@ -143,6 +143,8 @@ def test_it_goes_on_from_what_was_kept(backend, cls, options):
         params, grads = start(backend, dtype)
         params = opt.update_all(params, grads)
         params = opt.update_all(params, grads)
+        copied = "master" in options and dtype in ("float16", "bfloat16")
+        assert {"master" in entry for entry in opt.cache.values()} == {copied}
         wanted = held(backend, opt)
         loaded, like, by_hand_too = cls(), cls(), cls(**options)
         loaded.load_state_dict(opt.state_dict())

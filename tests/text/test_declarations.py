@@ -195,7 +195,14 @@ def test_a_range_may_be_narrowed_with_or_without_a_declaration():
     class Below(Older):
         decay1 = 0.25
 
-    for cls in (Narrow, Older, Below):
+    class Both(Adam):
+        decay1 = 0.5
+        ranges = Older.ranges
+
+    class BelowBoth(Both):
+        decay1 = 0.25
+
+    for cls in (Narrow, Older, Below, Both, BelowBoth):
         assert cls(decay1=0.5).decay1 == 0.5
         with pytest.raises(ValueError, match=r"decay1=0.75 is out of range; wanted a finite number in \[0, 0.5\]"):
             cls(decay1=0.75)
@@ -337,6 +344,33 @@ def test_changes_are_made_all_or_none(backend, cls):
             for changes in ({**CHANGES, **bad}, {**bad, **CHANGES}):
                 with pytest.raises((TypeError, ValueError, KeyError)):
                     opt.set_params({**changes, **bad})
+
+
+def test_another_default_leaves_the_value_without_effect_as_it_was(backend):
+    class Declared(SGD):
+        momentum: float = setting(default=0.75)
+
+    class Plain(SGD):
+        momentum = 0.75
+
+    for cls in (Declared, Plain):
+        opt = cls()
+        state = opt.state_dict()
+        assert state["header"]["groups"][0]["settings"].pop("momentum") == 0.75
+        opt.load_state_dict(state)
+        assert opt.momentum == 0.0
+
+
+@pytest.mark.usefixtures("eager")
+def test_a_rule_reads_no_option(backend):
+    class Own(Damped):
+        @staticmethod
+        def rule(xp, param, grad, s, h):
+            return param - h.lr * h.damping * h.power * h.seed * grad, s
+
+    x = backend.array([1.0])
+    with pytest.raises(AttributeError, match="seed"):
+        Own(seed=3).update(x, x, "W")
 
 
 def test_a_setting_that_a_class_got_later_is_read_from_older_states(backend):
