@@ -3,6 +3,7 @@
 import copy
 import inspect
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -128,6 +129,24 @@ def test_the_signature_is_the_declaration():
     assert str(inspect.signature(Passing)) == "(*args, **kwargs)"
     assert list(inspect.signature(Damped()).parameters) == list(inspect.signature(Damped().update).parameters)
     assert inspect.signature(Rateless).parameters["lr"].default is P.empty
+
+
+SCHEDULES = [
+    kind
+    for kind in (getattr(xpopt.schedulers, name) for name in xpopt.schedulers.__all__)
+    if hasattr(kind, "rate_name")
+]
+
+
+@pytest.mark.parametrize("cls", [*SIGNATURES, *SCHEDULES], ids=lambda cls: cls.__name__)
+def test_the_docstring_has_the_settings_in_the_order_of_the_signature(cls):
+    section = re.search(r"Parameters\n    -+\n(.*?)\n\n", cls.__doc__, re.DOTALL)[1]
+    documented = [
+        name for names in re.findall(r"^    (\S.*?)(?: :.*)?$", section, re.MULTILINE) for name in names.split(", ")
+    ]
+    assert documented == [
+        str(p).partition("=")[0].partition(":")[0] for p in inspect.signature(cls).parameters.values()
+    ]
 
 
 @pytest.mark.parametrize(
