@@ -317,6 +317,15 @@ def test_without_numba_blocks_do_the_same(backend, folder, tmp_path):
 
 
 @needs_numba
+def test_explain_compiles_nothing(backend, monkeypatch):
+    opt = of_rule(lambda xp, param, grad, s, h: (param - h.lr * grad, s), xpopt._graph.rule.NoSlots)()
+    monkeypatch.setattr("xpopt._engine.compiled.build.build", None)
+    with xpopt.engine("compiled"):
+        rows = opt.explain([np.ones(2), np.ones((3, 4))[:, ::2]])
+    assert [row.engine for row in rows] == ["compiled", "eager"]
+
+
+@needs_numba
 def test_what_numba_cannot_compile_runs_in_blocks(backend, monkeypatch):
     def fail(*args: Any) -> Any:
         raise NotImplementedError("no such intrinsic")

@@ -16,7 +16,8 @@ from _kit.bits import dtype_of, dyadic, same_bits
 from _kit.engines import MAKE, every_optimizer
 
 import xpopt
-from xpopt._state.cache import State
+from xpopt._engine import eager
+from xpopt._step import whole
 
 pytestmark = [pytest.mark.backends("numpy"), pytest.mark.usefixtures("fused")]
 
@@ -265,7 +266,7 @@ def test_a_model_of_all_dtypes_is_kept(backend, monkeypatch, master):
     with xpopt.engine("eager"):
         want.step(6)
     model.step(2)
-    monkeypatch.setattr(State, "take_in", None)
+    monkeypatch.setattr(whole, "check", None)
     model.step(4)
     monkeypatch.undo()
     assert same_bits(model.params, want.params)
@@ -377,3 +378,158 @@ def test_a_forgotten_optimizer_lets_its_state_go(backend):
         assert [x() for x in slots] == [None] * len(slots)
     finally:
         gc.enable()
+
+
+# What has a plan keeps it
+
+
+def plan_of(model: Model) -> Any:
+    """Return what the last update left for the next one."""
+    return model.opt._parts.state.ownership.plan()
+
+
+def strided(model: Model) -> Any:
+    """Let one parameter be every other column of an array, which no engine that fuses takes."""
+    model.params["strided"] = model.rng.standard_normal((3, 8)).astype(np.float32)[:, ::2]
+
+
+@pytest.mark.parametrize("out", [True, False], ids=["in place", "new"])
+@pytest.mark.parametrize("name", ["SGD-momentum", "Adam"])
+def test_one_eager_tensor_does_not_cost_the_model_its_plan(backend, name, out):
+    def steps(model: Model) -> None:
+        for _ in range(4):
+            grads = model.grads()
+            for key in ("strided", "a"):
+                model.params[key] = np.repeat(model.params[key], 2, axis=1)[:, ::2]
+            new = model.opt.update_all(model.params, grads, out=model.params if out else None)
+            model.params = dict(new)
+
+    ends = []
+    for engine in (contextlib.nullcontext(), xpopt.engine("eager")):
+        model = Model(MAKE[name])
+        strided(model)
+        with engine:
+            steps(model)
+            plan = plan_of(model)
+            steps(model)
+            assert plan_of(model) is plan
+        ends.append((model, plan))
+    (model, plan), (want, none) = ends
+    assert plan is not None
+    assert none is None
+    assert same_bits(model.params, want.params)
+    assert same_bits(model.opt.cache, want.opt.cache)
+
+
+def test_a_tensor_that_need_not_be_eager_any_more_is_not(backend):
+    """The results of the first step lie side by side."""
+    model, want = Model(), Model()
+    for one in (model, want):
+        strided(one)
+    with xpopt.engine("eager"):
+        for _ in range(4):
+            want.params = dict(want.opt.update_all(want.params, want.grads()))
+    plans = []
+    for _ in range(4):
+        model.params = dict(model.opt.update_all(model.params, model.grads()))
+        plans.append(plan_of(model))
+    assert plans[0] is not plans[1]
+    assert plans[1] is plans[2] is plans[3]
+    assert same_bits(model.params, want.params)
+    assert same_bits(model.opt.cache, want.opt.cache)
+
+
+@pytest.mark.parametrize("name", ["SGD-momentum", "Adam"])
+def test_an_update_in_between_does_not_cost_the_model_its_plan(backend, name):
+    """The counts differ from then on."""
+
+    def steps(model: Model) -> None:
+        for key in ("a", "c", "a"):
+            model.step(2)
+            for _ in range(2):
+                model.opt.update(model.params[key], model.grads()[key], key, out=model.params[key])
+            model.params["e"] = model.opt.update(model.params["e"], model.grads()["e"], "e")
+
+    ends = []
+    for engine in (contextlib.nullcontext(), xpopt.engine("eager")):
+        model = Model(MAKE[name])
+        with engine:
+            model.step()
+            plan = plan_of(model)
+            steps(model)
+            model.step()
+            assert plan_of(model) is plan
+        ends.append((model, plan))
+    (model, plan), (want, _) = ends
+    assert plan is not None
+    assert same_bits(model.params, want.params)
+    assert same_bits(model.opt.cache, want.opt.cache)
+    assert [p["updates"] for p in model.opt.state_dict()["header"]["parameters"]] == [12, 8, 10, 8, 11]
+
+
+@pytest.mark.parametrize("shared", ["out", "grad"])
+def test_what_is_eager_may_not_lie_where_the_plan_writes_or_reads(backend, shared):
+    """Asked at each step: an out that shares memory with another is an error, and a gradient is read before."""
+    ends = []
+    for engine in (contextlib.nullcontext(), xpopt.engine("eager")):
+        model = Model()
+        strided(model)
+        with engine:
+            model.step(2)
+            grads = model.grads()
+            if shared == "out":
+                out = {name: np.empty_like(x) for name, x in model.params.items()}
+                out["strided"] = out["e"][:24].reshape(3, 8)[:, ::2]
+                with pytest.raises(ValueError, match="share memory"):
+                    model.opt.update_all(model.params, grads, out=out)
+            else:
+                held = np.zeros((3, 8), np.float32)
+                held[:, ::2] = model.params["strided"]
+                model.params["strided"] = held[:, ::2]
+                grads["c"] = held.reshape(-1)[:7]
+                model.opt.update_all(model.params, grads, out=model.params)
+        ends.append(model)
+    model, want = ends
+    assert same_bits(model.params, want.params)
+    assert same_bits(model.opt.cache, want.opt.cache)
+
+
+@pytest.mark.parametrize("which", ["params", "grads"])
+def test_a_list_in_the_place_of_an_eager_tensor_is_a_container(backend, which):
+    """As at a first step; a list alone would be taken for an array."""
+    model = Model()
+    strided(model)
+    model.step(2)
+    trees = {"params": dict(model.params), "grads": model.grads()}
+    trees[which]["strided"] = trees[which]["strided"].tolist()
+    with pytest.raises(ValueError, match="names must be those of params"):
+        model.opt.update_all(**trees)
+
+
+def test_views_of_the_same_memory_are_updated_in_place(backend, monkeypatch):
+    """Of the same elements, and another object at each call; nothing goes to the eager engine."""
+    whole, alone, want = (Model() for _ in range(3))
+    with xpopt.engine("eager"):
+        for _ in range(4):
+            grads = want.grads()
+            for name, x in want.params.items():
+                want.opt.update(x, grads[name], name, out=x)
+    flat = {name: np.concatenate([x.reshape(-1), np.full(3, 7.0, x.dtype)]) for name, x in alone.params.items()}
+    of_all = {name: x.copy() for name, x in flat.items()}
+
+    def views(memory: Any) -> Any:
+        return {name: memory[name][:-3].reshape(x.shape) for name, x in alone.params.items()}
+
+    monkeypatch.setattr(eager, "launch", None)
+    for _ in range(4):
+        grads = alone.grads()
+        for name in flat:
+            out = views(flat)[name]
+            assert alone.opt.update(views(flat)[name], grads[name], name, out=out) is out
+        whole.opt.update_all(views(of_all), whole.grads(), out=views(of_all))
+    monkeypatch.undo()
+    for memory in (flat, of_all):
+        assert same_bits(views(memory), want.params)
+        assert all((x[-3:] == 7).all() for x in memory.values())
+    assert same_bits(alone.opt.cache, want.opt.cache)
+    assert same_bits(whole.opt.cache, want.opt.cache)

@@ -30,6 +30,7 @@ from _kit.states import (
 )
 
 import xpopt
+from xpopt._engine import choose
 
 ON_HOST = ("numpy", "numpy-readonly", "array-api-strict", "torch")
 ON_DEVICE = ("jax", "jax-x64", "dask", "cupy")
@@ -654,8 +655,8 @@ def test_a_model_that_is_kept_is_kept_beyond_a_skipped_step(backend, fused, out,
 
     *want, none = run(())
     prepared = []
-    of = xpopt._step.whole.Each.prepare
-    monkeypatch.setattr(xpopt._step.whole.Each, "prepare", lambda *args: prepared.append(args) or of(*args))
+    of = choose.launch
+    monkeypatch.setattr(choose, "launch", lambda tensors: prepared.append(tensors) or of(tensors))
     *got, skipped = run((0, 1, 4, 5, 7))
     assert got == want
     assert (none, skipped) == (0, 15)
@@ -866,7 +867,7 @@ def test_memory_that_lacks_for_the_copies_leaves_everything(backend, monkeypatch
         raise MemoryError
 
     with nothing_changes(backend, opt, params), monkeypatch.context() as patch:
-        patch.setattr("xpopt._step.whole.copy_array", fail)
+        patch.setattr("xpopt._step.skip.copy_array", fail)
         with pytest.raises(MemoryError):
             opt.update_all(params, some_bad(backend, grads), 1.0)
         with pytest.raises(MemoryError):

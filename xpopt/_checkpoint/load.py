@@ -15,7 +15,7 @@ from .._settings.ranges import NON_NEGATIVE
 from .._settings.text import short
 from .._settings.values import check_values, neutral_values
 from .._state.cache import State
-from .._state.entry import Known, check_entry, left_by, unpack
+from .._state.entry import Record, check_entry, left_by, unpack
 from .._state.names import array_key
 from .._state.parts import Parts
 from .._state.settings import Settings
@@ -288,7 +288,7 @@ def _entry(settings: Settings, parameter: Parameter, name: Hashable, arrays: Map
     return entry
 
 
-def _settled(entry: Any, parameter: Parameter, home: Home | None, owned: bool) -> Known | Stored:
+def _settled(entry: Any, parameter: Parameter, home: Home | None, owned: bool) -> Record | Stored:
     """Return state in arrays of the optimizer's own, where the parameter is if that is known."""
 
     def own(x: Any) -> Any:
@@ -300,4 +300,4 @@ def _settled(entry: Any, parameter: Parameter, home: Home | None, owned: bool) -
     entry = {key: own(x) for key, x in entry.items()} if isinstance(entry, dict) else own(entry)
     if home is None:
         return Stored(entry, parameter.shape, parameter.dtype, parameter.updates)
-    return Known(entry, home[1], parameter.updates)
+    return Record(entry, home[1], parameter.updates)

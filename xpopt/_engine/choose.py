@@ -1,30 +1,28 @@
-"""Which engine runs what, and all of it as one launch: first everything that can fail, then everything that writes."""
+"""Which engine updates what, and all of it as one launch: first what can fail, then what writes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
-
-from .._arrays.memory import writes_cross_reads
-from .._arrays.typing import Scalars
 from .._graph.reading import graph_of, read_again
 from .._graph.rule import Rule
 from .._graph.trace import UntraceableError
 from .._settings.caller import PACKAGE, warn
 from .._settings.text import short
-from . import eager
-from .blocked import kernel as blocked
-from .blocked.group import BlockedGroup
-from .compiled import kernel as compiled
-from .compiled.group import CompiledGroup
-from .cuda import kernel as cuda
-from .cuda.group import CudaGroup
-from .group import Group, Launch, Work
+from . import eager, kernels
+from .blocked.group import BlockedGroup, BlockedSingle
+from .compiled import build
+from .compiled.group import CompiledGroup, CompiledSingle
+from .compiled.kernel import WORTH
+from .compiled.kernel import Kernel as CompiledKernel
+from .cuda.group import CudaGroup, why_no_kernel
+from .group import Group, HostGroup, Result, Single, StepNumbers, new_slots
+from .model import Model
+from .tensor import Tensor
 
 ENGINES = ("auto", "eager", "blocked", "compiled", "cuda")
 
@@ -65,196 +63,257 @@ def chosen() -> str:
     return _choice.get()
 
 
-def prepare(works: list[Work]) -> Launch:
-    """Check and allocate all that a launch needs; nothing of the caller's or of the state is written.
+class Launch(NamedTuple):
+    """Updates for which everything that can fail has been done."""
+
+    results: list[Result]  # the very arrays that hold the results once `finish` has been called
+    finish: Callable[[], None]  # writes; nothing in it can fail
+    engines: list[str]  # that of each tensor
+    model: Model | None  # the groups of those that are not eager, each known by its place among these
+
+
+def launch(tensors: list[Tensor], engines: list[str] | None = None) -> Launch:
+    """Check and allocate all that updates need; nothing of the caller's or of the state is written.
 
     Parameters
     ----------
-    works : list of Work
-        The updates of one optimisation step.
+    tensors : list of Tensor
+        What is updated in one step, all with `out` or none.
+    engines : list of str, optional
+        That of each, if it is known; by default the fastest.
 
     Returns
     -------
     Launch
-        The results, in the order of `works`, and what writes them.
+        The results, in the order of `tensors`, and what writes them.
     """
-    if len(works) == 1:
-        (work,) = works
-        fits = why_not_fused(work) is None and not _crosses(work)
-        return (_fused(work.rule, works) if fits else eager).prepare(work.rule, works)
-    later = [work for work in works if work.library.name in _FUSED]  # what is read when it is written
-    written = [work.out for work in works if work.library.name not in _FUSED and work.out is not None]
-    if _reads_state(later) or (
-        (written or any(work.out is not None for work in later))
-        and writes_cross_reads(((work.param, (work.grad, *(work.slots or ())), work.out) for work in later), written)
-    ):
-        return _together(works, [(eager, work.rule) for work in works])  # it computes everything, then writes
-    return _together(works, _assigned(works))
+    engines = engines or _assigned(tensors, compile_it=True)
+    fused = [i for i, name in enumerate(engines) if name != "eager"]
+    if not fused:
+        return Launch(*eager.launch(tensors), engines, None)
+    model = Model(_groups([tensors[i] for i in fused], [engines[i] for i in fused]))
+    others = [tensor for tensor, name in zip(tensors, engines, strict=True) if name == "eager"]
+    bound = _bound(model, [tensors[i] for i in fused], others)
+    if bound is None:  # the eager engine computes everything before it writes
+        return Launch(*eager.launch(tensors), ["eager"] * len(tensors), None)
+    results_of_others: list[Result] = []
+    calls: list[Callable[[], None]] = []
+    if others:  # computed before anything is written
+        results_of_others, write = eager.launch(others)
+        calls.append(write)
+    calls += model.launch(bound, _numbers(model, [tensors[i] for i in fused]))
+    of_fused, of_others = zip(model.results(bound), model.slots(), strict=True), iter(results_of_others)
+    results = [next(of_others if name == "eager" else of_fused) for name in engines]
+    return Launch(results, functools.partial(_call_all, iter(calls)), engines, model)
 
 
-def _together(works: list[Work], assigned: list[tuple[ModuleType, Rule]]) -> Launch:
-    """Prepare updates on the engines that they are assigned to."""
-    shares = _shares(assigned)
-    if len(shares) == 1:
-        ((fastest, rule),) = shares
-        return fastest.prepare(rule, works)
-    results: list[Any] = [None] * len(works)
-    launches = []
-    for (fastest, rule), members in shares.items():
-        launch = fastest.prepare(rule, [works[i] for i in members])
-        launches.append(launch)
-        for i, result in zip(members, launch.results, strict=True):
-            results[i] = result
+def launch_one(tensor: Tensor) -> tuple[Result, Callable[[], None], Single | None]:
+    """Check and allocate all that the update of one parameter needs.
 
-    finishes = iter([launch.finish for launch in launches])
+    Parameters
+    ----------
+    tensor : Tensor
+        What is updated.
 
-    def finish() -> None:
-        for finish_one in finishes:
-            finish_one()
+    Returns
+    -------
+    result : tuple
+        As in `Launch`.
+    finish : callable
+        As in `Launch`.
+    single : Single or None
+        What can be bound again for the next update, if its engine has that.
+    """
+    engines = _assigned([tensor], compile_it=True)
+    kind = _SINGLE.get(engines[0])
+    if kind is None:
+        launched = launch([tensor], engines)
+        return launched.results[0], launched.finish, None
+    assert tensor.h is not None
+    single = kind(tensor, new_slots([tensor])[0])
+    out = single.bind(tensor.param, tensor.grad, tensor.out)
+    if out is None:  # the eager engine computes everything before it writes
+        results, finish = eager.launch([tensor])
+        return results[0], finish, None
+    return (out, single.slots), single.launch(tensor.param, tensor.grad, out, tensor.h, tensor.key), single
 
-    engines = {launch.engine for launch in launches}
-    return Launch(results, finish, engines.pop() if len(engines) == 1 else "")
+
+def _call_all(calls: Iterator[Callable[[], None]]) -> None:
+    for call in calls:
+        call()
 
 
-def _shares(assigned: list[tuple[ModuleType, Rule]]) -> dict[tuple[ModuleType, Rule], list[int]]:
-    """Return which updates an engine prepares together: those of one rule."""
-    shares: dict[tuple[ModuleType, Rule], list[int]] = {}
-    for i, share in enumerate(assigned):
-        shares.setdefault(share, []).append(i)
+def _groups(tensors: list[Tensor], engines: list[str]) -> list[Group]:
+    """Build the groups: tensors of one engine, rule and kind, and of one way to be rounded."""
+    members: dict[Any, list[int]] = {}
+    for i, (tensor, name) in enumerate(zip(tensors, engines, strict=True)):
+        key = name, tensor.rule, _GROUPS[name].kind(tensor), tensor.key is not None
+        members.setdefault(key, []).append(i)
+    return [_GROUPS[key[0]](of, [tensors[i] for i in of]) for key, of in members.items()]
+
+
+def _bound(model: Model, tensors: list[Tensor], others: list[Tensor]) -> Any:
+    """Bind the arrays of the tensors; None if a result goes where something else is to be read or written."""
+    params, grads = [tensor.param for tensor in tensors], [tensor.grad for tensor in tensors]
+    if tensors[0].out is None:
+        return model.bind(params, grads, None)
+    outs = [tensor.out for tensor in tensors]
+    in_place = all(x is y for x, y in zip(outs, params, strict=True))
+    bound = model.bind(params, grads, params if in_place else outs)
+    return None if bound is None or model.overlaps(bound, [tensor.out for tensor in others]) else bound
+
+
+def _numbers(model: Model, tensors: list[Tensor]) -> StepNumbers:
+    """Return the numbers of a step, and tell the groups which of them each tensor has."""
+    by_count = {tensor.t: tensor.h for tensor in tensors}
+    counts = sorted(by_count)
+    model.set_rows([counts.index(tensor.t) for tensor in tensors] if len(counts) > 1 else [0] * len(tensors))
+    keys = [tensor.key for tensor in tensors]
+    scalars: list[Any] = [by_count[t] for t in counts]
+    return StepNumbers(scalars, None if all(key is None for key in keys) else keys, tensors[0].proceed)
+
+
+def describe(tensors: Sequence[Tensor]) -> list[tuple[str, str]]:
+    """Return the engine that would update each tensor, and why it is not a faster one, or ""; nothing is compiled."""
+    engines = _assigned(tensors, compile_it=False)
+    described: dict[int, tuple[str, str]] = {}
+    for (name, library, _), members in _shares(tensors, engines).items():
+        reasons: dict[int, str | None] = dict.fromkeys(members)
+        if name == "eager":
+            reasons = {i: refusal(tensors[i]) for i in members}
+        rest = [i for i in members if reasons[i] is None]  # whether there is a faster one depends on all of them
+        if rest and name in ("eager", "blocked"):
+            reasons |= dict.fromkeys(rest, _why_no_faster(name, library, [tensors[i] for i in rest]))
+        described |= {i: (name, reason or "") for i, reason in reasons.items()}
+    return [described[i] for i in range(len(tensors))]
+
+
+def _why_no_faster(name: str, library: str, tensors: list[Tensor]) -> str | None:
+    if library == "cupy":
+        return why_no_kernel(tensors, compile_it=False)
+    if name == "eager":
+        return _why_not_drawn(tensors, compile_it=False)
+    return _why_not_compiled(tensors, compile_it=False) or "the blocked engine was chosen"
+
+
+def _shares(tensors: Sequence[Tensor], engines: list[str]) -> dict[tuple[str, str, Rule], list[int]]:
+    shares: dict[tuple[str, str, Rule], list[int]] = {}
+    for i, (tensor, name) in enumerate(zip(tensors, engines, strict=True)):
+        shares.setdefault((name, tensor.library.name, tensor.rule), []).append(i)
     return shares
 
-
-def _assigned(works: Sequence[Work]) -> list[tuple[ModuleType, Rule]]:
-    """Return the fastest engine for each update, and its rule."""
-    assigned = [(eager, work.rule) for work in works]
-    together: dict[tuple[str, Rule, bool], list[int]] = {}
-    for i, work in enumerate(works):
-        if why_not_fused(work) is None:
-            together.setdefault((work.library.name, work.rule, work.noise is not None), []).append(i)
-    for (_, rule, _), members in together.items():
-        fastest = _fused(rule, [works[i] for i in members])
-        for i in members:
-            assigned[i] = fastest, rule
-    return assigned
-
-
-def describe(works: Sequence[Work]) -> list[tuple[str, str]]:
-    """Return the engine that runs each update, and why it is not a faster one, or ""."""
-    described = [("", "")] * len(works)
-    for (module, rule), members in _shares(_assigned(works)).items():
-        name = _NAMES[module]
-        reasons: list[str | None] = [None] * len(members)
-        if module is eager:
-            reasons = [why_not_fused(works[i]) for i in members]
-            for library, why_not in (("numpy", _why_not_drawn), ("cupy", cuda.why_no_kernel)):
-                rest = [k for k, i in enumerate(members) if reasons[k] is None and works[i].library.name == library]
-                if rest:  # what has a place in a launch
-                    reason = why_not(rule, [works[members[k]] for k in rest])
-                    reasons = [reason if k in rest else reasons[k] for k in range(len(members))]
-        elif module is blocked:
-            reason = compiled.why_not(rule, [works[i] for i in members], chosen=chosen() == "compiled")
-            reasons = [reason or "the blocked engine was chosen"] * len(members)
-        for i, reason in zip(members, reasons, strict=True):
-            described[i] = name, reason or ""
-    return described
-
-
-_NAMES = {eager: "eager", blocked: "blocked", compiled: "compiled", cuda: "cuda"}
-"""What each engine is called."""
 
 _FUSED = {"numpy": ("auto", "blocked", "compiled"), "cupy": ("auto", "cuda")}
 """The libraries whose updates may be fused, and the choices of an engine that let them."""
 
+_GROUPS: dict[str, type[Group]] = {"blocked": BlockedGroup, "compiled": CompiledGroup, "cuda": CudaGroup}
+_SINGLE: dict[str, type[Single]] = {"blocked": BlockedSingle, "compiled": CompiledSingle}
 
-def _fused(rule: Rule, works: Sequence[Work]) -> ModuleType:
-    """Return the fastest engine of those that can run these updates, which are of one library."""
-    choice = _choice.get()
-    if works[0].library.name == "cupy":
-        reason = cuda.why_no_kernel(rule, works)
+
+def _assigned(tensors: Sequence[Tensor], *, compile_it: bool) -> list[str]:
+    """Return the fastest engine for each tensor."""
+    assigned = ["eager"] * len(tensors)
+    together: dict[tuple[str, Rule, bool], list[int]] = {}
+    for i, tensor in enumerate(tensors):
+        if refusal(tensor) is None:
+            together.setdefault((tensor.library.name, tensor.rule, tensor.key is not None), []).append(i)
+    for members in together.values():
+        fastest = _fastest([tensors[i] for i in members], compile_it=compile_it)
+        for i in members:
+            assigned[i] = fastest
+    return assigned
+
+
+def _fastest(tensors: list[Tensor], *, compile_it: bool) -> str:
+    """Return the fastest engine of those that can update these tensors, of one library and rule; none is refused."""
+    if tensors[0].library.name == "cupy":
+        reason = why_no_kernel(tensors, compile_it=compile_it)
         if reason is None:
-            return cuda
+            return "cuda"
         _warn_once(_warned, reason, f"{reason}. CuPy arrays are updated eagerly, one array operation at a time")
-        return eager
-    chosen = choice == "compiled"
-    if works[0].noise is not None:
-        return eager if _why_not_drawn(rule, works) else compiled
-    if choice == "blocked":
-        return blocked
-    if len(works) == 1:
-        return compiled if compiled.fits(rule, works[0], chosen=chosen) else blocked
-    return compiled if compiled.why_not(rule, works, chosen=chosen) is None else blocked
+        return "eager"
+    if tensors[0].key is not None:
+        return "eager" if _why_not_drawn(tensors, compile_it=compile_it) else "compiled"
+    if chosen() == "blocked":
+        return "blocked"
+    return "compiled" if _why_not_compiled(tensors, compile_it=compile_it) is None else "blocked"
 
 
-def _why_not_drawn(rule: Rule, works: Sequence[Work]) -> str | None:
+def _why_not_drawn(tensors: Sequence[Tensor], *, compile_it: bool) -> str | None:
     """Return why updates of NumPy arrays that round stochastically run eagerly, or None if they are compiled."""
     if chosen() == "blocked":
         return "blocks do not round stochastically"
-    return compiled.why_not(rule, works, chosen=chosen() == "compiled")
+    return _why_not_compiled(tensors, compile_it=compile_it)
 
 
-def group_of(engine: str) -> type[Group] | None:
-    """Return how tensors that an engine has updated are kept for the next time, if they are."""
-    return {"blocked": BlockedGroup, "compiled": CompiledGroup, "cuda": CudaGroup}.get(engine)
+def _why_not_compiled(tensors: Sequence[Tensor], *, compile_it: bool) -> str | None:
+    """Return why tensors that could be updated in blocks cannot be by machine code, or None if they can, or may.
+
+    Parameters
+    ----------
+    tensors : sequence of Tensor
+        Of one rule; all round stochastically, or none.
+    compile_it : bool
+        Whether missing kernels are compiled to find out.
+
+    Returns
+    -------
+    str or None
+        The reason.
+    """
+    first = tensors[0]
+    rule, h, clipped, drawn = first.rule, first.h, first.clipped, first.key is not None
+    assert h is not None
+    missing = []
+    for dtype in {kernels.name_of(tensor.spec.dtype): None for tensor in tensors}:
+        # where it matters which of the two runs, that is for the size to say, not for what has been compiled before
+        made = rule.made.get(kernels.Variant("compiled", dtype, clipped, drawn))
+        if not isinstance(made, CompiledKernel) or not made.exact:
+            missing.append(dtype)
+    if not missing:
+        return None
+    size = sum(tensor.param.size for tensor in tensors)
+    if size < WORTH and chosen() != "compiled":
+        return f"{size} elements are fewer than the {WORTH} that are worth a compilation"
+    reason = build.why_no_numba()
+    if reason is None and "float16" in missing:
+        reason = build.why_no_float16()
+    for dtype in missing if reason is None else ():
+        made = rule.made.get(kernels.Variant("compiled", dtype, clipped, drawn))
+        if made is None and compile_it:
+            made = kernels.compiled(rule, h, dtype, clipped=clipped, drawn=drawn)
+        if isinstance(made, kernels.Refusal):
+            reason = reason or str(made)
+    return reason
 
 
-def _reads_state(works: list[Work]) -> bool:
-    """Whether a parameter or gradient is a slot, or a view of one: it would be written while it is still read."""
-    slots: set[int] = set()
-    for work in works:
-        if work.slots is not None:
-            slots.update(map(id, work.slots))
-            slots.update(id(x.base) for x in work.slots if x.base is not None)
-    for work in works:
-        param, grad = work.param, work.grad
-        if id(grad) in slots or id(grad.base) in slots or id(param) in slots or id(param.base) in slots:
-            return True
-    return False
+def refusal(tensor: Tensor) -> str | None:
+    """Return why a tensor has to be updated eagerly, whatever the others are; None if it need not. It warns once."""
+    reason = refusal_of_arrays(tensor)
+    if reason is None and tensor.key is not None and not tensor.param.flags.c_contiguous:
+        reason = "kernels that round stochastically count places in C order"
+    return reason or _untraceable(tensor)
 
 
-def _crosses(work: Work) -> bool:
-    """Whether the result or a slot would be written where this update still has to read."""
-    _, library, _, param, grad, slots, owned, _, out, _, _ = work
-    if slots is not None and not owned:  # slots of its own were never handed out
-        bases = param.base, grad.base
-        for x in slots:
-            if x is grad or x is param or x is bases[0] or x is bases[1]:
-                return True
-    if out is None:
-        return False
-    if library.name != "numpy":
-        return writes_cross_reads([(param, (grad, *(slots or ())), out)], [])
-    read = (grad, *(slots or ()), *(() if out is param else (param,)))
-    return any(np.may_share_memory(out, x) for x in read)
-
-
-def why_not_fused(work: Work) -> str | None:
-    """Return why an update has to run eagerly, or None if it need not."""
-    rule, of, _, param, _, _, _, h, _, noise, _ = work
-    library = of.name
+def refusal_of_arrays(tensor: Tensor) -> str | None:
+    """Return why no engine that fuses takes the arrays of a tensor, or None if one does."""
+    library = tensor.library.name
     if library not in _FUSED:
         return f"no engine fuses updates of {library} arrays"
-    if (choice := _choice.get()) != "auto" and choice not in _FUSED[library]:
+    if (choice := chosen()) != "auto" and choice not in _FUSED[library]:
         return f"the {choice} engine was chosen"
-    reason = cuda.why_not(work) if library == "cupy" else blocked.why_not(work)
-    if reason is None and noise is not None and not param.flags.c_contiguous:
-        reason = "kernels that round stochastically count places in C order"
-    return reason or _untraceable(rule, h)
+    return CudaGroup.refuse(tensor) if library == "cupy" else HostGroup.refuse(tensor)
 
 
-def _untraceable(rule: Rule, h: Scalars) -> str | None:
-    """Return why a rule has no kernel, and warn of it the first time; or None if it has one."""
-    key = "why not traced", h.clip_norm is not None
+def _untraceable(tensor: Tensor) -> str | None:
+    """Return why a rule has no graph, and warn of it the first time; or None if it has one."""
+    assert tensor.h is not None
     try:
-        reason: str | None = rule.made[key]
-    except KeyError:
-        reason = None
-        try:
-            graph_of(rule, h, clipped=h.clip_norm is not None)
-        except UntraceableError as error:
-            reason = str(error)
-            _warn_once(rule.made, "warned", f"{error}. It runs eagerly, one array operation at a time")
-        rule.made[key] = reason
-    return reason
+        graph_of(tensor.rule, tensor.h, clipped=tensor.clipped)
+    except UntraceableError as error:
+        _warn_once(tensor.rule.made, "warned", f"{error}. It runs eagerly, one array operation at a time")
+        return str(error)
+    return None
 
 
 def begin(rule: Rule) -> None:
@@ -268,8 +327,6 @@ def begin(rule: Rule) -> None:
     for formula in () if rule.among else (rule, *rule.low.values()):
         if not changed(rule) and not read_again(formula):
             rule.made["changed"] = True
-            for clipped in (False, True):
-                formula.made.pop(("why not traced", clipped), None)
 
 
 def changed(rule: Rule) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,10 @@ from .._arrays.norms import clip
 from .._arrays.parameter import Spec, dtype_text
 from .._arrays.typing import Array, Scalars
 from .._graph.rule import Rule, taken_apart
-from .group import Launch, Work
+from .group import Result
 from .numbers import Key
 from .rounding import round_stochastically
+from .tensor import Tensor
 
 
 @functools.cache
@@ -96,15 +97,31 @@ def update(
     return library.result(new_param, given), new_slots
 
 
-def prepare(rule: Rule, works: list[Work]) -> Launch:
-    """Compute updates, all of them before any is written."""
+def launch(tensors: Sequence[Tensor]) -> tuple[list[Result], Callable[[], None]]:
+    """Compute updates, all of them before any is written.
+
+    Parameters
+    ----------
+    tensors : sequence of Tensor
+        What to update, with the numbers of the step.
+
+    Returns
+    -------
+    results : list of (array, NamedTuple of array)
+        Where each new parameter is once the function has been called, and its new slots.
+    function : callable
+        Writes those that go to arrays of the caller's.
+    """
     results, copies = [], []
-    for _, library, spec, param, grad, slots, _, h, out, noise, proceed in works:
-        new, new_slots = updater(library)(param, grad, slots, library, spec, rule, h, noise, proceed)
-        results.append((new if out is None else out, new_slots))
+    for one in tensors:
+        library, out = one.library, one.out
+        new, slots = updater(library)(
+            one.param, one.grad, one.slots, library, one.spec, one.rule, one.h, one.key, one.proceed
+        )
+        results.append((new if out is None else out, slots))
         if out is not None:
             copies.append((writer(out), out, new))
-    return Launch(results, functools.partial(_copy_all, iter(copies)))
+    return results, functools.partial(_copy_all, iter(copies))
 
 
 def _copy_all(copies: Iterator[tuple[Callable[[Array, Array], None], Array, Array]]) -> None:

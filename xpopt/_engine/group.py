@@ -1,20 +1,18 @@
-"""What an engine is given, what it gives back, and the groups of tensors that it updates again."""
+"""Groups: the tensors that one engine updates in one call. Built once, bound to arrays and launched at each step."""
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from .._arrays.library import Library
 from .._arrays.namespace import address_of
-from .._arrays.parameter import Spec
 from .._arrays.typing import Array, Scalars
 from .._graph.rule import Rule
 from .numbers import Key
+from .tensor import Tensor
 
 BLOCK = 65_536
 """Elements in a block: the fastest size on processors with 1 MiB of cache for each core."""
@@ -25,107 +23,281 @@ SHARED = 8_192
 Result = tuple[Array, Any]
 """A new parameter and the NamedTuple of its new slots."""
 
-
 Keys = Sequence[Key] | None
-"""What each tensor of one dtype draws from, or None where they are rounded to the nearest."""
+"""What each tensor of a group draws from, or None where they are rounded to the nearest."""
 
 
-class Launch(NamedTuple):
-    """Updates for which everything that can fail has been done."""
+class StepNumbers(NamedTuple):
+    """What makes an update of tensors that of one step."""
 
-    results: list[Result]  # the very arrays that hold the results once `finish` has been called
-    finish: Callable[[], None]  # writes; nothing in it can fail
-    engine: str = ""  # that runs all of it
-
-
-class Work(NamedTuple):
-    """One update of one parameter, checked and ready to be computed."""
-
-    rule: Rule
-    library: Library
-    spec: Spec
-    param: Any  # arrays of that library, both
-    grad: Any
-    slots: Any  # the rule's NamedTuple, or None to start from zeros
-    owned: bool  # whether the slots are the optimizer's own arrays, which may be written
-    h: Scalars
-    out: Any  # where the result goes; None for a new array
-    noise: Key | None  # what stochastic rounding draws from; None to round to the nearest
-    proceed: Any  # an array of shape () on the device: where it is false, nothing is to change; None to go on
-
-
-make_work: Callable[[tuple[Any, ...]], Work] = functools.partial(tuple.__new__, Work)
-"""Make a work of its fields, at half the cost of a call of the class."""
-
-
-def keys_of(works: Sequence[Work]) -> Keys:
-    """Return what updates of one dtype draw from."""
-    if works[0].noise is None and len(works) == 1:
-        return None
-    keys = [work.noise for work in works if work.noise is not None]
-    return keys or None
-
-
-class Step(NamedTuple):
-    """What makes an update of tensors, which may be kept, that of one step."""
-
-    scalars: Sequence[Scalars]  # the numbers for each count that a tensor has
+    scalars: Sequence[Scalars]  # for each row, which is a count that some tensors have
     keys: Sequence[Key | None] | None  # what each tensor draws from, where it does; None where none does
-    proceed: Any  # as in `Work`
+    proceed: Any  # as in `Tensor`
 
 
-def new_arrays(rule: Rule, works: Sequence[Work]) -> list[Result]:
-    """Allocate what updates of NumPy arrays need, to be written: results where there is no `out`, and slots.
+class Bound(NamedTuple):
+    """The arrays of one step: for each role as many as the group has tensors."""
+
+    params: list[Any]
+    grads: list[Any]
+    outs: list[Any]
+    table: Any  # their addresses: ndarray of int64, (roles, tensors), the slots last
+
+
+class Group(Protocol):
+    """Tensors of one rule, dtype and engine.
 
     Parameters
     ----------
-    rule : Rule
-        The formula.
-    works : sequence of Work
-        The updates.
+    members : list of int
+        Which tensors of the model they are.
+    tensors : list of Tensor
+        They themselves. Their slots are taken over where the optimizer owns them, and else copied.
+    """
+
+    members: list[int]
+    slots: list[Any]
+    bytes: Any  # of each parameter: ndarray of int64
+
+    def __init__(self, members: list[int], tensors: list[Tensor]) -> None: ...
+
+    @staticmethod
+    def refuse(tensor: Tensor) -> str | None:
+        """Return why the engine cannot update a tensor, or None if it can; nothing is compiled for the answer."""
+
+    @staticmethod
+    def kind(tensor: Tensor) -> Any:
+        """Return what all tensors of a group have in common, beside their rule."""
+
+    def set_rows(self, rows: list[int]) -> bool:
+        """Say which row of a step's numbers each tensor of the model has; False if the group cannot go on."""
+
+    def bind(self, params: list[Any], grads: list[Any], outs: list[Any] | None) -> Bound | None:
+        """Find the group's arrays among those of a model; None if one is not as it was when the group was built.
+
+        New arrays are made where `outs` is None; `outs` may be `params` itself.
+        """
+
+    def launch(self, bound: Bound, numbers: StepNumbers) -> Callable[[], None]:
+        """Do all that can fail; return what writes the results, to be called while the arrays are alive."""
+
+
+class Single(Protocol):
+    """A tensor that is updated alone, again and again: a group of one, with a shorter way to its arrays."""
+
+    rule: Rule
+    slots: Any
+
+    def __init__(self, tensor: Tensor, slots: Any) -> None: ...
+
+    def bind(self, param: Any, grad: Any, out: Any) -> Any:
+        """Return where the result goes; None if an array is not as it was, or something lies in the way."""
+
+    def launch(self, param: Any, grad: Any, result: Any, h: Scalars, key: Key | None) -> Callable[[], None]:
+        """Do all that can fail; return what writes the result."""
+
+
+class Members:
+    """What the groups of all engines have.
+
+    Parameters
+    ----------
+    members, tensors
+        As for `Group`.
+    slots : list of NamedTuple of array
+        Those of the tensors, to be written.
+    """
+
+    def __init__(self, members: list[int], tensors: list[Tensor], slots: list[Any]) -> None:
+        self.rule = tensors[0].rule
+        self.members = members
+        self.slots = slots
+        self.sizes = [tensor.param.size for tensor in tensors]
+        self.bytes = np.array([tensor.param.nbytes for tensor in tensors], np.int64)
+        self.clipped = tensors[0].clipped
+        self._shapes = [tensor.param.shape for tensor in tensors]
+
+    def mine(self, arrays: list[Any]) -> list[Any]:
+        """Return those arrays of the model that are this group's."""
+        return arrays if len(arrays) == len(self.members) else [arrays[i] for i in self.members]
+
+    def keys(self, numbers: StepNumbers) -> Keys:
+        """Return what its tensors draw from."""
+        if numbers.keys is None:
+            return None
+        keys = [key for i in self.members if (key := numbers.keys[i]) is not None]
+        return keys or None
+
+
+class HostGroup(Members):
+    """A group of NumPy arrays, each contiguous in the order that it had when the group was built."""
+
+    def __init__(self, members: list[int], tensors: list[Tensor]) -> None:
+        super().__init__(members, tensors, new_slots(tensors))
+        self.dtype, self.compute = tensors[0].spec.dtype, tensors[0].spec.compute
+        self._in_c_order = [tensor.param.flags.c_contiguous for tensor in tensors]
+        self._table = np.zeros((3 + len(self.rule.fields), len(members)), np.int64)
+        for k, of_field in enumerate(zip(*self.slots, strict=True), 3):
+            self._table[k] = [address_of(x) for x in of_field]
+
+    @staticmethod
+    def refuse(tensor: Tensor) -> str | None:
+        """Return why it cannot update a tensor, or None if it can."""
+        param, grad, out = tensor.param, tensor.grad, tensor.out
+        slots = tensor.slots or ()
+        if not tensor.owned and not all(x.flags.writeable for x in slots):
+            return "a slot is read-only"
+        flags = [x.flags for x in (param, grad, *slots, *(() if out is None else (out,)))]
+        if all(of.c_contiguous for of in flags) or all(of.f_contiguous for of in flags):
+            return None
+        return "the arrays are not contiguous, or not in one order"
+
+    @staticmethod
+    def kind(tensor: Tensor) -> Any:
+        """Return the dtype."""
+        return tensor.spec.dtype
+
+    def bind(self, params: list[Any], grads: list[Any], outs: list[Any] | None) -> Bound | None:
+        """Find where everything lies."""
+        roles, in_place = [self.mine(params), self.mine(grads)], outs is params
+        if outs is not None and not in_place:
+            roles.append(self.mine(outs))
+        table = self._table.copy()
+        if not self.read(roles, in_place, table):
+            return None
+        if outs is None:
+            roles.append([np.empty_like(x) for x in roles[0]])
+            table[2] = [address_of(x) for x in roles[2]]
+        elif in_place:
+            roles.append(roles[0])
+            table[2] = table[0]
+        mine, of_mine, new = roles
+        return Bound(mine, of_mine, new, table)
+
+    def read(self, roles: list[list[Any]], in_place: bool, table: Any) -> bool:
+        """Read where arrays lie into the first rows of `table`; return whether they look as they should.
+
+        Parameters
+        ----------
+        roles : list of list of object
+            Params, grads and, unless they are made anew or are the params, outs.
+        in_place : bool
+            Whether the params are written.
+        table : ndarray of int64
+            The addresses.
+
+        Returns
+        -------
+        bool
+            Whether they do.
+        """
+        for k, arrays in enumerate(roles):
+            written = k == 2 or (k == 0 and in_place)
+            if not self._look_right(arrays) or (written and not all(x.flags.writeable for x in arrays)):
+                return False
+            table[k] = [address_of(x) for x in arrays]
+        return True
+
+    def _look_right(self, arrays: list[Any]) -> bool:
+        return (
+            set(map(type, arrays)) == {np.ndarray}
+            and [x.shape for x in arrays] == self._shapes
+            and {x.dtype for x in arrays} == {self.dtype}
+            and [x.flags.c_contiguous for x in arrays] == self._in_c_order
+            and all(x.flags.forc for x in arrays)
+        )
+
+
+class HostSingle:
+    """A tensor in NumPy arrays that is updated alone.
+
+    Parameters
+    ----------
+    tensor : Tensor
+        The tensor, which is not kept.
+    slots : NamedTuple of ndarray
+        Its slots, which are the optimizer's own.
+    """
+
+    def __init__(self, tensor: Tensor, slots: Any) -> None:
+        param, spec = tensor.param, tensor.spec
+        self.slots = slots
+        self.rule, self.compute = tensor.rule, spec.compute
+        self.clipped = tensor.clipped
+        self.size: int = param.size
+        self.shape, self.dtype = spec.shape, spec.dtype
+        self._bytes = param.nbytes
+        self._contiguous = "c_contiguous" if param.flags.c_contiguous else "f_contiguous"
+
+    def bind(self, param: Any, grad: Any, out: Any) -> Any:
+        """Return where the result goes; None if an array is not as it was, or something lies in the way."""
+        if not (self._looks_right(param) and self._looks_right(grad)):
+            return None
+        if out is None:
+            return np.empty_like(param)
+        if not out.flags.writeable if out is param else not (self._looks_right(out) and out.flags.writeable):
+            return None
+        start, size = address_of(out), self._bytes
+        if abs(address_of(grad) - start) < size:
+            return None
+        # at the same address it is the same memory, for all are contiguous in one order
+        return None if out is not param and 0 < abs(address_of(param) - start) < size else out
+
+    def _looks_right(self, x: Any) -> bool:
+        return (
+            type(x) is np.ndarray
+            and x.shape == self.shape
+            and x.dtype == self.dtype
+            and getattr(x.flags, self._contiguous)
+        )
+
+
+def new_slots(tensors: Sequence[Tensor]) -> list[Any]:
+    """Return slots that may be written, with the state before the update.
+
+    Parameters
+    ----------
+    tensors : sequence of Tensor
+        In NumPy arrays, of one rule.
 
     Returns
     -------
-    list of (out, slots)
-        Where each new parameter goes; and the state before the update, in arrays that may be written. The slots of
-        small tensors that follow each other lie in one array, up to a block.
+    list of NamedTuple of ndarray
+        The slots. Those of small tensors that follow each other lie in one array, up to a block.
     """
-    if len(works) == 1:
-        (work,) = works
-        slots = work.slots if work.owned else rule.make_slots([_array_of(work, k) for k in range(len(rule.fields))])
-        return [(np.empty_like(work.param) if work.out is None else work.out, slots)]
+    rule = tensors[0].rule
     results = []
     shared: list[Any] = []
-    for i, work in enumerate(works):
-        if work.owned:
-            slots = work.slots
-        elif work.param.size > SHARED or not rule.fields:
-            slots = rule.make_slots([_array_of(work, k) for k in range(len(rule.fields))])
+    for i, tensor in enumerate(tensors):
+        size, old = tensor.param.size, tensor.slots
+        if tensor.owned:
+            slots = old
+        elif size > SHARED or not rule.fields or len(tensors) == 1:
+            slots = rule.make_slots([_array_of(tensor, k) for k in range(len(rule.fields))])
         else:
-            if not shared or len(shared[0]) < work.param.size or shared[0].dtype != work.spec.compute:
-                size = _following(works, i)
-                shared = [np.zeros(size, work.spec.compute) for _ in rule.fields]
-            slots = rule.make_slots([_shaped(x[: work.param.size], work.param) for x in shared])
-            shared = [x[work.param.size :] for x in shared]
-            for x, old in zip(slots, work.slots or (), strict=work.slots is not None):
-                x[...] = old
-        results.append((np.empty_like(work.param) if work.out is None else work.out, slots))
+            if not shared or len(shared[0]) < size:
+                shared = [np.zeros(_following(tensors, i), tensor.spec.compute) for _ in rule.fields]
+            slots = rule.make_slots([_shaped(x[:size], tensor.param) for x in shared])
+            shared = [x[size:] for x in shared]
+            for x, value in zip(slots, old or (), strict=old is not None):
+                x[...] = value
+        results.append(slots)
     return results
 
 
-def _array_of(work: Work, field: int) -> Any:
+def _array_of(tensor: Tensor, field: int) -> Any:
     """Return a new array with the values of a slot, or of zeros."""
-    if work.slots is None:
-        return np.zeros_like(work.param, work.spec.compute)
-    return np.array(work.slots[field])
+    if tensor.slots is None:
+        return np.zeros_like(tensor.param, tensor.spec.compute)
+    return np.array(tensor.slots[field])
 
 
-def _following(works: Sequence[Work], first: int) -> int:
+def _following(tensors: Sequence[Tensor], first: int) -> int:
     """Return how many elements the small tensors have that follow from one on, up to a block."""
     total = 0
-    for work in itertools.islice(works, first, None):
-        size, compute = work.param.size, work.spec.compute
-        if size > SHARED or work.owned or compute != works[first].spec.compute or total + size > BLOCK:
+    for tensor in itertools.islice(tensors, first, None):
+        size = tensor.param.size
+        if size > SHARED or tensor.owned or total + size > BLOCK:
             break
         total += size
     return total
@@ -133,67 +305,3 @@ def _following(works: Sequence[Work], first: int) -> int:
 
 def _shaped(x: Any, like: Any) -> Any:
     return x.reshape(like.shape) if like.flags.c_contiguous else x.reshape(like.shape[::-1]).T
-
-
-class Group:
-    """The tensors of one kind, which is at least one dtype; an engine derives its own from this.
-
-    Parameters
-    ----------
-    rule : Rule
-        The formula.
-    members : list of int
-        Which of the plan's tensors they are.
-    params : list of ndarray
-        Their parameters, for their dtype, shapes and orders; not kept.
-    slots : list of NamedTuple of ndarray
-        The optimizer's own state of each.
-    rows : list of int
-        Which of the plan's counts each has.
-    """
-
-    def __init__(self, rule: Rule, members: list[int], params: list[Any], slots: list[Any], rows: list[int]) -> None:
-        self.rule = rule
-        self.members = members
-        self.table = np.zeros((3 + len(rule.fields), len(members)), np.int64)
-        """The addresses of param, grad, where the new param goes, and the slots."""
-        of_params = [x.nbytes for x in params]
-        of_slots = [[x.nbytes for x in arrays] for arrays in zip(*slots, strict=True)]
-        self._bytes = np.array([of_params, of_params, of_params, *of_slots], np.int64)
-
-    @staticmethod
-    def kind(x: Any) -> Any:
-        """Return what all parameters of a group have in common."""
-        return x.dtype
-
-    def gather(self, params: list[Any], grads: list[Any], outs: list[Any] | None) -> bool:
-        """Read where everything lies, but new outs; return whether all of it looks as it did."""
-        raise NotImplementedError
-
-    def prepare(self, step: Step, params: list[Any], grads: list[Any], outs: list[Any]) -> Callable[[], None]:
-        """Return the function that updates them; nothing in it can fail."""
-        raise NotImplementedError
-
-    def mine(self, arrays: list[Any]) -> list[Any]:
-        """Return those arrays of the plan that are this group's."""
-        return arrays if len(arrays) == len(self.members) else [arrays[i] for i in self.members]
-
-    def keys(self, step: Step) -> Keys:
-        """Return what its tensors draw from."""
-        if step.keys is None:
-            return None
-        keys = [key for i in self.members if (key := step.keys[i]) is not None]
-        return keys or None
-
-    def allocate(self, params: list[Any], into: list[Any]) -> None:
-        """Make new arrays for the results, and put them `into` their places."""
-        for k, i in enumerate(self.members):
-            into[i] = x = np.empty_like(params[i])
-            self.table[2, k] = address_of(x)
-
-    def spans(self, *, written: int, read: int) -> tuple[Any, Any, Any, Any]:
-        """Return addresses and sizes of the rows of the table from `written` on, and from `read` to the gradients."""
-        table, sizes = self.table, self._bytes
-        rows = table[written:], sizes[written:], table[read:2], sizes[read:2]
-        first, second, third, fourth = (x.reshape(-1) for x in rows)
-        return first, second, third, fourth

@@ -1,8 +1,4 @@
-"""A kept plan: the tensors of a model's last update, whose next update costs far less than the first.
-
-Nothing of the caller's is kept. At every call, each array is asked again for its type, dtype, shape, layout, flags and
-address. If one is not as it was, the plan does not fit, and the update is prepared tensor by tensor.
-"""
+"""The groups of a model: bound together, with one look at what overlaps, and launched together."""
 
 from __future__ import annotations
 
@@ -11,102 +7,120 @@ from typing import Any
 
 import numpy as np
 
-from .._arrays.namespace import address_of
-from .._graph.rule import Rule
-from .group import Group, Step
+from .._arrays.namespace import address_of, library_of
+from .._arrays.parameter import lies_in_memory
+from .group import Bound, Group, StepNumbers
 
 
-class KeptPlan:
-    """What a launch for the same tensors needs again.
+class Model:
+    """Groups that make up a model, or that part of it whose results are computed where they go.
+
+    Nothing of the caller's is kept. At each step, every array is asked again for its type, dtype, shape, layout, flags
+    and address.
 
     Parameters
     ----------
-    group : type of Group
-        The engine's.
-    rules : sequence of Rule
-        The formula for each tensor.
-    params : sequence of ndarray
-        The parameters, each contiguous; not kept.
-    slots : sequence of NamedTuple of ndarray
-        The optimizer's own state of each, contiguous in the same order.
-    rows : sequence of int
-        Which of the plan's counts each tensor has.
+    groups : list of Group
+        The groups.
     """
 
-    def __init__(
-        self,
-        group: type[Group],
-        rules: Sequence[Rule],
-        params: Sequence[Any],
-        slots: Sequence[Any],
-        rows: Sequence[int],
-    ) -> None:
-        by_kind: dict[tuple[Rule, Any], list[int]] = {}
-        for i, (rule, x) in enumerate(zip(rules, params, strict=True)):
-            by_kind.setdefault((rule, group.kind(x)), []).append(i)
-        self._groups = [
-            group(rule, members, [params[i] for i in members], [slots[i] for i in members], [rows[i] for i in members])
-            for (rule, _), members in by_kind.items()
-        ]
+    def __init__(self, groups: list[Group]) -> None:
+        self.groups = groups
         # the last addresses to be written; these and the ends in ascending order; whether they overlap each other
         self._last: tuple[bytes, Any, Any, bool] = b"", _NONE, np.zeros(1, np.int64), False
 
-    def gather(
-        self, params: list[Any], grads: list[Any], outs: list[Any] | None, resting: list[Any]
-    ) -> list[Any] | None:
-        """Find where everything lies now.
+    def set_rows(self, rows: list[int]) -> bool:
+        """Say which row of a step's numbers each tensor has; False if a group cannot go on."""
+        return all(group.set_rows(rows) for group in self.groups)
+
+    def bind(self, params: list[Any], grads: list[Any], outs: list[Any] | None) -> list[Bound] | None:
+        """Find where everything lies.
 
         Parameters
         ----------
         params, grads : list
-            As many as the plan has tensors; what they are is found out here.
+            As many as there are tensors; what they are is found out here.
         outs : list or None
             Where the results go: `params` itself, other arrays, or None for new ones.
-        resting : list
-            The parameters that are not to change: where results go to `params`, results of their own.
 
         Returns
         -------
-        list of ndarray or None
-            The results' arrays. None if the plan does not fit, or something is to be written where something else is
-            read or written.
+        list of Bound or None
+            One for each group. None if an array is not as it was when the groups were built.
         """
-        groups = self._groups
-        resting = [] if outs is None else resting
-        if resting and not all(type(x) is np.ndarray and x.flags.forc for x in resting):
-            return None
-        for group in groups:
-            if not group.gather(params, grads, outs):
+        bound = []
+        for group in self.groups:
+            one = group.bind(params, grads, outs)
+            if one is None:
                 return None
-        results = [None] * len(params) if outs is None else outs
-        if outs is None:
-            for group in groups:
-                group.allocate(params, results)
-        elif outs is not params and all(np.array_equal(group.table[0], group.table[2]) for group in groups):
-            outs = params
-        # what may overlap something: the results' arrays only if they are the caller's, and params only if they stay
-        spans = [group.spans(written=3 if outs is None else 2, read=1 if outs is params else 0) for group in groups]
-        if resting:
-            spans.append((_NONE, _NONE, *np.array([(address_of(x), x.nbytes) for x in resting], np.int64).T))
-        joined = spans[0] if len(spans) == 1 else [np.concatenate(of) for of in zip(*spans, strict=True)]
-        return None if self._overlap(*joined) else results
+            bound.append(one)
+        return bound
 
-    def prepare(self, step: Step, params: list[Any], grads: list[Any], outs: list[Any]) -> list[Callable[[], None]]:
-        """Return what updates the tensors gathered; nothing in it can fail.
+    def overlaps(self, bound: list[Bound], written: Sequence[Any] = (), read: Sequence[Any] = ()) -> bool:
+        """Whether a result would go where something else is to be read or written.
+
+        Slots are the optimizer's own, and overlap nothing. A result goes to its own parameter wherever it begins where
+        that does: they are contiguous in one order.
 
         Parameters
         ----------
-        step : Step
-            With numbers for each of the plan's counts, and a key for each of its tensors.
-        params, grads, outs : list of ndarray
-            What was gathered.
+        bound : list of Bound
+            All with `outs` of the caller.
+        written, read : sequence of array
+            What else is written, when all results have been, and what is not to change; of any libraries.
+
+        Returns
+        -------
+        bool
+            Whether one would.
+        """
+        starts, sizes, others, lengths = [], [], [], []
+        for group, (_, _, _, table) in zip(self.groups, bound, strict=True):
+            apart = table[0] != table[2]
+            starts.append(table[2])
+            sizes.append(group.bytes)
+            others += [table[1], table[0][apart]]
+            lengths += [group.bytes, group.bytes[apart]]
+        for arrays, lows, spans in ((written, starts, sizes), (read, others, lengths)):
+            if arrays:
+                low, span = _spans(arrays)
+                lows.append(low)
+                spans.append(span)
+        return self._overlap(*map(_joined, (starts, sizes, others, lengths)))
+
+    def launch(self, bound: list[Bound], numbers: StepNumbers) -> list[Callable[[], None]]:
+        """Do all that can fail; return what writes the results.
+
+        Parameters
+        ----------
+        bound : list of Bound
+            What `bind` returned.
+        numbers : StepNumbers
+            With numbers for each row, and a key for each tensor.
 
         Returns
         -------
         list of callable
             To be called while the arrays are alive.
         """
-        return [group.prepare(step, params, grads, outs) for group in self._groups]
+        return [group.launch(one, numbers) for group, one in zip(self.groups, bound, strict=True)]
+
+    def results(self, bound: list[Bound]) -> list[Any]:
+        """Return where the result of each tensor goes."""
+        return self._each([one.outs for one in bound])
+
+    def slots(self) -> list[Any]:
+        """Return the slots of each tensor."""
+        return self._each([group.slots for group in self.groups])
+
+    def _each(self, of_groups: list[list[Any]]) -> list[Any]:
+        if len(of_groups) == 1:
+            return of_groups[0]
+        found: list[Any] = [None] * sum(map(len, of_groups))
+        for group, values in zip(self.groups, of_groups, strict=True):
+            for i, value in zip(group.members, values, strict=True):
+                found[i] = value
+        return found
 
     def _overlap(self, starts: Any, sizes: Any, others: Any, lengths: Any) -> bool:
         """Whether one of the spans written overlaps another one, or one of the `others`; empty ones never do."""
@@ -124,3 +138,22 @@ class KeptPlan:
 
 
 _NONE = np.zeros(0, np.int64)
+
+
+def _joined(parts: list[Any]) -> Any:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _spans(arrays: Sequence[Any]) -> tuple[Any, Any]:
+    """Return where arrays begin, and how many bytes lie between there and their ends."""
+    spans = [(address_of(x), x.nbytes) if type(x) is np.ndarray and x.flags.forc else _bounds(x) for x in arrays]
+    starts, sizes = np.array(spans, np.int64).T
+    return starts, sizes
+
+
+def _bounds(x: Any) -> tuple[int, int]:
+    library = library_of(x)
+    if library is None or not lies_in_memory(x):
+        return 0, 0
+    low, high = library.bounds(x)
+    return low, high - low

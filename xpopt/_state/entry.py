@@ -19,8 +19,8 @@ Slots = Any
 """An instance of a rule's own NamedTuple, one array per field."""
 
 
-class Known:
-    """What is remembered of a parameter beside its cache entry; of it, only the count outlives the entry.
+class Record:
+    """What is remembered of a parameter beside its cache entry; only the count outlives the entry.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class Known:
         Its count, which the entry of a bare rule does not say.
     """
 
-    __slots__ = ("count", "entry", "mark", "slots", "spec")
+    __slots__ = ("count", "entry", "mark", "single", "slots", "spec")
 
     def __init__(self, entry: Any, spec: Spec, t: int) -> None:
         self.entry = entry
@@ -40,6 +40,7 @@ class Known:
         self.count = [t]  # parameters of a model that is kept share it, so that all of them are counted at once
         self.slots: Slots | None = None  # the state in `entry`, reused if the entry is unchanged
         self.mark = SEEN  # of `slots`, for `Ownership`
+        self.single: Any = None  # the group of it alone, for `update`
 
     @property
     def t(self) -> int:
@@ -48,11 +49,11 @@ class Known:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle without the slots, whose class may be a local one."""
-        return Known, (self.entry, self.spec, self.t)
+        return Record, (self.entry, self.spec, self.t)
 
-    def of(self, entry: Any) -> Known:
+    def of(self, entry: Any) -> Record:
         """Return what is known where the cache holds `entry`."""
-        return self if self.entry is entry else Known(None, self.spec, self.t)
+        return self if self.entry is entry else Record(None, self.spec, self.t)
 
     def untouched(self, rule: Rule) -> bool:
         """Whether the entry still holds the very arrays that `rule` left there, of the shape and dtype they had."""

@@ -33,6 +33,8 @@ class Ownership:
         self._plan: Any = None
         self._plan_mark = SEEN
         self._behind = False
+        self.counts_moved = False
+        """Whether a parameter of the plan has been counted alone."""
 
     def show(self) -> dict[Hashable, Any]:
         """Return the entries to a caller, who may keep what is in them: no array there is written from now on."""
@@ -57,8 +59,8 @@ class Ownership:
         """Keep a plan whose parameters have just been stored, each with its state, unless a caller may reach it."""
         mark = self.mark()
         if mark != SEEN:
-            plan.count_together()
             self._plan, self._plan_mark = plan, mark
+            self.counts_moved = True
 
     def plan(self) -> Any:
         """Return the plan if the state that it writes to cannot have been changed, else None."""
@@ -72,9 +74,9 @@ class Ownership:
         """Return the entries, with the counts that are."""
         if self._behind:
             # an interrupt in the midst of it does no harm: the next time it is all done again
-            for known in self._plan.known:
-                if type(known.entry) is dict:
-                    known.entry["t"] = known.count[0]
+            for record in self._plan.records:
+                if type(record.entry) is dict:
+                    record.entry["t"] = record.count[0]
             self._behind = False
         return self.entries
 

@@ -10,7 +10,7 @@ from .._arrays.namespace import library_of
 from .._arrays.parameter import Spec
 from .._arrays.tree import show
 from .._arrays.typing import Array
-from .entry import Known
+from .entry import Record
 
 
 class Stored(NamedTuple):
@@ -29,7 +29,7 @@ class Stored(NamedTuple):
         """Return what is known where the cache holds `entry`."""
         return self if self.entry is entry else self._replace(entry=None)
 
-    def place(self, library: Library, spec: Spec, param: Array, name: Hashable) -> Known:
+    def place(self, library: Library, spec: Spec, param: Array, name: Hashable) -> Record:
         """Return the state in arrays of the library and on the device of a parameter.
 
         Parameters
@@ -45,7 +45,7 @@ class Stored(NamedTuple):
 
         Returns
         -------
-        Known
+        Record
             An entry in the form of the cache, and the parameter's description. Arrays that are unlike the parameter are
             left as they are, for others to refuse.
 
@@ -68,7 +68,7 @@ class Stored(NamedTuple):
 
         entry = self.entry
         entry = {key: placed(x) for key, x in entry.items()} if isinstance(entry, dict) else placed(entry)
-        return Known(entry, spec, self.t)
+        return Record(entry, spec, self.t)
 
 
 def moved(x: Array, library: Library, spec: Spec, param: Array) -> Array:

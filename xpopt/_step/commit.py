@@ -10,13 +10,13 @@ from .._arrays.parameter import Spec
 from .._graph.rule import Rule
 from .._state.cache import State
 from .._state.clock import Clock
-from .._state.entry import Known, Slots, pack
+from .._state.entry import Record, Slots, pack
 
 Stored = tuple[Rule, Hashable, Spec, int, Slots, bool]
 """Of one parameter: the formula, name, description, count, slots, and whether these were the optimizer's own before."""
 
 
-class Storing:
+class Commit:
     """Puts the results of updates in the cache.
 
     Hashing or comparing a user's name may run user code, which may raise, and a dict may have to grow. So entries of
@@ -34,19 +34,19 @@ class Storing:
 
     def __init__(self, state: State, results: Iterable[Stored]) -> None:
         self._state = state
-        self.known: list[Known] = []
+        self.records: list[Record] = []
         mark = state.ownership.mark()
         fresh, replaced, changed, assigned = [], [], [], []
         every: dict[Hashable, Any] | None = None
         for rule, name, spec, t, slots, owned in results:
             entry = pack(rule, t, slots)
-            known = state._known.get(name)
-            if known is None:
-                known = state._known[name] = Known(None, spec, 0)
-            if owned and type(known.entry) is dict:
-                changed.append((known.entry, entry))
-                entry = known.entry
-            elif owned and known.entry is entry:
+            record = state.records.get(name)
+            if record is None:
+                record = state.records[name] = Record(None, spec, 0)
+            if owned and type(record.entry) is dict:
+                changed.append((record.entry, entry))
+                entry = record.entry
+            elif owned and record.entry is entry:
                 pass
             elif name not in state.names:
                 fresh.append((name, entry))
@@ -55,12 +55,14 @@ class Storing:
             else:
                 every = dict(state.names) if every is None else every
                 every[name] = entry
-            self.known.append(known)
-            assigned.append((known, entry, spec, [t], slots, mark))
+            self.records.append(record)
+            assigned.append((record, entry, spec, [t], slots, mark))
         if every is not None:
             every.update(fresh)
             fresh.clear()
         self._every = every
+        plan = state.ownership.plan()
+        self._drops_plan = plan is None or bool(fresh) or every is not None or plan.has_any(self.records)
         # iterators, for to begin a loop over a list is to allocate one
         self._fresh, self._replaced = iter(fresh), iter(replaced)
         self._changed, self._assigned = iter(changed), iter(assigned)
@@ -68,7 +70,8 @@ class Storing:
     def around(self, write: Callable[[], None]) -> None:
         """Do all of it; `write` writes the arrays. All that may fail, if `write` does not, comes before."""
         state = self._state
-        state.ownership.drop_plan()
+        if self._drops_plan:
+            state.ownership.drop_plan()
         cache, before = state.ownership.entries, len(state.ownership.entries)
         try:
             for name, entry in self._fresh:
@@ -85,55 +88,38 @@ class Storing:
             old.update(entry)
         if self._every is not None:
             state.refill(self._every)
-        for known, entry, spec, count, slots, mark in self._assigned:
-            known.entry = entry
-            known.spec = spec
-            known.count = count
-            known.slots = slots
-            known.mark = mark
+        for record, entry, spec, count, slots, mark in self._assigned:
+            record.entry = entry
+            record.spec = spec
+            record.count = count
+            if record.slots is not slots:
+                record.slots = slots
+                record.single = None
+            record.mark = mark
 
 
-class StoringInPlace:
-    """Counts an update that writes the slots in place, in an entry that was never handed out.
+def count_in_place(state: State, record: Record, count: list[int]) -> None:
+    """Count an update that wrote the slots in place, in an entry that was never handed out; nothing in it can fail.
 
     Parameters
     ----------
     state : State
         The optimizer's.
-    known : Known
+    record : Record
         What is known of the parameter.
-    t : int
-        Its count.
+    count : list of int
+        Its new count, alone.
     """
-
-    __slots__ = ("_count", "_known", "_state")
-
-    def __init__(self, state: State, known: Known, t: int) -> None:
-        self._state = state
-        self._known = known
-        self._count = [t]
-
-    def around(self, write: Callable[[], None]) -> None:
-        """Do all of it; `write` writes the arrays."""
-        self._state.ownership.drop_plan()
-        write()
-        known = self._known
-        if type(known.entry) is dict:
-            known.entry["t"] = self._count[0]
-        known.count = self._count
-
-
-def storing(state: State, rule: Rule, name: Hashable, spec: Spec, t: int, slots: Slots, owned: bool) -> Any:
-    """Return what puts the result of one update in the cache."""
-    if owned and (known := state._known[name]).slots is slots:
-        return StoringInPlace(state, known, t)
-    return Storing(state, [(rule, name, spec, t, slots, owned)])
+    state.ownership.counts_moved = True
+    if type(record.entry) is dict:
+        record.entry["t"] = count[0]
+    record.count = count
 
 
 def forget(state: State, clock: Clock | None = None) -> None:
     """Forget the parameters whose entries are gone: a program may never call `step`."""
     with suppress(Exception):  # names that cannot be compared; and it can be done the next time
-        if len(state._known) > len(state.names):
+        if len(state.records) > len(state.names):
             state.forget()
         if clock is not None:
             clock.forget(state.names)

@@ -35,7 +35,7 @@ _Call = list[Any]
 """A call that changes an optimizer or reads it: what it does, and in which thread. It is told from others by `is`."""
 
 
-class Turn:
+class Exclusive:
     """Who changes an optimizer, and who reads it.
 
     A call puts itself into a dict, which no two threads can do at once, and takes itself out at its end. It looks after

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+import math
+from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple, Self
 
 from .._arrays.parameter import dtype_text
 from .._arrays.tree import show
 from .._engine import choose
-from .._engine.group import Work
-from .._state.cache import Task
+from .._engine.tensor import Tensor
 from .._state.settings import Settings
 from .draws import key_of
 
@@ -30,24 +30,21 @@ class Explanation(tuple[ExplainedParameter, ...]):
     __slots__ = ()
 
     @classmethod
-    def of(cls, tasks: Mapping[Hashable, Task], settings: Settings) -> Self:
-        """Explain the updates of `tasks`, checked as for an update, by an optimizer with these settings."""
-        scalars = {t: settings.numbers_at(t) for t in {task[5] for task in tasks.values()}}
-        works = []
-        for name, (rule, library, spec, param, grad, t, slots, owned) in tasks.items():
-            h, noise = scalars[t], key_of(settings.values, spec, name, t)
-            works.append(Work(rule, library, spec, param, grad, slots, owned, h, None, noise, None))
+    def of(cls, tensors: Sequence[Tensor], settings: Settings) -> Self:
+        """Explain the updates of `tensors`, checked as for an update, by an optimizer with these settings."""
+        scalars = {t: settings.numbers_at(t) for t in {tensor.t for tensor in tensors}}
+        for tensor in tensors:
+            tensor.h = scalars[tensor.t]
+            tensor.key = key_of(settings.values, tensor.spec, tensor.name, tensor.t)
         launches: dict[Any, int] = {}
         rows = []
-        for (name, work), (engine, reason) in zip(zip(tasks, works, strict=True), choose.describe(works), strict=True):
-            rule, _, spec, *_ = work
-            alone = name if engine in ("eager", "blocked") else None
+        for tensor, (engine, reason) in zip(tensors, choose.describe(tensors), strict=True):
+            rule, spec = tensor.rule, tensor.spec
+            alone = tensor.name if engine in ("eager", "blocked") else None
             launch = launches.setdefault((engine, rule, str(spec.dtype), spec.device, alone), len(launches) + 1)
-            size = 1
-            for count in spec.shape:
-                size *= count
             itemsize = 8 if dtype_text(spec.compute) == "float64" else 4
-            rows.append(ExplainedParameter(name, engine, launch, len(rule.fields) * size * itemsize, reason))
+            size = len(rule.fields) * math.prod(spec.shape) * itemsize
+            rows.append(ExplainedParameter(tensor.name, engine, launch, size, reason))
         return cls(rows)
 
     def __str__(self) -> str:

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Any
 
-from .._arrays.parameter import check_out
-from .._engine import choose
-from .._engine.group import make_work
 from .._state.interrupts import HELD, WRITING, enter
 from .._state.parts import Parts
-from .commit import forget, storing
-from .draws import key_of
+from .commit import forget
 from .finite import Guard
 from .loss import check_loss
-from .whole import Each, LeftOut, again
+from .one import OneUpdate, bind
+from .skip import SkippedUpdate
+from .whole import WholeUpdate
 
 _ROUNDS = 10
 """How often an update is computed anew because the user's code looks at the cache; a schedule does so once."""
@@ -23,38 +21,34 @@ _ROUNDS = 10
 def update(parts: Parts, param: Any, param_grad: Any, name: Hashable, cur_loss: Any, out: Any) -> Any:
     """Do what `OptimizerBase.update` does."""
     settings, state, clock = parts.settings, parts.state, parts.clock
+    ownership = state.ownership
     lr: float | None = None
     rounds = 0
     try:
         if cur_loss is not None and type(cur_loss) is not float:
             check_loss(cur_loss, "param")
         while True:
-            shown = state.ownership.shown
-            task = state.take_in(settings.rule, param, param_grad, name, settings.check_in_dtype)
-            rule, library, spec, taken, grad, t, slots, owned = task
-            target = None
-            if out is not None:
-                taken, target = check_out(library, spec, taken, out, name)
-            guard = Guard(settings.values["nonfinite"], {name: grad}) if settings.guards else None
+            shown = ownership.shown
+            one = bind(state, settings, param, param_grad, name, out) or OneUpdate(
+                state, settings, param, param_grad, name, out
+            )
+            guard = Guard(settings.values["nonfinite"], {name: one.grad}) if settings.guards else None
             if guard is not None and guard.refuses:
-                return _leave_out_one(parts, param, taken, out)
+                return _skip_one(parts, param, one.param, out)
             if lr is None:
                 lr = clock.ask(name, cur_loss)
-            h = rule.scalars_at(settings.of_rule, lr, t)
-            proceed = None if guard is None else guard.proceed(settings.rule, {t: h}, {name: t})
+            h = one.rule.scalars_at(settings.of_rule, lr, one.t)
+            proceed = None if guard is None else guard.proceed(settings.rule, {one.t: h}, {name: one.t})
             if proceed is False:
-                return _leave_out_one(parts, param, taken, out)
-            noise = key_of(settings.values, spec, name, t) if settings.draws else None
-            work = make_work((rule, library, spec, taken, grad, slots, owned, h, target, noise, proceed))
-            launch = choose.prepare([work])
-            change = storing(state, rule, name, spec, t, launch.results[0][1], owned)
+                return _skip_one(parts, param, one.param, out)
+            one.prepare(h, proceed)
             skipped = parts.skipped if proceed is None else parts.skipped.unless(proceed)
             enter(WRITING)
-            if state.ownership.shown == shown:
+            if ownership.shown == shown:
                 break
             enter(HELD)  # the user's code has looked at the cache meanwhile: what it saw is not to be written
             rounds = _next_round(rounds)
-        change.around(launch.finish)
+        one.finish()
         clock.confirm(lr)
         if proceed is not None:
             parts.skipped = skipped
@@ -62,10 +56,11 @@ def update(parts: Parts, param: Any, param_grad: Any, name: Hashable, cur_loss: 
         enter(WRITING)
         clock.take_back()
         raise
+    one.keep()
     entries = len(state.names)
-    if len(state._known) > entries or len(clock._names) > entries:
+    if len(state.records) > entries or len(clock._names) > entries:
         forget(state, clock)
-    return launch.results[0][0] if out is None else out
+    return one.result if out is None else out
 
 
 def update_all(parts: Parts, params: Any, grads: Any, cur_loss: Any, out: Any) -> Any:
@@ -79,18 +74,16 @@ def update_all(parts: Parts, params: Any, grads: Any, cur_loss: Any, out: Any) -
             check_loss(cur_loss, "params")
         while True:
             shown = state.ownership.shown
-            update = again(state, rule, params, grads, out) or Each(
-                state, rule, params, grads, out, settings.check_in_dtype
-            )
+            update = WholeUpdate(state, rule, params, grads, out, settings.check_in_dtype)
             guard = Guard(settings.values["nonfinite"], update.gradients) if settings.guards else None
             if guard is not None and guard.refuses:
-                return _leave_out(parts, LeftOut(params, out, update.taken))
+                return _skip(parts, SkippedUpdate(params, out, update.taken))
             if lr is None:
                 lr = clock.ask_whole(cur_loss)
             scalars = {t: rule.scalars_at(settings.of_rule, lr, t) for t in update.counts}
             proceed = None if guard is None else guard.proceed(rule, scalars, update.count_of)
             if proceed is False:
-                return _leave_out(parts, LeftOut(params, out, update.taken))
+                return _skip(parts, SkippedUpdate(params, out, update.taken))
             answer = update.prepare(scalars, settings.values, proceed)
             skipped = parts.skipped if proceed is None else parts.skipped.unless(proceed)
             step = clock.cur_step + 1
@@ -111,13 +104,13 @@ def update_all(parts: Parts, params: Any, grads: Any, cur_loss: Any, out: Any) -
     return answer
 
 
-def _leave_out_one(parts: Parts, param: Any, taken: Any, out: Any) -> Any:
+def _skip_one(parts: Parts, param: Any, taken: Any, out: Any) -> Any:
     """Leave out the update of one parameter; return what that does."""
-    step = LeftOut([param if param is out else taken], None if out is None else [out], {0: taken})
-    return _leave_out(parts, step)[0]
+    step = SkippedUpdate([param if param is out else taken], None if out is None else [out], {0: taken})
+    return _skip(parts, step)[0]
 
 
-def _leave_out(parts: Parts, step: LeftOut) -> Any:
+def _skip(parts: Parts, step: SkippedUpdate) -> Any:
     """Count a step that changes nothing; return what the update does."""
     skipped = parts.skipped.one_more()
     enter(WRITING)

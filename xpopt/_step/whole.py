@@ -1,31 +1,30 @@
-"""The two ways to update a whole model: tensor by tensor, or by the plan that the last update left."""
+"""The update of a whole model: by the plan of its last update as far as there is one, and else tensor by tensor."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
-from .._arrays.layout import Layout
 from .._arrays.memory import find_shared
 from .._arrays.namespace import copy_array, writer
 from .._arrays.parameter import check_out, examine_resting, is_number, lies_in_memory
-from .._arrays.tree import check_indices, flatten, matched, rebuild, show
+from .._arrays.tree import check_indices, flatten, is_container, matched, rebuild, show
 from .._arrays.typing import Scalars, Tree
-from .._engine import choose
-from .._engine.group import Group, Launch, Step, Work
-from .._engine.model import KeptPlan
-from .._engine.numbers import Key
+from .._engine import choose, eager
+from .._engine.group import Bound, StepNumbers
+from .._engine.tensor import Tensor
 from .._graph.rule import Rule
-from .._state.cache import State, Task
-from .._state.entry import Known
+from .._state.cache import State
 from .._state.interrupts import HELD, enter
-from .commit import Storing, forget
+from .check import check
+from .commit import Commit, forget
 from .draws import key_of
+from .plan import Plan
 
 
-class Each:
-    """Updates every parameter without a plan.
+class WholeUpdate:
+    """The update of a whole model, checked.
 
     Parameters
     ----------
@@ -46,36 +45,123 @@ class Each:
         self._rule = rule
         self._params = params
         self._out = out
-        self._leaves = flatten(params, "params")
-        check_indices(params, self._leaves, state.names)
-        gradients = matched(self._leaves, flatten(grads, "grads"), "grads")
-        self._targets = {} if out is None else matched(self._leaves, flatten(out, "out"), "out")
-        self._resting: dict[Hashable, Any] = {}  # what is written though it has no gradient
-        self._tasks = self._take_in(gradients, check_new)
-        self._numbers = [name for name in self._tasks if is_number(self._leaves[name])] if out is None else []
-        self._launch: Launch
-        self._storing: Storing
+        self._check_new = check_new
+        self._plan: Plan | None = None
+        self._names: list[Hashable]
+        self._leaves: list[Any]
+        self._bound: list[Bound]
+        self._gradients: list[Any] = []  # that the plan has bound
+        self._tensors: list[Tensor] = []  # what is updated apart from the plan
+        self._places: list[int] = []  # of these among `names`
+        self._resting: list[tuple[Any, Any]] = []  # where a parameter without a gradient is copied to, and its value
+        self._launch: choose.Launch | None = None
+        self._commit: Commit | None = None
+        self._calls: Iterator[Callable[[], None]]
         self._copies: Iterator[tuple[Callable[[Any, Any], None], Any, Any]]
+        self._counted: Iterator[tuple[list[int], int]] = iter(())
+        if not self._bind(grads):
+            self._check_all(grads)
+
+    def _bind(self, grads: Tree) -> bool:
+        """Bind the arrays to the plan of the last update; False if there is none, or it does not fit."""
+        out, ownership = self._out, self._state.ownership
+        plan: Plan | None = ownership.plan()
+        if plan is None or not plan.fits(self._rule):
+            return False
+        leaves, gradients = plan.layout.leaves(self._params), plan.layout.leaves(grads)
+        targets = leaves if out is self._params else None if out is None else plan.layout.leaves(out)
+        if leaves is None or gradients is None or (targets is None) != (out is None):
+            return False
+        if ownership.counts_moved and not plan.count_together():
+            return False
+        ownership.counts_moved = False
+        params, of_params = plan.of(leaves), plan.of(gradients)
+        outs = params if targets is leaves else None if targets is None else plan.of(targets)
+        bound = plan.model.bind(params, of_params, outs)
+        if bound is None:
+            return False
+        resting = []
+        for i in plan.others:
+            target = None if targets is None else targets[i]
+            if is_container(leaves[i]) or is_container(gradients[i]) or is_container(target):
+                return False
+            if gradients[i] is not None:
+                tensor = self._check(i, plan.names[i], leaves[i], gradients[i], target)
+                if i not in plan.stay and choose.refusal_of_arrays(tensor) is None:
+                    return False
+            elif target is leaves[i]:
+                resting.append(target)
+            elif target is not None:
+                return False
+        written = [tensor.out for tensor in self._tensors]
+        if outs is not None and plan.model.overlaps(bound, written, resting):
+            return False
+        self._plan, self._bound, self._gradients = plan, bound, of_params
+        self._names, self._leaves = plan.names, leaves
+        return True
+
+    def _check(self, place: int, name: Hashable, param: Any, grad: Any, target: Any) -> Tensor:
+        """Check one parameter that is updated apart from the plan."""
+        tensor = check(self._state, self._rule, param, grad, name, self._check_new)
+        if target is not None:
+            tensor.param, tensor.out = check_out(tensor.library, tensor.spec, tensor.param, target, name)
+        self._tensors.append(tensor)
+        self._places.append(place)
+        return tensor
+
+    def _check_all(self, grads: Tree) -> None:
+        """Check every parameter."""
+        self._tensors, self._places = [], []
+        leaves = flatten(self._params, "params")
+        check_indices(self._params, leaves, self._state.names)
+        gradients = matched(leaves, flatten(grads, "grads"), "grads")
+        out = {} if self._out is None else matched(leaves, flatten(self._out, "out"), "out")
+        targets, written = dict(out), set()
+        for place, (name, param) in enumerate(leaves.items()):
+            if gradients[name] is not None:
+                target = out[name] if out else None
+                tensor = self._check(place, name, param, gradients[name], target)
+                written.add(name)
+                if out:
+                    targets[name] = tensor.out
+            elif out and out[name] is not param:
+                library, spec, value = examine_resting(param, name)
+                check_out(library, spec, value, out[name], name)
+                self._resting.append((out[name], value))
+                written.add(name)
+        shared = find_shared((name, x) for name, x in targets.items() if name in written or lies_in_memory(x))
+        if shared is not None:
+            first, second = map(show, shared)
+            raise ValueError(f"out of {first} and out of {second} share memory; give each its own")
+        self._names, self._leaves = list(leaves), list(leaves.values())
 
     @property
     def counts(self) -> set[int]:
         """The counts that this update brings parameters to."""
-        return {task[5] for task in self._tasks.values()}
+        planned = [] if self._plan is None else [t + 1 for (t,) in self._plan.counts]
+        return {*planned, *[tensor.t for tensor in self._tensors]}
 
     @property
     def gradients(self) -> dict[Hashable, Any]:
         """The gradients by name."""
-        return {name: task[4] for name, task in self._tasks.items()}
-
-    @property
-    def count_of(self) -> dict[Hashable, int]:
-        """The count of each of these."""
-        return {name: task[5] for name, task in self._tasks.items()}
+        return self._by_name(self._gradients, [tensor.grad for tensor in self._tensors])
 
     @property
     def taken(self) -> dict[Hashable, Any]:
         """The parameters that have a gradient, as a rule may see them."""
-        return {name: task[3] for name, task in self._tasks.items()}
+        planned = [] if self._plan is None else self._plan.of(self._leaves)
+        return self._by_name(planned, [tensor.param for tensor in self._tensors])
+
+    @property
+    def count_of(self) -> dict[Hashable, int]:
+        """The count of each of these."""
+        planned = [] if self._plan is None else [record.t + 1 for record in self._plan.records]
+        return self._by_name(planned, [tensor.t for tensor in self._tensors])
+
+    def _by_name(self, planned: list[Any], others: list[Any]) -> dict[Hashable, Any]:
+        names = [] if self._plan is None else self._plan.of(self._names)
+        names = [*names, *[tensor.name for tensor in self._tensors]]
+        return dict(zip(names, [*planned, *others], strict=True))
 
     def prepare(self, scalars: Mapping[int, Scalars], values: Mapping[str, Any], proceed: Any) -> Any:
         """Do all that can fail; return what `update_all` will.
@@ -87,243 +173,99 @@ class Each:
         values : mapping
             The optimizer's, which say how parameters are rounded.
         proceed : array of bool, shape (), or None
-            As for `Work`.
+            As for `Tensor`.
 
         Returns
         -------
         containers of the kinds of `params`
             With arrays that hold the results once `finish` has been called.
         """
-        works, draws = {}, values["rounding"] == "stochastic"
-        for name, (rule, library, spec, param, grad, t, slots, owned) in self._tasks.items():
-            h, out = scalars[t], self._targets.get(name)
-            noise = key_of(values, spec, name, t) if draws else None
-            works[name] = Work(rule, library, spec, param, grad, slots, owned, h, out, noise, proceed)
-        # a float cannot be written later: it is computed now, apart from the state
-        numbers = {name: works.pop(name)._replace(owned=False) for name in self._numbers}
-        first = choose.prepare(list(numbers.values()))
-        first.finish()
-        self._launch = choose.prepare(list(works.values()))
-        new: dict[Hashable, Any] = dict(zip((*numbers, *works), (*first.results, *self._launch.results), strict=True))
+        draws = values["rounding"] == "stochastic"
+        for tensor in self._tensors:
+            tensor.h, tensor.proceed = scalars[tensor.t], proceed
+            tensor.key = key_of(values, tensor.spec, tensor.name, tensor.t) if draws else None
+        new = list(self._leaves)
+        calls = self._launch_tensors(new) if self._tensors else []
         # a parameter without a gradient may lie where another one's result goes
-        resting = [(self._targets[name], value) for name, value in self._resting.items()]
-        self._copies = iter([(writer(x), x, copy_array(value)) for x, value in resting])
-        results = [(task[0], name, task[2], task[5], new[name][1], task[7]) for name, task in self._tasks.items()]
-        self._storing = Storing(self._state, results)
+        self._copies = iter([(writer(x), x, copy_array(value)) for x, value in self._resting])
+        if self._plan is not None:
+            calls += self._launch_plan(self._plan, new, scalars, values if draws else None, proceed)
+        self._calls = iter(calls)
         if self._out is not None:
             return self._out
-        answers = {name: float(new[name][0]) if name in numbers else new[name][0] for name in new}
-        return rebuild(self._params, lambda name: answers[name] if name in answers else self._leaves[name])
+        if self._plan is not None:
+            return self._plan.layout.rebuild(self._params, new)
+        return rebuild(self._params, dict(zip(self._names, new, strict=True)).__getitem__)
+
+    def _launch_tensors(self, new: list[Any]) -> list[Callable[[], None]]:
+        """Prepare what the plan does not update, and put the results into `new`; return what writes them."""
+        is_float = [self._out is None and is_number(self._leaves[place]) for place in self._places]
+        floats = [k for k, yes in enumerate(is_float) if yes]
+        self._arrays = arrays = [k for k, yes in enumerate(is_float) if not yes]
+        found: dict[int, Any] = {}
+        if floats:  # which cannot be written later: they are computed now
+            found.update(zip(floats, eager.launch([self._tensors[k] for k in floats])[0], strict=True))
+        tensors = [self._tensors[k] for k in arrays]
+        if self._plan is None:
+            self._launch = launch = choose.launch(tensors)
+            results, finish = launch.results, launch.finish
+        else:
+            results, finish = eager.launch(tensors)
+        found.update(zip(arrays, results, strict=True))
+        for k, place in enumerate(self._places):
+            new[place] = float(found[k][0]) if is_float[k] else found[k][0]
+        stored = [
+            (tensor.rule, tensor.name, tensor.spec, tensor.t, found[k][1], tensor.owned)
+            for k, tensor in enumerate(self._tensors)
+        ]
+        self._commit = Commit(self._state, stored)
+        return [finish]
+
+    def _launch_plan(
+        self, plan: Plan, new: list[Any], scalars: Mapping[int, Scalars], drawn: Mapping[str, Any] | None, proceed: Any
+    ) -> list[Callable[[], None]]:
+        """Prepare what the plan updates, and put the results into `new`; return what writes them."""
+        keys = None
+        if drawn is not None:
+            names = plan.of(plan.names)
+            keys = [key_of(drawn, one.spec, name, one.t + 1) for name, one in zip(names, plan.records, strict=True)]
+        counts = [t + 1 for (t,) in plan.counts]
+        self._counted = iter(list(zip(plan.counts, counts, strict=True)))
+        if self._out is None:
+            for place, x in zip(plan.places, plan.model.results(self._bound), strict=True):
+                new[place] = x
+        return plan.model.launch(self._bound, StepNumbers([scalars[t] for t in counts], keys, proceed))
 
     def finish(self) -> None:
         """Write the results and store the state."""
-        self._storing.around(self._write)
+        if self._commit is None:
+            self._write()
+        else:
+            self._commit.around(self._write)
+        for count, t in self._counted:
+            count[0] = t
+        if self._plan is not None:
+            self._state.ownership.fall_behind()
 
     def _write(self) -> None:
-        self._launch.finish()
+        for call in self._calls:
+            call()
         for write, x, value in self._copies:
             write(x, value)
 
     def keep(self) -> None:
         """After all is stored, keep what makes the next update of the same model shorter."""
+        launch = self._launch
+        if launch is None or self._commit is None:
+            return
         enter(HELD)
         forget(self._state)
-        group = choose.group_of(self._launch.engine)
-        if group is not None and not self._numbers:
-            slots = [slots for _, slots in self._launch.results]
-            with suppress(MemoryError):  # the next one is then as long as this one
-                names = list(self._leaves)
-                self._state.ownership.keep(Kept(group, self._rule, names, self._tasks, slots, self._storing.known))
-
-    def _take_in(self, grads: Mapping[Hashable, Any], check_new: Callable[..., None]) -> dict[Hashable, Task]:
-        """Check everything; return the updates of what has a gradient."""
-        tasks, out = {}, self._targets
-        for name, param in self._leaves.items():
-            if grads[name] is not None:
-                tasks[name] = task = self._state.take_in(self._rule, param, grads[name], name, check_new)
-                if out:
-                    param, out[name] = check_out(task[1], task[2], task[3], out[name], name)
-                    tasks[name] = (*task[:3], param, *task[4:])
-            elif out and out[name] is not param:
-                library, spec, self._resting[name] = examine_resting(param, name)
-                check_out(library, spec, self._resting[name], out[name], name)
-        written = tasks.keys() | self._resting.keys()
-        shared = find_shared((name, x) for name, x in out.items() if name in written or lies_in_memory(x))
-        if shared is not None:
-            first, second = map(show, shared)
-            raise ValueError(f"out of {first} and out of {second} share memory; give each its own")
-        return tasks
-
-
-class Kept:
-    """The model of the last update, if one engine can update all its tensors again.
-
-    Parameters
-    ----------
-    group : type of Group
-        The engine's.
-    rule : Rule
-        The formula.
-    names : list of hashable
-        The parameters.
-    tasks : mapping of hashable to Task
-        Their updates, which `Each` has made.
-    slots : sequence of NamedTuple of array
-        Of each that was updated.
-    known : list of Known
-        What the state knows of each that was updated.
-    """
-
-    def __init__(
-        self,
-        group: type[Group],
-        rule: Rule,
-        names: list[Hashable],
-        tasks: Mapping[Hashable, Task],
-        slots: Sequence[Any],
-        known: list[Known],
-    ) -> None:
-        counts = sorted({task[5] for task in tasks.values()})
-        self.rule = rule
-        self.names = names
-        self.layout = Layout(names)
-        self.known = known
-        self.active = None if len(tasks) == len(names) else [i for i, name in enumerate(names) if name in tasks]
-        """Those of `names` that had a gradient; None for all."""
-        self.counts = [[t] for t in counts]
-        """Of updates: one for each row of the plan, in a list that the tensors of the row share."""
-        self._rows = [counts.index(task[5]) for task in tasks.values()] if len(counts) > 1 else [0] * len(tasks)
-        rules, params = [task[0] for task in tasks.values()], [task[3] for task in tasks.values()]
-        self.plan = KeptPlan(group, rules, params, slots, self._rows)
-        self.choice = choose.chosen()  # of the engine, where that was
-
-    def count_together(self) -> None:
-        """Let the parameters share the counts."""
-        for known, row in zip(self.known, self._rows, strict=True):
-            known.count = self.counts[row]
-
-    def updated(self) -> Iterator[tuple[Hashable, int]]:
-        """Yield the parameters that had a gradient, each with its count."""
-        names = self.names if self.active is None else [self.names[i] for i in self.active]
-        return zip(names, [known.t for known in self.known], strict=True)
-
-
-class Again:
-    """Updates the model of the last update by its plan; made by `again`."""
-
-    def __init__(
-        self, state: State, kept: Kept, params: Tree, out: Tree | None, leaves: list[Any], grads: list[Any]
-    ) -> None:
-        self._state = state
-        self._kept = kept
-        self._params = params
-        self._out = out
-        self._leaves = leaves
-        self._tensors = leaves, grads
-        self._results: list[Any] = []
-        self.counts = [t + 1 for (t,) in kept.counts]
-        """The counts that this update brings parameters to."""
-        self._steps = iter(list(zip(kept.counts, self.counts, strict=True)))
-        self._calls: Iterator[Callable[[], None]] = iter(())
-
-    def gather(self, targets: list[Any] | None) -> bool:
-        """Find where everything lies; return whether all of it is as it was."""
-        (params, grads), active = self._tensors, self._kept.active
-        resting: list[Any] = []
-        if active is not None:
-            resting = [x for x, grad in zip(params, grads, strict=True) if grad is None]
-            if len(params) - len(resting) != len(active) or (targets is not None and targets is not params):
-                return False
-            in_place = targets is params
-            params, grads = [params[i] for i in active], [grads[i] for i in active]
-            targets = params if in_place else None
-        found = self._kept.plan.gather(params, grads, targets, resting)
-        self._tensors, self._results = (params, grads), found or []
-        return found is not None
-
-    @property
-    def gradients(self) -> dict[Hashable, Any]:
-        """The gradients by name."""
-        names = [name for name, _ in self._kept.updated()]
-        return dict(zip(names, self._tensors[1], strict=True))
-
-    @property
-    def count_of(self) -> dict[Hashable, int]:
-        """The count of each of these."""
-        return {name: t + 1 for name, t in self._kept.updated()}
-
-    @property
-    def taken(self) -> dict[Hashable, Any]:
-        """The parameters that have a gradient, as a rule may see them."""
-        return dict(zip(self.gradients, self._tensors[0], strict=True))
-
-    def prepare(self, scalars: Mapping[int, Scalars], values: Mapping[str, Any], proceed: Any) -> Any:
-        """Do all that can fail; return what `update_all` will."""
-        keys: list[Key | None] | None = None
-        if values["rounding"] == "stochastic":
-            keys = [key_of(values, self._state.spec(name), name, t + 1) for name, t in self._kept.updated()]
-        step = Step([scalars[t] for t in self.counts], keys, proceed)
-        self._calls = iter(self._kept.plan.prepare(step, *self._tensors, self._results))
-        if self._out is not None:
-            return self._out
-        new = self._results
-        if self._kept.active is not None:
-            new = list(self._leaves)
-            for i, x in zip(self._kept.active, self._results, strict=True):
-                new[i] = x
-        return self._kept.layout.rebuild(self._params, new)
-
-    def finish(self) -> None:
-        """Write the results, and count."""
-        for call in self._calls:
-            call()
-        for count, t in self._steps:
-            count[0] = t
-        self._state.ownership.fall_behind()
-
-    def keep(self) -> None:
-        """Do nothing: the model is kept already."""
-
-
-class LeftOut:
-    """Leaves every parameter as it is.
-
-    Parameters
-    ----------
-    params, out
-        As for `OptimizerBase.update_all`.
-    taken : mapping
-        The parameters that have a gradient, as a rule may see them, by name.
-    """
-
-    def __init__(self, params: Tree, out: Tree | None, taken: Mapping[Hashable, Any]) -> None:
-        leaves = flatten(params, "params")
-        targets = {} if out is None else flatten(out, "out")
-        values = dict(leaves)
-        for name, x in leaves.items():
-            if x is targets.get(name) or (out is None and is_number(x)):
-                continue
-            if name in taken:
-                values[name] = copy_array(taken[name])
-            elif out is not None:
-                values[name] = copy_array(examine_resting(x, name)[2])
-        self._writes = iter([(writer(x), x, values[name]) for name, x in targets.items() if values[name] is not x])
-        self.answer = rebuild(params, values.__getitem__) if out is None else out
-
-    def finish(self) -> None:
-        """Write what `update_all` has to write all the same."""
-        for write, x, value in self._writes:
-            write(x, value)
-
-
-def again(state: State, rule: Rule, params: Tree, grads: Tree, out: Tree | None) -> Again | None:
-    """Return the update of a model that is the one of the last update, with nothing touched since; else None."""
-    kept = state.ownership.plan()
-    if kept is None or kept.rule is not rule or kept.choice != choose.chosen() or choose.changed(rule):
-        return None
-    leaves, gradients = kept.layout.leaves(params), kept.layout.leaves(grads)
-    targets = leaves if out is params else None if out is None else kept.layout.leaves(out)
-    if leaves is None or gradients is None or (targets is None) != (out is None):
-        return None
-    update = Again(state, kept, params, out, leaves, gradients)
-    return update if update.gather(targets) else None
+        if launch.model is None:
+            return
+        with suppress(MemoryError):  # the next one is then as long as this one
+            fused = [k for k, name in zip(self._arrays, launch.engines, strict=True) if name != "eager"]
+            records = [self._commit.records[k] for k in fused]
+            others = set(range(len(self._tensors))).difference(fused)
+            stay = {self._places[k] for k in others if choose.refusal_of_arrays(self._tensors[k]) is None}
+            places = [self._places[k] for k in fused]
+            self._state.ownership.keep(Plan(self._rule, self._names, launch.model, places, records, stay))

@@ -29,7 +29,8 @@ from .._state.clock import Clock
 from .._state.interrupts import WRITING, enter
 from .._state.parts import Parts, own_scheduler
 from .._state.settings import Settings
-from .._step.exclusive import COPY, LOAD, SAVE, SETTINGS, UPDATE, Turn
+from .._step.check import check
+from .._step.exclusive import COPY, LOAD, SAVE, SETTINGS, UPDATE, Exclusive
 from .._step.explanation import Explanation
 from .._step.step import update, update_all
 from ..schedulers import SchedulerBase
@@ -164,7 +165,7 @@ class OptimizerBase(Declared):
         settings = Settings.checked(cls, values)
         choose.begin(settings.rule)
         self._parts = Parts(settings, Clock(own_scheduler(settings, scheduler, self._memo())))
-        self._turn = Turn(cls.__name__)
+        self._exclusive = Exclusive(cls.__name__)
 
     # Settings
 
@@ -206,7 +207,7 @@ class OptimizerBase(Declared):
             raise TypeError(f"set_params takes no keyword {next(iter(keywords))!r}; wanted a dict, {{'lr': 0.1}}")
         changes = _mapping("hparam_dict", hparam_dict, "{'lr': 0.1}")
         cache = _mapping("cache_dict", cache_dict, "opt.cache")
-        self._turn.change(SETTINGS, self._parts.change, changes, cache, self._memo())
+        self._exclusive.change(SETTINGS, self._parts.change, changes, cache, self._memo())
 
     def __dir__(self) -> list[str]:
         """List the attributes that there are."""
@@ -235,7 +236,7 @@ class OptimizerBase(Declared):
         def change() -> None:
             self._parts.state = self._parts.state.with_entries(entries)
 
-        self._turn.change(SETTINGS, change)
+        self._exclusive.change(SETTINGS, change)
 
     @property
     def cur_step(self) -> int:
@@ -244,7 +245,7 @@ class OptimizerBase(Declared):
 
     @cur_step.setter
     def cur_step(self, step: int) -> None:
-        self._turn.change(SETTINGS, self._parts.clock.move, int(STEP.check(type(self).__name__, "cur_step", step)))
+        self._exclusive.change(SETTINGS, self._parts.clock.move, int(STEP.check(type(self).__name__, "cur_step", step)))
 
     @property
     def skipped(self) -> int:
@@ -266,14 +267,14 @@ class OptimizerBase(Declared):
         """
         if given:
             raise step_takes_nothing(self, len(given))
-        self._turn.check_free()  # and no more: these are a few assignments
+        self._exclusive.check_free()  # and no more: these are a few assignments
         parts = self._parts
         parts.state.forget()
         parts.clock.tick()
 
     def reset_step(self) -> None:
         """Go back to step 0 and start the schedule over; slots and counts stay."""
-        self._turn.change(SETTINGS, self._parts.clock.reset)
+        self._exclusive.change(SETTINGS, self._parts.clock.reset)
 
     # Updates
 
@@ -327,7 +328,7 @@ class OptimizerBase(Declared):
         update_all : The whole model in one call.
         step : Call it after each optimisation step.
         """
-        return self._turn.change(UPDATE, update, self._parts, param, param_grad, param_name, cur_loss, out)
+        return self._exclusive.change(UPDATE, update, self._parts, param, param_grad, param_name, cur_loss, out)
 
     def __call__(
         self,
@@ -368,7 +369,7 @@ class OptimizerBase(Declared):
             As for `update`, for any parameter; missing or extra names; a list or tuple that is shorter than the indices
             that have state; `out` arrays that share memory. After any error nothing has changed.
         """
-        return self._turn.change(UPDATE, update_all, self._parts, params, grads, cur_loss, out)
+        return self._exclusive.change(UPDATE, update_all, self._parts, params, grads, cur_loss, out)
 
     def explain(self, params: Tree) -> Explanation:
         """Say how `update_all` would update a model: on which engine, and why not on a faster one.
@@ -391,11 +392,10 @@ class OptimizerBase(Declared):
         """
         settings, state, leaves = self._parts.settings, self._parts.state, flatten(params, "params")
         check_indices(params, leaves, state.names)
-        tasks = {
-            name: state.take_in(settings.rule, param, param, name, settings.check_in_dtype)
-            for name, param in leaves.items()
-        }
-        return Explanation.of(tasks, settings)
+        tensors = [
+            check(state, settings.rule, param, param, name, settings.check_in_dtype) for name, param in leaves.items()
+        ]
+        return Explanation.of(tensors, settings)
 
     @classmethod
     def choose_rule(cls, settings: Mapping[str, Any]) -> Rule | tuple[Rule, ...]:
@@ -430,15 +430,15 @@ class OptimizerBase(Declared):
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle all but what is going on."""
-        return self._turn.read(COPY, lambda: {**self._others(), "_parts": self._parts.snapshot(self._memo())})
+        return self._exclusive.read(COPY, lambda: {**self._others(), "_parts": self._parts.snapshot(self._memo())})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take it back, at rest."""
-        vars(self).update(state, _turn=Turn(type(self).__name__))
+        vars(self).update(state, _exclusive=Exclusive(type(self).__name__))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Return `copy`."""
-        return self._turn.read(COPY, self._twin, memo)
+        return self._exclusive.read(COPY, self._twin, memo)
 
     def state_dict(self, copy: bool = True) -> dict[str, Any]:
         """Return everything that the optimizer is set to and remembers, as plain data and arrays.
@@ -467,7 +467,7 @@ class OptimizerBase(Declared):
         --------
         load_state_dict, save
         """
-        return self._turn.read(COPY, self._state_dict, copy)
+        return self._exclusive.read(COPY, self._state_dict, copy)
 
     def load_state_dict(
         self,
@@ -514,7 +514,7 @@ class OptimizerBase(Declared):
         state_dict, load
         """
         options: dict[str, Any] = {"strict": strict, "rename": rename, "like": like, "cast": cast}
-        return self._turn.change(LOAD, lambda: self._become(*header_and_arrays(state), **options, owned=False))
+        return self._exclusive.change(LOAD, lambda: self._become(*header_and_arrays(state), **options, owned=False))
 
     def save(self, path: str | os.PathLike[str], *, progress: file.Progress = None) -> None:
         """Write what `state_dict` returns to a safetensors file.
@@ -543,7 +543,7 @@ class OptimizerBase(Declared):
         --------
         load, xpopt.load_optimizer
         """
-        self._turn.read(SAVE, self._save, path, progress)
+        self._exclusive.read(SAVE, self._save, path, progress)
 
     def load(
         self,
@@ -594,7 +594,7 @@ class OptimizerBase(Declared):
         """
         options: dict[str, Any] = {"strict": strict, "rename": rename, "like": like, "cast": cast}
         with file.naming(path):
-            return self._turn.change(LOAD, lambda: self._become(*file.read(path, progress), **options, owned=True))
+            return self._exclusive.change(LOAD, lambda: self._become(*file.read(path, progress), **options, owned=True))
 
     # Helpers
 
@@ -604,7 +604,7 @@ class OptimizerBase(Declared):
 
     def _others(self) -> dict[str, Any]:
         """Return the attributes that a subclass has added."""
-        return {name: value for name, value in vars(self).items() if name not in ("_parts", "_turn")}
+        return {name: value for name, value in vars(self).items() if name not in ("_parts", "_exclusive")}
 
     def _twin(self, memo: dict[int, Any]) -> Self:
         twin = object.__new__(type(self))

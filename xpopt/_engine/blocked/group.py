@@ -1,4 +1,4 @@
-"""What the blocked engine keeps of a model: small tensors share a block, and NumPy's calls are made once for many."""
+"""Tensors of the blocked engine: small ones share a block, and NumPy's calls are made once for many."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..._arrays.namespace import address_of
-from ..._graph.rule import Rule
-from ..group import BLOCK, SHARED, Group, Step
+from ..._arrays.typing import Scalars
+from .. import kernels
+from ..group import BLOCK, SHARED, Bound, HostGroup, HostSingle, StepNumbers
+from ..numbers import Key
+from ..tensor import Tensor
 from . import kernel as blocked
 
 
@@ -76,69 +79,48 @@ def _scatter(pairs: Iterator[tuple[Any, Any]]) -> None:
         np.copyto(out, values, "unsafe")
 
 
-class BlockedGroup(Group):
+class BlockedGroup(HostGroup):
     """Tensors of one dtype, of which the small ones are updated together."""
 
-    def __init__(self, rule: Rule, members: list[int], params: list[Any], slots: list[Any], rows: list[int]) -> None:
-        super().__init__(rule, members, params, slots, rows)
-        self._dtype = params[0].dtype
-        self._compute = np.dtype(np.float64 if self._dtype == np.float64 else np.float32)
-        self._shapes = [x.shape for x in params]
-        self._in_c_order = [x.flags.c_contiguous for x in params]
-        self._size = sum(x.size for x in params)
-        self._slots = slots
-        self._rows = rows
-        for k, of_field in enumerate(zip(*slots, strict=True), 3):
-            self.table[k] = [address_of(x) for x in of_field]
-        self._bundles = list(self._bundle([x.size for x in params]))
-        bundled = {k for bundle in self._bundles for k in bundle.tensors}
-        self._alone = [k for k in range(len(params)) if k not in bundled]
+    def __init__(self, members: list[int], tensors: list[Tensor]) -> None:
+        super().__init__(members, tensors)
+        assert tensors[0].h is not None
+        self._kernel = kernels.blocked(self.rule, tensors[0].h, clipped=self.clipped)
+        self._shared = kernels.blocked(self.rule, tensors[0].h, clipped=False)  # clips what has been gathered
+        self._size = sum(self.sizes)
+        self._rows: list[int] = []
+        self._bundles: list[_Bundle] = []
+        self._alone: list[int] = []
 
-    def gather(self, params: list[Any], grads: list[Any], outs: list[Any] | None) -> bool:
-        """Read where everything lies, but new outs; return whether all of it looks as it did."""
-        # the slots were never handed out, so nothing of them can have changed
-        roles = [(0, params, outs is params), (1, grads, False)]
-        if outs is not None and outs is not params:
-            roles.append((2, outs, True))
-        for row, arrays, write in roles:
-            mine = self.mine(arrays)
-            if not self._as_they_were(mine) or (write and not all(x.flags.writeable for x in mine)):
-                return False
-            self.table[row] = [address_of(x) for x in mine]
-        if outs is params:
-            self.table[2] = self.table[0]
+    def set_rows(self, rows: list[int]) -> bool:
+        """Choose which tensors share a block: those of one count."""
+        rows = self.mine(rows)
+        if rows != self._rows:
+            self._rows = rows
+            self._bundles = list(self._bundle(self.sizes))
+            bundled = {k for bundle in self._bundles for k in bundle.tensors}
+            self._alone = [k for k in range(len(rows)) if k not in bundled]
         return True
 
-    def prepare(self, step: Step, params: list[Any], grads: list[Any], outs: list[Any]) -> Callable[[], None]:
-        """Return the function that updates them; nothing in it can fail."""
-        params, grads, outs = self.mine(params), self.mine(grads), self.mine(outs)
-        scalars = step.scalars
-        clip_norm, compute = scalars[0].clip_norm, self._compute
+    def launch(self, bound: Bound, numbers: StepNumbers) -> Callable[[], None]:
+        """Evaluate the numbers, and take the memory to work in."""
+        params, grads, outs, _ = bound
+        scalars, compute = numbers.scalars, self.compute
+        clip_norm = scalars[0].clip_norm
         factors = [] if clip_norm is None else [blocked.factors(x, clip_norm) for x in grads]
         runs: list[blocked.Call] = []
         if self._bundles:
-            of_rule = blocked.kernel(self.rule, scalars[0], clipped=False)
-            packed = [of_rule.numbers.packed(h, compute.char) for h in scalars]
+            packed = [self._shared.numbers.packed(h, compute.char) for h in scalars]
             for bundle in self._bundles:
                 mine = [factors[k] for k in bundle.tensors] if factors else []
-                runs.append(_SharedRun(of_rule, bundle, (params, grads, outs), packed[bundle.row], mine, compute))
+                runs.append(_SharedRun(self._shared, bundle, (params, grads, outs), packed[bundle.row], mine, compute))
         if self._alone:
-            of_rule = blocked.kernel(self.rule, scalars[0], clipped=clip_norm is not None)
-            packed = [of_rule.numbers.packed(h, compute.char) for h in scalars]
+            packed = [self._kernel.numbers.packed(h, compute.char) for h in scalars]
             for k in self._alone:
-                numbers = packed[self._rows[k]] + (factors[k].tobytes() if factors else b"")
-                inputs, outputs = (params[k], grads[k], *self._slots[k]), (outs[k], *self._slots[k])
-                runs.append(blocked.Run(of_rule, inputs, outputs, numbers, compute))
+                row = packed[self._rows[k]] + (factors[k].tobytes() if factors else b"")
+                inputs, outputs = (params[k], grads[k], *self.slots[k]), (outs[k], *self.slots[k])
+                runs.append(blocked.Run(self._kernel, inputs, outputs, row, compute))
         return blocked.together(runs, self._size)
-
-    def _as_they_were(self, arrays: list[Any]) -> bool:
-        return (
-            set(map(type, arrays)) == {np.ndarray}
-            and [x.shape for x in arrays] == self._shapes
-            and {x.dtype for x in arrays} == {self._dtype}
-            and [x.flags.c_contiguous for x in arrays] == self._in_c_order
-            and all(x.flags.forc for x in arrays)
-        )
 
     def _bundle(self, sizes: list[int]) -> Iterator[_Bundle]:
         """Yield the tensors that follow each other in the group, and whose slots do in memory."""
@@ -148,19 +130,19 @@ class BlockedGroup(Group):
                 if k - first > 1:
                     ends = np.cumsum(sizes[first:k]).tolist()
                     spans = [slice(end - of, end) for end, of in zip(ends, sizes[first:k], strict=True)]
-                    slots = [_from(x, total) for x in self._slots[first]]
+                    slots = [_from(x, total) for x in self.slots[first]]
                     yield _Bundle(list(range(first, k)), spans, total, self._rows[first], slots)
                 first, total = k, 0
             total += size
 
     def _adjoins(self, k: int, sizes: list[int]) -> bool:
         """Whether tensor `k` can share a block with the one in front of it."""
-        before, here = self.table[3:, k - 1], self.table[3:, k]
+        before, here = self._table[3:, k - 1], self._table[3:, k]
         return (
             max(sizes[k - 1 : k + 1]) <= SHARED
             and self._rows[k - 1] == self._rows[k]
-            and bool((before + sizes[k - 1] * self._compute.itemsize == here).all())
-            and all(x.base is not None and x.base is y.base for x, y in zip(*self._slots[k - 1 : k + 1], strict=True))
+            and bool((before + sizes[k - 1] * self.compute.itemsize == here).all())
+            and all(x.base is not None and x.base is y.base for x, y in zip(*self.slots[k - 1 : k + 1], strict=True))
         )
 
 
@@ -168,3 +150,27 @@ def _from(x: Any, size: int) -> Any:
     """Return so many elements of the array that `x` is a view of, from where `x` begins."""
     start = (address_of(x) - address_of(x.base)) // x.itemsize
     return x.base[start : start + size]
+
+
+class BlockedSingle(HostSingle):
+    """A tensor that is updated alone in blocks."""
+
+    def __init__(self, tensor: Tensor, slots: Any) -> None:
+        super().__init__(tensor, slots)
+        assert tensor.h is not None
+        self._kernel = kernels.blocked(self.rule, tensor.h, clipped=self.clipped)
+        self._one_call = self.size <= blocked.SMALL and self.dtype == self.compute
+        self._code = self.compute.char
+
+    def launch(self, param: Any, grad: Any, result: Any, h: Scalars, key: Key | None) -> Callable[[], None]:
+        """Evaluate the numbers, and take the memory to work in."""
+        kernel, slots = self._kernel, self.slots
+        packed = kernel.numbers.packed(h, self._code)
+        if self.clipped:
+            packed += blocked.factors(grad, h.clip_norm).tobytes()
+        if not self._one_call:
+            run = blocked.Run(kernel, (param, grad, *slots), (result, *slots), packed, self.compute)
+            return blocked.together([run], self.size)
+        memory, numbers, arrays, _ = kernel.working(self.shape, self.compute, 0)
+        args = (param, grad, *slots, result, *slots, *arrays, *numbers)
+        return blocked.one_call(memory, packed, kernel.call, args)

@@ -20,7 +20,7 @@ from ..._graph.reading import graph_of
 from ..._graph.rule import Rule
 from ..._print.numpy import CALLED, print_numpy
 from .. import pool
-from ..group import BLOCK, Launch, Result, Work, new_arrays
+from ..group import BLOCK
 from ..numbers import Numbers
 
 SMALL = 4_096
@@ -203,38 +203,6 @@ def flat(x: Any) -> Any:
     return x if x.ndim == 1 else x.reshape(-1) if x.flags.c_contiguous else x.T.reshape(-1)
 
 
-def kernel(rule: Rule, h: Scalars, *, clipped: bool) -> Kernel:
-    """Return a rule's kernel; raises `UntraceableError` where it has none."""
-    key = "blocked", clipped
-    try:
-        found: Kernel = rule.made[key]
-    except KeyError:
-        found = rule.made.setdefault(key, Kernel(rule, h, clipped=clipped))  # one, whichever thread makes it
-    return found
-
-
-def prepare(rule: Rule, works: list[Work]) -> Launch:
-    """Allocate what updates need: new parameters where there is no `out`, and slots where they may not be written."""
-    h = works[0].h
-    of_rule = kernel(rule, h, clipped=h.clip_norm is not None)
-    results = new_arrays(rule, works)
-    if len(works) == 1:  # without what many need: it has to be as fast as it can
-        run = _run_of(of_rule, works[0], results[0])
-        return Launch(results, together([run], works[0].param.size), "blocked")
-    runs = [_run_of(of_rule, *pair) for pair in zip(works, results, strict=True)]
-    return Launch(results, together(runs, sum(work.param.size for work in works)), "blocked")
-
-
-def _run_of(of_rule: Kernel, work: Work, result: Result) -> Run:
-    """Return the update, ready but for the arrays to work in."""
-    _, _, spec, param, grad, _, _, h, _, _, _ = work
-    out, slots = result
-    packed = of_rule.numbers.packed(h, spec.compute.char)
-    if h.clip_norm is not None:
-        packed += factors(grad, h.clip_norm).tobytes()
-    return Run(of_rule, (param, grad, *slots), (out, *slots), packed, spec.compute)
-
-
 def together(runs: Sequence[Call], size: int) -> Callable[[], None]:
     """Return what computes all of `runs`, of so many elements in all, with a helper if these are many."""
     if size <= SERIAL or pool.threads() == 1:
@@ -263,6 +231,19 @@ def _quiet_context() -> Context:
     context = Context()
     context.run(np.seterr, all="ignore")
     return context
+
+
+def one_call(memory: memoryview, packed: bytes, kernel: Callable[..., object], args: tuple[Any, ...]) -> Any:
+    """Return what calls a kernel once, where `memory` holds the numbers."""
+    return functools.partial(_call, _quiet_context(), memory, packed, kernel, args)
+
+
+def _call(
+    context: Context, memory: memoryview, packed: bytes, kernel: Callable[..., object], args: tuple[Any, ...]
+) -> None:
+    memory[:] = packed
+    context.run(kernel, *args)
+    _give_back(context)
 
 
 def _compute(context: Context, steps: Iterator[Step]) -> None:
@@ -299,17 +280,3 @@ def factors(grad: Any, clip_norm: float) -> Any:
         wide = elements[start : start + BLOCK].astype(np.float64)
         total += np.add.reduce(np.multiply(wide, wide, wide))
     return clip_factors(np.array([total]), clip_norm, [grad])
-
-
-def why_not(work: Work) -> str | None:
-    """Return why an update of a NumPy array cannot run in blocks, or None if it can."""
-    _, _, _, param, grad, slots, owned, _, out, _, _ = work
-    c_order = param.flags.c_contiguous and grad.flags.c_contiguous and (out is None or out.flags.c_contiguous)
-    for x in slots or ():
-        flags = x.flags
-        if not owned and not flags.writeable:
-            return "a slot is read-only"
-        c_order = c_order and flags.c_contiguous
-    if c_order or all(x.flags.f_contiguous for x in (param, grad, *(slots or ()), param if out is None else out)):
-        return None
-    return "the arrays are not contiguous, or not in one order"

@@ -1,4 +1,4 @@
-"""What the compiled engine keeps of a model: its arrays are looked at by machine code, nine nanoseconds each."""
+"""Tensors of the compiled engine: their arrays are looked at by machine code, nine nanoseconds each."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..._arrays.namespace import address_of
-from ..._arrays.parameter import dtype_text
-from ..._graph.rule import Rule
-from ..group import Group, Step
+from ..._arrays.typing import Scalars
+from .. import kernels
+from ..group import Bound, HostGroup, HostSingle, StepNumbers
+from ..numbers import Key
+from ..tensor import Tensor
 from . import build
 from . import kernel as compiled
 
@@ -62,41 +64,67 @@ class _Held(NamedTuple):
         return read(address_of(self.arrays), kind, id(self.dtype), ndims, shapes, flags, table[: len(flags)])
 
 
-class CompiledGroup(Group):
-    """Tensors of one dtype whose next update is one call."""
+class CompiledGroup(HostGroup):
+    """Tensors of one dtype, all updated by one call."""
 
-    def __init__(self, rule: Rule, members: list[int], params: list[Any], slots: list[Any], rows: list[int]) -> None:
-        super().__init__(rule, members, params, slots, rows)
-        self._dtype = params[0].dtype
-        self._dtype_name = dtype_text(self._dtype)
-        self._ndims, self._shapes, flags = _look_of(params)
+    def __init__(self, members: list[int], tensors: list[Tensor]) -> None:
+        super().__init__(members, tensors)
+        self._kernel = _kernel_of(tensors[0])
+        params = [tensor.param for tensor in tensors]
+        self._ndims, self._shape_of_each, flags = _look_of(params)
         self._flags = {
-            "in place": np.concatenate([flags | _WRITEABLE, flags]),
-            "new": np.concatenate([flags, flags]),
-            "apart": np.concatenate([flags, flags, flags | _WRITEABLE]),
+            (2, True): np.concatenate([flags | _WRITEABLE, flags]),
+            (2, False): np.concatenate([flags, flags]),
+            (3, False): np.concatenate([flags, flags, flags | _WRITEABLE]),
         }
-        held = [x for of_field in zip(*slots, strict=True) for x in of_field]
-        slot_flags = np.repeat(flags | _WRITEABLE, len(rule.fields), axis=0)
-        self._slots = _Held(np.fromiter(held, object, len(held)), held[0].dtype if held else None, slot_flags)
-        self._row_of = np.array(rows, np.int64)
-        self._pieces = compiled.cut(tuple(x.size for x in params))
+        """By how many roles are read, and whether in place."""
+        self._row_of = np.zeros(len(members), np.int64)
+        self._pieces = compiled.cut(tuple(self.sizes))
 
-    def gather(self, params: list[Any], grads: list[Any], outs: list[Any] | None) -> bool:
-        """Read where everything lies, but new outs; return whether all of it looks as it did."""
+    def set_rows(self, rows: list[int]) -> bool:
+        """Say which row of numbers each tensor has."""
+        self._row_of = np.array(self.mine(rows), np.int64)
+        return True
+
+    def read(self, roles: list[list[Any]], in_place: bool, table: Any) -> bool:
+        """Read where arrays lie into the first rows of `table`; return whether they look as they should."""
         read = _reader()
-        where = "in place" if outs is params else "new" if outs is None else "apart"
-        arrays = [*self.mine(params), *self.mine(grads)]
-        if outs is not None and outs is not params:
-            arrays += self.mine(outs)
-        inputs = _Held(np.fromiter(arrays, object, len(arrays)), self._dtype, self._flags[where])
-        if read is None or not inputs.read(read, self._ndims, self._shapes, self.table):
-            return False
-        if outs is params:
-            self.table[2] = self.table[0]
-        return self._slots.read(read, self._ndims, self._shapes, self.table[3:])
+        if read is None:
+            return super().read(roles, in_place, table)
+        arrays = [x for role in roles for x in role]
+        held = _Held(np.fromiter(arrays, object, len(arrays)), self.dtype, self._flags[len(roles), in_place])
+        return held.read(read, self._ndims, self._shape_of_each, table)
 
-    def prepare(self, step: Step, params: list[Any], grads: list[Any], outs: list[Any]) -> Callable[[], None]:
-        """Return the function that updates them; nothing in it can fail."""
-        keys = self.keys(step)
-        kernel = compiled.kernel(self.rule, step.scalars[0], self._dtype_name, drawn=keys is not None)
-        return kernel.prepare(self.table, self._pieces, self._row_of, step.scalars, keys, self.mine(grads))
+    def launch(self, bound: Bound, numbers: StepNumbers) -> Callable[[], None]:
+        """Evaluate the numbers."""
+        pieces, rows, scalars = self._pieces, self._row_of, numbers.scalars
+        return self._kernel.prepare(bound.table, pieces, rows, scalars, self.keys(numbers), bound.grads)
+
+
+class CompiledSingle(HostSingle):
+    """A tensor that is updated alone by machine code."""
+
+    def __init__(self, tensor: Tensor, slots: Any) -> None:
+        super().__init__(tensor, slots)
+        self._kernel = _kernel_of(tensor)
+        self._pieces = compiled.cut((self.size,))
+        self._table = np.array([[0], [0], [0], *([address_of(x)] for x in slots)], np.int64)
+
+    def launch(self, param: Any, grad: Any, result: Any, h: Scalars, key: Key | None) -> Callable[[], None]:
+        """Evaluate the numbers."""
+        table = self._table.copy()
+        table[0, 0], table[1, 0], table[2, 0] = address_of(param), address_of(grad), address_of(result)
+        keys = None if key is None else [key]
+        return self._kernel.prepare(table, self._pieces, _FIRST_ROW, [h], keys, [grad])
+
+
+_FIRST_ROW = np.zeros(1, np.int64)
+
+
+def _kernel_of(tensor: Tensor) -> compiled.Kernel:
+    """Return the kernel of a tensor that the engine does not refuse."""
+    assert tensor.h is not None
+    dtype, drawn = kernels.name_of(tensor.spec.dtype), tensor.key is not None
+    kernel = kernels.compiled(tensor.rule, tensor.h, dtype, clipped=tensor.clipped, drawn=drawn)
+    assert not isinstance(kernel, kernels.Refusal)
+    return kernel

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from ..._arrays.namespace import address_of
 from ..._arrays.norms import clip_factors
-from ..._arrays.parameter import dtype_text
 from ..._arrays.typing import Scalars
 from ..._graph.reading import graph_of
 from ..._graph.rule import Rule
 from ..._print.numba import print_numba, print_squares
 from .. import pool
-from ..group import Keys, Launch, Result, Work, keys_of, new_arrays
+from ..group import Keys
 from ..numbers import Numbers
 from . import build
 
@@ -45,17 +43,19 @@ class Kernel:
     rule : Rule
         The rule.
     h : Scalars
-        The numbers of some step, which say whether the gradient is clipped.
+        The numbers of some step.
     dtype : str
         The parameters' dtype.
+    clipped : bool
+        Whether the gradient is clipped.
     drawn : bool
         Whether they are rounded stochastically.
     """
 
-    def __init__(self, rule: Rule, h: Scalars, dtype: str, *, drawn: bool) -> None:
-        graph = graph_of(rule, h, clipped=h.clip_norm is not None)
+    def __init__(self, rule: Rule, h: Scalars, dtype: str, *, clipped: bool, drawn: bool) -> None:
+        graph = graph_of(rule, h, clipped=clipped)
         inexact = any(node.op in _INEXACT for node in graph.arrays())
-        self.exact = not inexact and h.clip_norm is None
+        self.exact = not inexact and not clipped
         """Whether blocks make the same numbers, so that it does not matter which of the two runs."""
         self.dtype = dtype
         self.compute = np.dtype("float64" if dtype == "float64" else "float32")
@@ -104,115 +104,6 @@ class Kernel:
 
 
 _NO_FACTORS = {np.dtype(dtype): np.ones((2, 0), dtype) for dtype in ("float32", "float64")}
-
-_name = functools.cache(dtype_text)
-
-_Kind = tuple[str, str, bool, bool]
-"""What a rule has a kernel for: this engine, a dtype, whether gradients are clipped, and whether parameters draw."""
-
-
-def kernel(rule: Rule, h: Scalars, dtype: str, *, drawn: bool) -> Kernel:
-    """Return a rule's kernel; raises `UntraceableError` where it has none."""
-    key = "compiled", dtype, h.clip_norm is not None, drawn
-    try:
-        found: Kernel = rule.made[key]
-    except KeyError:
-        with build.alone():  # threads that come at once wait for one compilation
-            if key not in rule.made:
-                rule.made[key] = Kernel(rule, h, dtype, drawn=drawn)
-            found = rule.made[key]
-    return found
-
-
-def _kind(work: Work) -> _Kind:
-    return "compiled", _name(work.spec.dtype), work.h.clip_norm is not None, work.noise is not None
-
-
-def fits(rule: Rule, work: Work, *, chosen: bool) -> bool:
-    """Whether one update runs compiled: what `why_not` tells, told faster."""
-    made = rule.made.get(_kind(work))
-    if made is not None and made.exact:
-        return True
-    return (chosen or work.param.size >= WORTH) and why_not(rule, [work], chosen=chosen) is None
-
-
-def why_not(rule: Rule, works: Sequence[Work], *, chosen: bool) -> str | None:
-    """Return why updates that could run in blocks cannot run compiled, or None if they can.
-
-    Parameters
-    ----------
-    rule : Rule
-        The formula.
-    works : sequence of Work
-        The updates of one call.
-    chosen : bool
-        Whether it was asked for, whatever the size.
-
-    Returns
-    -------
-    str or None
-        The reason.
-    """
-    h = works[0].h
-    # where it matters which of the two runs, that is for the size to say, not for what has been compiled before
-    missing = {key for work in works if not ((made := rule.made.get(key := _kind(work))) and made.exact)}
-    if not missing:
-        return None
-    size = sum(work.param.size for work in works)
-    if size < WORTH and not chosen:
-        return f"{size} elements are fewer than the {WORTH} that are worth a compilation"
-    reason = build.why_no_numba()
-    if reason is None and any(dtype == "float16" for _, dtype, *_ in missing):
-        reason = build.why_no_float16()
-    for key in missing if reason is None else ():
-        failed = "not compiled", *key[1:]
-        if failed not in rule.made:
-            try:
-                kernel(rule, h, key[1], drawn=key[3])
-            except Exception as error:  # what Numba cannot compile here, blocks can run
-                rule.made[failed] = f"Numba cannot compile it: {error}"
-        reason = reason or rule.made.get(failed)
-    return reason
-
-
-def prepare(rule: Rule, works: list[Work]) -> Launch:
-    """Allocate what updates need, and find where everything lies; slots are written in place."""
-    results = new_arrays(rule, works)
-    if len(works) == 1:
-        return Launch(results, _call(rule, works, results), "compiled")
-    by_dtype: dict[str, list[int]] = {}
-    for i, work in enumerate(works):
-        by_dtype.setdefault(_name(work.spec.dtype), []).append(i)
-    calls = [_call(rule, [works[i] for i in of], [results[i] for i in of]) for of in by_dtype.values()]
-    return Launch(results, functools.partial(_call_all, iter(calls)), "compiled")
-
-
-def _call(rule: Rule, works: list[Work], results: list[Result]) -> Callable[[], None]:
-    """Return what updates tensors of one dtype."""
-    grads = [work.grad for work in works]
-    columns = [
-        [address_of(x) for x in (work.param, work.grad, out, *slots)]
-        for work, (out, slots) in zip(works, results, strict=True)
-    ]
-    if len(works) == 1:
-        table, rows, scalars = np.array(columns[0], np.int64).reshape(-1, 1), _FIRST_ROW, [works[0].h]
-    else:
-        table = np.ascontiguousarray(np.array(columns, np.int64).T)
-        by_count = {id(work.h): work.h for work in works}
-        row = {key: k for k, key in enumerate(by_count)}
-        rows = np.array([row[id(work.h)] for work in works], np.int64)
-        scalars = list(by_count.values())
-    keys = keys_of(works)
-    of_rule = kernel(rule, scalars[0], _name(works[0].spec.dtype), drawn=keys is not None)
-    return of_rule.prepare(table, cut(tuple([x.size for x in grads])), rows, scalars, keys, grads)
-
-
-_FIRST_ROW = np.zeros(1, np.int64)
-
-
-def _call_all(calls: Iterator[Callable[[], None]]) -> None:
-    for call in calls:
-        call()
 
 
 def cut(sizes: tuple[int, ...]) -> Any:

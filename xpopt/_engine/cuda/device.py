@@ -86,8 +86,6 @@ class Device:
 
     def compile(self, source: str, options: tuple[str, ...], names: Sequence[str]) -> list[Callable[..., None]]:
         """Return kernels of a source, to be called on this device with grid, block and arguments."""
-        if _cupy().cuda.runtime.is_hip:
-            raise RuntimeError("this CuPy is for ROCm, and the sources are CUDA C")
         with self.current():
             module = _cupy().RawModule(code=source, options=options)
             return [module.get_function(name) for name in names]
@@ -183,10 +181,18 @@ class Source:
         self._compiled: dict[tuple[Device, int], list[Callable[..., None]]] = {}
         self._failed: dict[tuple[Device, int], str] = {}
 
+    def failure(self, on: Device, size: int) -> str | None:
+        """Return why it could not be compiled for tables of `size` bytes on a device; None if it was, or may be."""
+        if _cupy().cuda.runtime.is_hip:
+            return "CUDA kernels cannot be compiled: this CuPy is for ROCm, and the sources are CUDA C"
+        return self._failed.get((on, on.room(size)))
+
     def why_not(self, on: Device, size: int) -> str | None:
         """Return why it cannot be compiled for tables of `size` bytes on a device, or None if it is."""
+        if (failure := self.failure(on, size)) is not None:
+            return failure
         key = on, on.room(size)
-        if key not in self._compiled and key not in self._failed:
+        if key not in self._compiled:
             options = (*self._options, f"-DTABLE_BYTES={key[1]}") if key[1] else self._options
             try:
                 self._compiled[key] = on.compile(self.text, options, self._names)

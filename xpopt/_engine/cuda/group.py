@@ -1,73 +1,144 @@
-"""What the CUDA engine keeps of a model: what its arrays look like; where they lie, they are asked at every call."""
+"""Tensors of the CUDA engine: what their arrays look like; where they lie, they are asked at every step."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from ..._graph.rule import Rule
-from ..group import Group, Step
-from . import kernel as cuda
-from .device import device
+from .. import kernels
+from ..group import Bound, Members, StepNumbers
+from ..tensor import Tensor
+from .device import Device, device
+from .kernel import Kernel
 
 
-class CudaGroup(Group):
-    """Tensors of one device and dtype whose next update is one launch."""
+class CudaGroup(Members):
+    """Tensors of one device and dtype, all updated by one launch."""
 
-    def __init__(self, rule: Rule, members: list[int], params: list[Any], slots: list[Any], rows: list[int]) -> None:
-        super().__init__(rule, members, params, slots, rows)
-        self._device_and_dtype = self.kind(params[0])
-        self._shapes = [x.shape for x in params]
-        self._strides = [x.strides for x in params]
-        self._sizes = np.array([x.size for x in params], np.int64)
-        self._row_of = np.array(rows, np.int64)
-        self._slots = slots  # never handed out, so nothing of them can have changed
-        for k, of_field in enumerate(zip(*slots, strict=True), 3):
-            self.table[k] = [x.data.ptr for x in of_field]
+    def __init__(self, members: list[int], tensors: list[Tensor]) -> None:
+        self._number = tensors[0].param.data.device_id
+        super().__init__(members, tensors, [_new_slots(tensor) for tensor in tensors])
+        self._dtype = tensors[0].spec.dtype
+        self._strides = [tensor.param.strides for tensor in tensors]
+        self._size_of_each = np.array(self.sizes, np.int64)
+        self._row_of = np.zeros(len(members), np.int64)
+        self._rows: list[int] = []
+        self._kernel, self._guarded = kernel_of(tensors[0]), tensors[0].proceed is not None
+        self._table = np.zeros((3 + len(self.rule.fields), len(members)), np.int64)
+        for k, of_field in enumerate(zip(*self.slots, strict=True), 3):
+            self._table[k] = [x.data.ptr for x in of_field]
 
     @staticmethod
-    def kind(x: Any) -> Any:
-        """Return what all parameters of a group have in common."""
-        return x.data.device_id, x.dtype
+    def refuse(tensor: Tensor) -> str | None:
+        """Return why the tensor has no place in a launch, or None if it has."""
+        param, out = tensor.param, tensor.out
+        arrays = (param, tensor.grad, *(tensor.slots or ()), param if out is None else out)
+        ndarray = sys.modules["cupy"].ndarray
+        if any(type(x) is not ndarray for x in arrays):
+            return "an array is of a subclass"
+        flags = [x.flags for x in arrays]
+        if all(of.c_contiguous for of in flags) or all(of.f_contiguous for of in flags):
+            return None
+        return "the arrays are not contiguous, or not in one order"
 
-    def gather(self, params: list[Any], grads: list[Any], outs: list[Any] | None) -> bool:
-        """Read where everything lies, but new outs; return whether all of it looks as it did."""
-        roles = [params, grads] if outs is None or outs is params else [params, grads, outs]
-        if not all(self._read(row, self.mine(arrays)) for row, arrays in enumerate(roles)):
-            return False
-        if outs is params:
-            self.table[2] = self.table[0]
-        return True
+    @staticmethod
+    def kind(tensor: Tensor) -> Any:
+        """Return device and dtype."""
+        return tensor.param.data.device_id, tensor.spec.dtype
 
-    def prepare(self, step: Step, params: list[Any], grads: list[Any], outs: list[Any]) -> Callable[[], None]:
-        """Return the function that updates them; nothing in it can fail."""
-        number, dtype = self._device_and_dtype
-        keys = self.keys(step)
-        of_rule = cuda.kernel(
-            self.rule, step.scalars[0], dtype, guarded=step.proceed is not None, drawn=keys is not None
-        )
-        on, scalars = device(number), step.scalars
-        return of_rule.prepare(on, self.table, self._sizes, self._row_of, scalars, keys, step.proceed)
+    def set_rows(self, rows: list[int]) -> bool:
+        """Say which row of numbers each tensor has; False if the table then has no kernel."""
+        mine = self.mine(rows)
+        self._rows = sorted(set(mine))
+        self._row_of = np.array([self._rows.index(row) for row in mine], np.int64)
+        return self._why_not(self._kernel) is None
 
-    def allocate(self, params: list[Any], into: list[Any]) -> None:
-        """Make new arrays for the results, and put them `into` their places."""
-        on = device(self._device_and_dtype[0])
-        for k, i in enumerate(self.members):
-            into[i] = x = on.empty_like(params[i])
-            self.table[2, k] = x.data.ptr
+    def bind(self, params: list[Any], grads: list[Any], outs: list[Any] | None) -> Bound | None:
+        """Find where everything lies."""
+        roles, in_place, table = [self.mine(params), self.mine(grads)], outs is params, self._table.copy()
+        if outs is not None and not in_place:
+            roles.append(self.mine(outs))
+        if not all(self._read(table[k], arrays) for k, arrays in enumerate(roles)):
+            return None
+        if outs is None:
+            on = device(self._number)
+            roles.append([on.empty_like(x) for x in roles[0]])
+            table[2] = [x.data.ptr for x in roles[2]]
+        elif in_place:
+            roles.append(roles[0])
+            table[2] = table[0]
+        mine, of_mine, new = roles
+        return Bound(mine, of_mine, new, table)
 
-    def _read(self, row: int, arrays: list[Any]) -> bool:
+    def launch(self, bound: Bound, numbers: StepNumbers) -> Callable[[], None]:
+        """Take all memory, and make the table."""
+        keys, proceed, scalars = self.keys(numbers), numbers.proceed, [numbers.scalars[row] for row in self._rows]
+        kernel = self._kernel
+        if (proceed is not None) != self._guarded:
+            dtype, guarded, drawn = kernels.name_of(self._dtype), not self._guarded, keys is not None
+            kernel = kernels.cuda(self.rule, scalars[0], dtype, clipped=self.clipped, drawn=drawn, guarded=guarded)
+            if (reason := self._why_not(kernel)) is not None:
+                raise RuntimeError(reason)
+        on = device(self._number)
+        return kernel.prepare(on, bound.table, self._size_of_each, self._row_of, scalars, keys, proceed)
+
+    def _why_not(self, kernel: Kernel) -> str | None:
+        size = kernel.size(len(self.members), len(self._rows))
+        return kernel.refuse(device(self._number), size, compile_it=True)
+
+    def _read(self, row: Any, arrays: list[Any]) -> bool:
         """Read where arrays lie into a row of the table; return whether they look as they should."""
-        (number, dtype), count = self._device_and_dtype, len(arrays)
+        count = len(arrays)
         if [type(x) for x in arrays].count(sys.modules["cupy"].ndarray) != count:
             return False
-        if [x.dtype for x in arrays].count(dtype) != count or [x.shape for x in arrays] != self._shapes:
+        if [x.dtype for x in arrays].count(self._dtype) != count or [x.shape for x in arrays] != self._shapes:
             return False
         memory = [x.data for x in arrays]
-        if [x.strides for x in arrays] != self._strides or [of.device_id for of in memory].count(number) != count:
+        if [x.strides for x in arrays] != self._strides or [of.device_id for of in memory].count(self._number) != count:
             return False
-        self.table[row] = [of.ptr for of in memory]
+        row[:] = [of.ptr for of in memory]
         return True
+
+
+def why_no_kernel(tensors: Sequence[Tensor], *, compile_it: bool) -> str | None:
+    """Return why tensors of one rule, none of them refused, have no kernel; None if they have, or may have.
+
+    Parameters
+    ----------
+    tensors : sequence of Tensor
+        What is to be updated in one step.
+    compile_it : bool
+        Whether kernels are compiled to find out.
+
+    Returns
+    -------
+    str or None
+        The reason.
+    """
+    groups: dict[tuple[Device, Any], list[Tensor]] = {}
+    for tensor in tensors:
+        groups.setdefault((device(tensor.param.data.device_id), tensor.spec.dtype), []).append(tensor)
+    for (on, _), members in groups.items():
+        kernel, rows = kernel_of(members[0]), len({tensor.t for tensor in members})
+        reason = kernel.refuse(on, kernel.size(len(members), rows), compile_it=compile_it)
+        if reason is not None:
+            return reason
+    return None
+
+
+def kernel_of(tensor: Tensor) -> Kernel:
+    """Return the printed kernel for a tensor."""
+    assert tensor.h is not None
+    drawn, guarded, dtype = tensor.key is not None, tensor.proceed is not None, kernels.name_of(tensor.spec.dtype)
+    return kernels.cuda(tensor.rule, tensor.h, dtype, clipped=tensor.clipped, drawn=drawn, guarded=guarded)
+
+
+def _new_slots(tensor: Tensor) -> Any:
+    """Return slots that may be written, with the state before the update."""
+    rule, slots, on = tensor.rule, tensor.slots, device(tensor.param.data.device_id)
+    if slots is None:
+        return rule.make_slots([on.zeros_like(tensor.param, tensor.spec.compute) for _ in rule.fields])
+    return slots if tensor.owned else rule.make_slots([on.copy(x) for x in slots])
