@@ -36,7 +36,7 @@ opt.step()
 opt.copy().update_all({"W": x}, {"W": x})
 str(opt), opt.hyperparameters, opt.cache, opt.explain([x])
 """
-SLOW = {"hashlib", "importlib.metadata", "importlib.resources", "json", "tempfile"}
+SLOW = {"hashlib", "importlib.metadata", "importlib.resources", "json", "pathlib", "tempfile"}
 
 
 def test_the_import_loads_the_table_alone(tmp_path):

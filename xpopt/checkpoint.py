@@ -8,6 +8,7 @@ from collections.abc import Hashable, Mapping
 from ._arrays.typing import Tree
 from ._checkpoint import file
 from ._checkpoint.header import CheckpointError, Header
+from ._checkpoint.progress import Progress
 from ._settings.constructor import takes
 from ._settings.values import neutral_values
 from .config import OPTIMIZERS
@@ -20,7 +21,7 @@ def load_optimizer(
     like: Tree | None = None,
     rename: Mapping[Hashable, Hashable] | None = None,
     cast: bool = False,
-    progress: file.Progress = None,
+    progress: Progress = None,
 ) -> OptimizerBase:
     """Make the optimizer that a file describes: class, settings, schedule, step and state.
 

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import json
 import math
 import os
 import stat
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from .._settings.ranges import LARGEST, LARGEST_TEXT
 from .header import CheckpointError, check_format
+from .progress import Progress, reporter
 from .structure import check_structure
 
 Host = np.ndarray[Any, np.dtype[Any]]
-Report = Callable[[int, int], object]
-Progress = Report | bool | None
 
 _SIZES = {"F32": 4, "F64": 8}
 """The dtypes of slots, as safetensors writes them, and their sizes in bytes."""
@@ -53,13 +54,10 @@ def write(
     OSError
         The file cannot be written.
     """
-    import json  # here, as the next one and hashlib: they take longer to import than this package
-    from tempfile import TemporaryDirectory
-
     safetensors = _safetensors()
     with _naming_errors(path):
         target = _target(path)
-    report = _reporter(progress, f"saving {target.name}")
+    report = reporter(progress, f"saving {target.name}")
     text = json.dumps(header)
     check_structure(text)  # nothing is written that could not be read
     arrays = {key: np.asarray(x, order="C") for key, x in arrays.items()}
@@ -118,7 +116,7 @@ def read(path: str | os.PathLike[str], progress: Progress) -> tuple[Any, dict[st
         It is damaged, of a newer format, or not of xpopt.
     """
     safetensors = _safetensors()
-    report = _reporter(progress, f"loading {Path(path).name}")
+    report = reporter(progress, f"loading {Path(path).name}")
     arrays: dict[str, Host] = {}
     # To open it here says in the usual way what is missing or forbidden.
     with _opened(path) as raw, _damage(safetensors.SafetensorError):
@@ -160,8 +158,6 @@ class _Checksum:
     """SHA-256 of the header's text, and then of the arrays' bytes as they stand in the file, in the order of keys."""
 
     def __init__(self, text: str) -> None:
-        import hashlib
-
         self._hash = hashlib.sha256(text.encode())
 
     def add(self, x: Host) -> None:
@@ -173,8 +169,6 @@ class _Checksum:
 
 def _read_metadata(metadata: dict[str, str]) -> tuple[str, str, Any]:
     """Return the header's text, the checksum, and the header, of this format."""
-    import json
-
     if "xpopt" not in metadata:
         raise CheckpointError("a safetensors file without the header of an optimizer")
     check_structure(metadata["xpopt"])
@@ -187,8 +181,6 @@ def _read_metadata(metadata: dict[str, str]) -> tuple[str, str, Any]:
 
 def _refuse_duplicates(file: BinaryIO) -> None:
     """Raise if a key is there twice in what safetensors reads, which would take either; its length has been checked."""
-    import json
-
     text = file.read(int.from_bytes(file.read(8), "little"))
     check_structure(text.decode())
     json.loads(text, object_pairs_hook=_only_unique)
@@ -284,16 +276,3 @@ def _safetensors() -> Any:
     except ImportError as error:
         raise ImportError('save and load need safetensors: pip install "xpopt[checkpoint]"') from error
     return safetensors
-
-
-def _reporter(progress: Progress, what: str) -> Report:
-    if callable(progress):
-        return progress
-    if not progress:
-        return lambda done, total: None
-
-    def show(done: int, total: int) -> None:
-        share = done / total if total else 1
-        print(f"\r{what}: {share:4.0%}", end="\n" if done == total else "", file=sys.stderr, flush=True)
-
-    return show

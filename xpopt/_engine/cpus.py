@@ -7,7 +7,10 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SHARED = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
 """Variables of the environment by which joblib, Dask and schedulers of clusters say how many threads a worker has."""
@@ -63,6 +66,8 @@ def quota(root: str | os.PathLike[str] = "/") -> float:
     float
         At least 1, and infinity where there is no limit, or no Linux.
     """
+    from pathlib import Path  # here, for only large updates ask
+
     least = math.inf
     with suppress(OSError, ValueError):
         for line in Path(root, "proc/self/cgroup").read_text().splitlines():
@@ -74,6 +79,8 @@ def quota(root: str | os.PathLike[str] = "/") -> float:
 
 def _limits(mounted: Path, controllers: str, group: str) -> Iterator[float]:
     """Yield the limits of a group and of those above it, as far as they can be seen; in a container, from the top."""
+    from pathlib import PurePosixPath
+
     path = PurePosixPath(group.lstrip("/"))
     for above in (path, *path.parents):
         with suppress(OSError, ValueError, ZeroDivisionError):

@@ -10,9 +10,9 @@ from typing import Any, ClassVar, Literal, Never, Self, overload
 from .._arrays.namespace import copy_array
 from .._arrays.tree import check_indices, flatten
 from .._arrays.typing import ArrayT, Tree, TreeT
-from .._checkpoint import file
 from .._checkpoint.header import header_and_arrays
 from .._checkpoint.load import LoadReport, load
+from .._checkpoint.progress import Progress
 from .._checkpoint.save import take_down, to_host
 from .._engine import choose
 from .._graph.rule import NoSlots, Rule
@@ -516,7 +516,7 @@ class OptimizerBase(Declared):
         options: dict[str, Any] = {"strict": strict, "rename": rename, "like": like, "cast": cast}
         return self._exclusive.change(LOAD, lambda: self._become(*header_and_arrays(state), **options, owned=False))
 
-    def save(self, path: str | os.PathLike[str], *, progress: file.Progress = None) -> None:
+    def save(self, path: str | os.PathLike[str], *, progress: Progress = None) -> None:
         """Write what `state_dict` returns to a safetensors file.
 
         The file is complete or not there: it is written under another name, brought to the disk, and renamed. Whatever
@@ -553,7 +553,7 @@ class OptimizerBase(Declared):
         rename: Mapping[Hashable, Hashable] | None = None,
         like: Tree | None = None,
         cast: bool = False,
-        progress: file.Progress = None,
+        progress: Progress = None,
     ) -> LoadReport:
         """Read a file that `save` wrote, and become the optimizer that it describes.
 
@@ -592,6 +592,8 @@ class OptimizerBase(Declared):
         --------
         save, xpopt.load_optimizer
         """
+        from .._checkpoint import file  # here, as in _save: only files need what it imports
+
         options: dict[str, Any] = {"strict": strict, "rename": rename, "like": like, "cast": cast}
         with file.naming(path):
             return self._exclusive.change(LOAD, lambda: self._become(*file.read(path, progress), **options, owned=True))
@@ -620,7 +622,9 @@ class OptimizerBase(Declared):
             self._parts.state.ownership.show()  # from now on the next update writes none of them
         return {"header": header.to_json(), "arrays": arrays}
 
-    def _save(self, path: str | os.PathLike[str], progress: file.Progress) -> None:
+    def _save(self, path: str | os.PathLike[str], progress: Progress) -> None:
+        from .._checkpoint import file
+
         header, arrays = take_down(self._parts)
         file.write(path, header.to_json(), to_host(arrays), progress)
 
