@@ -80,6 +80,7 @@ class Guard:
 
     def __set__(self, instance: object, value: object) -> Never:
         owner, name = type(instance).__name__, self.name
-        if not vars(instance):
-            raise AttributeError(f"{owner}.{name}: pass it on, super().__init__({name}={name})")
-        raise AttributeError(f"{owner}.{name} is changed by set_params({{{name!r}: {short(value)}}})")
+        raise AttributeError(
+            f"{owner}.{name} is changed by set_params({{{name!r}: {short(value)}}}); "
+            f"a constructor passes it on, super().__init__({name}={name})"
+        )

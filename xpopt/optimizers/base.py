@@ -41,11 +41,15 @@ class _Value(Guard):
     """The attribute of a setting."""
 
     def __get__(self, instance: OptimizerBase | None, owner: type[Any]) -> Any:
-        return self if instance is None else instance._parts.value(self.name)
+        if instance is None:
+            return self
+        if "_parts" not in vars(instance):  # in a constructor of the user's own
+            return owner._defaults.get(self.name)
+        return instance._parts.value(self.name)
 
 
 class _Schedule:
-    """The schedule of the learning rate; assign what the constructor takes."""
+    """The attribute of the schedule, which may be assigned."""
 
     @overload
     def __get__(self, instance: None, owner: type[Any]) -> Self: ...
@@ -110,6 +114,7 @@ class OptimizerBase(Declared):
     lr: float = setting(range=LEARNING_RATE)
     clip_norm: float | None = setting(default=None, range=OrNone(POSITIVE), neutral=None, kw_only=True)
     lr_scheduler: _Schedule = setting(default=None, kw_only=True)
+    """The schedule of the learning rate; assign what the constructor takes."""
     nonfinite: Literal["propagate", "skip", "raise"] = option(
         default="propagate", range=Choice(("propagate", "skip", "raise")), kw_only=True
     )

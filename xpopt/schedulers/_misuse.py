@@ -15,6 +15,7 @@ class Guided(Listed):
     """The part of a schedule that other libraries' calls come to."""
 
     ranges: ClassVar[Mapping[str, Check]]
+    _defaults: ClassVar[Mapping[str, Any]]
 
     get_last_lr = NotHere("call the schedule, scheduler(step)")
     get_lr = NotHere("call the schedule, scheduler(step)")
@@ -35,4 +36,6 @@ class Guided(Listed):
             for keyword in kwargs:
                 if keyword not in names:
                     raise TypeError(f"{cls.__name__} takes no keyword {keyword!r}{hint(keyword, names)}")
-        return super().__new__(cls)
+        self = super().__new__(cls)
+        vars(self).update(cls._defaults)  # for a constructor that reads them
+        return self
