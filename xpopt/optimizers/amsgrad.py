@@ -19,7 +19,7 @@ class AMSGradState(NamedTuple):
 
 
 class AMSGrad(OptimizerBase):
-    r"""Step as Adam does, scaled by the largest running mean of the squared gradient so far: no step grows again.
+    r"""Step as Adam does, divided by the root of the largest running mean of the squared gradient so far.
 
     .. math::
 
