@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
+from .._settings.constructor import takes_settings
 from .._settings.missing import Listed, NotHere
 from .._settings.ranges import Check
 from ._elsewhere import hint
@@ -25,17 +26,19 @@ class Guided(Listed):
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Refuse an optimizer in the place of the rate, and keywords that Python would not explain."""
-        parameters = inspect.signature(cls).parameters if args or kwargs else {}
-        names = list(parameters)
-        if args and names and names[0] in cls.ranges and hasattr(args[0], "step"):
-            raise TypeError(
-                f"{cls.__name__}: {names[0]}, the first argument, is a {type(args[0]).__name__}; wanted a number. "
-                f"A schedule knows no optimizer here: opt = SGD(lr_scheduler={cls.__name__}(...))"
-            )
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-            for keyword in kwargs:
-                if keyword not in names:
-                    raise TypeError(f"{cls.__name__} takes no keyword {keyword!r}{hint(keyword, names)}")
+        if args and hasattr(args[0], "step"):
+            name, *_ = inspect.signature(cls).parameters or [""]
+            if name in cls.ranges:
+                raise TypeError(
+                    f"{cls.__name__}: {name}, the first argument, is a {type(args[0]).__name__}; wanted a number. "
+                    f"A schedule knows no optimizer here: opt = SGD(lr_scheduler={cls.__name__}(...))"
+                )
+        if kwargs and not takes_settings(cls.__init__):
+            parameters = inspect.signature(cls).parameters
+            if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+                for keyword in kwargs:
+                    if keyword not in parameters:
+                        raise TypeError(f"{cls.__name__} takes no keyword {keyword!r}{hint(keyword, parameters)}")
         self = super().__new__(cls)
         vars(self).update(cls._defaults)  # for a constructor that reads them
         return self
