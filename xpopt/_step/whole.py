@@ -184,7 +184,7 @@ class WholeUpdate:
         for tensor in self._tensors:
             tensor.h, tensor.proceed = scalars[tensor.t], proceed
             tensor.key = key_of(values, tensor.spec, tensor.name, tensor.t) if draws else None
-        new = list(self._leaves)
+        new = list(self._leaves) if self._out is None else []
         calls = self._launch_tensors(new) if self._tensors else []
         # a parameter without a gradient may lie where another one's result goes
         self._copies = iter([(writer(x), x, copy_array(value)) for x, value in self._resting])
@@ -212,7 +212,7 @@ class WholeUpdate:
         else:
             results, finish = eager.launch(tensors)
         found.update(zip(arrays, results, strict=True))
-        for k, place in enumerate(self._places):
+        for k, place in enumerate(self._places if self._out is None else ()):
             new[place] = float(found[k][0]) if is_float[k] else found[k][0]
         stored = [
             (tensor.rule, tensor.name, tensor.spec, tensor.t, found[k][1], tensor.owned)
