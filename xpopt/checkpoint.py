@@ -7,8 +7,9 @@ from collections.abc import Hashable, Mapping
 
 from ._arrays.typing import Tree
 from ._checkpoint import file
-from ._checkpoint.header import CheckpointError, Header
+from ._checkpoint.header import CheckpointError
 from ._checkpoint.progress import Progress
+from ._checkpoint.reading import from_json
 from ._settings.constructor import takes
 from ._settings.values import neutral_values
 from .config import OPTIMIZERS
@@ -70,7 +71,7 @@ def load_optimizer(
     """
     with file.naming(path):
         header, arrays = file.read(path, progress)
-        found = Header.from_json(header, owned=True)
+        found = from_json(header, owned=True)
         cls = OPTIMIZERS.find(found.rule)
         if cls is None or cls.__name__ != found.rule:
             raise CheckpointError(f"unknown optimizer {found.rule!r}; import the module that defines it first")

@@ -23,6 +23,7 @@ from .._state.skipped import Skipped
 from .._state.stored import Stored, moved
 from ..schedulers import SchedulerBase, make_scheduler
 from .header import Header, Parameter, refusal
+from .reading import from_json
 from .renaming import Renaming
 
 Home = tuple[Library, Spec, Array]
@@ -80,7 +81,7 @@ def load(
         raise TypeError("cast=True needs like=, the parameters whose dtypes are wanted")
     renaming = Renaming(rename)
     homes = None if like is None else _homes(like)
-    found = Header.from_json(header, owned=owned)
+    found = from_json(header, owned=owned)
     problems: list[str] = []
     parameters = _renamed(found, renaming, problems)
     settings = _checked_settings(parts.settings, found, problems)

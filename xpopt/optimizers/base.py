@@ -10,10 +10,11 @@ from typing import Any, ClassVar, Literal, Never, Self, overload
 from .._arrays.namespace import copy_array
 from .._arrays.tree import check_indices, flatten
 from .._arrays.typing import ArrayT, Tree, TreeT
-from .._checkpoint.header import header_and_arrays
 from .._checkpoint.load import LoadReport, load
 from .._checkpoint.progress import Progress
+from .._checkpoint.reading import header_and_arrays
 from .._checkpoint.save import take_down, to_host
+from .._checkpoint.writing import to_json
 from .._engine import choose
 from .._graph.rule import NoSlots, Rule
 from .._settings.declared import Declared
@@ -625,13 +626,13 @@ class OptimizerBase(Declared):
             arrays = {key: copy_array(x) for key, x in arrays.items()}
         else:
             self._parts.state.ownership.show()  # from now on the next update writes none of them
-        return {"header": header.to_json(), "arrays": arrays}
+        return {"header": to_json(header), "arrays": arrays}
 
     def _save(self, path: str | os.PathLike[str], progress: Progress) -> None:
         from .._checkpoint import file
 
         header, arrays = take_down(self._parts)
-        file.write(path, header.to_json(), to_host(arrays), progress)
+        file.write(path, to_json(header), to_host(arrays), progress)
 
     def _become(self, header: Any, arrays: Mapping[str, Any], **options: Any) -> LoadReport:
         parts, report = load(self._parts, header, arrays, **options)

@@ -1,0 +1,144 @@
+"""The header from JSON. Nothing in it is taken on trust."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from reprlib import repr as short
+from typing import Any
+
+from .._arrays.library import SUPPORTED
+from .._arrays.tree import show
+from .._settings.ranges import LARGEST, LARGEST_TEXT
+from .._state.names import check_hashes, decode
+from .header import CheckpointError, Current, Header, Parameter, Schedule, Slot, check_format, plain
+
+_KEYS = (
+    *("format_version", "xpopt_version", "rule", "groups"),
+    *("schedule", "cur_step", "skipped", "pass", "parameters"),
+)
+_PARAMETER_KEYS = ("name", "shape", "dtype", "updates", "slots")
+
+
+def header_and_arrays(state: Any) -> tuple[Any, Mapping[str, Any]]:
+    """Return the header and the arrays of what `OptimizerBase.state_dict` returned."""
+    if not isinstance(state, Mapping) or state.keys() != {"header", "arrays"}:
+        raise CheckpointError("wanted what state_dict returns, a dict of 'header' and 'arrays'")
+    if not isinstance(state["arrays"], Mapping):
+        raise CheckpointError(f"'arrays' is a {type(state['arrays']).__name__}; wanted a dict of arrays")
+    return state["header"], state["arrays"]
+
+
+def from_json(value: Any, *, owned: bool) -> Header:
+    """Read what `to_json` wrote.
+
+    Parameters
+    ----------
+    value : object
+        Whatever came.
+    owned : bool
+        Whether it was read from a file: then it is made of JSON types, and no caller holds it.
+
+    Returns
+    -------
+    Header
+        In containers that no caller holds.
+
+    Raises
+    ------
+    CheckpointError
+        It is no header, or one of a newer format.
+    """
+    try:
+        check_format(value)
+        return _read(value if owned else plain(value, "it"))
+    except RecursionError:
+        raise CheckpointError("the header is nested too deeply") from None
+    except (TypeError, ValueError) as error:
+        raise error if isinstance(error, CheckpointError) else CheckpointError(f"the header: {error}") from None
+
+
+def _read(value: Any) -> Header:
+    if type(value) is dict and "hyperparameters" in value:  # written before there were groups
+        value = {**value, "groups": [{"match": None, "settings": value["hyperparameters"]}]}
+        del value["hyperparameters"]
+    _, _, rule, groups, schedule, cur_step, skipped, current, parameters = _fields(value, "it", _KEYS)
+    name, version = _fields(rule, "rule", ("name", "version"))
+    owner, keywords, state = _fields(schedule, "schedule", ("name", "hyperparameters", "state"))
+    if current is not None:
+        rate, names = _fields(current, "pass", ("rate", "names"))
+        reached = tuple(decode(one) for one in _kind(names, list, "names"))
+        check_hashes(reached)
+        if len(set(reached)) != len(reached):
+            raise ValueError(f"pass names {short(reached)}, one of them twice")
+        current = Current(_kind(rate, float, "rate"), reached)
+    described = tuple(_parameter(one) for one in _kind(parameters, list, "parameters"))
+    check_hashes([parameter.name for parameter in described])
+    return Header(
+        _kind(name, str, "rule name"),
+        _count(version, "rule version"),
+        _settings(groups),
+        Schedule(
+            _kind(owner, str, "schedule name"),
+            _kind(keywords, dict, "schedule hyperparameters"),
+            _kind(state, dict, "schedule state"),
+        ),
+        _count(cur_step, "cur_step"),
+        _count(skipped, "skipped"),
+        current,
+        described,
+    )
+
+
+def _parameter(value: Any) -> Parameter:
+    name, shape, dtype, updates, slots = _fields(value, "a parameter", _PARAMETER_KEYS)
+    name = decode(name)
+    what = show(name)
+    a_size, a_slot = f"a size of {what}", f"a slot of {what}"  # once: a name may be as long as the file
+    if shape is not None:
+        shape = tuple(_count(size, a_size) for size in _kind(shape, list, f"shape of {what}"))
+    if dtype is not None and dtype not in SUPPORTED:
+        raise ValueError(f"dtype of {what} is {short(dtype)}; wanted one of {', '.join(SUPPORTED)}")
+    if type(slots) is list:  # written before slots had a shape and dtype
+        if len({_kind(slot, str, a_slot) for slot in slots}) != len(slots):
+            raise ValueError(f"slots of {what} are {short(slots)}; wanted unlike names")
+        slots = {slot: Slot(shape or (), None) for slot in slots}
+    else:
+        slots = {slot: _slot(x, a_size, a_slot) for slot, x in _kind(slots, dict, f"slots of {what}").items()}
+    if slots and shape is None:
+        raise ValueError(f"slots of {what} are {short(list(slots))}, of shape None; wanted a shape")
+    return Parameter(name, shape, dtype, _count(updates, f"updates of {what}"), slots)
+
+
+def _slot(value: Any, a_size: str, a_slot: str) -> Slot:
+    shape, dtype = _fields(value, a_slot, ("shape", "dtype"))
+    if dtype not in ("float32", "float64"):
+        raise ValueError(f"dtype of {a_slot} is {short(dtype)}; wanted float32 or float64")
+    return Slot(tuple(_count(size, a_size) for size in _kind(shape, list, f"shape of {a_slot}")), dtype)
+
+
+def _settings(groups: Any) -> dict[str, Any]:
+    """Return the settings of all parameters; settings of some alone are for newer readers."""
+    described = [_fields(group, "a group", ("match", "settings")) for group in _kind(groups, list, "groups")]
+    if len(described) != 1 or described[0][0] is not None:
+        raise ValueError(f"groups are {short(groups)}; wanted one, for all parameters: update xpopt")
+    settings: dict[str, Any] = _kind(described[0][1], dict, "settings")
+    return settings
+
+
+def _fields(value: Any, place: str, keys: tuple[str, ...]) -> list[Any]:
+    if type(value) is not dict or value.keys() != set(keys):
+        raise ValueError(f"{place} is {short(value)}; wanted a dict of {', '.join(keys)}")
+    return [value[key] for key in keys]
+
+
+def _kind(value: Any, kind: type[Any], place: str) -> Any:
+    if type(value) is not kind:
+        raise ValueError(f"{place} is {short(value)}; wanted a {kind.__name__}")
+    return value
+
+
+def _count(value: Any, place: str) -> int:
+    if type(value) is not int or not 0 <= value <= LARGEST:
+        what = f"beyond {LARGEST_TEXT}" if type(value) is int and value > LARGEST else short(value)
+        raise ValueError(f"{place} is {what}; wanted an int of at least 0 and at most {LARGEST_TEXT}")
+    return value

@@ -1,0 +1,75 @@
+"""The header as JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .._settings.ranges import LARGEST, LARGEST_TEXT
+from .._state.names import encode
+from .._version import __version__
+from .header import FORMAT, Header, plain
+from .reading import from_json
+
+
+def to_json(header: Header) -> dict[str, Any]:
+    """Return a header as JSON has it, in dicts and lists of its own.
+
+    Parameters
+    ----------
+    header : Header
+        The header.
+
+    Returns
+    -------
+    dict
+        What `from_json` reads.
+
+    Raises
+    ------
+    TypeError
+        A name, or a value of the schedule, is of a kind that cannot be kept.
+    ValueError
+        An int in one of them is too large.
+    CheckpointError
+        What came out could not be read.
+    """
+    schedule, current = header.schedule, header.current
+    owner = schedule.name
+    written = {
+        "format_version": FORMAT,
+        "xpopt_version": __version__,
+        "rule": {"name": header.rule, "version": header.version},
+        "groups": [{"match": None, "settings": dict(header.settings)}],
+        "schedule": {
+            "name": schedule.name,
+            "hyperparameters": _readable(schedule.hyperparameters, f"{owner}.hyperparameters"),
+            "state": _readable(schedule.state, f"{owner}.state()"),
+        },
+        "cur_step": header.cur_step,
+        "skipped": header.skipped,
+        "pass": current and {"rate": current.rate, "names": [encode(name) for name in current.names]},
+        "parameters": [
+            {
+                "name": encode(p.name),
+                "shape": None if p.shape is None else list(p.shape),
+                "dtype": p.dtype,
+                "updates": p.updates,
+                "slots": {name: {"shape": list(x.shape), "dtype": x.dtype} for name, x in p.slots.items()},
+            }
+            for p in header.parameters
+        ],
+    }
+    from_json(written, owned=True)  # nothing is written that could not be read
+    return written
+
+
+def _readable(value: Any, place: str) -> Any:
+    """Return `plain`, or raise a ValueError if there is an int in it that no reader takes."""
+    copied = plain(value, place)
+    waiting = [copied]
+    while waiting:
+        one = waiting.pop()
+        if type(one) is int and abs(one) > LARGEST:
+            raise ValueError(f"{place} has an int beyond {LARGEST_TEXT}; a checkpoint keeps smaller ones")
+        waiting += one if type(one) is list else one.values() if type(one) is dict else ()
+    return copied
