@@ -124,17 +124,14 @@ def launch_one(tensor: Tensor) -> tuple[Result, Callable[[], None], Single | Non
     single : Single or None
         What can be bound again for the next update, if its engine has that.
     """
-    engines = _assigned([tensor], compile_it=True)
-    kind = _SINGLE.get(engines[0])
-    if kind is None:
-        launched = launch([tensor], engines)
+    engine = "eager" if refusal(tensor) is not None else _fastest([tensor], compile_it=True)
+    kind = _SINGLE.get(engine)
+    single = None if kind is None else kind(tensor, new_slots([tensor])[0])
+    out = None if single is None else single.bind(tensor.param, tensor.grad, tensor.out)
+    if single is None or out is None:  # the eager engine also computes what crosses, before it writes
+        launched = launch([tensor], ["eager" if single is not None else engine])
         return launched.results[0], launched.finish, None
     assert tensor.h is not None
-    single = kind(tensor, new_slots([tensor])[0])
-    out = single.bind(tensor.param, tensor.grad, tensor.out)
-    if out is None:  # the eager engine computes everything before it writes
-        results, finish = eager.launch([tensor])
-        return results[0], finish, None
     return (out, single.slots), single.launch(tensor.param, tensor.grad, out, tensor.h, tensor.key), single
 
 
