@@ -86,48 +86,6 @@ def find_shared(arrays: Iterable[tuple[Hashable, Array]]) -> tuple[Hashable, Has
     return None
 
 
-def writes_cross_reads(
-    works: Iterable[tuple[Array, tuple[Array, ...], Array | None]], written: Iterable[Array]
-) -> bool:
-    """Ask whether a result would go where another array is still to be read.
-
-    Parameters
-    ----------
-    works : iterable of (param, others, out)
-        Arrays of NumPy or CuPy: the parameter, what else is read with it, and where the result goes, which may be None
-        for a new array, or `param` itself.
-    written : iterable of array
-        Where other results go, arrays of any library that share memory with no `out` here.
-
-    Returns
-    -------
-    bool
-        Whether something is written within the bounds of an array that is read, but for an `out` that is its own
-        `param`. Interleaved views count too.
-    """
-    spans: list[tuple[int, int, bool]] = []
-    for param, others, out in works:
-        spans += [(*_bounds(x), False) for x in others]
-        spans.append((*_bounds(param), out is param))
-        if out is not None and out is not param:
-            spans.append((*_bounds(out), True))
-    spans += [(*_bounds(x), True) for x in written]
-    spans.sort(key=itemgetter(0))
-    any_end = written_end = 0
-    for low, high, goes_there in spans:
-        if low < (any_end if goes_there else written_end) and low < high:
-            return True
-        any_end = max(any_end, high)
-        written_end = max(written_end, high if goes_there else 0)
-    return False
-
-
-def _bounds(x: Array) -> tuple[int, int]:
-    library = library_of(x)
-    assert library is not None
-    return library.bounds(x)
-
-
 def _share(a: Array, b: Array) -> bool:
     layouts = [library.layout(x) for x in (a, b) if (library := library_of(x)) is not None]
     first, second = (np.asarray(_Shadow(layout)) for layout in layouts)
