@@ -104,6 +104,7 @@ for _dtype, _edges in EDGES.items():
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.any_width
 def test_edges_are_rounded_as_exactly(backend, dtype):
     """Zeros of both signs, subnormals, the largest numbers, what is beyond them, and what is not finite."""
     if dtype not in backend.dtypes:
@@ -119,6 +120,7 @@ def test_edges_are_rounded_as_exactly(backend, dtype):
         assert np.array_equal(np.signbit(got) | np.isnan(got), np.signbit(np.tile(edges, 500)) | np.isnan(got))
 
 
+@pytest.mark.any_width
 def test_what_is_a_number_of_the_dtype_stays(backend):
     """All 65536, the sign of zero, infinities and NaN among them; five times, with other bits each time."""
     for dtype in low_dtypes(backend):
@@ -176,6 +178,7 @@ def test_the_chance_is_the_distance(backend, step):
 
 @pytest.mark.parametrize("part", rows({"0.125": 1 / 8, "0.5": 1 / 2, "0.875": 7 / 8}, ["0.125"]))
 @pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.any_width
 def test_the_chance_is_the_distance_between_subnormals_and_zero(backend, part, sign):
     for dtype in low_dtypes(backend):
         if dtype == "bfloat16" and backend.library in FLUSHING:
@@ -300,6 +303,7 @@ def test_updates_are_independent_of_each_other(backend, drawn):
             assert_uncorrelated(a[:-1], b[1:])
 
 
+@pytest.mark.any_width
 def test_what_is_drawn_depends_on_seed_name_and_count_alone(backend):
     """Not on the other parameters, on their order, on the way to update, or on the rate's schedule."""
     for dtype in low_dtypes(backend):
@@ -430,6 +434,7 @@ def test_a_name_that_another_process_would_not_know_is_named(backend, name):
 
 
 @pytest.mark.parametrize("name", rows({name: name for name in OPTIMIZERS}, KINDS))
+@pytest.mark.any_width
 def test_a_state_goes_to_numpy_and_back(backend, name):
     """With the same draws on both sides, where the arithmetic is exact or correctly rounded."""
     for dtype in low_dtypes(backend):
@@ -479,6 +484,7 @@ def restored(opt):
 
 @pytest.mark.parametrize("touch", rows({of.__name__: of for of in (put_back, copied, restored)}, ["copied"]))
 @every_optimizer
+@pytest.mark.any_width
 def test_a_cache_that_is_put_back_draws_on(backend, make, touch):
     """So does a program that persists its state at every step: it draws what one draws that leaves the cache alone."""
     for dtype in low_dtypes(backend):
