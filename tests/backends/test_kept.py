@@ -533,3 +533,25 @@ def test_views_of_the_same_memory_are_updated_in_place(backend, monkeypatch):
         assert all((x[-3:] == 7).all() for x in memory.values())
     assert same_bits(alone.opt.cache, want.opt.cache)
     assert same_bits(whole.opt.cache, want.opt.cache)
+
+
+@pytest.mark.parametrize("what", ["optimizer", "parameters", "gradients"])
+def test_what_was_pickled_is_as_fast(backend, what, monkeypatch):
+    """Its dtypes are equal to those of other arrays, and other objects; nothing goes to the eager engine."""
+    model, want = Model(), Model()
+    with xpopt.engine("eager"):
+        want.step(6)
+    model.step(3)
+    if what == "optimizer":
+        model.opt = pickle.loads(pickle.dumps(model.opt))
+    if what == "parameters":
+        model.params = pickle.loads(pickle.dumps(model.params))
+        assert model.params["a"].dtype is not np.ones(1, np.float32).dtype
+    monkeypatch.setattr(eager, "launch", None)
+    for _ in range(3):
+        grads = model.grads()
+        grads = pickle.loads(pickle.dumps(grads)) if what == "gradients" else grads
+        model.opt.update_all(model.params, grads, out=model.params)
+    monkeypatch.undo()
+    assert same_bits(model.params, want.params)
+    assert same_bits(model.opt.cache, want.opt.cache)

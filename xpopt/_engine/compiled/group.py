@@ -70,6 +70,7 @@ class CompiledGroup(HostGroup):
     def __init__(self, members: list[int], tensors: list[Tensor]) -> None:
         super().__init__(members, tensors)
         self._kernel = _kernel_of(tensors[0])
+        self._usual = np.dtype(self.dtype.type)
         params = [tensor.param for tensor in tensors]
         self._ndims, self._shape_of_each, flags = _look_of(params)
         self._flags = {
@@ -92,8 +93,9 @@ class CompiledGroup(HostGroup):
         if read is None:
             return super().read(roles, in_place, table)
         arrays = [x for role in roles for x in role]
-        held = _Held(np.fromiter(arrays, object, len(arrays)), self.dtype, self._flags[len(roles), in_place])
-        return held.read(read, self._ndims, self._shape_of_each, table)
+        held = _Held(np.fromiter(arrays, object, len(arrays)), self._usual, self._flags[len(roles), in_place])
+        # an array that was unpickled has a dtype that is equal to the usual one, and another object
+        return held.read(read, self._ndims, self._shape_of_each, table) or super().read(roles, in_place, table)
 
     def launch(self, bound: Bound, numbers: StepNumbers) -> Callable[[], None]:
         """Evaluate the numbers."""
