@@ -140,9 +140,9 @@ SCHEDULES = [
 
 @pytest.mark.parametrize("cls", [*SIGNATURES, *SCHEDULES], ids=lambda cls: cls.__name__)
 def test_the_docstring_has_the_settings_in_the_order_of_the_signature(cls):
-    section = re.search(r"Parameters\n    -+\n(.*?)\n\n", cls.__doc__, re.DOTALL)[1]
+    section = re.search(r"Parameters\n-+\n(.*?)\n\n", inspect.getdoc(cls), re.DOTALL)[1]
     documented = [
-        name for names in re.findall(r"^    (\S.*?)(?: :.*)?$", section, re.MULTILINE) for name in names.split(", ")
+        name for names in re.findall(r"^(\S.*?)(?: :.*)?$", section, re.MULTILINE) for name in names.split(", ")
     ]
     assert documented == [
         str(p).partition("=")[0].partition(":")[0] for p in inspect.signature(cls).parameters.values()
