@@ -6,14 +6,10 @@ from collections.abc import Callable, Hashable, Iterable
 from contextlib import suppress
 from typing import Any
 
-from .._arrays.parameter import Spec
-from .._graph.rule import Rule
+from .._engine.tensor import Tensor
 from .._state.cache import State
 from .._state.clock import Clock
 from .._state.entry import Record, Slots, pack
-
-Stored = tuple[Rule, Hashable, Spec, int, Slots, bool]
-"""Of one parameter: the formula, name, description, count, slots, and whether these were the optimizer's own before."""
 
 
 class Commit:
@@ -28,18 +24,19 @@ class Commit:
     ----------
     state : State
         The optimizer's.
-    results : iterable of Stored
-        The arrays may be written later.
+    results : iterable of (Tensor, NamedTuple)
+        What was updated, and its new slots. Their arrays may be written later.
     """
 
-    def __init__(self, state: State, results: Iterable[Stored]) -> None:
+    def __init__(self, state: State, results: Iterable[tuple[Tensor, Slots]]) -> None:
         self._state = state
         self.records: list[Record] = []
         mark = state.ownership.mark()
         fresh, replaced, changed, assigned = [], [], [], []
         every: dict[Hashable, Any] | None = None
-        for rule, name, spec, t, slots, owned in results:
-            entry = pack(rule, t, slots)
+        for tensor, slots in results:
+            name, spec, t, owned = tensor.name, tensor.spec, tensor.t, tensor.owned
+            entry = pack(tensor.rule, t, slots)
             record = state.records.get(name)
             if record is None:
                 record = state.records[name] = Record(None, spec, 0)

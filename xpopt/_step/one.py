@@ -59,8 +59,7 @@ class OneUpdate:
         if tensor.owned and (record := self._state.records[tensor.name]).slots is slots:
             self._record, self._count = record, [tensor.t]
         else:
-            stored = tensor.rule, tensor.name, tensor.spec, tensor.t, slots, tensor.owned
-            self._commit = Commit(self._state, [stored])
+            self._commit = Commit(self._state, [(tensor, slots)])
             (self._record,) = self._commit.records
 
     def finish(self) -> None:

@@ -214,11 +214,7 @@ class WholeUpdate:
         found.update(zip(arrays, results, strict=True))
         for k, place in enumerate(self._places if self._out is None else ()):
             new[place] = float(found[k][0]) if is_float[k] else found[k][0]
-        stored = [
-            (tensor.rule, tensor.name, tensor.spec, tensor.t, found[k][1], tensor.owned)
-            for k, tensor in enumerate(self._tensors)
-        ]
-        self._commit = Commit(self._state, stored)
+        self._commit = Commit(self._state, [(tensor, found[k][1]) for k, tensor in enumerate(self._tensors)])
         return [finish]
 
     def _launch_plan(
