@@ -20,7 +20,9 @@ from xpopt._engine.cuda import finite as cuda_finite
 from xpopt._engine.cuda.finite import all_within
 from xpopt._graph.trace import trace
 from xpopt._print.cuda import OPTIONS, print_cuda, print_finite
+from xpopt._state.cache import State
 from xpopt._state.skipped import Skipped
+from xpopt._step.check import check
 from xpopt.transforms.master import with_masters
 
 cupy = pytest.importorskip("cupy", reason="CuPy, whose arrays these are, is missing")
@@ -153,6 +155,26 @@ def test_update_all_has_the_bits_of_numpy(runtime, make, clip_norm, in_place):
         model.step({name: grads(shape, dtype, step) for name, (dtype, shape) in names.items()}, in_place=in_place)
         if step in (0, 3):
             assert model.same()
+
+
+def test_each_tensor_has_its_own_bound(runtime):
+    """In one launch, which others follow that clip nothing."""
+    opt, bounds = xpopt.Adam(lr=0.1), [0.5, 3.0, None, 1e-30, 0.5]
+    settings, rule = dict(opt.hyperparameters), opt.choose_rule(opt.hyperparameters)
+    grads = [powers_of_two((k * 37 + 5,), "float32", k) for k in range(len(bounds))]
+    tensors = []
+    for k, (grad, bound) in enumerate(zip(grads, bounds, strict=True)):
+        param = on_device(draw(grad.shape, "float32", k))
+        tensor = check(State(), rule, param, on_device(grad), k, lambda spec, name: None)
+        tensor.h = rule.scalars_at(settings | {"clip_norm": bound}, 0.1, 1)
+        tensors.append(tensor)
+    launch = choose.launch(tensors)
+    want = [values_of(tensor.param).copy() for tensor in tensors]
+    launch.finish()
+    assert [name for name, *_ in runtime.launches].count("update") == 2
+    for x, grad, bound, (new, _) in zip(want, grads, bounds, launch.results, strict=True):
+        with xpopt.engine("eager"):
+            assert same_bits(values_of(new), xpopt.Adam(lr=0.1, clip_norm=bound).update(x, grad, "W"))
 
 
 def many(count: int, dtype: str = "float32") -> dict[Any, tuple[int, ...]]:

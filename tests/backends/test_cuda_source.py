@@ -148,7 +148,7 @@ class Kernels:
             for name in ("update", "sum_squares", "find_factors")
         )
 
-    def table(self, tensors: list[Tensor]) -> tuple[Any, int]:
+    def table(self, tensors: list[Tensor], clip_norm: float | None) -> tuple[Any, int]:
         counts = sorted({tensor.t for tensor in tensors})
         numbers = print_numbers(self.graph)
         rows = np.array([numbers(self.rule.scalars_at(NUMBERS, 0.1, t)) for t in counts], self.compute)
@@ -159,12 +159,14 @@ class Kernels:
             words += [param.size, before, counts.index(t)]
             before += -(-param.size // PIECE)
         table = np.array(words, np.int64).reshape(len(tensors), -1)
-        table[:, -1] = table.nbytes + table[:, -1] * rows.itemsize * rows.shape[1]
+        ends = np.full((len(tensors), 0 if clip_norm is None else 1), clip_norm, np.float64).view(np.int64)
+        table[:, -1] = table.nbytes + ends.nbytes + table[:, -1] * rows.itemsize * rows.shape[1]
+        table = np.concatenate([table, ends], axis=1)
         return table.tobytes() + rows.tobytes(), before
 
     def run(self, tensors: list[Tensor], clip_norm: float | None = None) -> Any:
         """Update tensors as a launch does; return the factors, if the gradients are clipped."""
-        table, pieces = self.table(tensors)
+        table, pieces = self.table(tensors, clip_norm)
         if self.by_value:
             argument: Any = np.zeros(1, f"V{self.by_value}")
             argument.view(np.uint8)[: len(table)] = np.frombuffer(table, np.uint8)
@@ -177,7 +179,7 @@ class Kernels:
             return None
         sums, factors = np.full((pieces, 3), np.nan), np.full((len(tensors), 2), np.nan, self.compute)
         self.sum_squares((pieces,), (THREADS,), (*shared, sums.ctypes.data))
-        self.find_factors((len(tensors),), (THREADS,), (argument, sums.ctypes.data, clip_norm, factors.ctypes.data))
+        self.find_factors((len(tensors),), (THREADS,), (argument, sums.ctypes.data, factors.ctypes.data))
         self.update((pieces,), (THREADS,), (*shared, factors.ctypes.data))
         return factors
 
@@ -308,7 +310,7 @@ class TestOnTheProcessor:
         rule = OPTIMIZERS["SGD-momentum"]
         kernels = Kernels(rule, "float32")
         one = tensor(rule, np.dtype(np.float32), 4097, normal)
-        table, pieces = kernels.table([one])
+        table, pieces = kernels.table([one], None)
         words = np.frombuffer(table, np.int64).copy()
         before = 2**20  # pieces, of 2**32 elements
         words[:4] -= before * PIECE * 4

@@ -11,8 +11,11 @@ from _kit.bits import compare, dtype_of, dyadic, normal, same_bits, special
 from _kit.engines import MAKE, Two, every_optimizer, of_rule, with_dtypes
 
 import xpopt
+from xpopt._engine import choose
 from xpopt._engine.group import BLOCK
 from xpopt._graph.rule import NoSlots
+from xpopt._state.cache import State
+from xpopt._step.check import check
 
 pytestmark = [pytest.mark.backends("numpy"), pytest.mark.usefixtures("fused")]
 
@@ -67,6 +70,36 @@ def test_bits_are_eager_numpys_under_a_clip(backend, name, dtype):
     """The sum of the squares is one of float64 in any order, far finer than the factor that is made of it."""
     for draw in (normal, special):
         compare(lambda: MAKE[name](clip_norm=0.5), [(), (0,), (1001,), (70_001,)], dtype, 5, draw)
+
+
+@every_optimizer
+def test_each_tensor_has_its_own_bound(backend, name):
+    """In one launch; some share a block, one is large, and some are not clipped."""
+    bounds = [0.5, 3.0, None, 1e-30, 0.5, 3.0, None]
+    sizes = [(7,), (5, 3), (7,), (), (1001,), (70_001,), (0,)]
+    opt, rng = MAKE[name](), np.random.default_rng(5)
+    settings, rule = dict(opt.hyperparameters), opt.choose_rule(opt.hyperparameters)
+    numbers = {bound: rule.scalars_at(settings | {"clip_norm": bound}, 0.1, 1) for bound in bounds}
+    tensors = []
+    for k, (size, bound) in enumerate(zip(sizes, bounds, strict=True)):
+        param, grad = (np.asarray(draw(rng, size), np.float32) for draw in (normal, dyadic))
+        tensor = check(State(), rule, param, grad, k, lambda spec, name: None)
+        tensor.h = numbers[bound]
+        tensors.append(tensor)
+    launch = choose.launch(tensors)
+    launch.finish()
+    assert "eager" not in launch.engines
+    for tensor, bound, (new, slots) in zip(tensors, bounds, launch.results, strict=True):
+        alone = MAKE[name](clip_norm=bound)
+        with xpopt.engine("eager"):
+            assert same_bits(new, alone.update(tensor.param, tensor.grad, "W"))
+        kept = alone.cache.get("W")
+        assert same_bits(dict(zip(rule.fields, slots, strict=True)), named(rule, kept))
+
+
+def named(rule: Any, entry: Any) -> dict[str, Any]:
+    """Return the slots in an entry of the cache by their names."""
+    return {k: x for k, x in entry.items() if k != "t"} if isinstance(entry, dict) else {rule.fields[0]: entry}
 
 
 def assert_near_eager(clip_norm: float, grad: Any) -> None:

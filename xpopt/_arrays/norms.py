@@ -129,15 +129,15 @@ def bounded(xp: Namespace, scale: Any, rest: Array, clip_norm: float, least: flo
     return xp.where(small, least, ones), xp.where(xp.isfinite(rest), factor, xp.nan)
 
 
-def clip_factors(squares: Any, clip_norm: float, grads: Sequence[Any]) -> Any:
+def clip_factors(squares: Any, clip_norms: Any, grads: Sequence[Any]) -> Any:
     """Return the factors for gradients of NumPy whose squares have been summed in float64.
 
     Parameters
     ----------
     squares : ndarray of float64, (gradients,)
         The sum of the squares of each gradient.
-    clip_norm : float
-        The largest norm allowed. Greater than 0.
+    clip_norms : float, or ndarray of float64, (gradients,)
+        The largest norm allowed, of all or of each. Greater than 0.
     grads : sequence of ndarray
         The gradients, of one dtype.
 
@@ -152,14 +152,16 @@ def clip_factors(squares: Any, clip_norm: float, grads: Sequence[Any]) -> Any:
     found = np.ones((2, len(grads)), np.float64 if wide else np.float32)
     with np.errstate(all="ignore"):
         norms = np.sqrt(squares)
-        factors = np.minimum(clip_norm / norms, 1.0)
-        if clip_norm >= _SAFE and (factors >= least).all():  # nearly always
+        factors = np.minimum(clip_norms / norms, 1.0)
+        smallest = clip_norms if isinstance(clip_norms, float) else clip_norms.min()
+        if smallest >= _SAFE and (factors >= least).all():  # nearly always
             found[1] = factors
             return found
-        found[:] = bounded(np, 1.0, norms, clip_norm, least)
+        found[:] = bounded(np, 1.0, norms, clip_norms, least)
         if wide:  # its sums may have overflowed or underflowed
+            of_each = np.broadcast_to(clip_norms, norms.shape)
             for k in np.flatnonzero(~np.isfinite(norms) | (norms < _SAFE)).tolist():
-                found[:, k] = clip_factor(np, grads[k], clip_norm, float64=True)
+                found[:, k] = clip_factor(np, grads[k], float(of_each[k]), float64=True)
     return found
 
 

@@ -141,10 +141,10 @@ def _call_all(calls: Iterator[Callable[[], None]]) -> None:
 
 
 def _groups(tensors: list[Tensor], engines: list[str]) -> list[Group]:
-    """Build the groups: tensors of one engine, rule and kind, and of one way to be rounded."""
+    """Build the groups: tensors of one engine, rule and kind, all clipped or none, and of one way to be rounded."""
     members: dict[Any, list[int]] = {}
     for i, (tensor, name) in enumerate(zip(tensors, engines, strict=True)):
-        key = name, tensor.rule, _GROUPS[name].kind(tensor), tensor.key is not None
+        key = name, tensor.rule, _GROUPS[name].kind(tensor), tensor.clipped, tensor.key is not None
         members.setdefault(key, []).append(i)
     return [_GROUPS[key[0]](of, [tensors[i] for i in of]) for key, of in members.items()]
 
@@ -162,11 +162,11 @@ def _bound(model: Model, tensors: list[Tensor], others: list[Tensor]) -> Any:
 
 def _numbers(model: Model, tensors: list[Tensor]) -> StepNumbers:
     """Return the numbers of a step, and tell the groups which of them each tensor has."""
-    by_count = {tensor.t: tensor.h for tensor in tensors}
-    counts = sorted(by_count)
-    model.set_rows([counts.index(tensor.t) for tensor in tensors] if len(counts) > 1 else [0] * len(tensors))
+    rows = {id(tensor.h): tensor.h for tensor in tensors}
+    row_of = {key: k for k, key in enumerate(rows)}
+    model.set_rows([row_of[id(tensor.h)] for tensor in tensors])
     keys = [tensor.key for tensor in tensors]
-    scalars: list[Any] = [by_count[t] for t in counts]
+    scalars: list[Any] = list(rows.values())
     return StepNumbers(scalars, None if all(key is None for key in keys) else keys, tensors[0].proceed)
 
 
@@ -174,7 +174,7 @@ def describe(tensors: Sequence[Tensor]) -> list[tuple[str, str]]:
     """Return the engine that would update each tensor, and why it is not a faster one, or ""; nothing is compiled."""
     engines = _assigned(tensors, compile_it=False)
     described: dict[int, tuple[str, str]] = {}
-    for (name, library, _), members in _shares(tensors, engines).items():
+    for (name, library, *_), members in _shares(tensors, engines).items():
         reasons: dict[int, str | None] = dict.fromkeys(members)
         if name == "eager":
             reasons = {i: refusal(tensors[i]) for i in members}
@@ -193,10 +193,10 @@ def _why_no_faster(name: str, library: str, tensors: list[Tensor]) -> str | None
     return _why_not_compiled(tensors, compile_it=False) or "the blocked engine was chosen"
 
 
-def _shares(tensors: Sequence[Tensor], engines: list[str]) -> dict[tuple[str, str, Rule], list[int]]:
-    shares: dict[tuple[str, str, Rule], list[int]] = {}
+def _shares(tensors: Sequence[Tensor], engines: list[str]) -> dict[tuple[str, str, Rule, bool], list[int]]:
+    shares: dict[tuple[str, str, Rule, bool], list[int]] = {}
     for i, (tensor, name) in enumerate(zip(tensors, engines, strict=True)):
-        shares.setdefault((name, tensor.library.name, tensor.rule), []).append(i)
+        shares.setdefault((name, tensor.library.name, tensor.rule, tensor.clipped), []).append(i)
     return shares
 
 
@@ -210,10 +210,11 @@ _SINGLE: dict[str, type[Single]] = {"blocked": BlockedSingle, "compiled": Compil
 def _assigned(tensors: Sequence[Tensor], *, compile_it: bool) -> list[str]:
     """Return the fastest engine for each tensor."""
     assigned = ["eager"] * len(tensors)
-    together: dict[tuple[str, Rule, bool], list[int]] = {}
+    together: dict[tuple[str, Rule, bool, bool], list[int]] = {}
     for i, tensor in enumerate(tensors):
         if refusal(tensor) is None:
-            together.setdefault((tensor.library.name, tensor.rule, tensor.key is not None), []).append(i)
+            key = tensor.library.name, tensor.rule, tensor.clipped, tensor.key is not None
+            together.setdefault(key, []).append(i)
     for members in together.values():
         fastest = _fastest([tensors[i] for i in members], compile_it=compile_it)
         for i in members:

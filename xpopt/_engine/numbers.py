@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -79,6 +80,26 @@ class Numbers:
         except (OverflowError, struct.error):  # beyond float32, where NumPy rounds to infinity; or no real number
             with np.errstate(all="ignore"):
                 return np.array(values, code).tobytes()
+
+
+def clip_norms(scalars: Sequence[Scalars], row_of: Any) -> Any:
+    """Return the largest norm of each tensor's gradient, in a launch that clips.
+
+    Parameters
+    ----------
+    scalars : sequence of Scalars
+        For each row.
+    row_of : ndarray of int64, (tensors,)
+        The row of each tensor.
+
+    Returns
+    -------
+    float, or ndarray of float64, (tensors,)
+        One number where there is one row.
+    """
+    if len(scalars) == 1:
+        return scalars[0].clip_norm
+    return np.array([h.clip_norm for h in scalars])[row_of]
 
 
 def _halves(first: int, second: int) -> bytes:

@@ -112,8 +112,8 @@ def print_cuda(graph: Graph, dtype: str = "float32", *, guarded: bool = False, d
 
         If the graph clips, ``update`` takes one more: two factors for each tensor, in the compute dtype. Two kernels
         find them: ``sum_squares(table, tensors, sums)``, launched as ``update`` is, writes a float64 for each piece, or
-        three where that is the dtype. Then ``find_factors(table, sums, clip_norm, factors)`` takes a block for each
-        tensor.
+        three where that is the dtype. Then ``find_factors(table, sums, factors)`` takes a block for each tensor. A
+        tensor in the table then ends with its largest norm, a float64.
 
         If it is guarded, ``update`` takes the address of a bool as its last: where that is false, the new param is the
         old one, and the slots stay.
@@ -149,6 +149,7 @@ def print_cuda(graph: Graph, dtype: str = "float32", *, guarded: bool = False, d
     words = {
         **_words(kind, dtype),
         "conversions": kind.conversions + (kind.drawing if drawn else ""),
+        "bound": "    double clip_norm;\n" if clips else "",
         "title": f"{graph.name}: param and grad of {dtype}, computed in {_compute(dtype)}.",
         "pointers": "\n".join(
             [
@@ -194,6 +195,7 @@ def print_finite(dtype: str) -> str:
     words = {
         **_words(kind, dtype),
         "title": f"Whether gradients of {dtype} are finite.",
+        "bound": "",
         "pointers": f"    const {kind.stored} *grad;",
     }
     return Template(HEAD + FINITE).substitute(words)

@@ -15,7 +15,7 @@ $pointers
     long long size;
     long long pieces_before;
     long long bytes_before;  // in the table, before its numbers of the step
-};
+$bound};
 
 // A Tensor for each, and then the numbers.
 #ifdef TABLE_BYTES
@@ -135,7 +135,7 @@ sum_squares(const __grid_constant__ Table table, int tensors, Squares *sums)
 
 // Find the two factors of each tensor from the sums of its pieces; here a block is a tensor.
 extern "C" __global__ void __launch_bounds__(THREADS)
-find_factors(const __grid_constant__ Table table, const Squares *sums, double clip_norm, $number *factors)
+find_factors(const __grid_constant__ Table table, const Squares *sums, $number *factors)
 {
     const Tensor &at = ((const Tensor *)table.bytes)[blockIdx.x];
     const long long pieces = (at.size + PIECE - 1) / PIECE;
@@ -144,7 +144,7 @@ find_factors(const __grid_constant__ Table table, const Squares *sums, double cl
         add(own, sums[at.pieces_before + i]);
     own = sum_of_block(own);
     if (threadIdx.x == 0)
-        find_factors_of(own, clip_norm, factors + 2 * blockIdx.x);
+        find_factors_of(own, at.clip_norm, factors + 2 * blockIdx.x);
 }
 """
 

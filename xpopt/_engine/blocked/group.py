@@ -106,8 +106,9 @@ class BlockedGroup(HostGroup):
         """Evaluate the numbers, and take the memory to work in."""
         params, grads, outs, _ = bound
         scalars, compute = numbers.scalars, self.compute
-        clip_norm = scalars[0].clip_norm
-        factors = [] if clip_norm is None else [blocked.factors(x, clip_norm) for x in grads]
+        factors = []
+        if self.clipped:
+            factors = [blocked.factors(x, scalars[row].clip_norm) for x, row in zip(grads, self._rows, strict=True)]
         runs: list[blocked.Call] = []
         if self._bundles:
             packed = [self._shared.numbers.packed(h, compute.char) for h in scalars]

@@ -15,7 +15,7 @@ from ..._graph.rule import Rule
 from ..._print.numba import print_numba, print_squares
 from .. import pool
 from ..group import Keys
-from ..numbers import Numbers
+from ..numbers import Numbers, clip_norms
 from . import build
 
 WORTH = 65_536
@@ -54,6 +54,7 @@ class Kernel:
 
     def __init__(self, rule: Rule, h: Scalars, dtype: str, *, clipped: bool, drawn: bool) -> None:
         graph = graph_of(rule, h, clipped=clipped)
+        self._clipped = clipped
         inexact = any(node.op in _INEXACT for node in graph.arrays())
         self.exact = not inexact and not clipped
         """Whether blocks make the same numbers, so that it does not matter which of the two runs."""
@@ -77,7 +78,7 @@ class Kernel:
         rows : ndarray of int64, (tensors,)
             Which of `scalars` each tensor uses.
         scalars : sequence of Scalars
-            The numbers of the step for each count that a tensor has.
+            The numbers of the step for each row.
         keys : sequence of Key, or None
             What each tensor draws from, if that is how it is rounded.
         grads : sequence of ndarray
@@ -89,10 +90,9 @@ class Kernel:
             To be called while the arrays are alive.
         """
         helpers = min(pool.threads(), len(pieces)) - 1 if len(pieces) >= _FEW and pieces[:, 2].sum() > SERIAL else 0
-        clip_norm = scalars[0].clip_norm
         factors = _NO_FACTORS[self.compute]
-        if clip_norm is not None:
-            factors = _factors(self, clip_norm, table, pieces, grads, helpers)
+        if self._clipped:
+            factors = _factors(self, clip_norms(scalars, rows), table, pieces, grads, helpers)
         counter = np.zeros(1, np.int64)
         packed = self._numbers.rows(scalars, rows, keys, self.compute.char)
         if keys is not None:
@@ -140,8 +140,8 @@ def _squares(dtype: str) -> Callable[..., None]:
     return build.build(print_squares(dtype), "squares", f"void({_INDICES}, float64[::1])")
 
 
-def _factors(of: Kernel, clip_norm: float, table: Any, pieces: Any, grads: Sequence[Any], helpers: int) -> Any:
-    """Return the numbers that bring the norms down to `clip_norm`; every sum is taken in one order."""
+def _factors(of: Kernel, largest: Any, table: Any, pieces: Any, grads: Sequence[Any], helpers: int) -> Any:
+    """Return the numbers that bring the norms down to the `largest`; every sum is taken in one order."""
     sums = np.empty(len(pieces))
     pool.run(functools.partial(_squares(of.dtype), table, pieces, np.zeros(1, np.int64), sums), helpers)
-    return clip_factors(np.bincount(pieces[:, 0], sums, len(grads)), clip_norm, grads)
+    return clip_factors(np.bincount(pieces[:, 0], sums, len(grads)), largest, grads)

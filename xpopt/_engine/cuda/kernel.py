@@ -12,7 +12,7 @@ from ..._graph.reading import graph_of
 from ..._graph.rule import Rule
 from ..._print.cuda import OPTIONS, PIECE, THREADS, print_cuda
 from ..group import Keys
-from ..numbers import Numbers
+from ..numbers import Numbers, clip_norms
 from .device import Device, Source, Table
 
 
@@ -44,7 +44,7 @@ class Kernel:
         self._numbers = Numbers(graph)
         self._drawn = drawn
         self._row = self.compute.itemsize * (self._numbers.count + (4 if drawn else 0))  # bytes, the key included
-        self._words = len(graph.inputs) + 4  # of a tensor in the table: addresses, and three numbers
+        self._words = len(graph.inputs) + 4 + self._clips  # of a tensor in the table: addresses, and other numbers
 
     def size(self, tensors: int, rows: int) -> int:
         """Return how many bytes a table has."""
@@ -85,7 +85,7 @@ class Kernel:
         rows : ndarray of int64, (tensors,)
             Which of `scalars` each uses.
         scalars : sequence of Scalars
-            The numbers of the step for each count that a tensor has.
+            The numbers of the step for each row.
         keys : sequence of Key, or None
             What each tensor draws from, if that is how it is rounded.
         proceed : ndarray of bool, shape (), or None
@@ -98,18 +98,20 @@ class Kernel:
         """
         tensors = addresses.shape[1]
         numbers = self._numbers.rows(scalars, rows, keys, self.compute.char)
-        data, count = table_of(addresses, sizes, (rows if keys is None else np.arange(tensors)) * self._row, numbers)
+        offsets = (rows if keys is None else np.arange(tensors)) * self._row
+        largest = clip_norms(scalars, rows) if self._clips else None
+        data, count = table_of(addresses, sizes, offsets, numbers, largest)
         if count == 0:
             return _nothing
         clip = None
         if self._clips:
             sums = on.empty((count, 3 if self.compute == np.float64 else 1), np.float64)
-            clip = scalars[0].clip_norm, sums, on.empty((tensors, 2), self.compute)
+            clip = sums, on.empty((tensors, 2), self.compute)
         kernels = self._source.kernels(on, len(data))
         return _Job(on, kernels, Table(on, data), np.int32(tensors), count, clip, proceed).launch
 
 
-def table_of(addresses: Any, sizes: Any, offsets: Any, numbers: bytes = b"") -> tuple[bytes, int]:
+def table_of(addresses: Any, sizes: Any, offsets: Any, numbers: bytes = b"", largest: Any = None) -> tuple[bytes, int]:
     """Return the table of a launch, and how many pieces there are.
 
     Parameters
@@ -122,6 +124,8 @@ def table_of(addresses: Any, sizes: Any, offsets: Any, numbers: bytes = b"") -> 
         Where in `numbers` those of each begin.
     numbers : bytes
         What follows the tensors.
+    largest : float, ndarray of float64, (tensors,), or None
+        The largest norm of each gradient, if the kernel clips.
 
     Returns
     -------
@@ -130,11 +134,13 @@ def table_of(addresses: Any, sizes: Any, offsets: Any, numbers: bytes = b"") -> 
     """
     roles, tensors = addresses.shape
     pieces = -(-sizes // PIECE)
-    table = np.empty((tensors, roles + 3), np.int64)
+    table = np.empty((tensors, roles + 3 + (largest is not None)), np.int64)
     table[:, :roles] = addresses.T
     table[:, roles] = sizes
     table[:, roles + 1] = np.cumsum(pieces) - pieces
     table[:, roles + 2] = table.nbytes + offsets
+    if largest is not None:
+        table.view(np.float64)[:, roles + 3] = largest
     return table.tobytes() + numbers, int(pieces.sum())
 
 
@@ -146,7 +152,7 @@ class _Job(NamedTuple):
     table: Table
     tensors: Any
     pieces: int
-    clip: tuple[float, Any, Any] | None  # the bound, the sums of the pieces, and the factors
+    clip: tuple[Any, Any] | None  # the sums of the pieces, and the factors
     proceed: Any  # an array of bool, shape (), on the device; None if the kernel is not guarded
 
     def launch(self) -> None:
@@ -156,9 +162,9 @@ class _Job(NamedTuple):
             arguments: tuple[Any, ...] = (table, self.tensors)
             if self.clip is not None:
                 sum_squares, find_factors = others
-                clip_norm, sums, factors = self.clip
+                sums, factors = self.clip
                 sum_squares((self.pieces,), (THREADS,), (*arguments, sums))
-                find_factors((int(self.tensors),), (THREADS,), (table, sums, clip_norm, factors))
+                find_factors((int(self.tensors),), (THREADS,), (table, sums, factors))
                 arguments += (factors,)
             if self.proceed is not None:
                 arguments += (self.proceed,)
