@@ -20,6 +20,7 @@ from .config import make_optimizer as make_optimizer
 from .explain import kernel_source as kernel_source
 from .optimizers.adagrad import AdaGrad as AdaGrad
 from .optimizers.adam import Adam as Adam
+from .optimizers.adamw import AdamW as AdamW
 from .optimizers.amsgrad import AMSGrad as AMSGrad
 from .optimizers.base import OptimizerBase as OptimizerBase
 from .optimizers.rmsprop import RMSProp as RMSProp
@@ -31,12 +32,15 @@ from .schedulers.king import KingScheduler as KingScheduler
 from .schedulers.make import SchedulerInitializer as SchedulerInitializer
 from .schedulers.make import make_scheduler as make_scheduler
 from .schedulers.noam import NoamScheduler as NoamScheduler
+from .transforms.base import Transform as Transform
+from .transforms.weight_decay import WeightDecay as WeightDecay
 
 __all__ = [
     "SGD",
     "AMSGrad",
     "AdaGrad",
     "Adam",
+    "AdamW",
     "CheckpointError",
     "ConstantScheduler",
     "ExponentialScheduler",
@@ -49,6 +53,8 @@ __all__ = [
     "Rule",
     "SchedulerBase",
     "SchedulerInitializer",
+    "Transform",
+    "WeightDecay",
     "__version__",
     "default_namespace",
     "engine",

@@ -14,6 +14,7 @@ NAMES = {
         "AdaGrad": "optimizers.adagrad",
         "RMSProp": "optimizers.rmsprop",
         "Adam": "optimizers.adam",
+        "AdamW": "optimizers.adamw",
         "AMSGrad": "optimizers.amsgrad",
     },
     "Schedules": {
@@ -36,6 +37,10 @@ NAMES = {
     "Checkpoints": {
         "load_optimizer": "checkpoint",
         "CheckpointError": "_checkpoint.header",
+    },
+    "Transforms": {
+        "Transform": "transforms.base",
+        "WeightDecay": "transforms.weight_decay",
     },
     "An optimizer of your own": {
         "setting": "_settings.setting",

@@ -4,6 +4,7 @@ An equation takes one element of the parameter and of the gradient, what it reme
 this update from 1, the rate and the settings, and returns the new element and what it remembers next.
 """
 
+import inspect
 import math
 import struct
 from fractions import Fraction
@@ -44,6 +45,12 @@ def adam(p, g, memory, t, lr, decay1, decay2, eps):
     return p - lr * m_hat / (math.sqrt(v_hat) + eps), (m, v)
 
 
+def adamw(p, g, memory, t, lr, decay1, decay2, eps, weight_decay=0.01):
+    """Loshchilov and Hutter, Algorithm 2, with the schedule multiplier in the rate: the decay is beside Adam's step."""
+    new, memory = adam(p, g, memory, t, lr, decay1, decay2, eps)
+    return new - lr * weight_decay * p, memory
+
+
 def amsgrad(p, g, memory, t, lr, decay1, decay2, eps):
     """Reddi, Kale and Kumar, Algorithm 2, line by line, and of Adam what it leaves out: both corrections and eps."""
     m, v, v_hat = memory or (0.0, 0.0, 0.0)
@@ -76,10 +83,26 @@ def clipped(gradient, clip_norm):
     return [math.ldexp(digits * (a / b), k + up - down - shift) for digits, k in map(math.frexp, gradient)]
 
 
-def walk(equation, start, gradients, rates, clip_norm=None, **settings):
+def around(equation, *, weight_decay=0.0, l2=0.0):
+    """An equation with what goes with it, in the documented order."""
+
+    def step(p, g, memory, t, lr, **settings):
+        new, memory = equation(p, g + l2 * p, memory, t, lr, **settings)
+        return new - lr * weight_decay * p, memory
+
+    return step
+
+
+def walk(equation, start, gradients, rates, clip_norm=None, *, options=None, places=None, **settings):
     """Take a step per gradient; return, after each, the elements and what is remembered of each."""
+    # options go around the equation, but for those that it has itself; with places, each step begins there
+    own = inspect.signature(equation).parameters
+    settings |= {name: value for name, value in (options or {}).items() if name in own}
+    equation = around(equation, **{name: value for name, value in (options or {}).items() if name not in own})
     elements, memories, path = list(start), [None for _ in start], []
     for t, (gradient, rate) in enumerate(zip(gradients, rates, strict=True), start=1):
+        if places is not None:
+            elements = list(places[t - 1])
         if clip_norm is not None:
             gradient = clipped(gradient, clip_norm)
         pairs = [

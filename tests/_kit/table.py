@@ -218,6 +218,22 @@ ROWS = [
         counts=True,
     ),
     Row(
+        "AdamW",
+        xpopt.AdamW,
+        {"decay1": 0.9, "decay2": 0.999, "eps": 1e-7},
+        oracles.adamw,
+        ("mean", "var"),
+        160,  # as Adam; the decay is a product and a difference more, of numbers that are far smaller
+        counts=True,
+        valleys=(Valley({"lr": 0.02, "weight_decay": 1e-5}, 3000),),
+        peer=Peer(
+            "AdamW",
+            {"betas": (0.8, 0.99), "eps": 1e-3, "weight_decay": 0.01},
+            {"decay1": 0.8, "decay2": 0.99, "eps": 1e-3},
+        ),
+        settings=signature(0.001, decay1=decay(0.9), decay2=decay(0.999), eps=eps()),
+    ),
+    Row(
         "AMSGrad",
         xpopt.AMSGrad,
         {"decay1": 0.9, "decay2": 0.999, "eps": 1e-7},

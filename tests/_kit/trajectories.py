@@ -133,8 +133,8 @@ def verify(backend, case, schedule, clip_norm, dtype, *, optimizer=None, problem
 def verify_low(backend, case, dtype, *, optimizer=None, steps=12):
     """Assert that a parameter of 16 bits is computed in float32 and rounded once on the way out.
 
-    Each step of these methods is a function of the gradients alone, so the oracle knows its size; what comes out must
-    be within half an ulp of the parameter that went in less that step, give or take the error of float32.
+    What these methods remember is a function of the gradients alone, so the oracle knows each step from where the
+    parameter is; what comes out must be within half an ulp of that, give or take the error of float32.
     """
     var = problems.variable(21, (37,), steps=steps)
     opt = (optimizer or case.optimizer)(lr=0.1, **case.arguments)
@@ -144,17 +144,18 @@ def verify_low(backend, case, dtype, *, optimizer=None, steps=12):
 
     param = backend.array(var.start, dtype)
     gradients = [rounded(g) for g in var.gradients]
-    path = oracles.walk(case.equation, [0.0] * 37, [g.tolist() for g in gradients], [0.1] * steps, **case.arguments)
-    places = np.array([[0.0] * 37, *(p for p, _ in path)])
-    moves = np.diff(places, axis=0)
-    for k in range(steps):
-        exact = backend.numpy(param).ravel() + moves[k]
-        param = opt.update(param, backend.array(gradients[k], dtype), "W")
+    places = [backend.numpy(param).ravel()]
+    for gradient in gradients:
+        param = opt.update(param, backend.array(gradient, dtype), "W")
         opt.step()
-        got = backend.numpy(param).ravel()
+        places.append(backend.numpy(param).ravel())
+    flat = [g.tolist() for g in gradients]
+    path = oracles.walk(case.equation, var.start, flat, [0.1] * steps, places=places[:-1], **case.arguments)
+    moves = [np.asarray(exact) - before for (exact, _), before in zip(path, places[:-1], strict=True)]
+    for k, (exact, _) in enumerate(path):
         half = np.array([oracles.ulp(x, dtype) / 2 for x in exact])
         float32 = UNIT["float32"] * (np.abs(exact) + case.roundings * np.max(np.abs(moves[: k + 1])))
-        assert np.all(np.abs(got - exact) <= half + float32), f"{case}, {dtype}, step {k + 1}"
+        assert np.all(np.abs(places[k + 1] - exact) <= half + float32), f"{case}, {dtype}, step {k + 1}"
     if case.slots:
         entry = opt.cache["W"]
         entry = entry if isinstance(entry, dict) else {case.slots[0]: entry}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import xpopt
+
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "plain": {},
     "clip_norm": {"clip_norm": 0.8},
@@ -12,7 +14,27 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "raise": {"nonfinite": "raise"},
     "master": {"master": True},
     "stochastic": {"rounding": "stochastic", "seed": 7},
+    "decayed": {"weight_decay": 0.0625, "l2": 0.125, "clip_norm": 0.8},
 }
+
+AROUND = ("weight_decay", "l2")
+"""Options that change the formula, as `oracles.around` has it."""
+
+DEFAULTS: Mapping[str, Any] = {
+    "nonfinite": "propagate",
+    "master": False,
+    "rounding": "nearest",
+    "seed": 0,
+    "weight_decay": 0.0,
+    "l2": 0.0,
+}
+"""The options in the documented order, and what they are by default."""
+
+
+def defaults_of(cls: type) -> dict[str, Any]:
+    """Return the options of a class by default."""
+    return {**DEFAULTS, **({"weight_decay": 0.01} if issubclass(cls, xpopt.AdamW) else {})}
+
 
 NARROW = ("master", "stochastic")
 """Variants that differ from the plain one in 16 bits alone."""

@@ -192,7 +192,7 @@ def test_what_is_not_finite_stays_where_it_is(backend, case):
 
 @CASES
 def test_a_parameter_that_is_not_finite_stays_so(backend, case):
-    opt = case.optimizer(lr=QUICK, **case.arguments)
+    opt = case.optimizer(lr=QUICK, **case.arguments, weight_decay=0.0)  # which takes infinity from infinity
     param = opt.update(backend.array([math.nan, math.inf, -math.inf]), backend.array([1.0, 2.0, -3.0]), "W")
     got = read(backend, param)
     assert math.isnan(got[0])
@@ -205,7 +205,7 @@ def test_without_a_gradient_nothing_moves(backend, case):
     for dtype in backend.dtypes:
         start = read(backend, backend.array([0.1, -3.7, 1e3, 0.0], dtype)).tolist()
         param = backend.array(start, dtype)
-        opt = case.optimizer(**case.arguments, clip_norm=1.0)
+        opt = case.optimizer(**case.arguments, clip_norm=1.0, weight_decay=0.0)
         for _ in range(3):
             param = opt.update(param, backend.array([0.0] * 4, dtype), "W")
         assert read(backend, param).tolist() == start

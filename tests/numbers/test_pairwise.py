@@ -7,7 +7,7 @@ from _kit.bits import cast, dyadic, normal, same_bits
 from _kit.engines import needs_numba
 from _kit.table import BY_RULE
 from _kit.trajectories import UNIT, assert_close
-from _kit.variants import LEAVES_OUT, VARIANTS
+from _kit.variants import AROUND, LEAVES_OUT, VARIANTS
 
 import xpopt
 
@@ -86,16 +86,19 @@ def assert_as_the_equation_says(row, case, options, start, grads, got):
         roundings = case.roundings + (0 if clip_norm is None else size + 5)
         begin = start[name].astype(np.float64).ravel()
         rates = [LR] * len(grads)
-        where = np.array(
-            [p for p, _ in oracles.walk(case.equation, begin.tolist(), gradients, rates, clip_norm, **case.arguments)]
-        )
         values = np.array([x[name].astype(np.float64).reshape(size) for x in got])
+        before = np.vstack([begin, values[:-1]])
+        around = {name: options[name] for name in AROUND if name in options}
+        # of 16 bits without a copy, each step starts from what the dtype made of the one before
+        places = before if narrow and not options.get("master") else None
+        path = oracles.walk(
+            case.equation, begin, gradients, rates, clip_norm, options=around, places=places, **case.arguments
+        )
+        exact = np.array([p for p, _ in path])
         if not narrow:
-            assert_close(values, where, begin, row["dtype"], roundings, f"{name} {shape}")
+            assert_close(values, exact, begin, row["dtype"], roundings, f"{name} {shape}")
             continue
-        moves = np.diff(np.vstack([begin, where]), axis=0)
-        # without a copy, each step starts from what the dtype made of the one before
-        exact = where if options.get("master") else np.vstack([begin, values[:-1]]) + moves
+        moves = exact - (before if places is not None else np.vstack([begin, exact[:-1]]))
         ulps = np.vectorize(lambda x: oracles.ulp(x, row["dtype"]))(exact) / (2 - ("rounding" in options))
         float32 = UNIT["float32"] * STEPS * (np.abs(exact) + roundings * np.max(np.abs(moves)))
         assert np.all(np.abs(values - exact) <= ulps + float32), f"{name} {shape}"

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from _kit.states import equal, held, nothing_changes
+from _kit.variants import DEFAULTS
 
 import xpopt
 from xpopt import CheckpointError, OptimizerBase, Rule, setting
@@ -240,14 +241,7 @@ def test_settings_are_shown_to_it_to_read():
 
     opt = Curious(0.25, clip_norm=2.0)
     opt.set_params({"lr": 0.75})
-    wanted = {
-        "memory": True,
-        "clip_norm": 2.0,
-        "nonfinite": "propagate",
-        "master": False,
-        "rounding": "nearest",
-        "seed": 0,
-    }
+    wanted = {"memory": True, "clip_norm": 2.0, **DEFAULTS}
     assert seen == [{"lr": rate, **wanted} for rate in (0.25, 0.75)]
 
 

@@ -309,7 +309,7 @@ def test_errors_about_the_rate_of_a_schedule_name_the_argument():
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("AdamW", "this algorithm is not here: write it as a rule of your own. Known: "),
+        ("AdaMax", "this algorithm is not here: write it as a rule of your own. Known: "),
         ("NAdam(lr=0.1)", "this algorithm is not here: write it as a rule of your own. Known: "),
         ("radam", "this algorithm is not here: write it as a rule of your own. Known: "),
         ("L-BFGS", None),

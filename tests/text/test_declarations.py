@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from _kit.states import equal, held, nothing_changes, train
 from _kit.table import SIGNATURES
+from _kit.variants import DEFAULTS
 
 import xpopt
 from xpopt import SGD, Adam, OptimizerBase, Range, make_optimizer, make_scheduler, setting
@@ -262,7 +263,7 @@ def test_every_setting_is_an_attribute_to_read(cls):
 def test_what_is_set_by_assignment_points_to_set_params(cls):
     opt = cls()
     before = str(opt)
-    for name in ("lr", "clip_norm", "nonfinite", "master", "rounding", "seed"):
+    for name in ("lr", "clip_norm", *DEFAULTS):
         with pytest.raises(
             AttributeError, match=rf"^{cls.__name__}.{name} is changed by set_params\({{'{name}': 0.5}}\)"
         ):
@@ -276,7 +277,7 @@ CHANGES = {"lr": 0.375, "clip_norm": 2.0, "nonfinite": "skip", "seed": 5}
 @every_class
 def test_every_setting_is_shown_and_comes_back(backend, cls):
     opt = cls()
-    names = ["lr", *cls.ranges, "clip_norm", "lr_scheduler", "nonfinite", "master", "rounding", "seed"]
+    names = ["lr", *cls.ranges, "clip_norm", "lr_scheduler", *DEFAULTS]
     assert list(opt.hyperparameters) == ["id", *names]
     for changes in ({}, CHANGES, {**CHANGES, "lr_scheduler": "ExponentialScheduler(initial_lr=0.375)"}):
         opt.set_params(changes)

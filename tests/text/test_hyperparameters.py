@@ -14,6 +14,7 @@ import pytest
 from _kit.states import SCHEDULERS, every_optimizer, held, model, nothing_changes, same, train
 from _kit.strategies import legal
 from _kit.table import ROWS, SIGNATURES
+from _kit.variants import defaults_of as options_of
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -54,8 +55,7 @@ def test_what_is_shown(cls):
     defaults = defaults_of(cls)
     constant = f"ConstantScheduler(lr={defaults['lr']!r})"
     shown = cls().hyperparameters
-    options = {"nonfinite": "propagate", "master": False, "rounding": "nearest", "seed": 0}
-    assert shown == {"id": cls.__name__, **defaults, "lr_scheduler": constant, **options}
+    assert shown == {"id": cls.__name__, **defaults, "lr_scheduler": constant, **options_of(cls)}
     assert list(shown)[: len(defaults) + 1] == ["id", *defaults]
     values = ", ".join(f"{name}={value!r}" for name, value in defaults.items())
     assert str(cls()) == repr(cls()) == f"{cls.__name__}({values}, lr_scheduler={constant})"
@@ -176,6 +176,9 @@ def refusals(cls, keyword):
         (Adam, "master_weights", "'master'"),
         (Adam, "stochastic_rounding", "'rounding'"),
         (Adam, "random_state", "'seed'"),
+        *[(cls, "wd", "'weight_decay'") for cls in SIGNATURES],
+        *[(cls, "l2_reg", "'l2'") for cls in SIGNATURES],
+        (SGD, "penalty", "'weight_decay' or 'l2'"),
     ],
 )
 def test_a_keyword_of_other_libraries_suggests_what_means_the_same(cls, keyword, meant):
@@ -185,12 +188,11 @@ def test_a_keyword_of_other_libraries_suggests_what_means_the_same(cls, keyword,
 @pytest.mark.parametrize(
     ("cls", "keyword", "words"),
     [
-        *[(cls, "weight_decay", "weight_decay * param") for cls in SIGNATURES],
+        *[(cls, "l1", "l1 * sign(param)") for cls in SIGNATURES],
         *[(cls, "nesterov", "no Nesterov momentum") for cls in SIGNATURES],
         *[(cls, "params", "update_all(params, grads)") for cls in SIGNATURES],
         *[(cls, "fused", "engine()") for cls in SIGNATURES],
-        (Adam, "l2", "weight_decay * param"),
-        (Adam, "weigth_decay", "weight_decay * param"),
+        (Adam, "l1_reg", "l1 * sign(param)"),
         (Adam, "amsgrad", "AMSGrad is a class of its own"),
         (SGD, "dampening", "nothing is dampened"),
         (Adam, "foreach", "engine()"),
@@ -219,7 +221,7 @@ def test_every_keyword_of_torch_is_known_or_told(cls):
     torch = pytest.importorskip("torch")
     peer = next(row.peer.name for row in ROWS if row.optimizer is cls and row.peer)
     theirs = inspect.signature(getattr(torch.optim, peer))
-    for keyword in theirs.parameters.keys() - SIGNATURES[cls].keys():
+    for keyword in theirs.parameters.keys() - SIGNATURES[cls].keys() - cls().hyperparameters.keys():
         for end in refusals(cls, keyword):
             assert not end.startswith("known: "), keyword
             assert "did you mean" not in end or keyword in ("betas", "alpha", "momentum"), keyword
@@ -235,6 +237,7 @@ def test_every_keyword_of_torch_is_known_or_told(cls):
         (AdaGrad, "Lr", "lr"),
         (AdaGrad, "clip_nrom", "clip_norm"),
         (AdaGrad, "non_finite", "nonfinite"),
+        (Adam, "weigth_decay", "weight_decay"),
     ],
 )
 def test_a_misspelt_keyword_suggests_the_nearest(cls, keyword, meant):

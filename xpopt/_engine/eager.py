@@ -77,6 +77,7 @@ def update(
         param = xp.astype(param, spec.compute)
         grad = xp.astype(grad, spec.compute)
     if h.clip_norm is not None:
+        grad = grad if rule.measured is None else rule.measured(xp, param, grad, h)
         grad = clip(xp, grad, h.clip_norm, float64=library.has_float64(grad))
     if slots is None:
         slots = rule.make_slots([xp.zeros_like(param) for _ in rule.fields])

@@ -27,7 +27,7 @@ def limit(rule: Rule, h: Scalars, dtype: str) -> float:
     Parameters
     ----------
     rule : Rule
-        The formula, which sees gradients that may be clipped.
+        The formula, which sees gradients that may be clipped. Of one with transforms around it, that inside them.
     h : Scalars
         The numbers of the step.
     dtype : {"float32", "float64"}
@@ -38,6 +38,7 @@ def limit(rule: Rule, h: Scalars, dtype: str) -> float:
     float
         A number of `dtype`. Its largest one where the rule cannot be traced; -1 where even of 0 nothing finite is made.
     """
+    rule = rule.inner or rule
     try:
         graph = graph_of(rule, h, clipped=False)
     except (InPlaceError, UntraceableError):

@@ -59,6 +59,13 @@ class Rule:
         By dtype, the rules that take its place for parameters of these dtypes; for transforms.
     among : tuple of Rule
         The rules that it stands for; made by `one_of`.
+    inner : Rule, optional
+        The rule that there are transforms around, where there are; what follows is for these.
+    measured : callable, optional
+        ``measured(xp, param, grad, h) -> grad``: what is clipped by its norm, before `function` gets it.
+    limit : callable, optional
+        ``limit(h, largest, size) -> float``: how large an element of a gradient may be so that `inner` sees none above
+        `largest`; ``size()`` is the largest magnitude in the parameter.
     """
 
     function: Callable[..., tuple[Array, Any]]
@@ -71,6 +78,9 @@ class Rule:
     master: bool = False
     low: Mapping[str, Rule] = field(default_factory=dict)
     among: tuple[Rule, ...] = ()
+    inner: Rule | None = None
+    measured: Callable[..., Array] | None = None
+    limit: Callable[[Scalars, Any, Callable[[], Any]], Any] | None = None
 
     @once
     def made(self) -> dict[Any, Any]:

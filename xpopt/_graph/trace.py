@@ -239,11 +239,14 @@ def trace(rule: Rule, h: Scalars | None = None, *, clipped: bool = False, tape: 
     names = ("param", "grad", *(f"s.{field}" for field in rule.fields))
     inputs = tuple(tape.node("input", "array", value=name) for name in names)
     param, grad, *slots = (_Traced(tape, node) for node in inputs)
-    if clipped:
-        for name in ("clip_scale", "clip_factor"):
-            grad = _apply(tape, "multiply", grad, _Traced(tape, tape.node("factor", "scalar", value=name)))
+    xp, numbers = _Namespace(tape), _Numbers(tape, h)
     try:
-        returned = rule.function(_Namespace(tape), param, grad, rule.make_slots(slots), _Numbers(tape, h))
+        seen: Any = grad
+        if clipped:
+            seen = grad if rule.measured is None else rule.measured(xp, param, grad, numbers)
+            for name in ("clip_scale", "clip_factor"):
+                seen = _apply(tape, "multiply", seen, _Traced(tape, tape.node("factor", "scalar", value=name)))
+        returned = rule.function(xp, param, seen, rule.make_slots(slots), numbers)
         results = taken_apart(rule, returned)
     except InPlaceError as error:
         raise InPlaceError(f"{rule.name}{_place(rule, error)}: {error}") from None

@@ -48,6 +48,8 @@ class Declared:
             inherited.update(vars(base).get("_settings", {}))
             ranges.update(vars(base).get("ranges", {}))
         own = dict(_declared_in(cls, inherited))
+        taken = {name for name, one in own.items() if name in inherited and _is_taken(one, inherited[name])}
+        cls._common = tuple(name for name in cls._common if name not in taken)
         for name in own:
             setattr(cls, name, cls._attribute(name))
         cls._settings = {**inherited, **own}
@@ -102,18 +104,33 @@ def _declared_in(cls: type[Declared], inherited: Mapping[str, Setting]) -> Itera
             if before is None and hasattr(super(cls, cls), name):  # nothing of a `NotHere`
                 raise TypeError(f"{cls.__name__} declares the setting {name!r}, which its base has as something else")
             yield name, _completed(value, before)
-        elif before is not None and (value is None or isinstance(value, bool | int | float | str)):
+        elif before is not None and (value is None or isinstance(value, _PLAIN)):
             yield name, before._replace(default=value, allowed=ranges.get(name, before.allowed))
     for name, allowed in ranges.items():
         if name in inherited and name not in vars(cls):
-            yield name, inherited[name]._replace(allowed=allowed)
+            own = inherited[name]._replace(allowed=allowed)
+            yield name, Setting(NONE, allowed, NONE, kw_only=True, option=False) if own.gives_way else own
+
+
+_PLAIN = (bool, int, float, str, tuple, Declared)
+"""What a default is that is given as a plain value in a class body."""
+
+
+def _is_taken(declared: Setting, before: Setting) -> bool:
+    """Whether a class has a setting of its own in place of an option of the base."""
+    return before.gives_way and not declared.option
 
 
 def _completed(declared: Setting, before: Setting | None) -> Setting:
     """Return a declaration with what it leaves to that of the base."""
-    if before is not None:
-        neutral = before.neutral if declared.neutral is NONE else declared.neutral
-        declared = declared._replace(neutral=neutral, option=before.option, allowed=declared.allowed or before.allowed)
+    if before is not None and not _is_taken(declared, before):
+        neutral = before.neutral if declared.neutral is NONE or declared.option else declared.neutral
+        declared = declared._replace(
+            neutral=neutral,
+            option=before.option,
+            gives_way=before.gives_way,
+            allowed=declared.allowed or before.allowed,
+        )
     if declared.allowed is None:
         declared = declared._replace(allowed=FLAG if isinstance(declared.default, bool) else Range())
     return declared

@@ -46,6 +46,16 @@ MEANT = {
     "master_weights": "master",
     "use_master_weights": "master",
     "stochastic_rounding": "rounding",
+    "decoupled_weight_decay": "weight_decay",
+    "wd": "weight_decay",
+    "weight_decay_rate": "weight_decay",
+    "lambd": "weight_decay or l2",
+    "lambda": "weight_decay or l2",
+    "penalty": "weight_decay or l2",
+    "regularization": "weight_decay or l2",
+    "l2_penalty": "l2",
+    "l2_reg": "l2",
+    "l2_regularization": "l2",
     "random_seed": "seed",
     "random_state": "seed",
     "rng": "seed",
@@ -54,10 +64,8 @@ MEANT = {
 
 ABSENT = {
     **rows(
-        "weight_decay weight_decay_rate decoupled_weight_decay wd l1 l2 l1_reg l2_reg l1_regularization "
-        "l2_regularization regularization penalty lambda lambd",
-        "there is no weight decay or other penalty here: add its gradient to the gradient, "
-        "weight_decay * param for an L2 penalty",
+        "l1 l1_reg l1_regularization",
+        "there is no L1 penalty here: add its gradient to the gradient, l1 * sign(param)",
     ),
     **rows("nesterov use_nesterov", "there is no Nesterov momentum here: write it as a rule of your own"),
     **rows("amsgrad", "AMSGrad is a class of its own, AMSGrad(lr=...)"),
@@ -106,13 +114,13 @@ ABSENT = {
 }
 """What is not here, and the way out, for `suggest`."""
 
-CLASSES = {"gd": "SGD", "gradient_descent": "SGD", "stochastic_gradient_descent": "SGD"}
+CLASSES = {"adam_w": "AdamW", "gd": "SGD", "gradient_descent": "SGD", "stochastic_gradient_descent": "SGD"}
 """The classes that are the same, for `suggest`."""
 
 ABSENT_CLASSES = {
     **rows("momentum heavy_ball polyak", "momentum is a keyword, SGD(momentum=0.9)"),
     **rows(
-        "adabelief adadelta adafactor adam_w adamax adamw adan asgd ftrl lamb lars lbfgs lion madgrad muon "
+        "adabelief adadelta adafactor adamax adan asgd ftrl lamb lars lbfgs lion madgrad muon "
         "nadam nadamw nag nesterov novograd prodigy radam rprop shampoo sm3 sophia sparse_adam yogi",
         "this algorithm is not here: write it as a rule of your own",
     ),

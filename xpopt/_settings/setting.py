@@ -19,6 +19,7 @@ class Setting(NamedTuple):
     neutral: Any
     kw_only: bool
     option: bool  # every class has it, rules do not read it, and text leaves it out at its default
+    gives_way: bool = False  # a class that declares a setting of this name has that in its place
 
 
 def setting(
@@ -67,9 +68,9 @@ def setting(
     return Setting(default, range, neutral, kw_only, option=False)
 
 
-def option(*, default: Any, range: Check, kw_only: bool) -> Any:  # noqa: A002
-    """Declare an option that every class below has: at its default, the formula is what it is without it."""
-    return Setting(default, range, default, kw_only, option=True)
+def option(*, default: Any, range: Check | None = None, kw_only: bool, gives_way: bool = False) -> Any:  # noqa: A002
+    """Declare an option that every class below has, at its default without effect; in one of these, another default."""
+    return Setting(default, range, default, kw_only, option=True, gives_way=gives_way)
 
 
 class Guard:

@@ -12,9 +12,11 @@ from .._arrays.library import FLUSHING
 from .._arrays.parameter import Spec, dtype_text
 from .._arrays.tree import show
 from .._arrays.typing import Scalars
-from .._graph.rule import one_of
+from .._graph.rule import Rule, one_of
 from .._settings.values import changed_values, check_values, of_rules
+from ..transforms.around import transformed
 from ..transforms.master import with_masters
+from ..transforms.order import active
 
 
 class Settings:
@@ -33,11 +35,25 @@ class Settings:
     def __init__(self, cls: type[Any], values: dict[str, Any]) -> None:
         self.cls = cls
         self.values = values
-        rule = one_of(cls.choose_rule(MappingProxyType(values)), cls.__name__)
-        self.rule = with_masters(rule) if values["master"] else rule
         self.of_rule = of_rules(cls, values)
+        rule = self._transformed(one_of(cls.choose_rule(MappingProxyType(values)), cls.__name__))
+        self.rule = with_masters(rule) if values["master"] else rule
         self.guards = values["nonfinite"] != "propagate"
         self.draws = values["rounding"] == "stochastic"
+
+    def _transformed(self, rule: Rule) -> Rule:
+        """Return the rule with the transforms around it that are asked for, whose numbers it will read."""
+        transforms = active(self.cls, self.values)
+        for one in transforms:
+            for name, value in one.numbers().items():
+                if name in self.of_rule:
+                    raise TypeError(
+                        f"{self.cls.__name__} has a hyperparameter {name!r}, and {type(one).__name__} a number of that "
+                        f"name; rename one of them"
+                    )
+                self.of_rule[name] = value
+        pieces = tuple(one.piece() for one in transforms)
+        return transformed(rule, pieces, clipped=self.values["clip_norm"] is not None)
 
     @classmethod
     def checked(cls, optimizer: type[Any], values: Mapping[str, Any]) -> Self:

@@ -72,7 +72,13 @@ class Guard:
             [name for name, size in self._sizes.items() if not math.isfinite(size)], "not finite"
         )
 
-    def proceed(self, rule: Rule, scalars: Mapping[int, Scalars], counts: Mapping[Hashable, int]) -> Any:
+    def proceed(
+        self,
+        rule: Rule,
+        scalars: Mapping[int, Scalars],
+        counts: Mapping[Hashable, int],
+        params: Callable[[], Mapping[Hashable, Array]],
+    ) -> Any:
         """Say whether the step is to be made, one that is not refused so far.
 
         Parameters
@@ -83,6 +89,8 @@ class Guard:
             The numbers of the step for each count.
         counts : mapping of hashable to int
             That of each parameter.
+        params : callable
+            Returns the parameters, of which the size matters to some transforms.
 
         Returns
         -------
@@ -94,13 +102,15 @@ class Guard:
         FloatingPointError
             It is not, and that is to be raised.
         """
-        if self._place is None:
-            formulas = rule.among or (rule,)
+        formulas = rule.among or (rule,)
+        if self._place is None and all(one.limit is None for one in formulas):
             lowest = min((limit(one, h, "float32") for h in scalars.values() for one in formulas), default=0.0)
             if max(self._sizes.values(), default=-1.0) <= lowest:
                 return None
-        limits = {name: _limit(rule, scalars[counts[name]], grad) for name, grad in self._gradients.items()}
+        limits = {name: self._limit(rule, scalars[counts[name]], name, params) for name in self._gradients}
         clip_norm = next((h.clip_norm for h in scalars.values()), None)
+        if any(one.measured is not None for one in formulas):
+            clip_norm = None  # it is smaller before its norm is taken; as it came, it is within the limits, or refused
         if self._place is not None:
             return self._place.together(list(self._gradients.values()), list(limits.values()), clip_norm)
         beyond = [
@@ -108,7 +118,21 @@ class Guard:
         ]
         return False if self._refuse(beyond, f"too large for the products of {rule.name}") else None
 
-    def _is_within(self, name: Hashable, size: float, largest: float, clip_norm: float | None) -> bool:
+    def _limit(
+        self, rule: Rule, h: Scalars, name: Hashable, params: Callable[[], Mapping[Hashable, Array]]
+    ) -> float | Array:
+        """Return the largest magnitude that a gradient may have; on the device, where that depends on the parameter."""
+        grad = self._gradients[name]
+        rule = rule.chosen(dtype_text(grad.dtype), tuple(grad.shape))
+        largest = limit(rule, h, _compute(grad))
+        return largest if rule.limit is None else rule.limit(h, largest, lambda: self._size(params()[name]))
+
+    def _size(self, param: Array) -> float | Array:
+        library = library_of(param)
+        assert library is not None
+        return _largest(library)(param) if self._place is not None else float(_largest(library)(param))
+
+    def _is_within(self, name: Hashable, size: float, largest: Any, clip_norm: float | None) -> bool:
         if size <= largest or (clip_norm is not None and clip_norm * _SAFE <= largest):
             return True
         grad = self._gradients[name]
@@ -147,13 +171,15 @@ class _Place(NamedTuple):
         (values,) = self.library.to_numpy([_stacked(self.library)(*sizes)])
         return values.tolist()
 
-    def together(self, grads: Sequence[Array], limits: Sequence[float], clip_norm: float | None) -> Array:
+    def together(self, grads: Sequence[Array], limits: Sequence[float | Array], clip_norm: float | None) -> Array:
         """Return a bool array of shape (), whether all are within their limits, without a sync."""
         if clip_norm is not None:
-            limits = [math.inf if clip_norm * _SAFE <= largest else largest for largest in limits]
-        clipped = [largest < math.inf and clip_norm is not None for largest in limits]
-        if self.library.name == "cupy" and choose.chosen() != "eager" and not any(clipped):
-            found = cuda_finite.all_within(grads, limits)
+            limits = [math.inf if isinstance(x, float) and clip_norm * _SAFE <= x else x for x in limits]
+        clipped = [clip_norm is not None and not (isinstance(x, float) and x == math.inf) for x in limits]
+        known = [x for x in limits if isinstance(x, float)]
+        fused = self.library.name == "cupy" and choose.chosen() != "eager"
+        if fused and not any(clipped) and len(known) == len(limits):
+            found = cuda_finite.all_within(grads, known)
             if found is not None:
                 return found
         within = _within(self.library)
@@ -174,24 +200,21 @@ def _by_place(gradients: Mapping[Hashable, Array]) -> dict[_Place, list[Hashable
     return places
 
 
-def _limit(rule: Rule, h: Scalars, grad: Array) -> float:
-    return limit(rule.chosen(dtype_text(grad.dtype), tuple(grad.shape)), h, _compute(grad))
-
-
 def _compute(grad: Array) -> str:
     return "float64" if dtype_text(grad.dtype) == "float64" else "float32"
 
 
 @functools.cache
-def _within(library: Library) -> Callable[[Array, float, float | None], Array]:
+def _within(library: Library) -> Callable[[Array, float | Array, float | None], Array]:
     """Return what says whether all elements of a gradient are finite and, clipped if it is to be, within a limit."""
     xp = library.xp
 
-    def within(grad: Array, largest: float, clip_norm: float | None) -> Array:
+    def within(grad: Array, largest: float | Array, clip_norm: float | None) -> Array:
         wide = xp.astype(grad, library.compute_dtype(grad.dtype), copy=False)  # CuPy cannot ask a bfloat16
         if clip_norm is not None:
             wide = clip(xp, wide, clip_norm, float64=library.has_float64(wide))
-        return xp.all(xp.isfinite(wide) if largest >= LARGEST[_compute(grad)] else xp.abs(wide) <= largest)
+        is_any = isinstance(largest, float) and largest >= LARGEST[_compute(grad)]
+        return xp.all(xp.isfinite(wide) if is_any else xp.abs(wide) <= largest)
 
     return library.guard(within)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from functools import partial
 from typing import Any
 
 from .._state.interrupts import HELD, WRITING, enter
@@ -38,7 +39,9 @@ def update(parts: Parts, param: Any, param_grad: Any, name: Hashable, cur_loss: 
             if lr is None:
                 lr = clock.ask(name, cur_loss)
             h = one.rule.scalars_at(settings.of_rule, lr, one.t)
-            proceed = None if guard is None else guard.proceed(settings.rule, {one.t: h}, {name: one.t})
+            proceed = None
+            if guard is not None:
+                proceed = guard.proceed(settings.rule, {one.t: h}, {name: one.t}, partial(dict, ((name, one.param),)))
             if proceed is False:
                 return _skip_one(parts, param, one.param, out)
             one.prepare(h, proceed)
@@ -81,7 +84,9 @@ def update_all(parts: Parts, params: Any, grads: Any, cur_loss: Any, out: Any) -
             if lr is None:
                 lr = clock.ask_whole(cur_loss)
             scalars = {t: rule.scalars_at(settings.of_rule, lr, t) for t in update.counts}
-            proceed = None if guard is None else guard.proceed(rule, scalars, update.count_of)
+            proceed = None
+            if guard is not None:
+                proceed = guard.proceed(rule, scalars, update.count_of, partial(getattr, update, "taken"))
             if proceed is False:
                 return _skip(parts, SkippedUpdate(params, out, update.taken))
             answer = update.prepare(scalars, settings.values, proceed)

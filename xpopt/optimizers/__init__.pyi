@@ -1,6 +1,7 @@
 # Written by tests/_kit/stubs.py from the table in xpopt/_names.py.
 from .adagrad import AdaGrad as AdaGrad
 from .adam import Adam as Adam
+from .adamw import AdamW as AdamW
 from .amsgrad import AMSGrad as AMSGrad
 from .base import OptimizerBase as OptimizerBase
 from .rmsprop import RMSProp as RMSProp
@@ -11,6 +12,7 @@ __all__ = [
     "AMSGrad",
     "AdaGrad",
     "Adam",
+    "AdamW",
     "OptimizerBase",
     "RMSProp",
 ]

@@ -22,7 +22,7 @@ from .._settings.missing import answers, present
 from .._settings.misuse import REQUIRED, check_call, step_takes_nothing
 from .._settings.once import once_for
 from .._settings.peers import ATTRIBUTES, hint
-from .._settings.ranges import FLAG, LEARNING_RATE, POSITIVE, Choice, OrNone, Range
+from .._settings.ranges import FLAG, LEARNING_RATE, NON_NEGATIVE, POSITIVE, Choice, OrNone, Range
 from .._settings.setting import Guard, option, setting
 from .._settings.text import format_call
 from .._settings.values import Hyperparameters, complete, shown
@@ -97,6 +97,11 @@ class OptimizerBase(Declared):
         the probabilities that make the mean right. Not together with `master`.
     seed : int
         What stochastic rounding draws from, together with name, count and place. At least 0.
+    weight_decay : float
+        Decoupled weight decay: what is subtracted of each parameter beside the step of the rule, times the learning
+        rate. At least 0. See `WeightDecay`.
+    l2 : float
+        The weight of an L2 penalty, whose gradient ``l2 * param`` is added to the gradient. At least 0.
     **settings : object
         The hyperparameters of the class; and ``id``, accepted if it is the name of the class.
 
@@ -124,6 +129,8 @@ class OptimizerBase(Declared):
         default="nearest", range=Choice(("nearest", "stochastic")), kw_only=True
     )
     seed: int = option(default=0, range=Range(low=0, kind="int"), kw_only=True)
+    weight_decay: float = option(default=0.0, range=NON_NEGATIVE, kw_only=True, gives_way=True)
+    l2: float = option(default=0.0, range=NON_NEGATIVE, kw_only=True, gives_way=True)
 
     slots: ClassVar[type[Any]] = NoSlots
     follows: ClassVar[type[Any] | None] = None

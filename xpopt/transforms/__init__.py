@@ -1,1 +1,5 @@
-"""Transforms: each makes a rule of a rule."""
+"""Transforms: what goes with every rule. Each makes a rule of a rule."""
+
+from .. import _names
+
+__getattr__, __dir__, __all__ = _names.attach(__name__)

@@ -1,0 +1,178 @@
+"""What every transform is: settings, and what it does before and after a rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import FunctionType
+from typing import Any, ClassVar, NamedTuple, Never, Self
+
+from .._arrays.typing import Array, Namespace, Scalars
+from .._graph.rule import NoSlots
+from .._settings.declared import Declared
+from .._settings.setting import Guard
+from .._settings.suggest import suggest
+from .._settings.text import format_call, short
+from .._settings.values import check_values, complete
+
+Before = Callable[[Namespace, Array, Array, Any, Scalars], Any]
+After = Callable[[Namespace, Array, Array, Array, Any, Scalars], tuple[Array, Any]]
+Limit = Callable[[Scalars, Any, Callable[[], Any]], Any]
+
+
+class Piece(NamedTuple):
+    """What a transform does, whatever its numbers are: with equal pieces around it, a rule is one and the same."""
+
+    name: str  # for messages
+    prefix: str  # what its first setting is called among the numbers of a step; others have it in front
+    first: str
+    before: Before | None
+    after: After | None
+    scalars: Callable[[Scalars], Mapping[str, float]] | None
+    limit: Limit | None
+    slots: type[Any]
+    measured: bool
+    module: str
+
+    def number(self, name: str) -> str:
+        """Return what one of its numbers is called among the numbers of a step."""
+        return self.prefix if name == self.first else f"{self.prefix}_{name}"
+
+
+class _Fixed(Guard):
+    """The attribute of a setting."""
+
+    def __set__(self, instance: object, value: object) -> Never:
+        raise AttributeError(
+            f"{type(instance).__name__}.{self.name} cannot be changed to {short(value)}: a transform is a value; make "
+            f"another one, and give it to the optimizer with set_params"
+        )
+
+
+class Transform(Declared):
+    """Base of every transform: derive from it, and give it what it does before or after the rule of an optimizer.
+
+    A subclass declares each number with `setting`, and has one or more of the static methods
+
+    - ``before(xp, param, grad, s, h)``, which returns the gradient that is passed on, or the pair of the parameter and
+      the gradient that are passed on;
+    - ``after(xp, new, param, grad, s, h)``, which returns the new parameter and its slots. `new` is what comes from
+      inside, `param` and `grad` are what its own `before` was given;
+    - ``scalars(h)``, further numbers computed on the host, as for an optimizer.
+
+    `xp` is the namespace of the arrays, `s` the transform's own slots: an instance of `slots`, a NamedTuple class as
+    for an optimizer. `h` has the transform's settings, what its `scalars` returns, the count `h.t` and the learning
+    rate `h.lr`, and no number of the rule or of another transform. A transform is elementwise arithmetic like a rule,
+    and runs in one kernel with it.
+
+    An instance is a value: it is never changed, and equal to another one of its class with the same settings.
+
+    Parameters
+    ----------
+    **settings : object
+        The settings of the class.
+
+    Raises
+    ------
+    TypeError
+        An unknown keyword, a value that is no number, or a class without `before` and `after`.
+    ValueError
+        A value out of its range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xpopt
+    >>> class Halved(xpopt.transforms.Transform):
+    ...     share: float = xpopt.setting(default=0.5)
+    ...
+    ...     @staticmethod
+    ...     def before(xp, param, grad, s, h):
+    ...         return h.share * grad
+    >>> Halved()
+    Halved(share=0.5)
+    """
+
+    before: ClassVar[Any] = None  # static methods, which a type checker would bind if it knew more
+    after: ClassVar[Any] = None
+    scalars: ClassVar[Any] = None
+    slots: ClassVar[type[Any]] = NoSlots
+    limit: ClassVar[Any] = None
+    """``limit(h, largest, size)``: how large a gradient's element may be so that `before` returns at most `largest`.
+
+    ``size()`` bounds the magnitudes of the parameter. Without it, `before` is taken to leave magnitudes alone.
+    """
+
+    keyword: ClassVar[str] = ""
+    """The option of every optimizer that it is; empty for a transform that is given in a list."""
+    measured: ClassVar[bool] = False
+    """Whether `clip_norm` measures what `before` returns; if not, it comes first."""
+
+    _kind = "transform"
+
+    @staticmethod
+    def _hint(name: str, known: tuple[str, ...], /) -> str:
+        return suggest(name, known)
+
+    @classmethod
+    def _attribute(cls, name: str) -> Any:
+        return _Fixed(name)
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        """Refuse methods that would be called with an instance."""
+        super().__init_subclass__(**keywords)
+        for name in ("before", "after", "scalars", "limit"):
+            if isinstance(vars(cls).get(name), FunctionType):
+                raise TypeError(f"{cls.__name__}.{name} takes no self: decorate it with @staticmethod")
+
+    def __init__(self, **settings: Any) -> None:
+        self._begin(settings)
+
+    def _begin(self, given: dict[str, Any]) -> None:
+        cls = type(self)
+        values = check_values(cls, complete(cls, given))
+        cls._check_together(values)
+        vars(self).update({name: values[name] for name in cls.ranges})
+        if self.before is None and self.after is None:
+            raise TypeError(f"{cls.__name__} has neither `before` nor `after`; write one of them")
+
+    @classmethod
+    def of(cls, value: Any) -> Self:
+        """Return the transform that a value of its option means: itself, or what its first setting is."""
+        return value if isinstance(value, cls) else cls(**{next(iter(cls.ranges)): value})
+
+    def piece(self) -> Piece:
+        """Return what it does; its numbers are those of `numbers`."""
+        cls = type(self)
+        return Piece(
+            cls.__name__,
+            self.keyword or cls.__name__,
+            next(iter(cls.ranges), ""),
+            self.before,
+            self.after,
+            self.scalars,
+            self.limit,
+            self.slots,
+            self.measured,
+            cls.__module__,
+        )
+
+    def numbers(self) -> dict[str, Any]:
+        """Return its numbers by what they are called among the numbers of a step."""
+        number = self.piece().number
+        return {number(name): value for name, value in self.values().items()}
+
+    def values(self) -> dict[str, Any]:
+        """Return its settings by name."""
+        return {name: vars(self)[name] for name in type(self).ranges}
+
+    def __repr__(self) -> str:
+        """Write the call that makes it."""
+        return format_call(type(self).__name__, self.values())
+
+    def __eq__(self, other: object) -> bool:
+        """Whether it does the same with the same numbers."""
+        return type(other) is type(self) and self.values() == other.values()
+
+    def __hash__(self) -> int:
+        """Hash class and settings."""
+        return hash((type(self), tuple(self.values().items())))

@@ -1,0 +1,36 @@
+"""Which transforms an optimizer has, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .base import Transform
+from .l2 import L2
+from .weight_decay import WeightDecay
+
+ORDER: tuple[type[Transform], ...] = (L2, WeightDecay)
+"""Those that are options of every optimizer, the outermost first: their `before` in this order, `after` in reverse."""
+
+
+def active(cls: type[Any], values: Mapping[str, Any]) -> list[Transform]:
+    """Return the transforms that settings ask for, the outermost first.
+
+    Parameters
+    ----------
+    cls : type
+        The optimizer's class. An option in whose place it declares a setting of its own asks for nothing.
+    values : mapping
+        Its settings, checked.
+
+    Returns
+    -------
+    list of Transform
+        None at the value that leaves the formula alone.
+    """
+    found = []
+    for kind in ORDER:
+        declared, value = cls._settings[kind.keyword], values[kind.keyword]
+        if declared.option and value != declared.neutral:
+            found.append(kind.of(value))
+    return found
