@@ -1,12 +1,14 @@
 """Beside torch.optim, where the mathematics is the same."""
 
 import importlib
+from types import MappingProxyType
 
 import numpy as np
 import pytest
 from _kit import problems
 from _kit.table import BY_RULE
 
+NOTHING = MappingProxyType({})
 PEERS = {label: row for label, row in BY_RULE.items() if row.peer}
 
 
@@ -15,12 +17,24 @@ PEERS = {label: row for label, row in BY_RULE.items() if row.peer}
 @pytest.mark.parametrize("clip_norm", [None, 0.8])
 @pytest.mark.parametrize("arrays", ["tensors", "ndarrays"])
 def test_the_same_path(backend, case, clip_norm, arrays):
+    walk_beside(backend.array if arrays == "tensors" else np.array, case, clip_norm)
+
+
+@pytest.mark.backends("torch")
+@pytest.mark.parametrize("case", PEERS.values(), ids=PEERS)
+def test_what_goes_with_it(case):
+    """What torch calls weight_decay is an L2 penalty, but for AdamW, where it is decoupled."""
+    ours = "weight_decay" if case.peer.name == "AdamW" else "l2"
+    walk_beside(np.array, case, 0.8, ours={ours: 0.125}, theirs={"weight_decay": 0.125})
+
+
+def walk_beside(make, case, clip_norm, ours=NOTHING, theirs=NOTHING):
+    """Walk here and in torch; `ours` and `theirs` are more options."""
     torch = importlib.import_module("torch")
-    make = backend.array if arrays == "tensors" else np.array
-    opt = case.optimizer(lr=0.1, **case.peer.ours, clip_norm=clip_norm)
+    opt = case.optimizer(lr=0.1, **case.peer.ours, **ours, clip_norm=clip_norm)
     var = problems.variable(41, (7, 5))
     weight = torch.nn.Parameter(torch.tensor(var.start, dtype=torch.float64))
-    reference = getattr(torch.optim, case.peer.name)([weight], lr=0.1, foreach=False, **case.peer.theirs)
+    reference = getattr(torch.optim, case.peer.name)([weight], lr=0.1, foreach=False, **{**case.peer.theirs, **theirs})
     param, walked = make(var.start, "float64"), 0.0
     for gradient in var.gradients:
         before = weight.detach().numpy().copy()

@@ -1,0 +1,182 @@
+"""Transforms: what goes with every rule, given as options; how they are told, kept and shared."""
+
+import inspect
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+from _kit.table import BY_RULE
+from _kit.variants import AROUND
+
+import xpopt
+from xpopt import Adam, AdamW, OptimizerBase, Range, Rule, setting
+
+pytestmark = pytest.mark.backends("numpy")
+
+ROWS = pytest.mark.parametrize("row", BY_RULE.values(), ids=BY_RULE)
+
+
+def rule_of(opt):
+    return opt._parts.settings.rule
+
+
+def update(opt, start=(1.0, -2.0, 0.5), grad=(0.5, 0.25, -1.0)):
+    return opt.update(np.array(start), np.array(grad), "W")
+
+
+@ROWS
+def test_at_its_default_a_transform_is_not_there(row):
+    """The same rule, so the same kernel; and what is set to the default by hand is not there either."""
+    plain = row.optimizer(**row.arguments, weight_decay=0.0)
+    rule = rule_of(plain)
+    assert rule is plain.choose_rule(plain.hyperparameters)
+    assert rule.inner is None
+    opt = row.optimizer(**row.arguments, weight_decay=0.5)
+    assert rule_of(opt).inner is rule
+    opt.set_params({"weight_decay": 0})
+    assert rule_of(opt) is rule
+
+
+@ROWS
+def test_rules_with_the_same_transforms_are_one(row):
+    one, other = (row.make(weight_decay=decay, l2=0.5) for decay in (0.25, 0.5))
+    assert rule_of(one) is rule_of(other)
+    assert rule_of(row.make(l2=0.5, weight_decay=0.25)) is rule_of(one)
+    assert rule_of(row.make(l2=0.5, weight_decay=0)) is not rule_of(one)
+
+
+class OwnDecay(OptimizerBase):
+    """Its decay is inside its step."""
+
+    lr: float = setting(default=0.5)
+    weight_decay: float = setting(default=0.25, range=Range(low=0, high=1))
+
+    @staticmethod
+    def rule(xp, param, grad, s, h):
+        return param - h.lr * (grad + h.weight_decay * param), s
+
+
+class OwnRange(OptimizerBase):
+    """The same without declarations."""
+
+    ranges: Mapping = {"weight_decay": Range(low=0, high=1)}
+    rule = OwnDecay.rule
+
+    def __init__(self, lr=0.5, weight_decay=0.25, **options):
+        super().__init__(lr, weight_decay=weight_decay, **options)
+
+
+@pytest.mark.parametrize("cls", [OwnDecay, OwnRange])
+def test_a_class_that_declares_the_name_keeps_its_own(cls):
+    opt = cls()
+    assert rule_of(opt).inner is None
+    assert opt.hyperparameters["weight_decay"] == 0.25
+    assert list(opt.hyperparameters)[:4] == ["id", "lr", "weight_decay", "clip_norm"]
+    assert "weight_decay=0.25" in str(opt)
+    assert update(opt).tolist() == [1 - 0.5 * (0.5 + 0.25), -2 - 0.5 * (0.25 - 0.5), 0.5 - 0.5 * (-1 + 0.125)]
+    with pytest.raises(ValueError, match=r"weight_decay=2.0 is out of range; wanted a finite number in \[0, 1\]"):
+        cls(weight_decay=2)
+    assert xpopt.make_optimizer(str(opt)).hyperparameters == opt.hyperparameters
+    again = cls(weight_decay=0.5)
+    again.load_state_dict(opt.state_dict())
+    assert again.hyperparameters == opt.hyperparameters
+    decayed = cls(l2=0.5)  # others go with it all the same
+    assert rule_of(decayed).inner is rule_of(opt)
+
+
+def test_a_plain_value_is_another_default():
+    class Decayed(Adam):
+        weight_decay = 0.5
+
+    assert Decayed().weight_decay == 0.5
+    assert update(Decayed(lr=0.1)).tolist() == update(Adam(lr=0.1, weight_decay=0.5)).tolist()
+    assert "weight_decay" not in inspect.signature(Decayed).parameters
+
+
+def test_adamw_is_adam_with_another_default():
+    assert AdamW().weight_decay == 0.01
+    assert str(AdamW()) == str(Adam()).replace("Adam", "AdamW")
+    assert str(AdamW(weight_decay=0)).endswith(", weight_decay=0.0)")
+    assert update(AdamW(lr=0.1)).tolist() == update(Adam(lr=0.1, weight_decay=0.01)).tolist()
+    assert update(AdamW(lr=0.1, weight_decay=0)).tolist() == update(Adam(lr=0.1)).tolist()
+    for decay in (0.0, 0.01, 0.5):
+        again = AdamW(weight_decay=0.25)
+        again.load_state_dict(AdamW(weight_decay=decay).state_dict())
+        assert again.weight_decay == decay
+
+
+@pytest.mark.parametrize("name", AROUND)
+def test_a_checkpoint_that_lacks_a_transform_has_none(name):
+    state = Adam().state_dict()
+    (group,) = state["header"]["groups"]
+    assert name not in group["settings"]
+    opt = AdamW(l2=0.5)
+    opt.load_state_dict({**state, "header": {**state["header"], "rule": {"name": "AdamW", "version": 1}}})
+    assert rule_of(opt).inner is None
+
+
+@pytest.mark.parametrize("name", ["weight_decay", "l2"])
+@pytest.mark.parametrize("value", [-0.5, float("nan"), float("inf"), "x", True, None])
+def test_what_is_no_decay_is_refused(name, value):
+    with pytest.raises((ValueError, TypeError), match=rf"Adam: {name}=.* wanted a finite number in \[0, inf\)"):
+        Adam(**{name: value})
+
+
+LARGE, ZERO = np.full(3, 1e21, np.float32), np.zeros(3, np.float32)
+BEYOND = {
+    "gradient, decayed": (ZERO, LARGE, {"weight_decay": 0.5}),
+    "gradient": (ZERO, LARGE, {"l2": 0.5}),
+    "penalty": (LARGE, ZERO, {"l2": 1.0}),
+    "penalty, clipped": (LARGE, ZERO, {"l2": 1.0, "clip_norm": 1.0}),
+}
+"""Parameters and gradients of which Adam's squares are beyond float32."""
+
+
+@pytest.mark.parametrize("policy", ["skip", "raise"])
+@pytest.mark.parametrize("way", ["update", "update_all"])
+@pytest.mark.parametrize("case", BEYOND.values(), ids=BEYOND)
+def test_what_the_rule_makes_of_a_gradient_with_its_penalty_is_tested(policy, way, case):
+    param, grad, options = case
+    opt = Adam(nonfinite=policy, **options)
+
+    def call():
+        return opt.update(param, grad, 0) if way == "update" else opt.update_all([param], [grad])[0]
+
+    if policy == "raise":
+        with pytest.raises(FloatingPointError, match=r"products of Adam.rule: the gradient of "):
+            call()
+    else:
+        assert np.array_equal(call(), param)
+    assert opt.skipped == (policy == "skip")
+    assert opt.cache == {}
+
+
+@pytest.mark.parametrize("options", [{"l2": 1e-2}, {"weight_decay": 0.5}, {"l2": 1e-2, "clip_norm": 1.0}], ids=str)
+def test_a_penalty_that_is_within_the_limits_passes(options):
+    opt = Adam(nonfinite="raise", **options)
+    opt.update(LARGE, ZERO, "W")
+    assert np.isfinite(opt.cache["W"]["var"]).all()
+
+
+class Either(OptimizerBase):
+    """One formula for matrices, another for the rest."""
+
+    lr: float = setting(default=0.5)
+    of_matrices = Rule(lambda xp, p, g, s, h: (p - 2 * h.lr * g, s), where=lambda dtype, shape: len(shape) == 2)
+    of_others = Rule(lambda xp, p, g, s, h: (p - h.lr * g, s))
+
+    @staticmethod
+    def rule(xp, param, grad, s, h):
+        raise AssertionError
+
+    @classmethod
+    def choose_rule(cls, settings):
+        return cls.of_matrices, cls.of_others
+
+
+def test_each_of_several_rules_has_them():
+    opt = Either(weight_decay=0.25, l2=0.5)
+    ones = {"matrix": np.ones((2, 2)), "vector": np.ones(3)}
+    new = opt.update_all(ones, ones)
+    assert np.unique(new["matrix"]).tolist() == [1 - 1.5 - 0.125]
+    assert np.unique(new["vector"]).tolist() == [1 - 0.75 - 0.125]
