@@ -4,7 +4,6 @@ An equation takes one element of the parameter and of the gradient, what it reme
 this update from 1, the rate and the settings, and returns the new element and what it remembers next.
 """
 
-import inspect
 import math
 import struct
 from fractions import Fraction
@@ -83,11 +82,19 @@ def clipped(gradient, clip_norm):
     return [math.ldexp(digits * (a / b), k + up - down - shift) for digits, k in map(math.frexp, gradient)]
 
 
-def around(equation, *, weight_decay=0.0, l2=0.0):
+def seen(gradient, *, maximize=False, clip_value=None, **others):
+    """A gradient with what comes before its norm is taken, in the documented order."""
+    gradient = [-g for g in gradient] if maximize else gradient
+    return gradient if clip_value is None else [max(-clip_value, min(g, clip_value)) for g in gradient]
+
+
+def around(equation, *, l2=0.0, cautious=False, weight_decay=0.0, **others):
     """An equation with what goes with it, in the documented order."""
 
     def step(p, g, memory, t, lr, **settings):
-        new, memory = equation(p, g + l2 * p, memory, t, lr, **settings)
+        g = g + l2 * p
+        new, memory = equation(p, g, memory, t, lr, **settings)
+        new = p if cautious and (p - new) * g <= 0 else new
         return new - lr * weight_decay * p, memory
 
     return step
@@ -95,14 +102,16 @@ def around(equation, *, weight_decay=0.0, l2=0.0):
 
 def walk(equation, start, gradients, rates, clip_norm=None, *, options=None, places=None, **settings):
     """Take a step per gradient; return, after each, the elements and what is remembered of each."""
-    # options go around the equation, but for those that it has itself; with places, each step begins there
-    own = inspect.signature(equation).parameters
-    settings |= {name: value for name, value in (options or {}).items() if name in own}
-    equation = around(equation, **{name: value for name, value in (options or {}).items() if name not in own})
+    # options go around the equation, and so does the decay of one that has it; with places, each step begins there
+    if options and equation is adamw:
+        equation, options = adam, {"weight_decay": 0.01, **options}
+    options = options or {}
+    equation = around(equation, **options)
     elements, memories, path = list(start), [None for _ in start], []
     for t, (gradient, rate) in enumerate(zip(gradients, rates, strict=True), start=1):
         if places is not None:
             elements = list(places[t - 1])
+        gradient = seen(gradient, **options)
         if clip_norm is not None:
             gradient = clipped(gradient, clip_norm)
         pairs = [

@@ -14,10 +14,12 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "raise": {"nonfinite": "raise"},
     "master": {"master": True},
     "stochastic": {"rounding": "stochastic", "seed": 7},
-    "decayed": {"weight_decay": 0.0625, "l2": 0.125, "clip_norm": 0.8},
+    "decayed": {"weight_decay": 0.0625, "l2": 0.125, "maximize": True, "clip_norm": 0.8},
+    "cautious": {"cautious": True, "clip_value": 0.5},
+    "clipped twice": {"clip_value": 0.5, "clip_norm": 0.8},
 }
 
-AROUND = ("weight_decay", "l2")
+AROUND = ("maximize", "clip_value", "l2", "cautious", "weight_decay")
 """Options that change the formula, as `oracles.around` has it."""
 
 DEFAULTS: Mapping[str, Any] = {
@@ -25,8 +27,11 @@ DEFAULTS: Mapping[str, Any] = {
     "master": False,
     "rounding": "nearest",
     "seed": 0,
-    "weight_decay": 0.0,
+    "maximize": False,
+    "clip_value": None,
     "l2": 0.0,
+    "cautious": False,
+    "weight_decay": 0.0,
 }
 """The options in the documented order, and what they are by default."""
 

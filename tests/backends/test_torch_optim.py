@@ -25,7 +25,9 @@ def test_the_same_path(backend, case, clip_norm, arrays):
 def test_what_goes_with_it(case):
     """What torch calls weight_decay is an L2 penalty, but for AdamW, where it is decoupled."""
     ours = "weight_decay" if case.peer.name == "AdamW" else "l2"
-    walk_beside(np.array, case, 0.8, ours={ours: 0.125}, theirs={"weight_decay": 0.125})
+    walk_beside(
+        np.array, case, 0.8, ours={ours: 0.125, "maximize": True}, theirs={"weight_decay": 0.125, "maximize": True}
+    )
 
 
 def walk_beside(make, case, clip_norm, ours=NOTHING, theirs=NOTHING):

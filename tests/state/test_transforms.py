@@ -180,3 +180,80 @@ def test_each_of_several_rules_has_them():
     new = opt.update_all(ones, ones)
     assert np.unique(new["matrix"]).tolist() == [1 - 1.5 - 0.125]
     assert np.unique(new["vector"]).tolist() == [1 - 0.75 - 0.125]
+
+
+# Where clip_norm measures
+
+
+def test_a_norm_is_taken_of_values_that_have_been_clipped():
+    grad = np.array([30.0, 0.5, -0.5])
+    opt = xpopt.SGD(lr=1.0, clip_value=1.0, clip_norm=0.5)
+    want = np.array([1.0, 0.5, -0.5]) * (0.5 / np.sqrt(1.5))
+    np.testing.assert_allclose(-opt.update(np.zeros(3), grad, "W"), want, rtol=1e-15)
+    (row,) = opt.explain([np.zeros(3)])
+    assert (row.engine, row.reason) == ("eager", "clip_norm measures gradients that another option has changed before")
+    for other in ({"clip_value": 1.0}, {"clip_norm": 1.0, "l2": 0.5, "maximize": True}):  # which it does not concern
+        assert xpopt.SGD(lr=1.0, **other).explain([np.zeros(3)])[0].engine != "eager"
+
+
+def test_the_source_clips_values_before_the_norm():
+    lines = xpopt.kernel_source(xpopt.SGD(clip_value=1.0, clip_norm=1.0)).splitlines()
+    assert [line.split("(")[0].strip() for line in lines[-6:]] == [
+        *("maximum", "minimum", "multiply", "multiply", "multiply", "subtract")
+    ]
+    assert ["clip_scale" in line for line in lines[-6:]] == [False, False, True, False, False, False]
+
+
+@pytest.mark.parametrize("policy", ["skip", "raise"])
+def test_values_that_are_clipped_pass_and_others_do_not(policy):
+    opt = Adam(nonfinite=policy, clip_value=1.0)
+    opt.update(ZERO, LARGE, "W")
+    assert opt.skipped == 0
+    for grad, clip_value in ((LARGE, 1e21), (np.full(3, np.inf, np.float32), 1.0)):
+        for more in ({}, {"clip_norm": 1e21}):
+            opt = Adam(nonfinite=policy, clip_value=clip_value, **more)
+            try:
+                opt.update(ZERO, grad, "W")
+                left_out = opt.skipped
+            except FloatingPointError:
+                left_out = policy == "raise"
+            assert left_out == 1
+
+
+# Up, and with care
+
+
+def test_up_is_down_with_the_negative_gradient():
+    up, down = Adam(lr=0.1, maximize=True, l2=0.5, weight_decay=0.5), Adam(lr=0.1, l2=0.5, weight_decay=0.5)
+    assert update(up).tolist() == update(down, grad=(-0.5, -0.25, 1.0)).tolist()
+    for opt in (xpopt.SGD(lr=0.1, maximize=True), xpopt.RMSProp(lr=0.1, maximize=True)):
+        assert np.all((update(opt) - [1.0, -2.0, 0.5]) * [0.5, 0.25, -1.0] > 0)
+
+
+def test_a_step_against_the_gradient_is_left_out_and_the_state_goes_on():
+    plain, cautious = xpopt.SGD(lr=0.5, momentum=0.5), xpopt.SGD(lr=0.5, momentum=0.5, cautious=True)
+    for opt in (plain, cautious):
+        opt.update(np.zeros(4), np.array([4.0, 4.0, 4.0, 4.0]), "W")
+    grad = np.array([1.0, -1.0, 0.0, -3.0])  # the velocity is 1 + grad / 2
+    assert plain.update(np.zeros(4), grad, "W").tolist() == [-1.5, -0.5, -1.0, 0.5]
+    assert cautious.update(np.zeros(4), grad, "W").tolist() == [-1.5, 0.0, 0.0, 0.5]
+    assert plain.cache["W"].tolist() == cautious.cache["W"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"clip_value": 0}, r"clip_value=0.0 is out of range; wanted a finite number in \(0, inf\)"),
+        ({"clip_value": -1.0}, "clip_value=-1.0 is out of range"),
+        ({"clip_value": float("nan")}, "clip_value=nan is out of range"),
+        ({"cautious": 1}, "cautious=1 is a int; wanted True or False"),
+        ({"maximize": None}, "maximize=None is a NoneType; wanted True or False"),
+    ],
+    ids=str,
+)
+def test_what_they_are_not(options, message):
+    opt = Adam()
+    for make in (lambda: Adam(**options), lambda: opt.set_params(options)):
+        with pytest.raises((ValueError, TypeError), match=message):
+            make()
+    assert str(opt) == str(Adam())

@@ -288,6 +288,8 @@ def _why_not_compiled(tensors: Sequence[Tensor], *, compile_it: bool) -> str | N
 def refusal(tensor: Tensor) -> str | None:
     """Return why a tensor has to be updated eagerly, whatever the others are; None if it need not. It warns once."""
     reason = refusal_of_arrays(tensor)
+    if reason is None and tensor.clipped and tensor.rule.measured is not None:
+        reason = "clip_norm measures gradients that another option has changed before"
     if reason is None and tensor.key is not None and not tensor.param.flags.c_contiguous:
         reason = "kernels that round stochastically count places in C order"
     return reason or _untraceable(tensor)

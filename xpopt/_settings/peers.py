@@ -30,9 +30,13 @@ MEANT = {
     "delta": "eps",
     "epsilon": "eps",
     "fuzz": "eps",
-    "clip": "clip_norm",
+    "clip": "clip_norm or clip_value",
     "clipnorm": "clip_norm",
     "clip_gradient_norm": "clip_norm",
+    "clip_grad_value": "clip_value",
+    "clipvalue": "clip_value",
+    "grad_clip_value": "clip_value",
+    "grad_clip": "clip_norm or clip_value",
     "grad_clip_norm": "clip_norm",
     "learning_rate_schedule": "lr_scheduler",
     "learning_rate_scheduler": "lr_scheduler",
@@ -86,11 +90,6 @@ ABSENT = {
         "clip_norm bounds the norm of each parameter's gradient alone: for that of all together, "
         "clipping.clip_by_global_norm(grads, max_norm) before the update",
     ),
-    **rows(
-        "clipvalue clip_value clip_grad_value grad_clip grad_clip_value",
-        "gradients are clipped by their norm alone, with clip_norm: clip values before the update",
-    ),
-    **rows("maximize", "every step goes down: give the negative gradient to go up"),
     **rows(
         "foreach fused capturable jit jit_compile compile use_cuda use_gpu",
         "how updates run is no setting of an optimizer: see its explain, and engine()",

@@ -97,11 +97,17 @@ class OptimizerBase(Declared):
         the probabilities that make the mean right. Not together with `master`.
     seed : int
         What stochastic rounding draws from, together with name, count and place. At least 0.
+    maximize : bool
+        Whether to go up the function whose gradients come in.
+    clip_value : float or None
+        The largest magnitude that is left of each element of a gradient. Greater than 0. It comes before `clip_norm`.
+    l2 : float
+        The weight of an L2 penalty, whose gradient ``l2 * param`` is added to the gradient. At least 0.
+    cautious : bool
+        Whether to leave out the step of each element in which it has not the sign of the gradient.
     weight_decay : float
         Decoupled weight decay: what is subtracted of each parameter beside the step of the rule, times the learning
         rate. At least 0. See `WeightDecay`.
-    l2 : float
-        The weight of an L2 penalty, whose gradient ``l2 * param`` is added to the gradient. At least 0.
     **settings : object
         The hyperparameters of the class; and ``id``, accepted if it is the name of the class.
 
@@ -129,8 +135,11 @@ class OptimizerBase(Declared):
         default="nearest", range=Choice(("nearest", "stochastic")), kw_only=True
     )
     seed: int = option(default=0, range=Range(low=0, kind="int"), kw_only=True)
-    weight_decay: float = option(default=0.0, range=NON_NEGATIVE, kw_only=True, gives_way=True)
+    maximize: bool = option(default=False, range=FLAG, kw_only=True, gives_way=True)
+    clip_value: float | None = option(default=None, range=OrNone(POSITIVE), kw_only=True, gives_way=True)
     l2: float = option(default=0.0, range=NON_NEGATIVE, kw_only=True, gives_way=True)
+    cautious: bool = option(default=False, range=FLAG, kw_only=True, gives_way=True)
+    weight_decay: float = option(default=0.0, range=NON_NEGATIVE, kw_only=True, gives_way=True)
 
     slots: ClassVar[type[Any]] = NoSlots
     follows: ClassVar[type[Any] | None] = None

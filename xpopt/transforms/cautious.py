@@ -1,0 +1,43 @@
+"""Steps only where they go down."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .._arrays.typing import Array, Namespace, Scalars
+from .._settings.ranges import FLAG
+from .._settings.setting import setting
+from .base import Transform
+
+
+class Cautious(Transform):
+    r"""Leave out the step of each element in which it has not the sign of the gradient.
+
+    .. math:: \theta_t = \theta_{t-1} - u_t \, [u_t g_t > 0]
+
+    where :math:`u_t` is the step of the rule and :math:`g_t` the gradient that it saw. The state goes on as without it.
+
+    Parameters
+    ----------
+    cautious : bool
+        True.
+
+    Notes
+    -----
+    In [1]_ the steps that are left are scaled up by the share of elements that were left out, so that the sum stays
+    about the same. Here they are as long as without it: each element depends on nothing but itself.
+
+    References
+    ----------
+    .. [1] Liang, Chen, Liu and Liu, "Cautious Optimizers: Improving Training with One Line of Code", 2024,
+       arXiv:2411.16085, Algorithm 1.
+    """
+
+    cautious: bool = setting(default=True, range=FLAG)
+
+    keyword = "cautious"
+
+    @staticmethod
+    def after(xp: Namespace, new: Array, param: Array, grad: Array, s: Any, h: Scalars) -> tuple[Array, Any]:
+        """The mask of Algorithm 1, without its scale."""
+        return xp.where((param - new) * grad > 0, new, param), s
