@@ -82,20 +82,26 @@ def clipped(gradient, clip_norm):
     return [math.ldexp(digits * (a / b), k + up - down - shift) for digits, k in map(math.frexp, gradient)]
 
 
-def seen(gradient, *, maximize=False, clip_value=None, **others):
-    """A gradient with what comes before its norm is taken, in the documented order."""
-    gradient = [-g for g in gradient] if maximize else gradient
-    return gradient if clip_value is None else [max(-clip_value, min(g, clip_value)) for g in gradient]
+def seen(p, g, *, maximize=False, bounds=None, clip_value=None, **others):
+    """An element of the gradient with what comes before its norm is taken, in the documented order."""
+    g = -g if maximize else g
+    low, high = bounds or (None, None)
+    if (low is not None and p <= low and g > 0) or (high is not None and p >= high and g < 0):
+        g = 0.0
+    return g if clip_value is None else max(-clip_value, min(g, clip_value))
 
 
-def around(equation, *, l2=0.0, cautious=False, weight_decay=0.0, **others):
+def around(equation, *, l2=0.0, cautious=False, weight_decay=0.0, bounds=None, **others):
     """An equation with what goes with it, in the documented order."""
 
     def step(p, g, memory, t, lr, **settings):
         g = g + l2 * p
         new, memory = equation(p, g, memory, t, lr, **settings)
         new = p if cautious and (p - new) * g <= 0 else new
-        return new - lr * weight_decay * p, memory
+        new = new - lr * weight_decay * p
+        low, high = bounds or (None, None)
+        new = new if low is None else max(low, new)
+        return new if high is None else min(new, high), memory
 
     return step
 
@@ -111,7 +117,7 @@ def walk(equation, start, gradients, rates, clip_norm=None, *, options=None, pla
     for t, (gradient, rate) in enumerate(zip(gradients, rates, strict=True), start=1):
         if places is not None:
             elements = list(places[t - 1])
-        gradient = seen(gradient, **options)
+        gradient = [seen(p, g, **options) for p, g in zip(elements, gradient, strict=True)]
         if clip_norm is not None:
             gradient = clipped(gradient, clip_norm)
         pairs = [

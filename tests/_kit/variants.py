@@ -15,11 +15,11 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "master": {"master": True},
     "stochastic": {"rounding": "stochastic", "seed": 7},
     "decayed": {"weight_decay": 0.0625, "l2": 0.125, "maximize": True, "clip_norm": 0.8},
-    "cautious": {"cautious": True, "clip_value": 0.5},
+    "bounded": {"bounds": (-0.375, 0.25), "clip_value": 0.5, "cautious": True},
     "clipped twice": {"clip_value": 0.5, "clip_norm": 0.8},
 }
 
-AROUND = ("maximize", "clip_value", "l2", "cautious", "weight_decay")
+AROUND = ("maximize", "bounds", "clip_value", "l2", "cautious", "weight_decay")
 """Options that change the formula, as `oracles.around` has it."""
 
 DEFAULTS: Mapping[str, Any] = {
@@ -28,6 +28,7 @@ DEFAULTS: Mapping[str, Any] = {
     "rounding": "nearest",
     "seed": 0,
     "maximize": False,
+    "bounds": None,
     "clip_value": None,
     "l2": 0.0,
     "cautious": False,

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
+from _kit import oracles
+from _kit.bits import cast
 from _kit.table import BY_RULE
 from _kit.variants import AROUND
 
@@ -220,6 +222,11 @@ def test_values_that_are_clipped_pass_and_others_do_not(policy):
             assert left_out == 1
 
 
+def test_a_gradient_at_a_bound_has_no_part_in_the_norm():
+    opt = xpopt.SGD(lr=1.0, bounds=(0.0, None), clip_norm=1.0)
+    assert opt.update(np.array([0.0, 1.0]), np.array([100.0, 0.5]), "W").tolist() == [0.0, 0.5]
+
+
 # Up, and with care
 
 
@@ -257,3 +264,109 @@ def test_what_they_are_not(options, message):
         with pytest.raises((ValueError, TypeError), match=message):
             make()
     assert str(opt) == str(Adam())
+
+
+# Between bounds
+
+
+@ROWS
+@pytest.mark.parametrize("bounds", [(-0.25, 0.5), (0.0, None), (None, 0.0)], ids=str)
+@pytest.mark.parametrize("engine", ["eager", "blocked", "compiled"])
+def test_a_projected_gradient_walk(row, bounds, engine):
+    """Of a quadratic whose bottom lies outside in most directions, against the equations with a projection."""
+    if engine == "compiled":
+        pytest.importorskip("numba")
+    bottom = np.array([1.0, -1.0, 0.125, 0.0, -0.5])
+    opt = row.make(lr=0.05, bounds=bounds)
+    x, gradients, walked = np.zeros(5), [], []
+    with xpopt.engine(engine):
+        for _ in range(40):
+            gradients.append((x - bottom).tolist())
+            x = opt.update(x, x - bottom, "W")
+            walked.append(x)
+    path = oracles.walk(row.equation, [0.0] * 5, gradients, [0.05] * 40, options={"bounds": bounds}, **row.arguments)
+    np.testing.assert_allclose(walked, [p for p, _ in path], rtol=1e-12, atol=1e-12)
+    low, high = (-np.inf if bounds[0] is None else bounds[0], np.inf if bounds[1] is None else bounds[1])
+    assert np.all((low <= np.array(walked)) & (np.array(walked) <= high))
+
+
+def test_momentum_does_not_wind_up():
+    """Ten steps against a bound; when the gradient turns, the parameter leaves it at once."""
+    opt, x = xpopt.SGD(lr=0.25, momentum=0.5, bounds=(0.0, None)), np.zeros(1)
+    for _ in range(10):
+        x = opt.update(x, np.array([1.0]), "W")
+    assert (x.tolist(), opt.cache["W"].tolist()) == ([0.0], [0.0])
+    assert opt.update(x, np.array([-1.0]), "W").tolist() == [0.25]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"master": True}, {"rounding": "stochastic"}, {"clip_norm": 8.0}, {"clip_norm": 8.0, "master": True}],
+    ids=str,
+)
+@pytest.mark.parametrize("engine", ["eager", "compiled"])
+def test_no_rounding_leads_out(dtype, options, engine):
+    """Bounds that the dtype does not have are rounded inward, to its nearest numbers inside."""
+    if engine == "compiled":
+        pytest.importorskip("numba")
+    number = cast(np.zeros(1), dtype).dtype.type
+    bounds = (-0.1, 0.3)
+    opt = xpopt.SGD(lr=0.05, bounds=bounds, **options)
+    x = cast(np.zeros((8, 8)), dtype)
+    ends = []
+    with xpopt.engine(engine):
+        for k in range(30):
+            x = opt.update(x, cast(np.linspace(-3, 3, 64).reshape(8, 8), dtype) * number(1 if k < 15 else -1), "W")
+            values = x.astype(np.float64)
+            assert np.all((values >= bounds[0]) & (values <= bounds[1]))
+            ends.append((values.min(), values.max()))
+    low, high = min(low for low, _ in ends), max(high for _, high in ends)
+    step = oracles.ulp(0.1, dtype), oracles.ulp(0.3, dtype)
+    assert low - step[0] < bounds[0] <= low
+    assert high <= bounds[1] < high + step[1]
+
+
+@pytest.mark.parametrize(
+    ("bounds", "message"),
+    [
+        ((1.0, 0.0), r"Adam: bounds=\(1.0, 0.0\) are crossed; wanted \(low, high\), the lower one first"),
+        (1.0, r"Adam: bounds=1.0 is no pair; wanted \(low, high\), with None for an open side, or None"),
+        ((0.0,), "is no pair"),
+        (("a", None), "Adam: low end of bounds='a' is a str; wanted a finite number"),
+        ((0.0, float("nan")), "Adam: high end of bounds=nan is out of range; wanted a finite number"),
+        ((float("inf"), None), "Adam: low end of bounds=inf is out of range"),
+    ],
+    ids=str,
+)
+def test_what_are_no_bounds(bounds, message):
+    opt = Adam(bounds=(0, 1))
+    for make in (lambda: Adam(bounds=bounds), lambda: opt.set_params({"bounds": bounds})):
+        with pytest.raises((ValueError, TypeError), match=message):
+            make()
+    assert opt.bounds == (0.0, 1.0)
+
+
+def test_open_on_both_sides_is_no_bound():
+    for bounds in (None, (None, None), (-np.inf, np.inf), [None, None]):
+        opt = Adam(bounds=bounds)
+        assert opt.bounds is None
+        assert rule_of(opt) is rule_of(Adam())
+
+
+def test_bounds_without_a_number_of_the_dtype_between_them():
+    opt = Adam(bounds=(0.1, 0.1))
+    opt.update(np.ones(1), np.ones(1), "wide")
+    with pytest.raises(
+        ValueError, match=r"bounds=\(0.1, 0.1\) have no number of float32 between them, the dtype of 'W'"
+    ):
+        opt.update(np.ones(1, np.float32), np.ones(1, np.float32), "W")
+    assert list(opt.cache) == ["wide"]
+    assert opt.update(np.ones(1), np.ones(1), "wide").tolist() == [0.1]
+
+
+def test_the_penalty_of_a_limit_passes_a_bound():
+    """An element that pushes through a bound is still tested: it is in the gradient that came."""
+    opt = Adam(nonfinite="skip", bounds=(0.0, None))
+    opt.update(ZERO, LARGE, "W")
+    assert opt.skipped == 1

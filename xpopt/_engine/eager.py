@@ -76,13 +76,13 @@ def update(
     if low:
         param = xp.astype(param, spec.compute)
         grad = xp.astype(grad, spec.compute)
-    if h.clip_norm is not None:
-        grad = grad if rule.measured is None else rule.measured(xp, param, grad, h)
-        grad = clip(xp, grad, h.clip_norm, float64=library.has_float64(grad))
     if slots is None:
         slots = rule.make_slots([xp.zeros_like(param) for _ in rule.fields])
     else:
         slots = rule.make_slots([library.pieces(x, param) for x in slots])
+    if h.clip_norm is not None:
+        measured = grad if rule.measured is None else rule.measured(xp, param, grad, slots, h)
+        grad = clip(xp, measured, h.clip_norm, float64=library.has_float64(grad))
     new_param, *new_slots = taken_apart(rule, rule.function(xp, param, grad, slots, h))
     taken = [param, grad, *slots]
     new_param = _own(rule, library, spec, new_param, "param", taken)

@@ -62,7 +62,7 @@ class Rule:
     inner : Rule, optional
         The rule that there are transforms around, where there are; what follows is for these.
     measured : callable, optional
-        ``measured(xp, param, grad, h) -> grad``: what is clipped by its norm, before `function` gets it.
+        ``measured(xp, param, grad, s, h) -> grad``: what is clipped by its norm, before `function` gets it.
     limit : callable, optional
         ``limit(h, largest, size) -> float``: how large an element of a gradient may be so that `inner` sees none above
         `largest`; ``size()`` is the largest magnitude in the parameter.

@@ -243,7 +243,7 @@ def trace(rule: Rule, h: Scalars | None = None, *, clipped: bool = False, tape: 
     try:
         seen: Any = grad
         if clipped:
-            seen = grad if rule.measured is None else rule.measured(xp, param, grad, numbers)
+            seen = grad if rule.measured is None else rule.measured(xp, param, grad, rule.make_slots(slots), numbers)
             for name in ("clip_scale", "clip_factor"):
                 seen = _apply(tape, "multiply", seen, _Traced(tape, tape.node("factor", "scalar", value=name)))
         returned = rule.function(xp, param, seen, rule.make_slots(slots), numbers)

@@ -30,12 +30,13 @@ class Settings:
         Every hyperparameter and option by name, as `check_values` returns them.
     """
 
-    __slots__ = ("cls", "draws", "guards", "of_rule", "rule", "values")
+    __slots__ = ("cls", "draws", "guards", "of_rule", "rule", "transforms", "values")
 
     def __init__(self, cls: type[Any], values: dict[str, Any]) -> None:
         self.cls = cls
         self.values = values
         self.of_rule = of_rules(cls, values)
+        self.transforms = active(cls, values)
         rule = self._transformed(one_of(cls.choose_rule(MappingProxyType(values)), cls.__name__))
         self.rule = with_masters(rule) if values["master"] else rule
         self.guards = values["nonfinite"] != "propagate"
@@ -43,8 +44,7 @@ class Settings:
 
     def _transformed(self, rule: Rule) -> Rule:
         """Return the rule with the transforms around it that are asked for, whose numbers it will read."""
-        transforms = active(self.cls, self.values)
-        for one in transforms:
+        for one in self.transforms:
             for name, value in one.numbers().items():
                 if name in self.of_rule:
                     raise TypeError(
@@ -52,7 +52,7 @@ class Settings:
                         f"name; rename one of them"
                     )
                 self.of_rule[name] = value
-        pieces = tuple(one.piece() for one in transforms)
+        pieces = tuple(one.piece() for one in self.transforms)
         return transformed(rule, pieces, clipped=self.values["clip_norm"] is not None)
 
     @classmethod
@@ -99,6 +99,8 @@ class Settings:
                         f"{self.cls.__name__}: {key}={self.values[key]!r} rounds to 0 in {dtype}, the compute dtype of "
                         f"{show(name)}; choose a larger one"
                     )
+        for one in self.transforms:
+            one.check_dtype(dtype_text(spec.dtype), show(name))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the values alone."""

@@ -36,6 +36,7 @@ from .._step.explanation import Explanation
 from .._step.step import update, update_all
 from ..schedulers import SchedulerBase
 from ..schedulers.base import STEP
+from ..transforms.bounds import BoundsCheck
 
 
 class _Value(Guard):
@@ -99,6 +100,9 @@ class OptimizerBase(Declared):
         What stochastic rounding draws from, together with name, count and place. At least 0.
     maximize : bool
         Whether to go up the function whose gradients come in.
+    bounds : tuple of (float or None), or None
+        The lower and the upper bound between which parameters stay, with None for an open side. A gradient that pushes
+        through a bound at which its parameter lies is 0 to the rule. Both are rounded inward to a parameter's dtype.
     clip_value : float or None
         The largest magnitude that is left of each element of a gradient. Greater than 0. It comes before `clip_norm`.
     l2 : float
@@ -136,6 +140,9 @@ class OptimizerBase(Declared):
     )
     seed: int = option(default=0, range=Range(low=0, kind="int"), kw_only=True)
     maximize: bool = option(default=False, range=FLAG, kw_only=True, gives_way=True)
+    bounds: tuple[float | None, float | None] | None = option(
+        default=None, range=BoundsCheck(), kw_only=True, gives_way=True
+    )
     clip_value: float | None = option(default=None, range=OrNone(POSITIVE), kw_only=True, gives_way=True)
     l2: float = option(default=0.0, range=NON_NEGATIVE, kw_only=True, gives_way=True)
     cautious: bool = option(default=False, range=FLAG, kw_only=True, gives_way=True)

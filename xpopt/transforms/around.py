@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .._arrays.typing import Array, Namespace, Scalars
-from .._graph.rule import NoSlots, Rule, taken_apart
+from .._graph.rule import Rule, taken_apart
 from .._settings.caller import PACKAGE
 from .base import Piece
 
@@ -50,7 +50,21 @@ def _transformed(rule: Rule, pieces: tuple[Piece, ...], first: int, scalars: Any
     if rule.among:
         *before, last = (_transformed(one, pieces, first, scalars) for one in rule.among)
         return dataclasses.replace(last, among=(*before, last))
-    function: Any = functools.wraps(rule.function)(_function(rule, pieces, first))
+    low = (
+        {dtype: _around(rule, pieces, first, scalars, dtype) for dtype in _ROUNDED}
+        if any(p.rounded for p in pieces)
+        else {}
+    )
+    return dataclasses.replace(_around(rule, pieces, first, scalars), low=low)
+
+
+_ROUNDED = ("float16", "bfloat16", "float32")
+"""The dtypes for which some numbers are others than in float64."""
+
+
+def _around(rule: Rule, pieces: tuple[Piece, ...], first: int, scalars: Any, dtype: str = "") -> Rule:
+    """Return a rule with pieces around it, for parameters of a dtype where that matters."""
+    function: Any = functools.wraps(rule.function)(_function(rule, pieces, first, dtype))
     function.__module__ = next((p.module for p in pieces if not p.module.startswith(PACKAGE)), rule.function.__module__)
     return dataclasses.replace(
         rule,
@@ -58,7 +72,7 @@ def _transformed(rule: Rule, pieces: tuple[Piece, ...], first: int, scalars: Any
         slots=_slots(rule, pieces),
         scalars=scalars,
         inner=rule,
-        measured=_measured(pieces[:first]) if first else None,
+        measured=_measured(rule, pieces, first, dtype) if first else None,
         limit=_limit(pieces),
     )
 
@@ -66,46 +80,53 @@ def _transformed(rule: Rule, pieces: tuple[Piece, ...], first: int, scalars: Any
 class _Numbers:
     """The numbers of a step as one transform reads them, by its own names."""
 
-    __slots__ = ("_h", "_number")
+    __slots__ = ("_dtype", "_h", "_number")
 
-    def __init__(self, h: Scalars, piece: Piece) -> None:
+    def __init__(self, h: Scalars, piece: Piece, dtype: str = "") -> None:
         self._h = h
         self._number = piece.number
+        self._dtype = dtype
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._h, name if name in ("lr", "t") else self._number(name))
+        return getattr(self._h, name if name in ("lr", "t") else self._number(name, self._dtype))
 
 
-def _function(rule: Rule, pieces: tuple[Piece, ...], first: int) -> Callable[..., tuple[Array, tuple[Array, ...]]]:
+def _states(rule: Rule, pieces: Sequence[Piece], s: Any) -> list[Any]:
+    """Return the slots of each piece, which come after those of the rule."""
+    taken = iter(s[len(rule.fields) :])
+    return [piece.slots._make([next(taken) for _ in piece.slots._fields]) for piece in pieces]
+
+
+def _function(
+    rule: Rule, pieces: Sequence[Piece], first: int, dtype: str
+) -> Callable[..., tuple[Array, tuple[Array, ...]]]:
     """Return the function of a rule with pieces around it, of which the first have seen the gradient already."""
-    counts = [len(piece.slots._fields) for piece in pieces]
+    own = len(rule.fields)
 
     def function(xp: Namespace, param: Array, grad: Array, s: Any, h: Scalars) -> tuple[Array, tuple[Array, ...]]:
-        own = len(s) - sum(counts)
-        taken = iter(s[own:])
-        mine = [piece.slots._make([next(taken) for _ in piece.slots._fields]) for piece in pieces]
-        numbers = [_Numbers(h, piece) for piece in pieces]
+        states = _states(rule, pieces, s)
+        numbers = [_Numbers(h, piece, dtype) for piece in pieces]
         given = []
         for i, piece in enumerate(pieces):
             given.append((param, grad))
             if piece.before is not None and i >= first:
-                param, grad = _passed_on(piece.before(xp, param, grad, mine[i], numbers[i]), param)
+                param, grad = _passed_on(piece.before(xp, param, grad, states[i], numbers[i]), param)
         new, *slots = taken_apart(rule, rule.function(xp, param, grad, rule.make_slots(s[:own]), h))
         for i, piece in reversed(list(enumerate(pieces))):
             if piece.after is not None:
-                new, mine[i] = _left(piece, piece.after(xp, new, *given[i], mine[i], numbers[i]))
-        return new, (*slots, *(slot for state in mine for slot in state))
+                new, states[i] = _left(piece, piece.after(xp, new, *given[i], states[i], numbers[i]))
+        return new, (*slots, *(slot for state in states for slot in state))
 
     return function
 
 
-def _measured(pieces: tuple[Piece, ...]) -> Callable[..., Array]:
+def _measured(rule: Rule, pieces: Sequence[Piece], first: int, dtype: str) -> Callable[..., Array]:
     """Return what the first pieces make of a gradient."""
 
-    def measured(xp: Namespace, param: Array, grad: Array, h: Scalars) -> Array:
-        for piece in pieces:
+    def measured(xp: Namespace, param: Array, grad: Array, s: Any, h: Scalars) -> Array:
+        for piece, state in zip(pieces[:first], _states(rule, pieces, s), strict=False):
             if piece.before is not None:
-                grad = piece.before(xp, param, grad, NoSlots(), _Numbers(h, piece))
+                grad = piece.before(xp, param, grad, state, _Numbers(h, piece, dtype))
         return grad
 
     return measured

@@ -23,19 +23,20 @@ class Piece(NamedTuple):
     """What a transform does, whatever its numbers are: with equal pieces around it, a rule is one and the same."""
 
     name: str  # for messages
-    prefix: str  # what its first setting is called among the numbers of a step; others have it in front
-    first: str
+    prefix: str  # what its numbers are called among those of a step: this alone, or with their own name behind
     before: Before | None
     after: After | None
     scalars: Callable[[Scalars], Mapping[str, float]] | None
     limit: Limit | None
     slots: type[Any]
     measured: bool
+    rounded: tuple[str, ...]
     module: str
 
-    def number(self, name: str) -> str:
-        """Return what one of its numbers is called among the numbers of a step."""
-        return self.prefix if name == self.first else f"{self.prefix}_{name}"
+    def number(self, name: str, dtype: str = "") -> str:
+        """Return what one of its numbers is called among the numbers of a step, for parameters of a dtype."""
+        called = name if name == self.prefix else f"{self.prefix}_{name}"
+        return f"{called}_{dtype}" if dtype and name in self.rounded else called
 
 
 class _Fixed(Guard):
@@ -106,6 +107,8 @@ class Transform(Declared):
     """The option of every optimizer that it is; empty for a transform that is given in a list."""
     measured: ClassVar[bool] = False
     """Whether `clip_norm` measures what `before` returns; if not, it comes first."""
+    rounded: ClassVar[tuple[str, ...]] = ()
+    """Its numbers that are others for each dtype of 16 and 32 bits."""
 
     _kind = "transform"
 
@@ -146,13 +149,13 @@ class Transform(Declared):
         return Piece(
             cls.__name__,
             self.keyword or cls.__name__,
-            next(iter(cls.ranges), ""),
             self.before,
             self.after,
             self.scalars,
             self.limit,
             self.slots,
             self.measured,
+            self.rounded,
             cls.__module__,
         )
 
@@ -160,6 +163,9 @@ class Transform(Declared):
         """Return its numbers by what they are called among the numbers of a step."""
         number = self.piece().number
         return {number(name): value for name, value in self.values().items()}
+
+    def check_dtype(self, dtype: str, what: str) -> None:
+        """Raise a ValueError if its numbers mean nothing to a parameter of a dtype."""
 
     def values(self) -> dict[str, Any]:
         """Return its settings by name."""

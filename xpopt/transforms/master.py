@@ -50,19 +50,29 @@ def _with_masters(rule: Rule) -> Rule:
             f"{rule.name} has a slot {MASTER!r} of its own, where master=True would keep its copies; "
             f"give the slot another name"
         )
-    low = {"float16": _of_copy(rule, _as_float16), "bfloat16": _of_copy(rule, _as_bfloat16)}
-    return dataclasses.replace(rule, low=low)
+    low = {dtype: _of_copy(rule.low.get(dtype, rule), as_param) for dtype, as_param in _CONVERSIONS.items()}
+    return dataclasses.replace(rule, low={**rule.low, **low})
 
 
 def _of_copy(rule: Rule, as_param: Callable[[Namespace, Array], Array]) -> Rule:
+    def copy_of(xp: Namespace, param: Array, s: Any) -> Array:
+        copy: Array = xp.where(as_param(xp, s.master) == param, s.master, param)
+        return copy
+
     @functools.wraps(rule.function)
     def of_copy(xp: Namespace, param: Array, grad: Array, s: Any, h: Scalars) -> tuple[Array, tuple[Array, ...]]:
-        master = xp.where(as_param(xp, s.master) == param, s.master, param)
+        master = copy_of(xp, param, s)
         master, *slots = taken_apart(rule, rule.function(xp, master, grad, rule.make_slots(s[:-1]), h))
         return master, (*slots, master)
 
+    def measured(xp: Namespace, param: Array, grad: Array, s: Any, h: Scalars) -> Array:
+        assert rule.measured is not None
+        return rule.measured(xp, copy_of(xp, param, s), grad, s[:-1], h)
+
     slots = namedtuple(rule.slots.__name__, [*rule.fields, MASTER])  # type: ignore[misc]
-    return dataclasses.replace(rule, function=of_copy, slots=slots, master=True)
+    return dataclasses.replace(
+        rule, function=of_copy, slots=slots, master=True, measured=None if rule.measured is None else measured
+    )
 
 
 # A rule knows no dtypes, so what a conversion to 16 bits and back does is written in the arithmetic of float32
@@ -75,6 +85,9 @@ def _as_float16(xp: Namespace, x: Array) -> Array:
 
 def _as_bfloat16(xp: Namespace, x: Array) -> Array:
     return _rounded(xp, x, 8, 2.0**-126)
+
+
+_CONVERSIONS = {"float16": _as_float16, "bfloat16": _as_bfloat16}
 
 
 def _rounded(xp: Namespace, x: Array, digits: int, smallest: float) -> Array:

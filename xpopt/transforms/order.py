@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from .base import Transform
+from .bounds import Bounds
 from .cautious import Cautious
 from .clip_value import ClipValue
 from .l2 import L2
 from .maximize import Maximize
 from .weight_decay import WeightDecay
 
-ORDER: tuple[type[Transform], ...] = (Maximize, ClipValue, L2, WeightDecay, Cautious)
+ORDER: tuple[type[Transform], ...] = (Maximize, Bounds, ClipValue, L2, WeightDecay, Cautious)
 """Those that are options of every optimizer, the outermost first: their `before` in this order, `after` in reverse."""
 
 

@@ -18,13 +18,13 @@ class WeightDecay(Transform):
 
     Parameters
     ----------
-    decay : float
+    weight_decay : float
         The decay :math:`\lambda`, times the learning rate :math:`\alpha_t` of the step. Finite, at least 0.
 
     Raises
     ------
     TypeError, ValueError
-        `decay` is no number, or out of range.
+        `weight_decay` is no number, or out of range.
 
     References
     ----------
@@ -32,7 +32,7 @@ class WeightDecay(Transform):
        with its schedule multiplier in the learning rate.
     """
 
-    decay: float = setting(default=0.01, range=NON_NEGATIVE)
+    weight_decay: float = setting(default=0.01, range=NON_NEGATIVE)
 
     keyword = "weight_decay"
 
@@ -41,4 +41,4 @@ class WeightDecay(Transform):
         xp: Namespace, new: Array, param: Array, grad: Array, s: tuple[()], h: Scalars
     ) -> tuple[Array, tuple[()]]:
         """The decay of Algorithm 2, line 12."""
-        return new - h.lr * h.decay * param, s
+        return new - h.lr * h.weight_decay * param, s
