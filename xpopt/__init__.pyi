@@ -11,6 +11,10 @@ from ._checkpoint.header import CheckpointError as CheckpointError
 from ._engine.choose import engine as engine
 from ._engine.pool import num_threads as num_threads
 from ._graph.rule import Rule as Rule
+from ._graph.slots import cols as cols
+from ._graph.slots import one as one
+from ._graph.slots import rows as rows
+from ._graph.slots import slot as slot
 from ._settings.ranges import Range as Range
 from ._settings.setting import setting as setting
 from ._version import __version__ as __version__
@@ -56,6 +60,7 @@ __all__ = [
     "Transform",
     "WeightDecay",
     "__version__",
+    "cols",
     "default_namespace",
     "engine",
     "kernel_source",
@@ -63,5 +68,8 @@ __all__ = [
     "make_optimizer",
     "make_scheduler",
     "num_threads",
+    "one",
+    "rows",
     "setting",
+    "slot",
 ]

@@ -45,6 +45,10 @@ NAMES = {
     "An optimizer of your own": {
         "setting": "_settings.setting",
         "Range": "_settings.ranges",
+        "slot": "_graph.slots",
+        "one": "_graph.slots",
+        "rows": "_graph.slots",
+        "cols": "_graph.slots",
         "Rule": "_graph.rule",
     },
     "Engines": {

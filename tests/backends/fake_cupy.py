@@ -159,7 +159,10 @@ class FakeCuPy:
     def zeros_like(self, x: Any, dtype: Any) -> Any:
         return self._new(np.zeros_like(values_of(x), dtype))
 
-    def array(self, x: Any, *, order: str) -> Any:
-        new = self._new(np.empty_like(values_of(x), order=order))
-        self.enqueue(lambda: ctypes.memmove(new.data.ptr, x.data.ptr, x.nbytes))
+    def full_like(self, x: Any, value: float, dtype: Any) -> Any:
+        return self._new(np.full_like(values_of(x), value, dtype))
+
+    def array(self, x: Any, dtype: Any = None, *, order: str) -> Any:
+        new = self._new(np.empty_like(values_of(x), dtype, order=order))
+        self.enqueue(lambda: np.copyto(values_of(new), values_of(x)))
         return new

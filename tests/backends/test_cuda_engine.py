@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import itertools
 import warnings
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 from _kit.bits import dtype_of, same_bits
 from _kit.engines import MAKE, Two, forget_what_was_made, of_rule
+from _kit.own import FTRL
 
 import xpopt
 from xpopt._arrays.library import LOW
@@ -175,6 +176,25 @@ def test_each_tensor_has_its_own_bound(runtime):
     for x, grad, bound, (new, _) in zip(want, grads, bounds, launch.results, strict=True):
         with xpopt.engine("eager"):
             assert same_bits(values_of(new), xpopt.Adam(lr=0.1, clip_norm=bound).update(x, grad, "W"))
+
+
+class Beside(NamedTuple):
+    fast: Any = xpopt.slot(start=0.1)
+    start: Any = xpopt.slot(start="param")
+
+
+@every_dtype
+def test_slots_that_start_elsewhere_have_the_bits_of_numpy(runtime, dtype):
+    def rule(xp: Any, param: Any, grad: Any, s: Any, h: Any) -> Any:
+        fast = 0.5 * s.fast + grad
+        return param - h.lr * (fast + param - s.start), Beside(fast, s.start)
+
+    for make in (FTRL, of_rule(rule, Beside)):
+        model = Model(make(), {name: draw(shape, dtype, 1) for name, shape in SHAPES.items()})
+        for step in range(3):
+            model.step({name: draw(shape, dtype, 10 + step) for name, shape in SHAPES.items()})
+        assert model.same()
+        assert {name for name, *_ in runtime.launches} == {"update"}
 
 
 def many(count: int, dtype: str = "float32") -> dict[Any, tuple[int, ...]]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from _kit.bits import compare, dtype_of, dyadic, normal, same_bits, special
 from _kit.engines import MAKE, Two, every_optimizer, of_rule, with_dtypes
+from _kit.own import FTRL
 
 import xpopt
 from xpopt._engine import choose
@@ -30,6 +31,24 @@ def test_bits_are_eager_numpys_over_sizes(backend, name, dtype):
 @with_dtypes(1)
 def test_bits_are_eager_numpys_over_50_steps(backend, name, dtype):
     compare(MAKE[name], [(), (33, 29)], dtype, 50)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_bits_are_eager_numpys_where_slots_start_elsewhere(backend, dtype):
+    """In blocks that are shared, and in arrays of their own; at a setting, and at the parameter."""
+
+    def rule(xp: Any, param: Any, grad: Any, s: Any, h: Any) -> Any:
+        fast = 0.5 * s.fast + grad
+        return param - h.lr * (fast + param - s.start), Beside(fast, s.start)
+
+    for make in (FTRL, of_rule(rule, Beside)):
+        compare(make, [(), (7,), (3, 5), (0,), (BLOCK + 1,)], dtype, 3)
+        compare(make, [(3, 5), (2, 4), (5, 3001)], dtype, 2, layout=np.asfortranarray)
+
+
+class Beside(NamedTuple):
+    fast: Any = xpopt.slot(start=0.1)
+    start: Any = xpopt.slot(start="param")
 
 
 NARROW = ["float16", "bfloat16"]

@@ -72,6 +72,10 @@ class Library:
         """Name where `x` lives; arrays that are computed with each other where they are have one name."""
         return str(self.device(x))
 
+    def is_spread(self, x: Array) -> bool:
+        """Whether `x` lies on several devices, in a way that depends on its shape."""
+        return False
+
     def memory(self, x: Array) -> str:
         """Name the memory that the addresses of `x` are in; arrays of several libraries may share one."""
         return "host"
@@ -100,10 +104,13 @@ class Library:
         """Return a copy of `x` that shares nothing with it."""
         return self.xp.asarray(x, copy=True)
 
-    def zeros_like(self, x: Array) -> Array:
-        """Return zeros with the shape, dtype and device of `x`."""
-        zeros: Array = self.xp.zeros_like(x)
-        return zeros
+    def full(self, shape: tuple[int, ...], value: float, dtype: Any, like: Array) -> Array:
+        """Return an array of one value, where `like` is, and in the order of its memory if it has its shape."""
+        if shape == tuple(like.shape):
+            alike: Array = self.xp.full_like(like, value, dtype=dtype)
+            return alike
+        filled: Array = self.xp.full(shape, value, dtype=dtype, device=self.device(like))
+        return filled
 
     def arange(self, size: int, like: Array) -> Array:
         """Return the numbers from 0 on as int32, to be computed with `like`."""

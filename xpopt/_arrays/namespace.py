@@ -229,6 +229,18 @@ class _JAX(_Immutable):
         device = self.device(like)
         return self.xp.arange(size, dtype=self.xp.int32, device=None if _is_sharding(device) else device)
 
+    def full(self, shape: tuple[int, ...], value: float, dtype: Any, like: Array) -> Array:
+        if shape == like.shape:
+            return super().full(shape, value, dtype, like)
+        device = self.device(like)
+        if _is_sharding(device) and hasattr(device, "mesh"):
+            sharding = sys.modules["jax"].sharding
+            device = sharding.NamedSharding(device.mesh, sharding.PartitionSpec())
+        return self.xp.full(shape, value, dtype, device=device)
+
+    def is_spread(self, x: Array) -> bool:
+        return _is_sharding(self.device(x))
+
     def result(self, x: Array, param: Array) -> Array:
         if param.weak_type and not x.weak_type:  # type: ignore[attr-defined]
             full_like = self.xp.full_like  # which alone makes a weak type of another one, of numbers
@@ -258,11 +270,15 @@ def _is_sharding(device: Any) -> bool:
 
 class _Dask(_Immutable):
     def pieces(self, x: Array, like: Array) -> Array:
-        return x if x.chunks == like.chunks else x.rechunk(like.chunks)  # type: ignore[attr-defined]
+        chunks = _chunks(x.shape, like)
+        return x if x.chunks == chunks else x.rechunk(chunks)  # type: ignore[attr-defined]
+
+    def full(self, shape: tuple[int, ...], value: float, dtype: Any, like: Array) -> Array:
+        return self.xp.full(shape, value, dtype=dtype, chunks=_chunks(shape, like))
 
     def from_numpy(self, values: np.ndarray[Any, Any], like: Array) -> Array:
-        chunks: Any = like.chunks if values.shape == like.shape else "auto"  # type: ignore[attr-defined]
         # an entry of the graph for each chunk, which travels alone; nothing is hashed for a name
+        chunks = _chunks(values.shape, like)
         array: Array = self.xp.from_array(values.astype(like.dtype), chunks=chunks, name=False)
         return array
 
@@ -274,6 +290,14 @@ class _Dask(_Immutable):
 
     def has_float64(self, x: Array) -> bool:
         return True
+
+
+def _chunks(shape: tuple[int, ...], like: Any) -> Any:
+    """Return the chunks in which an array is computed with `like`; those of one size are cut alike."""
+    if len(shape) != len(like.shape):
+        return "auto" if shape else ()
+    sizes = zip(shape, like.shape, like.chunks, strict=True)
+    return tuple(chunks if size == whole else (size,) for size, whole, chunks in sizes)
 
 
 _LIBRARIES: dict[type, Library | None] = {}
@@ -311,14 +335,6 @@ def copy_array(x: Array) -> Array:
     assert library is not None
     copied: Array = _guarded(library, "copy")(x)
     return copied
-
-
-def zeros_like(x: Array) -> Array:
-    """Return zeros like an array of any library, on its own device."""
-    library = library_of(x)
-    assert library is not None
-    zeros: Array = _guarded(library, "zeros_like")(x)
-    return zeros
 
 
 def write(out: Array, value: Array) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -224,14 +224,15 @@ def check_out(library: Library, spec: Spec, param: Array, out: Any, name: Hashab
     return (view, view) if library.is_same(view, param) else (param, view)
 
 
-def are_slots(library: Library, spec: Spec, slots: Iterable[Any]) -> bool:
-    """Whether `slots` can be the state of a parameter so described."""
-    dtype, shape = spec.compute, spec.shape
+def is_slot(library: Library, spec: Spec, x: Any, shape: tuple[int, ...]) -> bool:
+    """Whether `x` can be a slot of that shape of a parameter so described."""
     if library.name == "numpy":
-        return all(type(x) is _ndarray and x.dtype == dtype and x.shape == shape for x in slots)
-    return all(
-        library_of(x) is library and x.dtype == dtype and tuple(x.shape) == shape and library.place(x) == spec.device
-        for x in slots
+        return type(x) is _ndarray and x.dtype == spec.compute and x.shape == shape
+    return (
+        library_of(x) is library
+        and x.dtype == spec.compute
+        and tuple(x.shape) == shape
+        and (library.place(x) == spec.device or (shape != spec.shape and library.is_spread(x)))
     )
 
 

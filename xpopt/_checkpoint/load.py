@@ -10,7 +10,7 @@ from .._arrays.namespace import copy_array, library_of
 from .._arrays.parameter import Spec, dtype_text, examine
 from .._arrays.tree import flatten
 from .._arrays.typing import Array, Tree
-from .._graph.rule import MASTER
+from .._graph.rule import MASTER, Rule
 from .._settings.ranges import NON_NEGATIVE
 from .._settings.text import short
 from .._settings.values import check_values, neutral_values
@@ -182,7 +182,7 @@ def _faults(
         if len(parameter.slots) > most:
             faults[name] = [f"{name!r} has {len(parameter.slots)} slots; {now.cls.__name__} keeps {most} at most"]
             continue
-        lines = _faults_of_arrays(parameter, arrays)
+        lines = _faults_of_arrays(parameter, arrays, (settings or now).rule)
         if homes is not None and name not in homes:
             lines.append(f"{name!r} has state in the checkpoint and is not in like")
         elif homes is not None:
@@ -229,7 +229,12 @@ def _most_slots(now: Settings) -> int:
     return max(len(slots._fields) for slots in kept) + 1  # with a master copy
 
 
-def _faults_of_arrays(parameter: Parameter, arrays: Mapping[str, Any]) -> list[str]:
+def _faults_of_arrays(parameter: Parameter, arrays: Mapping[str, Any], rule: Rule) -> list[str]:
+    rule = rule.chosen(parameter.dtype or "float32", parameter.shape or ())
+    try:
+        shapes = _shapes(parameter, rule)
+    except (TypeError, ValueError) as error:
+        return [f"slots of {parameter.name!r} are {short(list(parameter.slots))}: {error}"]
     lines = []
     wanted = {None: ("float32", "float64"), "float64": ("float64",)}.get(parameter.dtype, ("float32",))
     likely = " or ".join(wanted)
@@ -247,9 +252,20 @@ def _faults_of_arrays(parameter: Parameter, arrays: Mapping[str, Any]) -> list[s
         came = f"{dtype_text(x.dtype)} of shape {tuple(x.shape)}"
         if tuple(x.shape) != described.shape or described.dtype not in (None, dtype):
             lines.append(f"array {key!r} is {came}; by the header {described.dtype or likely} of {described.shape}")
-        elif described.shape != parameter.shape or dtype not in wanted:  # a slot is like its parameter
-            lines.append(f"array {key!r} is {came}; by the header {likely} of {parameter.shape}")
+        elif described.shape != shapes[slot] or dtype not in wanted:
+            lines.append(f"array {key!r} is {came}; by the header {likely} of {shapes[slot]}")
     return lines
+
+
+def _shapes(parameter: Parameter, rule: Rule) -> dict[str, tuple[int, ...]]:
+    """Return the shape that each slot of a parameter has; its own, if no slot is like the parameter, may be unknown."""
+    if parameter.shape is not None:
+        own = dict(zip(rule.fields, rule.shapes(parameter.shape), strict=True))
+        return {slot: own.get(slot, parameter.shape) for slot in parameter.slots}
+    shaped = [field for field, spec in zip(rule.fields, rule.specs, strict=True) if spec.shape is not None]
+    if any(slot not in shaped for slot in parameter.slots):
+        raise ValueError("of a parameter of shape None; wanted a shape")
+    return {slot: described.shape for slot, described in parameter.slots.items()}
 
 
 def _faults_of_home(

@@ -101,11 +101,11 @@ def _parameter(value: Any) -> Parameter:
     if type(slots) is list:  # written before slots had a shape and dtype
         if len({_kind(slot, str, a_slot) for slot in slots}) != len(slots):
             raise ValueError(f"slots of {what} are {short(slots)}; wanted unlike names")
+        if slots and shape is None:
+            raise ValueError(f"slots of {what} are {short(slots)}, of shape None; wanted a shape")
         slots = {slot: Slot(shape or (), None) for slot in slots}
     else:
         slots = {slot: _slot(x, a_size, a_slot) for slot, x in _kind(slots, dict, f"slots of {what}").items()}
-    if slots and shape is None:
-        raise ValueError(f"slots of {what} are {short(list(slots))}, of shape None; wanted a shape")
     return Parameter(name, shape, dtype, _count(updates, f"updates of {what}"), slots)
 
 

@@ -41,11 +41,13 @@ def take_down(parts: Parts) -> tuple[Header, dict[str, Array]]:
     parameters, arrays = [], {}
     for name, entry in state.cache.items():
         shape, dtype, updates = state.described(name)
-        slots = _slots(settings.cls, left_by(settings.rule, entry, dtype, shape), name, entry)
+        rule = left_by(settings.rule, entry, dtype, shape)
+        slots = _slots(settings.cls, rule, name, entry)
         if isinstance(entry, dict):
             updates = operator.index(entry["t"])
-        if shape is None and slots:
-            shape = next(iter(slots.values())).shape
+        if shape is None:  # that of a slot that is like the parameter
+            shaped = [field for field, spec in zip(rule.fields, rule.specs, strict=True) if spec.shape is not None]
+            shape = next((x.shape for field, x in slots.items() if field not in shaped), None)
         sizes = None if shape is None else tuple(map(int, shape))
         described = {slot: Slot(tuple(map(int, x.shape)), dtype_text(x.dtype)) for slot, x in slots.items()}
         parameters.append(Parameter(name, sizes, dtype, updates, described))

@@ -17,6 +17,7 @@ from .._graph.rule import Rule, taken_apart
 from .group import Result
 from .numbers import Key
 from .rounding import round_stochastically
+from .start import started
 from .tensor import Tensor
 
 
@@ -44,7 +45,7 @@ def update(
     param, grad : array
         As described by `spec`; only read.
     slots : NamedTuple of array, or None
-        The rule's state, in its compute dtype; None to start from zeros. Only read.
+        The rule's state, in its compute dtype; None to start anew. Only read.
     library : Library
         Whose arrays these are.
     spec : Spec
@@ -76,18 +77,20 @@ def update(
     if low:
         param = xp.astype(param, spec.compute)
         grad = xp.astype(grad, spec.compute)
-    if slots is None:
+    if slots is not None:
+        slots = rule.make_slots([library.pieces(x, param) for x in slots])
+    elif rule.plain:
         slots = rule.make_slots([xp.zeros_like(param) for _ in rule.fields])
     else:
-        slots = rule.make_slots([library.pieces(x, param) for x in slots])
+        slots = rule.make_slots(started(library, spec, rule, param, h))
     if h.clip_norm is not None:
         measured = grad if rule.measured is None else rule.measured(xp, param, grad, slots, h)
         grad = clip(xp, measured, h.clip_norm, float64=library.has_float64(grad))
     new_param, *new_slots = taken_apart(rule, rule.function(xp, param, grad, slots, h))
     taken = [param, grad, *slots]
-    new_param = _own(rule, library, spec, new_param, "param", taken)
-    pairs = zip(new_slots, rule.fields, strict=True)
-    new_slots = rule.make_slots([_own(rule, library, spec, x, field, taken) for x, field in pairs])
+    new_param = _own(rule, library, spec, new_param, "param", spec.shape, taken)
+    results = zip(new_slots, rule.fields, rule.shapes(spec.shape), strict=True)
+    new_slots = rule.make_slots([_own(rule, library, spec, x, field, shape, taken) for x, field, shape in results])
     if noise is not None:
         new_param = round_stochastically(library, new_param, spec.dtype, noise)
     if proceed is not None:  # in a dtype that CuPy can choose in; after any rounding, which may change a zero's sign
@@ -130,7 +133,9 @@ def _copy_all(copies: Iterator[tuple[Callable[[Array, Array], None], Array, Arra
         write(out, new)
 
 
-def _own(rule: Rule, library: Library, spec: Spec, x: Any, field: str, taken: list[Any]) -> Array:
+def _own(
+    rule: Rule, library: Library, spec: Spec, x: Any, field: str, shape: tuple[int, ...], taken: list[Any]
+) -> Array:
     """Return the result `x` as an array that shares nothing with those `taken`, to which it is added."""
     if library.name == "numpy" and isinstance(x, np.generic):  # what NumPy makes of 0-d arrays
         x = np.asarray(x)
@@ -140,10 +145,10 @@ def _own(rule: Rule, library: Library, spec: Spec, x: Any, field: str, taken: li
         library.admit(x)
     except TypeError as error:
         raise TypeError(f"what {rule.name} returned as {field!r} {error}") from None
-    if x.dtype != spec.compute or tuple(x.shape) != spec.shape:
+    if x.dtype != spec.compute or tuple(x.shape) != shape:
         raise TypeError(
             f"{rule.name} returned {dtype_text(x.dtype)} of shape {tuple(x.shape)} as {field!r}; "
-            f"wanted {dtype_text(spec.compute)} of shape {spec.shape}"
+            f"wanted {dtype_text(spec.compute)} of shape {shape}"
         )
     if any(x is other for other in taken) or library.may_share(x, taken):
         x = library.copy(x)

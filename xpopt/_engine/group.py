@@ -12,6 +12,7 @@ from .._arrays.namespace import address_of
 from .._arrays.typing import Array, Scalars
 from .._graph.rule import Rule
 from .numbers import Key
+from .start import started
 from .tensor import Tensor
 
 BLOCK = 65_536
@@ -144,7 +145,7 @@ class HostGroup(Members):
     def refuse(tensor: Tensor) -> str | None:
         """Return why it cannot update a tensor, or None if it can."""
         param, grad, out = tensor.param, tensor.grad, tensor.out
-        slots = tensor.slots or ()
+        slots = [x for x in tensor.slots or () if x is not None]
         if not tensor.owned and not all(x.flags.writeable for x in slots):
             return "a slot is read-only"
         flags = [x.flags for x in (param, grad, *slots, *(() if out is None else (out,)))]
@@ -273,23 +274,26 @@ def new_slots(tensors: Sequence[Tensor]) -> list[Any]:
         if tensor.owned:
             slots = old
         elif size > SHARED or not rule.fields or len(tensors) == 1:
-            slots = rule.make_slots([_array_of(tensor, k) for k in range(len(rule.fields))])
+            slots = rule.make_slots(_begun(tensor) if old is None else map(np.array, old))
         else:
             if not shared or len(shared[0]) < size:
                 shared = [np.zeros(_following(tensors, i), tensor.spec.compute) for _ in rule.fields]
             slots = rule.make_slots([_shaped(x[:size], tensor.param) for x in shared])
             shared = [x[size:] for x in shared]
+            if old is None and not rule.plain:
+                old = _begun(tensor)
             for x, value in zip(slots, old or (), strict=old is not None):
                 x[...] = value
         results.append(slots)
     return results
 
 
-def _array_of(tensor: Tensor, field: int) -> Any:
-    """Return a new array with the values of a slot, or of zeros."""
-    if tensor.slots is None:
-        return np.zeros_like(tensor.param, tensor.spec.compute)
-    return np.array(tensor.slots[field])
+def _begun(tensor: Tensor) -> list[Any]:
+    """Return new arrays for the slots of a parameter that has none."""
+    rule, param, spec = tensor.rule, tensor.param, tensor.spec
+    if rule.plain:
+        return [np.zeros_like(param, spec.compute) for _ in rule.fields]
+    return started(tensor.library, spec, rule, param, tensor.h)
 
 
 def _following(tensors: Sequence[Tensor], first: int) -> int:

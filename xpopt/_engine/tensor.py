@@ -24,7 +24,7 @@ class Tensor:
     param: Any  # arrays of that library, both
     grad: Any
     t: int  # the count that this update brings it to
-    slots: Any  # the rule's NamedTuple, or None to start from zeros
+    slots: Any  # the rule's NamedTuple, or None to start anew; one of them may be None until `h` is known
     owned: bool  # whether the slots are the optimizer's own arrays, which may be written
     out: Any = None  # where the result goes; None for a new array
     h: Scalars | None = None  # the numbers of the step; None until they are known

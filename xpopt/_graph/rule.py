@@ -13,6 +13,7 @@ import numpy as np
 
 from .._arrays.typing import Array, Scalars
 from .._settings.once import once
+from .slots import LIKE, Shape, Slot, specs_of
 
 MASTER = "master"
 """The slot of a master copy."""
@@ -41,7 +42,8 @@ class Rule:
     function : callable
         ``function(xp, param, grad, s, h) -> (param, slots)``.
     slots : type
-        The NamedTuple class of its state, one array like the parameter per field.
+        The NamedTuple class of its state, one array per field. What a field's default, made by `slot`, does not say
+        otherwise is like the parameter, and starts at 0.
     scalars : callable, optional
         ``scalars(h) -> dict`` of further numbers for `h`, computed on the host.
     where : callable, optional
@@ -49,7 +51,7 @@ class Rule:
         parameters, of which it leaves the others to the rules that come after it.
     follows : type, optional
         The NamedTuple class of the state of another rule, from which it may go on: slots of the same name go on, others
-        are dropped, and those that are missing start from zeros.
+        are dropped, and those that are missing start as in a new state.
     entry : {"dict", "array"}
         The form of its cache entry, and of the one from which it may go on: a dict of the count and the slots, or,
         where there is one slot, that array itself.
@@ -111,6 +113,11 @@ class Rule:
         return self.function.__qualname__
 
     @property
+    def owner(self) -> str:
+        """The name of the class that has the function, for messages about its state."""
+        return self.name.removesuffix(".rule")
+
+    @property
     def code(self) -> CodeType | None:
         """The code of the function that somebody wrote, whatever has been put around it."""
         return getattr(inspect.unwrap(self.function), "__code__", None)
@@ -119,6 +126,28 @@ class Rule:
     def fields(self) -> tuple[str, ...]:
         """The names of its slots."""
         return self.slots._fields
+
+    @once
+    def specs(self) -> tuple[Slot, ...]:
+        """What each of its slots is."""
+        return specs_of(self.slots)
+
+    @once
+    def plain(self) -> bool:
+        """Whether all slots are like the parameter, of the dtype of the arithmetic, and start at 0."""
+        return all(spec == LIKE for spec in self.specs)
+
+    def shapes(self, shape: Shape) -> list[Shape]:
+        """Return the shapes of the slots of a parameter; a TypeError names a slot that has none."""
+        if self.plain:
+            return [shape] * len(self.fields)
+        shapes = []
+        for name, spec in zip(self.fields, self.specs, strict=True):
+            try:
+                shapes.append(spec.shape_for(shape))
+            except TypeError as error:
+                raise TypeError(f"{self.owner}: the slot {name!r}: {error}") from error.__cause__
+        return shapes
 
     @once
     def make_slots(self) -> Callable[[Iterable[Array]], Any]:
@@ -200,4 +229,7 @@ def taken_apart(rule: Rule, returned: Any) -> list[Any]:
     param, slots = returned
     if not isinstance(slots, tuple | list) or len(slots) != len(rule.fields):
         raise TypeError(f"{rule.name} returned a {type(slots).__name__} for the slots; {wanted}")
+    for name, x in zip(rule.fields, () if rule.plain else slots):  # noqa: B905 - of one length
+        if isinstance(x, Slot):  # the default of the field
+            raise TypeError(f"{rule.name} returned a {type(slots).__name__} without {name!r}; {wanted}")
     return [param, *slots]

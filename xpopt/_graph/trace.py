@@ -235,6 +235,9 @@ def trace(rule: Rule, h: Scalars | None = None, *, clipped: bool = False, tape: 
         It branches on a value, uses a function that is not elementwise or not known, or returns something else than
         its parameter and slots. The message names the rule and the line.
     """
+    for field, spec in zip(rule.fields, rule.specs, strict=True):
+        if spec.shape is not None:
+            raise UntraceableError(f"{rule.name} cannot be traced: its slot {field!r} has a shape of its own")
     tape = tape or Tape(rule.code)
     names = ("param", "grad", *(f"s.{field}" for field in rule.fields))
     inputs = tuple(tape.node("input", "array", value=name) for name in names)

@@ -7,8 +7,8 @@ from operator import is_
 from typing import Any
 
 from .._arrays.library import Library
-from .._arrays.namespace import copy_array, library_of, zeros_like
-from .._arrays.parameter import Spec, are_slots, dtype_text
+from .._arrays.namespace import copy_array, library_of
+from .._arrays.parameter import Spec, dtype_text, is_slot
 from .._arrays.tree import show
 from .._arrays.typing import Array
 from .._graph.rule import MASTER, Rule
@@ -61,9 +61,12 @@ class Record:
         if slots is None or type(slots) is not rule.slots:
             return False
         _, _, shape, _, dtype = self.spec
-        for x in slots:
-            if x.shape != shape or x.dtype != dtype:
-                return False
+        if rule.plain:
+            for x in slots:
+                if x.shape != shape or x.dtype != dtype:
+                    return False
+        elif any(x.shape != of or x.dtype != dtype for x, of in zip(slots, rule.shapes(shape), strict=True)):
+            return False
         if type(entry) is not dict:
             return slots[0] is entry
         return tuple(entry) == rule.keys and all(map(is_, entry.values(), (self.t, *slots)))
@@ -93,7 +96,8 @@ def unpack(rule: Rule, entry: Any, name: Hashable) -> tuple[int | None, Slots | 
     t : int or None
         Updates so far; None where the form does not say.
     slots : NamedTuple of array, or None
-        None to start from zeros: a rule without slots left the entry, or reads it.
+        None to start anew: a rule without slots left the entry, or reads it. A slot is None where the rule that left
+        the entry has none of its name.
 
     Raises
     ------
@@ -101,17 +105,12 @@ def unpack(rule: Rule, entry: Any, name: Hashable) -> tuple[int | None, Slots | 
         The entry has another form than the rule's.
     """
     t, slots = _taken_apart(rule, entry)
-    if slots is None:
-        raise ValueError(
-            f"cache of {show(name)} is {_outline(entry)}; {rule.name.removesuffix('.rule')} keeps {_wanted(rule)}"
-        )
-    missing = [field for field in rule.fields if field not in slots]
-    if missing and not slots:
+    if slots is None or any(x is None for x in slots.values()):
+        raise ValueError(f"cache of {show(name)} is {_outline(entry)}; {rule.owner} keeps {_wanted(rule)}")
+    if rule.fields and not slots:
         return t, None
-    for field in missing:
-        like = next(iter(slots.values()))
-        slots[field] = like if library_of(like) is None else zeros_like(like)
-    return t, rule.make_slots([slots[field] for field in rule.fields])
+    found: list[Any] = [slots.get(field) for field in rule.fields]
+    return t, rule.make_slots(found)
 
 
 def _taken_apart(rule: Rule, entry: Any) -> tuple[int | None, dict[str, Array] | None]:
@@ -146,15 +145,15 @@ def _taken_apart(rule: Rule, entry: Any) -> tuple[int | None, dict[str, Array] |
     return t, {field: x for field, x in slots.items() if field in own} | kept
 
 
-def mismatch(rule: Rule, library: Library, spec: Spec, slots: Slots, name: Hashable) -> ValueError:
-    """Return the error for slots that are not like the parameter that `spec` describes."""
-    field, slot = next(
-        (field, x) for field, x in zip(rule.fields, slots, strict=True) if not are_slots(library, spec, [x])
-    )
-    return ValueError(
-        f"cache of {show(name)} holds {field!r} as {_outline(slot)}, and the parameter is {spec.describe()}; "
-        f"use another name, or forget the old one with del opt.cache[...]"
-    )
+def check_slots(rule: Rule, library: Library, spec: Spec, slots: Slots, name: Hashable) -> None:
+    """Raise a ValueError unless slots, of which some may be None, can be those of the parameter that is described."""
+    for field, x, shape in zip(rule.fields, slots, rule.shapes(spec.shape), strict=True):
+        if x is not None and not is_slot(library, spec, x, shape):
+            of_shape = "" if shape == spec.shape else f", for which the slot has shape {shape}"
+            raise ValueError(
+                f"cache of {show(name)} holds {field!r} as {_outline(x)}, and the parameter is {spec.describe()}"
+                f"{of_shape}; use another name, or forget the old one with del opt.cache[...]"
+            )
 
 
 def copy_entry(entry: Any) -> Any:
@@ -200,8 +199,7 @@ def check_entry(rule: Rule, entry: Any, name: Hashable) -> None:
     if rule.low and isinstance(entry, dict) and MASTER in entry:
         rule, *_ = rule.low.values()
     _, slots = unpack(rule, entry, name)
-    first: tuple[str, Any] | None = None
-    held = dict(zip(rule.fields, slots or (), strict=slots is not None))
+    held = {field: x for field, x in zip(rule.fields, slots or (), strict=slots is not None) if x is not None}
     if isinstance(entry, dict) and MASTER in entry:
         held.setdefault(MASTER, entry[MASTER])  # it is to be dropped, and may be saved before that
     for field, slot in held.items():
@@ -210,13 +208,32 @@ def check_entry(rule: Rule, entry: Any, name: Hashable) -> None:
             raise ValueError(
                 f"cache of {show(name)} holds {field!r} as {_outline(slot)}; wanted an array of float32 or float64"
             )
-        here = (library, slot.dtype, tuple(slot.shape), library.place(slot))
-        if first is not None and here != first[1]:
+    _check_alike(rule, held, name)
+
+
+def _check_alike(rule: Rule, held: Mapping[str, Any], name: Hashable) -> None:
+    """Raise a ValueError unless some slots are of one library, dtype and device, and their shapes fit together."""
+    shaped = [field for field, spec in zip(rule.fields, rule.specs, strict=True) if spec.shape is not None]
+    like = next((field for field in held if field not in shaped), None)
+    shapes = None if like is None else dict(zip(rule.fields, rule.shapes(tuple(held[like].shape)), strict=True))
+    first: str | None = like
+    for field, slot in held.items():
+        first = first or field
+        shape = tuple(slot.shape)
+        wanted = shape if shapes is None else shapes.get(field, tuple(held[first].shape))
+        if _home(held[first]) != _home(slot) or shape != wanted:
             raise ValueError(
-                f"cache of {show(name)} holds {first[0]!r} as {_outline(held[first[0]])} on {first[1][3]}, and "
-                f"{field!r} as {_outline(slot)} on {here[3]}; wanted slots of one library, dtype, shape and device"
+                f"cache of {show(name)} holds {first!r} as {_outline(held[first])} on {_home(held[first])[2]}, and "
+                f"{field!r} as {_outline(slot)} on {_home(slot)[2]}; wanted slots of one library, dtype and device, "
+                f"and of {'one shape' if wanted == tuple(held[first].shape) else f'shape {wanted}'}"
             )
-        first = field, here
+
+
+def _home(x: Any) -> tuple[Library, Any, str]:
+    """Return library, dtype and device of an array."""
+    library = library_of(x)
+    assert library is not None
+    return library, x.dtype, "several devices" if library.is_spread(x) else library.place(x)
 
 
 def _outline(value: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, Self
 
 import numpy as np
@@ -13,6 +13,7 @@ from .._arrays.parameter import Spec, dtype_text
 from .._arrays.tree import show
 from .._arrays.typing import Scalars
 from .._graph.rule import Rule, one_of
+from .._graph.slots import check_specs
 from .._settings.values import changed_values, check_values, of_rules
 from ..transforms.around import transformed
 from ..transforms.master import with_masters
@@ -38,6 +39,8 @@ class Settings:
         self.of_rule = of_rules(cls, values)
         self.transforms = active(cls, values)
         rule = self._transformed(one_of(cls.choose_rule(MappingProxyType(values)), cls.__name__))
+        for one in rule.among or (rule,):
+            check_specs(one.fields, one.specs, self.of_rule, cls.__name__)
         self.rule = with_masters(rule) if values["master"] else rule
         self.guards = values["nonfinite"] != "propagate"
         self.draws = values["rounding"] == "stochastic"
@@ -89,7 +92,10 @@ class Settings:
         return self.rule.scalars_at(self.of_rule, self.values["lr"], t)
 
     def check_in_dtype(self, spec: Spec, name: Hashable) -> None:
-        """Raise a ValueError if a value that must stay above 0 rounds to 0 in a parameter's compute dtype."""
+        """Raise a ValueError if a value that must stay above 0 rounds to 0 in a parameter's compute dtype.
+
+        And so it does if a slot would start at infinity.
+        """
         dtype = dtype_text(spec.compute)
         for key, declared in self.cls.ranges.items():
             if getattr(declared, "in_dtype", False):
@@ -101,6 +107,19 @@ class Settings:
                     )
         for one in self.transforms:
             one.check_dtype(dtype_text(spec.dtype), show(name))
+        rule = self.rule.of(dtype_text(spec.dtype), spec.shape)
+        if not rule.plain:
+            self._check_starts(rule, dtype, name)
+
+    def _check_starts(self, rule: Rule, dtype: str, name: Hashable) -> None:
+        h = SimpleNamespace(**self.of_rule)
+        for field, one in zip(rule.fields, rule.specs, strict=True):
+            start = one.number(h)
+            if start is not None and abs(start) > float(np.finfo(dtype).max):
+                raise ValueError(
+                    f"{self.cls.__name__}: the slot {field!r} starts at {start}, which is infinite in {dtype}, the "
+                    f"compute dtype of {show(name)}; choose a smaller one"
+                )
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the values alone."""

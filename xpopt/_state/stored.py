@@ -78,5 +78,10 @@ def moved(x: Array, library: Library, spec: Spec, param: Array) -> Array:
     if source is library and x.dtype == spec.compute and library.place(x) == spec.device:
         return x
     (values,) = source.to_numpy([x])
-    like = library.guard(lambda param: library.xp.astype(param, spec.compute, copy=False))(param)
-    return library.from_numpy(values, like)
+
+    def like(param: Array) -> Array:
+        if values.shape == spec.shape:
+            return library.xp.astype(param, spec.compute, copy=False)
+        return library.full(values.shape, 0.0, spec.compute, param)
+
+    return library.from_numpy(values, library.guard(like)(param))

@@ -6,13 +6,13 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 from .._arrays.namespace import library_of
-from .._arrays.parameter import Spec, are_slots, dtype_text, examine
+from .._arrays.parameter import Spec, dtype_text, examine
 from .._arrays.tree import show
 from .._engine.tensor import Tensor
 from .._graph.rule import Rule
 from .._settings.misuse import no_name
 from .._state.cache import State
-from .._state.entry import mismatch, unpack
+from .._state.entry import check_slots, unpack
 
 
 def check(
@@ -70,8 +70,7 @@ def check(
     t, slots = unpack(rule, entry, name)
     if slots is not None:
         slots = rule.make_slots(map(library.values, slots))
-        if not are_slots(library, spec, slots):
-            raise mismatch(rule, library, spec, slots, name)
+        check_slots(rule, library, spec, slots, name)
     if t is None:
         t = state.count(name)
     return Tensor(name, rule, library, spec, param, grad, t + 1, slots, False)

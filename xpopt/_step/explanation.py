@@ -43,7 +43,7 @@ class Explanation(tuple[ExplainedParameter, ...]):
             alone = tensor.name if engine in ("eager", "blocked") else None
             launch = launches.setdefault((engine, rule, str(spec.dtype), spec.device, alone), len(launches) + 1)
             itemsize = 8 if dtype_text(spec.compute) == "float64" else 4
-            size = len(rule.fields) * math.prod(spec.shape) * itemsize
+            size = sum(map(math.prod, rule.shapes(spec.shape))) * itemsize
             rows.append(ExplainedParameter(tensor.name, engine, launch, size, reason))
         return cls(rows)
 

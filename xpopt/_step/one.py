@@ -10,6 +10,7 @@ from .._arrays.parameter import check_out
 from .._arrays.typing import Scalars
 from .._engine import choose
 from .._engine.group import Single
+from .._engine.start import complete
 from .._graph.rule import Rule
 from .._state.cache import State
 from .._state.entry import Record
@@ -54,6 +55,7 @@ class OneUpdate:
         tensor.h, tensor.proceed = h, proceed
         if settings.draws:
             tensor.key = key_of(settings.values, tensor.spec, tensor.name, tensor.t)
+        complete(tensor)
         (self.result, slots), self._finish, self._single = choose.launch_one(tensor)
         self._commit: Commit | None = None
         if tensor.owned and (record := self._state.records[tensor.name]).slots is slots:

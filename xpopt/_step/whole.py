@@ -13,6 +13,7 @@ from .._arrays.tree import check_indices, flatten, is_container, matched, rebuil
 from .._arrays.typing import Scalars, Tree
 from .._engine import choose, eager
 from .._engine.group import Bound, StepNumbers
+from .._engine.start import complete
 from .._engine.tensor import Tensor
 from .._graph.rule import Rule
 from .._state.cache import State
@@ -184,6 +185,7 @@ class WholeUpdate:
         for tensor in self._tensors:
             tensor.h, tensor.proceed = scalars[tensor.t], proceed
             tensor.key = key_of(values, tensor.spec, tensor.name, tensor.t) if draws else None
+            complete(tensor)
         new = list(self._leaves) if self._out is None else []
         calls = self._launch_tensors(new) if self._tensors else []
         # a parameter without a gradient may lie where another one's result goes

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections import namedtuple
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .._arrays.typing import Array, Namespace, Scalars
 from .._graph.rule import Rule, taken_apart
+from .._graph.slots import Slot, specs_of, state_class
 from .._settings.caller import PACKAGE
 from .base import Piece
 
@@ -167,13 +167,13 @@ def _scalars(rule: Rule, pieces: Sequence[Piece]) -> Callable[[Scalars], Mapping
 
 def _slots(rule: Rule, pieces: Sequence[Piece]) -> type[Any]:
     """Return the class of the state of a rule and of what is around it."""
-    fields = list(rule.fields)
+    slots = dict(zip(rule.fields, rule.specs, strict=True))
     for piece in pieces:
-        for name in piece.slots._fields:
-            if name in fields:
+        for name, spec in zip(piece.slots._fields, specs_of(piece.slots), strict=True):
+            if name in slots:
                 raise TypeError(f"{piece.name} has a slot {name!r}, and {rule.name} or another transform has one too")
-            fields.append(name)
-    return rule.slots if len(fields) == len(rule.fields) else namedtuple(rule.slots.__name__, fields)
+            slots[name] = spec.with_start(piece.number) if isinstance(spec, Slot) else spec
+    return rule.slots if len(slots) == len(rule.fields) else state_class(rule.slots.__name__, slots)
 
 
 def _limit(pieces: Sequence[Piece]) -> Callable[[Scalars, Any, Callable[[], Any]], Any] | None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections import namedtuple
 from collections.abc import Callable
 from typing import Any
 
 from .._arrays.typing import Array, Namespace, Scalars
 from .._graph.rule import MASTER, Rule, taken_apart
+from .._graph.slots import LIKE, state_class
 
 
 def with_masters(rule: Rule) -> Rule:
@@ -69,7 +69,7 @@ def _of_copy(rule: Rule, as_param: Callable[[Namespace, Array], Array]) -> Rule:
         assert rule.measured is not None
         return rule.measured(xp, copy_of(xp, param, s), grad, s[:-1], h)
 
-    slots = namedtuple(rule.slots.__name__, [*rule.fields, MASTER])  # type: ignore[misc]
+    slots = state_class(rule.slots.__name__, {**dict(zip(rule.fields, rule.specs, strict=True)), MASTER: LIKE})
     return dataclasses.replace(
         rule, function=of_copy, slots=slots, master=True, measured=None if rule.measured is None else measured
     )

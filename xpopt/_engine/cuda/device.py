@@ -105,10 +105,15 @@ class Device:
         with self.current():
             return _cupy().zeros_like(x, dtype)
 
-    def copy(self, x: Any) -> Any:
-        """Return a copy of `x`, in its order."""
+    def full_like(self, x: Any, value: float, dtype: Any) -> Any:
+        """Return an array like `x`, in its order, of one value."""
         with self.current():
-            return _cupy().array(x, order="K")
+            return _cupy().full_like(x, value, dtype)
+
+    def copy(self, x: Any, dtype: Any = None) -> Any:
+        """Return a copy of `x`, in its order; of another dtype where one is given."""
+        with self.current():
+            return _cupy().array(x, dtype, order="K")
 
     def empty(self, shape: int | tuple[int, ...], dtype: Any) -> Any:
         """Return a new array."""

@@ -35,7 +35,8 @@ class CudaGroup(Members):
     def refuse(tensor: Tensor) -> str | None:
         """Return why the tensor has no place in a launch, or None if it has."""
         param, out = tensor.param, tensor.out
-        arrays = (param, tensor.grad, *(tensor.slots or ()), param if out is None else out)
+        slots = (x for x in tensor.slots or () if x is not None)
+        arrays = (param, tensor.grad, *slots, param if out is None else out)
         ndarray = sys.modules["cupy"].ndarray
         if any(type(x) is not ndarray for x in arrays):
             return "an array is of a subclass"
@@ -140,5 +141,13 @@ def _new_slots(tensor: Tensor) -> Any:
     """Return slots that may be written, with the state before the update."""
     rule, slots, on = tensor.rule, tensor.slots, device(tensor.param.data.device_id)
     if slots is None:
-        return rule.make_slots([on.zeros_like(tensor.param, tensor.spec.compute) for _ in rule.fields])
+        return rule.make_slots([_started(on, tensor, one.number(tensor.h)) for one in rule.specs])
     return slots if tensor.owned else rule.make_slots([on.copy(x) for x in slots])
+
+
+def _started(on: Device, tensor: Tensor, number: float | None) -> Any:
+    """Return a new slot that starts at a number, or at the parameter."""
+    param, compute = tensor.param, tensor.spec.compute
+    if number is None:
+        return on.copy(param, compute)
+    return on.full_like(param, number, compute) if number else on.zeros_like(param, compute)

@@ -1,0 +1,353 @@
+"""Slots that say what they are: where they start, of which shape, and what is wrong where they cannot be that."""
+
+import copy
+import pickle
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from _kit import own, schedules
+from _kit.states import equal, frozen, same
+from _kit.trajectories import verify
+
+import xpopt
+from xpopt import CheckpointError, OptimizerBase, Range, Rule, cols, one, rows, setting, slot
+
+pytestmark = pytest.mark.usefixtures("eager")
+
+every_own = pytest.mark.parametrize("row", own.OWN, ids=str)
+
+
+@pytest.mark.parametrize(
+    ("shape", "row", "col"),
+    [
+        ((), (), ()),
+        ((4,), (1,), (4,)),
+        ((3, 4), (3, 1), (1, 4)),
+        ((2, 3, 4), (2, 3, 1), (2, 1, 4)),
+        ((3, 0), (3, 1), (1, 0)),
+    ],
+)
+def test_the_shapes(shape, row, col):
+    """One, rows and columns: what a mean over an axis has, and what spreads over the parameter."""
+    assert (one(shape), rows(shape), cols(shape)) == ((), row, col)
+    assert np.broadcast_shapes(row, col, shape) == shape
+
+
+@every_own
+@pytest.mark.parametrize("clip_norm", [None, 0.8])
+def test_it_walks_as_published(backend, row, clip_norm):
+    """One parameter joins late; the rate changes, and with it what a slot that starts at a setting meets."""
+    for dtype in {backend.widest, "float32"}:
+        for whole in (False, True):
+            schedule = schedules.BY_LABEL["exponential"]
+            verify(backend, row, schedule, clip_norm, dtype, problem="five", whole=whole)
+
+
+class FactorsState(NamedTuple):
+    row: Any = slot(shape=rows)
+    col: Any = slot(shape=cols)
+    top: Any = slot(start="floor", shape=one)
+
+
+class Factors(OptimizerBase):
+    """Adafactor's second moments (Shazeer and Stern, ICML 2018, Alg. 4), and the largest step so far."""
+
+    lr: float = setting(default=0.1)
+    decay: float = setting(default=0.8, range=Range(low=0, high=1))
+    floor: float = setting(default=0.5, range=Range(low=0))
+
+    slots = FactorsState
+
+    @staticmethod
+    def rule(xp: Any, param: Any, grad: Any, s: Any, h: Any) -> Any:
+        square = grad * grad + 1e-30
+        row = h.decay * s.row + (1 - h.decay) * xp.mean(square, axis=-1, keepdims=True)
+        col = h.decay * s.col + (1 - h.decay) * xp.mean(square, axis=-2, keepdims=True)
+        step = grad / xp.sqrt(row * col / xp.mean(row, axis=-2, keepdims=True))
+        top = xp.maximum(s.top, xp.max(xp.abs(step)))
+        return param - h.lr / top * step, FactorsState(row, col, top)
+
+
+def factors(param, gradients, lr, decay, floor):
+    """Algorithm 4 in float64, one element after the other."""
+    param, (n, m) = param.copy(), param.shape
+    row, col, top = [0.0] * n, [0.0] * m, floor
+    for grad in gradients:
+        row = [decay * r + (1 - decay) * sum(g * g + 1e-30 for g in grad[i]) / m for i, r in enumerate(row)]
+        col = [decay * c + (1 - decay) * sum(grad[i][j] ** 2 + 1e-30 for i in range(n)) / n for j, c in enumerate(col)]
+        mean = sum(row) / n
+        step = [[grad[i][j] / (row[i] * col[j] / mean) ** 0.5 for j in range(m)] for i in range(n)]
+        top = max(top, *(abs(x) for of in step for x in of))
+        for i in range(n):
+            for j in range(m):
+                param[i, j] -= lr / top * step[i][j]
+    return param, row, col, top
+
+
+def walk_factors(backend, opt, dtype, steps, start=None):
+    rng = np.random.default_rng(5)
+    param = rng.standard_normal((3, 4)).astype(np.float32)
+    gradients = rng.standard_normal((8, 3, 4)).astype(np.float32).astype(float)
+    x = backend.array(param, dtype) if start is None else start
+    for k in steps:
+        x = opt.update_all({"W": x}, {"W": backend.array(gradients[k], dtype)})["W"]
+    return x, param.astype(float), gradients
+
+
+def test_rows_columns_and_one_number(backend):
+    for dtype, tolerance in (("float32", 1e-5), (backend.widest, 1e-5 if backend.widest == "float32" else 1e-12)):
+        opt = Factors()
+        x, start, gradients = walk_factors(backend, opt, dtype, range(8))
+        want = factors(start, gradients.tolist(), 0.1, 0.8, 0.5)
+        entry = opt.cache["W"]
+        got = [x, *(entry[name] for name in ("row", "col", "top"))]
+        assert [tuple(y.shape) for y in got] == [(3, 4), (3, 1), (1, 4), ()]
+        for y, values in zip(got, want, strict=True):
+            assert y.dtype == backend.dtype(dtype)
+            np.testing.assert_allclose(backend.numpy(y).ravel(), np.ravel(values), rtol=tolerance, atol=tolerance)
+
+
+def from_cache(opt):
+    twin = type(opt)()
+    twin.set_params(cache_dict=opt.cache)
+    twin.cur_step = opt.cur_step
+    return twin
+
+
+def from_state(opt):
+    twin = type(opt)()
+    twin.load_state_dict(opt.state_dict())
+    return twin
+
+
+TWINS = {
+    "copy": copy.copy,
+    "pickle": lambda opt: pickle.loads(pickle.dumps(opt)),
+    "cache": from_cache,
+    "state": from_state,
+}
+
+
+@pytest.mark.parametrize("twin", TWINS.values(), ids=TWINS)
+def test_it_goes_on_bit_for_bit(backend, twin):
+    opt = Factors()
+    x, *_ = walk_factors(backend, opt, backend.widest, range(4))
+    again = twin(opt)
+    ends = [(walk_factors(backend, one, backend.widest, range(4, 8), x)[0], one.cache) for one in (opt, again)]
+    assert same(backend, *ends)
+
+
+def test_a_file_goes_on_bit_for_bit(backend, tmp_path):
+    pytest.importorskip("safetensors", reason="checkpoints need safetensors: pip install 'xpopt[checkpoint]'")
+    opt = Factors()
+    x, *_ = walk_factors(backend, opt, backend.widest, range(4))
+    opt.save(tmp_path / "file")
+    end = walk_factors(backend, opt, backend.widest, range(4, 8), x)[0], opt.cache
+    for again in (xpopt.load_optimizer(tmp_path / "file"), xpopt.load_optimizer(tmp_path / "file", like={"W": x})):
+        assert same(backend, (walk_factors(backend, again, backend.widest, range(4, 8), x)[0], again.cache), end)
+
+
+@pytest.mark.backends("numpy")
+def test_cast_converts_every_shape(backend, tmp_path):
+    pytest.importorskip("safetensors", reason="checkpoints need safetensors: pip install 'xpopt[checkpoint]'")
+    opt = Factors()
+    x, *_ = walk_factors(backend, opt, "float64", range(4))
+    opt.save(tmp_path / "file")
+    again = Factors()
+    again.load(tmp_path / "file", like={"W": x.astype("float32")}, cast=True)
+    for name, values in opt.cache["W"].items():
+        assert np.array_equal(again.cache["W"][name], np.asarray(values, np.float32))
+
+
+@pytest.mark.backends("numpy")
+@pytest.mark.parametrize("shape", [(1, 3), (3,), (3, 4), ()])
+def test_a_slot_of_another_shape_is_refused_wherever_it_comes_from(backend, shape):
+    opt = Factors()
+    x, *_ = walk_factors(backend, opt, "float64", range(2))
+    entry = {**opt.cache["W"], "row": np.zeros(shape)}
+    x, before = {"W": x}, frozen(backend, opt.cache)
+    state = opt.state_dict()
+    state["header"]["parameters"][0]["slots"]["row"]["shape"] = list(shape)
+    state["arrays"]["W/row"] = entry["row"]
+    with pytest.raises(CheckpointError, match=r"'W/row' is float64 of shape .*; by the header .* of \(3, 1\)"):
+        opt.load_state_dict(state)
+    assert frozen(backend, opt.cache) == before
+    opt.cache["W"] = entry
+    with pytest.raises(ValueError, match=r"cache of 'W' holds 'row' as .*, for which the slot has shape \(3, 1\)"):
+        opt.update_all(x, x)
+
+
+class StartedState(NamedTuple):
+    zero: Any
+    number: Any = slot(start=0.375)
+    named: Any = slot(start="level")
+    same: Any = slot(start="param")
+    alone: Any = slot(start="level", shape=one)
+
+
+class Started(OptimizerBase):
+    lr: float = setting(default=0.5)
+    level: float = setting(default=0.25, range=Range())
+
+    slots = StartedState
+
+    @staticmethod
+    def rule(xp: Any, param: Any, grad: Any, s: Any, h: Any) -> Any:
+        return param - h.lr * grad, s
+
+
+def test_where_slots_start(backend):
+    """At the numbers of the update that makes them, in the dtype of the arithmetic, whatever the parameter's."""
+    for dtype in backend.dtypes:
+        opt, values = Started(), [[1.0, -2.0], [0.5, 4.0]]
+        x = backend.array(values, dtype)
+        opt.update(x, x, "W")
+        opt.set_params({"level": -1.5})
+        new = opt.update_all({"W": x, "V": x}, {"W": x, "V": x})
+        assert same(backend, new["W"], new["V"])
+        compute = backend.dtype(dtype if dtype == "float64" else "float32")
+        for name, level in (("W", 0.25), ("V", -1.5)):
+            entry = opt.cache[name]
+            assert all(entry[field].dtype == compute for field in StartedState._fields)
+            for field, want in {"zero": 0, "number": 0.375, "named": level, "same": values}.items():
+                assert equal(backend, entry[field], np.broadcast_to(want, (2, 2)))
+            assert equal(backend, entry["alone"], level)
+
+
+@pytest.mark.backends("numpy")
+def test_a_slot_that_another_rule_did_not_have_starts_when_it_comes(backend):
+    class Less(NamedTuple):
+        zero: Any
+
+    class Choosing(Started):
+        more: bool = setting(default=False)
+        follows = Less
+        less = Rule(lambda xp, param, grad, s, h: (param - grad, Less(s.zero + 1)), Less, follows=StartedState)
+
+        @classmethod
+        def choose_rule(cls, settings):
+            return super().choose_rule(settings) if settings["more"] else cls.less
+
+    opt, x = Choosing(), backend.array([1.0, 2.0])
+    opt.update_all({"W": x, "V": x}, {"W": x, "V": x})
+    opt.set_params({"more": True, "level": 7.0})
+    opt.explain({"W": x, "V": x})
+    opt.update(x, x, "W")
+    opt.update_all({"W": x, "V": x}, {"W": x, "V": x})
+    for name, t in (("W", 3), ("V", 2)):
+        entry = opt.cache[name]
+        assert entry["t"] == t
+        wants = [[1, 1], [0.375, 0.375], [7, 7], [1, 2], 7]
+        assert all(equal(backend, entry[field], want) for field, want in zip(StartedState._fields, wants, strict=True))
+
+
+def with_slot(**spec):
+    """An optimizer whose second slot is that."""
+
+    class State(NamedTuple):
+        first: Any
+        second: Any = slot(**spec) if "default" not in spec else spec["default"]
+
+    class Mine(OptimizerBase):
+        lr: float = setting(default=0.1)
+        slots = State
+
+        @staticmethod
+        def rule(xp, param, grad, s, h):
+            return param - h.lr * grad, s
+
+    return Mine
+
+
+@pytest.mark.backends("numpy")
+@pytest.mark.parametrize(
+    ("spec", "kind", "message"),
+    [
+        ({"start": "level"}, ValueError, "starts at 'level'; wanted a number, 'param', or a setting: lr"),
+        ({"start": "master"}, ValueError, "starts at 'master'; wanted"),
+        ({"start": "clip_norm"}, TypeError, "starts at 'clip_norm', None; wanted a finite number"),
+        ({"start": float("inf")}, ValueError, "starts at inf; wanted a finite number"),
+        ({"start": float("nan")}, ValueError, "starts at nan; wanted a finite number"),
+        ({"start": None}, TypeError, "starts at None, None; wanted a finite number"),
+        ({"start": True}, TypeError, "starts at True, True; wanted a finite number"),
+        ({"start": "param", "shape": one}, ValueError, "starts at 'param' and has a shape of its own"),
+        ({"shape": (3, 1)}, TypeError, "has shape=.*; wanted a function of the parameter's shape"),
+        ({"dtype": "int8"}, ValueError, "has dtype='int8'; wanted one of float16"),
+        ({"default": 0.0}, TypeError, r"has the default 0.0; wanted xpopt.slot\(...\), or no default"),
+    ],
+    ids=["unknown", "option", "None by name", "inf", "nan", "None", "flag", "param", "shape", "dtype", "default"],
+)
+def test_a_slot_that_cannot_be_is_an_error_when_the_optimizer_is_made(backend, spec, kind, message):
+    with pytest.raises(kind, match=f"^Mine: the slot 'second' {message}"):
+        with_slot(**spec)()
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        (list, r"is \[2\]; wanted a tuple of int"),
+        (lambda shape: (1.0,), r"is \(1.0,\); wanted a tuple of int"),
+        (lambda shape: (-1,), r"is \(-1,\); wanted a tuple of int"),
+        (lambda shape: None, "is None; wanted a tuple of int"),
+        (lambda shape: shape[3:][0], r"raised IndexError\("),
+    ],
+    ids=["list", "floats", "negative", "None", "raises"],
+)
+def test_a_shape_that_cannot_be_is_an_error_at_the_first_look(backend, shape, message):
+    opt, x = with_slot(shape=shape)(), backend.array([1.0, 2.0])
+    for look in (lambda: opt.update(x, x, "W"), lambda: opt.explain([x]), lambda: opt.update_all([x], [x])):
+        with pytest.raises(
+            TypeError, match=rf"Mine: the slot 'second': its shape for a parameter of shape \(2,\) {message}"
+        ):
+            look()
+    assert opt.cache == {}
+    assert opt.cur_step == 0
+
+
+def test_a_start_beyond_the_dtype_is_an_error(backend):
+    opt, x = with_slot(start=1e39)(), backend.array([1.0, 2.0], "float32")
+    with pytest.raises(ValueError, match=r"Mine: the slot 'second' starts at 1e\+39, which is infinite in float32"):
+        opt.update(x, x, "W")
+
+
+def test_what_a_rule_returns_is_of_the_slots_shape(backend):
+    """Nothing is spread over a slot in silence, and none is left out."""
+
+    class State(NamedTuple):
+        row: Any = slot(shape=rows)
+        size: Any = slot(shape=one)
+
+    def optimizer(rule):
+        return type("Mine", (OptimizerBase,), {"slots": State, "rule": staticmethod(rule), "lr": 0.1})()
+
+    x = backend.array([[1.0, 2.0], [3.0, 4.0]])
+    wrong = {
+        "'size'; wanted .* of shape \\(\\)": lambda xp, p, g, s, h: (p, State(s.row, s.row)),
+        "'row'; wanted .* of shape \\(2, 1\\)": lambda xp, p, g, s, h: (p, State(s.size, s.size)),
+        "'param'; wanted .* of shape \\(2, 2\\)": lambda xp, p, g, s, h: (s.row, s),
+        "without 'size'": lambda xp, p, g, s, h: (p, State(s.row)),
+    }
+    for message, rule in wrong.items():
+        opt = optimizer(rule)
+        with pytest.raises(TypeError, match=message):
+            opt.update(x, x, "W")
+        assert opt.cache == {}
+
+
+@pytest.mark.backends("numpy")
+def test_explain_counts_the_bytes_of_every_shape(backend):
+    params = {"W": np.ones((3, 4), np.float32), "V": np.ones((5, 7))}
+    assert [row.state_bytes for row in Factors().explain(params)] == [4 * (3 + 4 + 1), 8 * (5 + 7 + 1)]
+    assert frozen(backend, Factors().cache) == {}
+
+
+@pytest.mark.backends("numpy")
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_master_copies_leave_the_slots_what_they_are(backend, dtype):
+    opt, x = Started(master=True), backend.array([1.0, 3.0], dtype)
+    opt.update(x, x, "W")
+    entry = opt.cache["W"]
+    assert list(entry) == ["t", *StartedState._fields, "master"]
+    wants = [[0, 0], [0.375, 0.375], [0.25, 0.25], [1, 3], 0.25]
+    assert all(equal(backend, entry[field], want) for field, want in zip(StartedState._fields, wants, strict=True))

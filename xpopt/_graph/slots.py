@@ -1,0 +1,222 @@
+"""What the slots of a state are: where each starts, of which shape and dtype; defaults of the NamedTuple say so."""
+
+from __future__ import annotations
+
+import math
+from collections import namedtuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .._arrays.library import SUPPORTED
+from .._settings.text import short
+
+Shape = tuple[int, ...]
+
+PARAM = "param"
+"""The start that is the parameter itself."""
+
+
+class Slot(NamedTuple):
+    """What a slot is; made by `slot`."""
+
+    start: Any = 0.0  # a number, the name of a setting, or "param"
+    shape: Callable[[Shape], Shape] | None = None  # None: that of the parameter
+    dtype: str | None = None  # None: that of the arithmetic
+
+    def number(self, h: Any) -> float | None:
+        """Return what it starts at, by the numbers of a step; None for the parameter."""
+        start = self.start
+        if start == PARAM:
+            return None
+        return float(getattr(h, start) if isinstance(start, str) else start)
+
+    def with_start(self, name: Callable[[str], str]) -> Slot:
+        """Return the same of which the setting that it starts at has another name among the numbers of a step."""
+        return self._replace(start=name(self.start)) if isinstance(self.start, str) and self.start != PARAM else self
+
+    def shape_for(self, shape: Shape) -> Shape:
+        """Return its shape for a parameter of a shape; a TypeError says what is wrong with the function for it."""
+        if self.shape is None:
+            return shape
+        try:
+            found: Any = self.shape(shape)
+        except Exception as error:
+            raise TypeError(f"its shape for a parameter of shape {shape} raised {error!r}") from error
+        if not isinstance(found, tuple) or not all(type(size) is int and size >= 0 for size in found):
+            raise TypeError(f"its shape for a parameter of shape {shape} is {short(found)}; wanted a tuple of int")
+        return found
+
+
+LIKE = Slot()
+"""A slot like its parameter that starts at 0."""
+
+
+def slot(*, start: float | str = 0.0, shape: Callable[[Shape], Shape] | None = None, dtype: str | None = None) -> Any:
+    """Say what a slot is, as the default of a field of a state.
+
+    A field without a default is like its parameter, of the dtype of the arithmetic, and starts at 0.
+
+    Parameters
+    ----------
+    start : float or str
+        What each element is before the first update: a finite number; the name of a setting, which is read at the
+        update that makes the slot; or ``"param"``, the parameter in the dtype of the slot.
+    shape : callable, optional
+        From the shape of the parameter to that of the slot, both tuples of int: `one`, `rows`, `cols`, or any other.
+        By default the parameter's own.
+    dtype : {"float16", "bfloat16", "float32", "float64"}, optional
+        The dtype that the slot is kept in. By default that of the arithmetic: float64 for parameters of float64, else
+        float32.
+
+    Returns
+    -------
+    object
+        What declares it; of any type for a type checker, so that the annotation states the type.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xpopt
+    >>> from typing import Any, NamedTuple
+    >>> class FTRLState(NamedTuple):
+    ...     linear: Any
+    ...     total: Any = xpopt.slot(start="initial")
+    >>> class FTRL(xpopt.OptimizerBase):
+    ...     lr: float = xpopt.setting(default=0.1)
+    ...     initial: float = xpopt.setting(default=0.1, range=xpopt.Range(low=0))
+    ...     slots = FTRLState
+    ...
+    ...     @staticmethod
+    ...     def rule(xp, param, grad, s, h):
+    ...         total = s.total + grad * grad
+    ...         linear = s.linear + grad - (xp.sqrt(total) - xp.sqrt(s.total)) / h.lr * param
+    ...         return -linear * h.lr / xp.sqrt(total), FTRLState(linear, total)
+    >>> opt = FTRL(initial=0.75)
+    >>> opt.update(np.zeros(2), np.array([0.5, -0.5]), "W")
+    array([-0.05,  0.05])
+    >>> opt.cache["W"]["total"]
+    array([1., 1.])
+    """
+    return Slot(start.item() if isinstance(start, np.generic) else start, shape, dtype)
+
+
+def one(shape: Shape) -> Shape:
+    """Return the shape of a slot that is one number.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        The shape of the parameter.
+
+    Returns
+    -------
+    tuple of int
+        ``()``.
+    """
+    return ()
+
+
+def rows(shape: Shape) -> Shape:
+    """Return the shape of a slot with one number for each row of a matrix.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        The shape of the parameter. More dimensions are a stack of matrices, the last two. A vector is one row.
+
+    Returns
+    -------
+    tuple of int
+        The same with a last axis of size 1, as ``xp.mean(x, axis=-1, keepdims=True)`` has: ``(3, 1)`` for ``(3, 4)``,
+        and ``(1,)`` for ``(4,)``.
+    """
+    return (*shape[:-1], 1) if shape else ()
+
+
+def cols(shape: Shape) -> Shape:
+    """Return the shape of a slot with one number for each column of a matrix.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        The shape of the parameter. More dimensions are a stack of matrices, the last two. A vector is one row.
+
+    Returns
+    -------
+    tuple of int
+        The same with a last axis but one of size 1, as ``xp.mean(x, axis=-2, keepdims=True)`` has: ``(1, 4)`` for
+        ``(3, 4)``, and ``(4,)`` for ``(4,)``.
+    """
+    return (*shape[:-2], 1, shape[-1]) if len(shape) > 1 else shape
+
+
+def specs_of(slots: type[Any]) -> tuple[Any, ...]:
+    """Return what the defaults of a NamedTuple class say of its fields; unchecked, as somebody wrote them."""
+    defaults = slots._field_defaults
+    return tuple(defaults.get(field, LIKE) for field in slots._fields)
+
+
+def state_class(name: str, specs: Mapping[str, Slot]) -> type[Any]:
+    """Return the NamedTuple class of a state with these slots, for rules that are made of others.
+
+    Parameters
+    ----------
+    name : str
+        The name of the class.
+    specs : mapping of str to Slot
+        The slots by name, in their order.
+
+    Returns
+    -------
+    type
+        The class; every field has its slot as a default.
+    """
+    return namedtuple(name, list(specs), defaults=specs.values())
+
+
+def check_specs(fields: Iterable[str], specs: Iterable[Any], values: Mapping[str, Any], owner: str) -> None:
+    """Raise unless each slot can be made, whatever the parameter.
+
+    Parameters
+    ----------
+    fields : iterable of str
+        The names of the slots.
+    specs : iterable of object
+        What their defaults are.
+    values : mapping
+        The settings that a slot may start from.
+    owner : str
+        The name of the class, for messages.
+
+    Raises
+    ------
+    TypeError
+        A default is no slot, or a part of one is of the wrong kind.
+    ValueError
+        A start is not finite, or names no setting; a dtype is unknown.
+    """
+    for field, spec in zip(fields, specs, strict=True):
+        what = f"{owner}: the slot {field!r}"
+        if not isinstance(spec, Slot):
+            raise TypeError(f"{what} has the default {short(spec)}; wanted xpopt.slot(...), or no default")
+        start, shape, dtype = spec
+        if isinstance(start, str) and start != PARAM:
+            if start not in values:
+                known = ", ".join(values)
+                raise ValueError(f"{what} starts at {start!r}; wanted a number, 'param', or a setting: {known}")
+            start = values[start]
+        if start != PARAM:
+            if isinstance(start, bool) or not isinstance(start, int | float):
+                raise TypeError(f"{what} starts at {spec.start!r}, {short(start)}; wanted a finite number")
+            if not math.isfinite(start):
+                raise ValueError(f"{what} starts at {start}; wanted a finite number")
+        elif shape is not None:
+            raise ValueError(f"{what} starts at 'param' and has a shape of its own; leave one of them out")
+        if shape is not None and not callable(shape):
+            raise TypeError(
+                f"{what} has shape={short(shape)}; wanted a function of the parameter's shape, as xpopt.one"
+            )
+        if dtype is not None and dtype not in SUPPORTED:
+            raise ValueError(f"{what} has dtype={short(dtype)}; wanted one of {', '.join(SUPPORTED)}")
