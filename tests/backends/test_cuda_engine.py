@@ -15,10 +15,12 @@ from _kit.own import FTRL
 
 import xpopt
 from xpopt._arrays.library import LOW
-from xpopt._engine import choose, eager
+from xpopt._engine import choose
 from xpopt._engine.cuda import device
 from xpopt._engine.cuda import finite as cuda_finite
 from xpopt._engine.cuda.finite import all_within
+from xpopt._engine.eager.group import EagerGroup
+from xpopt._engine.group import Launched
 from xpopt._graph.trace import trace
 from xpopt._print.cuda import OPTIONS, print_cuda, print_finite
 from xpopt._state.cache import State
@@ -78,14 +80,15 @@ def runtime(monkeypatch):
 
 @pytest.fixture
 def eagerly(monkeypatch):
-    """The updates that came to the eager engine, which on CuPy would need a device."""
+    """The library of each update that came to the eager engine, which on CuPy would need a device."""
     met: list[Any] = []
 
-    def launch(tensors: list[Any]) -> Any:
-        met.extend(tensors)
-        return [(x.param, x.rule.make_slots([x.param] * len(x.rule.fields))) for x in tensors], lambda: None
+    def launch(self: Any, bound: Any, numbers: Any) -> Launched:
+        met.extend(library.name for _, library, _ in self._known)
+        slots = [self.rule.make_slots([x] * len(self.rule.fields)) for x in bound.params]
+        return Launched(bound.params, slots, lambda: None)
 
-    monkeypatch.setattr(eager, "launch", launch)
+    monkeypatch.setattr(EagerGroup, "launch", launch)
     return met
 
 
@@ -632,7 +635,7 @@ def test_an_engine_that_was_chosen(runtime, eagerly, name):
     with xpopt.engine("cuda"):
         xpopt.SGD().update(x, x, "W")
         xpopt.SGD().update(np.ones(4), np.ones(4), "W")
-    assert [work.library.name for work in eagerly] == ["cupy", "numpy"]
+    assert eagerly == ["cupy", "numpy"]
 
 
 @pytest.mark.parametrize(
@@ -730,6 +733,20 @@ def test_a_number_that_fails_comes_before_anything_is_written(runtime):
         opt.update_all([x], [g], out=[x])
     assert values_of(x).tolist() == before
     assert opt.cur_step == 1
+
+
+@pytest.mark.parametrize("kwargs", [{}, {"nonfinite": "skip"}], ids=str)
+def test_the_next_update_of_one_parameter_prepares_nothing_anew(runtime, decisions, monkeypatch, kwargs):
+    """It asks where each array lies, and what is in the way; a result may move, and go to the parameter itself."""
+    opt, want = xpopt.Adam(**kwargs), xpopt.Adam(**kwargs)
+    values, grads = draw((40,), "float32", 1), [draw((40,), "float32", seed) for seed in range(2, 7)]
+    x = on_device(values)
+    for k, out in enumerate([None, None, x, on_device(np.zeros(40, np.float32)), None]):
+        if k == 2:  # for the first two have made kernels of the rule, on the device and on the host
+            monkeypatch.setattr(choose, "launch_one", None)
+        grad = grads[k]
+        x, values = opt.update(x, on_device(grad), "W", out=out), want.update(values, grad, "W")
+        assert same_bits(values_of(x), values)
 
 
 @pytest.mark.parametrize("in_place", [False, True])

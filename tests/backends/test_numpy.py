@@ -8,7 +8,7 @@ import pytest
 from _kit.states import KING, equal, every_optimizer, frozen, model, nothing_changes, same, train
 
 from xpopt import SGD, Adam, RMSProp
-from xpopt._engine import eager
+from xpopt._engine.eager.group import EagerGroup
 
 pytestmark = pytest.mark.backends("numpy", "numpy-readonly")
 
@@ -195,7 +195,7 @@ SEEN = ["slices", "shapes", "a read-only view", "F order", "a map itself", "a ma
 @pytest.mark.parametrize("case", SEEN)
 def test_the_same_memory_is_updated_in_place(backend, fused, tmp_path, monkeypatch, case):
     """No engine copies, and the eager one is not asked."""
-    monkeypatch.setattr(eager, "launch", None)
+    monkeypatch.setattr(EagerGroup, "launch", None)
     for dtype in ("float32", "float64"):
         param, out = seen_twice(tmp_path, dtype)[case]
         grad = np.linspace(-1, 1, param.size, dtype=dtype).reshape(param.shape)

@@ -11,7 +11,7 @@ import xpopt
 from xpopt._arrays.namespace import library_of
 from xpopt._arrays.norms import clip, clip_factor
 from xpopt._arrays.parameter import examine
-from xpopt._engine import eager
+from xpopt._engine.eager.kernel import update
 from xpopt._graph.rule import Rule
 from xpopt._state.skipped import Skipped
 from xpopt._step.finite import Guard
@@ -82,7 +82,7 @@ def test_a_step_that_may_be_skipped_under_jit(backend, bad, noise, monkeypatch):
 
     def step(param, grad, other):
         proceed = Guard("skip", {"W": grad, "b": other}).proceed(rule, {1: h}, {"W": 1, "b": 1})
-        param, slots = eager.update(param, grad, None, library_of(param), spec, rule, h, noise, proceed)
+        param, slots = update(param, grad, None, library_of(param), spec, rule, h, noise, proceed)
         return param, tuple(slots), Skipped().unless(proceed).on_devices[0][2]
 
     new, slots, skipped = jax.jit(step)(param, grad, other)

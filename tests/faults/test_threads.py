@@ -20,9 +20,11 @@ import xpopt
 from xpopt._arrays import namespace
 from xpopt._engine import choose, pool
 from xpopt._engine import kernels as one_cache
+from xpopt._engine.blocked import kernel as blocked
 from xpopt._engine.compiled import build
 from xpopt._engine.compiled import group as kept_compiled
 from xpopt._engine.compiled import kernel as compiled
+from xpopt._engine.kernel import Variant
 from xpopt._graph.rule import NoSlots
 from xpopt.optimizers import base
 
@@ -284,7 +286,7 @@ def test_one_rule_of_a_class(backend, first_use, monkeypatch):
 
 @pytest.mark.backends("numpy")
 def test_one_kernel_of_a_rule(backend, first_use, monkeypatch):
-    monkeypatch.setattr(one_cache, "BlockedKernel", meeting(one_cache.BlockedKernel, 2))
+    monkeypatch.setattr(blocked.Kernel, "__init__", meeting(blocked.Kernel.__init__, 2))
     W = np.ones(3)
 
     def kernel() -> Any:
@@ -293,7 +295,7 @@ def test_one_kernel_of_a_rule(backend, first_use, monkeypatch):
             opt.update(W, W, "W")
         rule = opt.choose_rule({})
         h = rule.scalars_at({"decay1": 0.5, "decay2": 0.5, "eps": 1.0}, 0.1, 1)
-        return one_cache.blocked(rule, h, clipped=False)
+        return one_cache.made(blocked.Kernel, rule, h, Variant("blocked"))
 
     kernels = at_once([kernel] * 2)
     assert kernels[0] is kernels[1]

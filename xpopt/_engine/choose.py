@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import Any
 
 from .._graph.reading import graph_of, read_again
 from .._graph.rule import Rule
 from .._graph.trace import UntraceableError
 from .._settings.caller import PACKAGE, warn
 from .._settings.text import short
-from . import eager, kernels
+from . import kernels
 from .blocked.group import BlockedGroup, BlockedSingle
 from .compiled import build
 from .compiled.group import CompiledGroup, CompiledSingle
 from .compiled.kernel import WORTH
 from .compiled.kernel import Kernel as CompiledKernel
-from .cuda.group import CudaGroup, why_no_kernel
-from .group import Group, HostGroup, Result, Single, StepNumbers, new_slots
-from .model import Model
+from .cuda.group import CudaGroup, CudaSingle, why_no_kernel
+from .eager.group import EagerGroup
+from .group import Bound, Group, HostGroup, Launched, Single, StepNumbers
+from .kernel import Variant
+from .model import Model, finish
 from .tensor import Tensor
 
 ENGINES = ("auto", "eager", "blocked", "compiled", "cuda")
@@ -63,51 +64,36 @@ def chosen() -> str:
     return _choice.get()
 
 
-class Launch(NamedTuple):
-    """Updates for which everything that can fail has been done."""
-
-    results: list[Result]  # the very arrays that hold the results once `finish` has been called
-    finish: Callable[[], None]  # writes; nothing in it can fail
-    engines: list[str]  # that of each tensor
-    model: Model | None  # the groups of those that are not eager, each known by its place among these
-
-
-def launch(tensors: list[Tensor], engines: list[str] | None = None) -> Launch:
+def launch(tensors: list[Tensor]) -> tuple[Launched, Model]:
     """Check and allocate all that updates need; nothing of the caller's or of the state is written.
 
     Parameters
     ----------
     tensors : list of Tensor
         What is updated in one step, all with `out` or none.
-    engines : list of str, optional
-        That of each, if it is known; by default the fastest.
 
     Returns
     -------
-    Launch
+    launched : Launched
         The results, in the order of `tensors`, and what writes them.
+    model : Model
+        The groups, for the next step.
     """
-    engines = engines or _assigned(tensors, compile_it=True)
-    fused = [i for i, name in enumerate(engines) if name != "eager"]
-    if not fused:
-        return Launch(*eager.launch(tensors), engines, None)
-    model = Model(_groups([tensors[i] for i in fused], [engines[i] for i in fused]))
-    others = [tensor for tensor, name in zip(tensors, engines, strict=True) if name == "eager"]
-    bound = _bound(model, [tensors[i] for i in fused], others)
+    model = Model(_groups(tensors, _assigned(tensors, compile_it=True)))
+    bound = _bound(model, tensors)
     if bound is None:  # the eager engine computes everything before it writes
-        return Launch(*eager.launch(tensors), ["eager"] * len(tensors), None)
-    results_of_others: list[Result] = []
-    calls: list[Callable[[], None]] = []
-    if others:  # computed before anything is written
-        results_of_others, write = eager.launch(others)
-        calls.append(write)
-    calls += model.launch(bound, _numbers(model, [tensors[i] for i in fused]))
-    of_fused, of_others = zip(model.results(bound), model.slots(), strict=True), iter(results_of_others)
-    results = [next(of_others if name == "eager" else of_fused) for name in engines]
-    return Launch(results, functools.partial(_call_all, iter(calls)), engines, model)
+        model = Model(_groups(tensors, ["eager"] * len(tensors)))
+        bound = model.bind(*_arrays(tensors))
+    assert bound is not None
+    return _launched(model, bound, tensors), model
 
 
-def launch_one(tensor: Tensor) -> tuple[Result, Callable[[], None], Single | None]:
+def _launched(model: Model, bound: list[Bound], tensors: list[Tensor]) -> Launched:
+    launched = model.launch(bound, _numbers(model, tensors))
+    return Launched(model.each(launched, "results"), model.each(launched, "slots"), finish(launched))
+
+
+def launch_one(tensor: Tensor) -> tuple[Launched, Single | None]:
     """Check and allocate all that the update of one parameter needs.
 
     Parameters
@@ -117,27 +103,22 @@ def launch_one(tensor: Tensor) -> tuple[Result, Callable[[], None], Single | Non
 
     Returns
     -------
-    result : tuple
-        As in `Launch`.
-    finish : callable
-        As in `Launch`.
+    launched : Launched
+        The result, and what writes it.
     single : Single or None
         What can be bound again for the next update, if its engine has that.
     """
     engine = "eager" if refusal(tensor) is not None else _fastest([tensor], compile_it=True)
-    kind = _SINGLE.get(engine)
-    single = None if kind is None else kind(tensor, new_slots([tensor])[0])
-    out = None if single is None else single.bind(tensor.param, tensor.grad, tensor.out)
-    if single is None or out is None:  # the eager engine also computes what crosses, before it writes
-        launched = launch([tensor], ["eager" if single is not None else engine])
-        return launched.results[0], launched.finish, None
+    single = _SINGLE[engine](tensor) if engine in _SINGLE else None
+    result = None if single is None else single.bind(tensor.param, tensor.grad, tensor.out)
+    if single is None or result is None:
+        model = Model([EagerGroup([0], [tensor])])
+        bound = model.bind(*_arrays([tensor]))
+        assert bound is not None
+        return _launched(model, bound, [tensor]), None
     assert tensor.h is not None
-    return (out, single.slots), single.launch(tensor.param, tensor.grad, out, tensor.h, tensor.key), single
-
-
-def _call_all(calls: Iterator[Callable[[], None]]) -> None:
-    for call in calls:
-        call()
+    write = single.launch(tensor.param, tensor.grad, result, tensor.h, tensor.key, tensor.proceed)
+    return Launched([result], [single.slots], write), single
 
 
 def _groups(tensors: list[Tensor], engines: list[str]) -> list[Group]:
@@ -149,15 +130,20 @@ def _groups(tensors: list[Tensor], engines: list[str]) -> list[Group]:
     return [_GROUPS[key[0]](of, [tensors[i] for i in of]) for key, of in members.items()]
 
 
-def _bound(model: Model, tensors: list[Tensor], others: list[Tensor]) -> Any:
-    """Bind the arrays of the tensors; None if a result goes where something else is to be read or written."""
+def _arrays(tensors: list[Tensor]) -> tuple[list[Any], list[Any], list[Any] | None]:
+    """Return params, grads and outs; the latter is the former if all are in place, and None if they are new."""
     params, grads = [tensor.param for tensor in tensors], [tensor.grad for tensor in tensors]
     if tensors[0].out is None:
-        return model.bind(params, grads, None)
+        return params, grads, None
     outs = [tensor.out for tensor in tensors]
-    in_place = all(x is y for x, y in zip(outs, params, strict=True))
-    bound = model.bind(params, grads, params if in_place else outs)
-    return None if bound is None or model.overlaps(bound, [tensor.out for tensor in others]) else bound
+    return params, grads, params if all(x is y for x, y in zip(outs, params, strict=True)) else outs
+
+
+def _bound(model: Model, tensors: list[Tensor]) -> Any:
+    """Bind the arrays of the tensors; None if a result goes where something else is to be read or written."""
+    params, grads, outs = _arrays(tensors)
+    bound = model.bind(params, grads, outs)
+    return None if bound is None or (outs is not None and model.overlaps(bound)) else bound
 
 
 def _numbers(model: Model, tensors: list[Tensor]) -> StepNumbers:
@@ -203,8 +189,13 @@ def _shares(tensors: Sequence[Tensor], engines: list[str]) -> dict[tuple[str, st
 _FUSED = {"numpy": ("auto", "blocked", "compiled"), "cupy": ("auto", "cuda")}
 """The libraries whose updates may be fused, and the choices of an engine that let them."""
 
-_GROUPS: dict[str, type[Group]] = {"blocked": BlockedGroup, "compiled": CompiledGroup, "cuda": CudaGroup}
-_SINGLE: dict[str, type[Single]] = {"blocked": BlockedSingle, "compiled": CompiledSingle}
+_GROUPS: dict[str, type[Group]] = {
+    "eager": EagerGroup,
+    "blocked": BlockedGroup,
+    "compiled": CompiledGroup,
+    "cuda": CudaGroup,
+}
+_SINGLE: dict[str, type[Single]] = {"blocked": BlockedSingle, "compiled": CompiledSingle, "cuda": CudaSingle}
 
 
 def _assigned(tensors: Sequence[Tensor], *, compile_it: bool) -> list[str]:
@@ -265,7 +256,7 @@ def _why_not_compiled(tensors: Sequence[Tensor], *, compile_it: bool) -> str | N
     missing = []
     for dtype in {kernels.name_of(tensor.spec.dtype): None for tensor in tensors}:
         # where it matters which of the two runs, that is for the size to say, not for what has been compiled before
-        made = rule.made.get(kernels.Variant("compiled", dtype, clipped, drawn))
+        made = rule.made.get(Variant("compiled", dtype, clipped, drawn))
         if not isinstance(made, CompiledKernel) or not made.exact:
             missing.append(dtype)
     if not missing:
@@ -277,9 +268,9 @@ def _why_not_compiled(tensors: Sequence[Tensor], *, compile_it: bool) -> str | N
     if reason is None and "float16" in missing:
         reason = build.why_no_float16()
     for dtype in missing if reason is None else ():
-        made = rule.made.get(kernels.Variant("compiled", dtype, clipped, drawn))
+        made = rule.made.get(Variant("compiled", dtype, clipped, drawn))
         if made is None and compile_it:
-            made = kernels.compiled(rule, h, dtype, clipped=clipped, drawn=drawn)
+            made = kernels.compiled(rule, h, Variant("compiled", dtype, clipped, drawn))
         if isinstance(made, kernels.Refusal):
             reason = reason or str(made)
     return reason
@@ -287,7 +278,9 @@ def _why_not_compiled(tensors: Sequence[Tensor], *, compile_it: bool) -> str | N
 
 def refusal(tensor: Tensor) -> str | None:
     """Return why a tensor has to be updated eagerly, whatever the others are; None if it need not. It warns once."""
-    reason = refusal_of_arrays(tensor)
+    if tensor.as_float:
+        return "the result is a float"
+    reason = _refusal_of_library(tensor) or _refusal_of_arrays(tensor)
     if reason is None and tensor.clipped and tensor.rule.measured is not None:
         reason = "clip_norm measures gradients that another option has changed before"
     if reason is None and tensor.key is not None and not tensor.param.flags.c_contiguous:
@@ -295,14 +288,24 @@ def refusal(tensor: Tensor) -> str | None:
     return reason or _untraceable(tensor)
 
 
-def refusal_of_arrays(tensor: Tensor) -> str | None:
-    """Return why no engine that fuses takes the arrays of a tensor, or None if one does."""
+def awaits_arrays(tensor: Tensor) -> bool:
+    """Whether an engine that fuses would take a tensor if it came in other arrays, or might."""
+    return not tensor.as_float and _refusal_of_library(tensor) is None and _refusal_of_arrays(tensor) is not None
+
+
+def _refusal_of_library(tensor: Tensor) -> str | None:
+    """Return why no engine that fuses takes arrays of this library here, or None if one does."""
     library = tensor.library.name
     if library not in _FUSED:
         return f"no engine fuses updates of {library} arrays"
     if (choice := chosen()) != "auto" and choice not in _FUSED[library]:
         return f"the {choice} engine was chosen"
-    return CudaGroup.refuse(tensor) if library == "cupy" else HostGroup.refuse(tensor)
+    return None
+
+
+def _refusal_of_arrays(tensor: Tensor) -> str | None:
+    """Return why the engines that fuse do not take the arrays of a tensor, or None if they do."""
+    return CudaGroup.refuse(tensor) if tensor.library.name == "cupy" else HostGroup.refuse(tensor)
 
 
 def _untraceable(tensor: Tensor) -> str | None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
 from .._arrays.namespace import address_of
-from .._arrays.typing import Array, Scalars
+from .._arrays.typing import Scalars
 from .._graph.rule import Rule
 from .numbers import Key
 from .start import started
@@ -20,9 +20,6 @@ BLOCK = 65_536
 
 SHARED = 8_192
 """Elements up to which a tensor shares a block with others; a larger one pays for its own calls."""
-
-Result = tuple[Array, Any]
-"""A new parameter and the NamedTuple of its new slots."""
 
 Keys = Sequence[Key] | None
 """What each tensor of a group draws from, or None where they are rounded to the nearest."""
@@ -42,23 +39,36 @@ class Bound(NamedTuple):
     params: list[Any]
     grads: list[Any]
     outs: list[Any]
-    table: Any  # their addresses: ndarray of int64, (roles, tensors), the slots last
+    table: Any  # their addresses: ndarray of int64, (roles, tensors), the slots last; None of an eager group
+
+
+class Launched(NamedTuple):
+    """Updates for which everything that can fail has been done."""
+
+    results: list[Any]  # the very arrays that hold the new parameters once `finish` has been called
+    slots: list[Any]  # and the new slots
+    finish: Callable[[], None]  # writes; nothing in it can fail
 
 
 class Group(Protocol):
-    """Tensors of one rule, dtype and engine.
+    """Tensors of one rule and engine.
 
     Parameters
     ----------
     members : list of int
         Which tensors of the model they are.
     tensors : list of Tensor
-        They themselves. Their slots are taken over where the optimizer owns them, and else copied.
+        They themselves.
     """
 
+    in_place: ClassVar[bool]
+    """Whether slots are written where they are: those that the optimizer owns are taken over, and others copied.
+
+    If not, each step leaves new ones, and `slots` has to be set before the next.
+    """
     members: list[int]
     slots: list[Any]
-    bytes: Any  # of each parameter: ndarray of int64
+    bytes: Any  # of each parameter: ndarray of int64; None where nothing is written by address
 
     def __init__(self, members: list[int], tensors: list[Tensor]) -> None: ...
 
@@ -79,8 +89,8 @@ class Group(Protocol):
         New arrays are made where `outs` is None; `outs` may be `params` itself.
         """
 
-    def launch(self, bound: Bound, numbers: StepNumbers) -> Callable[[], None]:
-        """Do all that can fail; return what writes the results, to be called while the arrays are alive."""
+    def launch(self, bound: Bound, numbers: StepNumbers) -> Launched:
+        """Do all that can fail; what is returned holds while the arrays are alive."""
 
 
 class Single(Protocol):
@@ -89,12 +99,14 @@ class Single(Protocol):
     rule: Rule
     slots: Any
 
-    def __init__(self, tensor: Tensor, slots: Any) -> None: ...
+    def __init__(self, tensor: Tensor) -> None: ...
 
     def bind(self, param: Any, grad: Any, out: Any) -> Any:
         """Return where the result goes; None if an array is not as it was, or something lies in the way."""
 
-    def launch(self, param: Any, grad: Any, result: Any, h: Scalars, key: Key | None) -> Callable[[], None]:
+    def launch(
+        self, param: Any, grad: Any, result: Any, h: Scalars, key: Key | None, proceed: Any
+    ) -> Callable[[], None]:
         """Do all that can fail; return what writes the result."""
 
 
@@ -106,17 +118,13 @@ class Members:
     members, tensors
         As for `Group`.
     slots : list of NamedTuple of array
-        Those of the tensors, to be written.
+        Those of the tensors.
     """
 
     def __init__(self, members: list[int], tensors: list[Tensor], slots: list[Any]) -> None:
         self.rule = tensors[0].rule
         self.members = members
         self.slots = slots
-        self.sizes = [tensor.param.size for tensor in tensors]
-        self.bytes = np.array([tensor.param.nbytes for tensor in tensors], np.int64)
-        self.clipped = tensors[0].clipped
-        self._shapes = [tensor.param.shape for tensor in tensors]
 
     def mine(self, arrays: list[Any]) -> list[Any]:
         """Return those arrays of the model that are this group's."""
@@ -130,16 +138,39 @@ class Members:
         return keys or None
 
 
-class HostGroup(Members):
+class FusedMembers(Members):
+    """What the groups have whose kernels write where arrays lie.
+
+    Parameters
+    ----------
+    members, tensors, slots
+        As for `Members`; the slots are the optimizer's own.
+    address_of : callable
+        Returns where an array lies.
+    """
+
+    in_place: ClassVar[bool] = True
+
+    def __init__(
+        self, members: list[int], tensors: list[Tensor], slots: list[Any], address_of: Callable[[Any], int]
+    ) -> None:
+        super().__init__(members, tensors, slots)
+        self.sizes = [tensor.param.size for tensor in tensors]
+        self.bytes = np.array([tensor.param.nbytes for tensor in tensors], np.int64)
+        self.clipped = tensors[0].clipped
+        self._shapes = [tensor.param.shape for tensor in tensors]
+        self._table = np.zeros((3 + len(self.rule.fields), len(members)), np.int64)
+        for k, of_field in enumerate(zip(*slots, strict=True), 3):
+            self._table[k] = [address_of(x) for x in of_field]
+
+
+class HostGroup(FusedMembers):
     """A group of NumPy arrays, each contiguous in the order that it had when the group was built."""
 
     def __init__(self, members: list[int], tensors: list[Tensor]) -> None:
-        super().__init__(members, tensors, new_slots(tensors))
+        super().__init__(members, tensors, new_slots(tensors), address_of)
         self.dtype, self.compute = tensors[0].spec.dtype, tensors[0].spec.compute
         self._in_c_order = [tensor.param.flags.c_contiguous for tensor in tensors]
-        self._table = np.zeros((3 + len(self.rule.fields), len(members)), np.int64)
-        for k, of_field in enumerate(zip(*self.slots, strict=True), 3):
-            self._table[k] = [address_of(x) for x in of_field]
 
     @staticmethod
     def refuse(tensor: Tensor) -> str | None:
@@ -216,13 +247,11 @@ class HostSingle:
     ----------
     tensor : Tensor
         The tensor, which is not kept.
-    slots : NamedTuple of ndarray
-        Its slots, which are the optimizer's own.
     """
 
-    def __init__(self, tensor: Tensor, slots: Any) -> None:
+    def __init__(self, tensor: Tensor) -> None:
         param, spec = tensor.param, tensor.spec
-        self.slots = slots
+        (self.slots,) = new_slots([tensor])
         self.rule, self.compute = tensor.rule, spec.compute
         self.clipped = tensor.clipped
         self.size: int = param.size

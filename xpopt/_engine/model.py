@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from .._arrays.memory import find_shared
 from .._arrays.namespace import address_of, library_of
 from .._arrays.parameter import lies_in_memory
-from .group import Bound, Group, StepNumbers
+from .group import Bound, Group, Launched, StepNumbers
 
 
 class Model:
-    """Groups that make up a model, or that part of it whose results are computed where they go.
+    """Groups that make up a model.
 
     Nothing of the caller's is kept. At each step, every array is asked again for its type, dtype, shape, layout, flags
     and address.
@@ -56,26 +58,31 @@ class Model:
             bound.append(one)
         return bound
 
-    def overlaps(self, bound: list[Bound], written: Sequence[Any] = (), read: Sequence[Any] = ()) -> bool:
+    def overlaps(self, bound: list[Bound], resting: Sequence[Any] = ()) -> bool:
         """Whether a result would go where something else is to be read or written.
 
         Slots are the optimizer's own, and overlap nothing. A result goes to its own parameter wherever it begins where
-        that does: they are contiguous in one order.
+        that does: they are contiguous in one order. What is computed before anything is written reads its arrays in
+        time, so that only where it is written counts.
 
         Parameters
         ----------
         bound : list of Bound
             All with `outs` of the caller.
-        written, read : sequence of array
-            What else is written, when all results have been, and what is not to change; of any libraries.
+        resting : sequence of array
+            What is not to change; of any libraries.
 
         Returns
         -------
         bool
             Whether one would.
         """
+        fused = [(group, one) for group, one in zip(self.groups, bound, strict=True) if one.table is not None]
+        written = [x for one in bound if one.table is None for x in one.outs]
+        if not fused:
+            return find_shared(enumerate([*written, *filter(lies_in_memory, resting)])) is not None
         starts, sizes, others, lengths = [], [], [], []
-        for group, (params, _, outs, table) in zip(self.groups, bound, strict=True):
+        for group, (params, _, outs, table) in fused:
             starts.append(table[2])
             sizes.append(group.bytes)
             others.append(table[1])
@@ -83,15 +90,15 @@ class Model:
             if outs is not params and np.count_nonzero(apart := table[0] != table[2]):
                 others.append(table[0][apart])
                 lengths.append(group.bytes[apart])
-        for arrays, lows, spans in ((written, starts, sizes), (read, others, lengths)):
+        for arrays, lows, spans in ((written, starts, sizes), (resting, others, lengths)):
             if arrays:
                 low, span = _spans(arrays)
                 lows.append(low)
                 spans.append(span)
         return self._overlap(*map(_joined, (starts, sizes, others, lengths)))
 
-    def launch(self, bound: list[Bound], numbers: StepNumbers) -> list[Callable[[], None]]:
-        """Do all that can fail; return what writes the results.
+    def launch(self, bound: list[Bound], numbers: StepNumbers) -> list[Launched]:
+        """Do all that can fail.
 
         Parameters
         ----------
@@ -102,25 +109,19 @@ class Model:
 
         Returns
         -------
-        list of callable
-            To be called while the arrays are alive.
+        list of Launched
+            One for each group; they hold while the arrays are alive.
         """
         return [group.launch(one, numbers) for group, one in zip(self.groups, bound, strict=True)]
 
-    def results(self, bound: list[Bound]) -> list[Any]:
-        """Return where the result of each tensor goes."""
-        return self._each([one.outs for one in bound])
-
-    def slots(self) -> list[Any]:
-        """Return the slots of each tensor."""
-        return self._each([group.slots for group in self.groups])
-
-    def _each(self, of_groups: list[list[Any]]) -> list[Any]:
+    def each(self, of_groups: Sequence[Any], what: str) -> list[Any]:
+        """Return of each tensor what `Bound` or `Launched` says of it, in the order of the model."""
         if len(of_groups) == 1:
-            return of_groups[0]
-        found: list[Any] = [None] * sum(map(len, of_groups))
-        for group, values in zip(self.groups, of_groups, strict=True):
-            for i, value in zip(group.members, values, strict=True):
+            mine: list[Any] = getattr(of_groups[0], what)
+            return mine
+        found: list[Any] = [None] * sum(len(group.members) for group in self.groups)
+        for group, one in zip(self.groups, of_groups, strict=True):
+            for i, value in zip(group.members, getattr(one, what), strict=True):
                 found[i] = value
         return found
 
@@ -138,6 +139,18 @@ class Model:
         before = np.searchsorted(starts, others + lengths)
         reached = (ends[before] > others) & (lengths > 0)
         return crossing or bool(np.count_nonzero(reached))  # `any` takes longer
+
+
+def finish(launched: list[Launched]) -> Callable[[], None]:
+    """Return what writes the results of all groups; nothing in it can fail."""
+    if len(launched) == 1:
+        return launched[0].finish
+    return functools.partial(_call_all, iter([one.finish for one in launched]))
+
+
+def _call_all(calls: Iterator[Callable[[], None]]) -> None:
+    for call in calls:
+        call()
 
 
 _NONE = np.zeros(0, np.int64)

@@ -24,9 +24,10 @@ class Tensor:
     param: Any  # arrays of that library, both
     grad: Any
     t: int  # the count that this update brings it to
-    slots: Any  # the rule's NamedTuple, or None to start anew; one of them may be None until `h` is known
-    owned: bool  # whether the slots are the optimizer's own arrays, which may be written
+    slots: Any = None  # the rule's NamedTuple, or None to start anew; one of them may be None until `h` is known
+    owned: bool = False  # whether the slots are the optimizer's own arrays, which may be written
     out: Any = None  # where the result goes; None for a new array
+    as_float: bool = False  # whether the caller gave a float, and gets one, which cannot be written later
     h: Scalars | None = None  # the numbers of the step; None until they are known
     key: Key | None = None  # what stochastic rounding draws from; None to round to the nearest
     proceed: Any = None  # a bool array of shape () on the device: where it is false, nothing is to change

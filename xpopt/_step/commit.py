@@ -59,7 +59,7 @@ class Commit:
             fresh.clear()
         self._every = every
         plan = state.ownership.plan()
-        self._drops_plan = plan is None or bool(fresh) or every is not None or plan.has_any(self.records)
+        self._drops_plan = plan is None or bool(fresh) or every is not None or plan.writes_any(self.records)
         # iterators, for to begin a loop over a list is to allocate one
         self._fresh, self._replaced = iter(fresh), iter(replaced)
         self._changed, self._assigned = iter(changed), iter(assigned)

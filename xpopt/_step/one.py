@@ -56,7 +56,7 @@ class OneUpdate:
         if settings.draws:
             tensor.key = key_of(settings.values, tensor.spec, tensor.name, tensor.t)
         complete(tensor)
-        (self.result, slots), self._finish, self._single = choose.launch_one(tensor)
+        ((self.result,), (slots,), self._finish), self._single = choose.launch_one(tensor)
         self._commit: Commit | None = None
         if tensor.owned and (record := self._state.records[tensor.name]).slots is slots:
             self._record, self._count = record, [tensor.t]
@@ -71,6 +71,7 @@ class OneUpdate:
             count_in_place(self._state, self._record, self._count)
         else:
             self._commit.around(self._finish)
+            self._state.ownership.counts_moved = True
 
     def keep(self) -> None:
         """After all is stored, keep what makes the next update shorter."""
@@ -134,10 +135,10 @@ class BoundUpdate:
         self.t = record.count[0] + 1
 
     def prepare(self, h: Scalars, proceed: Any) -> None:
-        """Do all that can fail; as for `OneUpdate`, and NumPy's arrays leave nothing to decide on a device."""
+        """Do all that can fail; as for `OneUpdate`."""
         settings = self._settings
         key = key_of(settings.values, self._record.spec, self._name, self.t) if settings.draws else None
-        self._finish: Callable[[], None] = self._single.launch(self.param, self.grad, self.result, h, key)
+        self._finish: Callable[[], None] = self._single.launch(self.param, self.grad, self.result, h, key, proceed)
         self._count = [self.t]
 
     def finish(self) -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+import dataclasses
+from collections.abc import Hashable, Iterable, Iterator
+from typing import Any
 
 from .._arrays.layout import Layout
+from .._arrays.parameter import is_number
 from .._engine import choose
+from .._engine.group import Bound, Launched, StepNumbers
 from .._engine.model import Model
+from .._engine.tensor import Tensor
 from .._graph.rule import Rule
 from .._state.entry import Record
 
@@ -24,10 +29,10 @@ class Plan:
         The groups.
     places : list of int
         Which of `names` the model's tensors are.
+    tensors : list of Tensor
+        These themselves. Their arrays are not kept.
     records : list of Record
         What the state knows of these.
-    stay : set of int
-        Which others are updated eagerly though an engine that fuses takes their arrays.
     """
 
     def __init__(
@@ -36,8 +41,8 @@ class Plan:
         names: list[Hashable],
         model: Model,
         places: list[int],
+        tensors: list[Tensor],
         records: list[Record],
-        stay: set[int],
     ) -> None:
         self.rule = rule
         self.names = names
@@ -45,21 +50,24 @@ class Plan:
         self.model = model
         self.places = places
         self.records = records
-        self.stay = stay
         self.others = sorted(set(range(len(names))).difference(places))
-        """The rest: updated eagerly, or without a gradient."""
-        self.choice = choose.chosen()  # of the engine, where that was
+        """The rest, without a gradient."""
         self.counts: list[list[int]] = []
         """Of updates: one for each row of a step's numbers, in a list that the parameters of the row share."""
-        self._ids = set(map(id, records))
+        self._choice = choose.chosen()  # of the engine, where that was
+        new = [i for group in model.groups if not group.in_place for i in group.members]
+        self._new = {i: dataclasses.replace(tensors[i], param=None, grad=None, out=None, owned=True) for i in new}
+        """The tensors that get new slots at each step."""
+        self._waiting = {i for i in new if choose.awaits_arrays(tensors[i])}
+        self._in_place = {id(record) for i, record in enumerate(records) if i not in self._new}
 
     def fits(self, rule: Rule) -> bool:
         """Whether the formula and the choice of an engine are those of the plan."""
-        return self.rule is rule and self.choice == choose.chosen() and not choose.changed(rule)
+        return self.rule is rule and self._choice == choose.chosen() and not choose.changed(rule)
 
-    def has_any(self, records: Iterable[Record]) -> bool:
-        """Whether one of these parameters is updated by the plan."""
-        return not self._ids.isdisjoint(map(id, records))
+    def writes_any(self, records: Iterable[Record]) -> bool:
+        """Whether the plan writes the slots of one of these parameters where they are."""
+        return not self._in_place.isdisjoint(map(id, records))
 
     def count_together(self) -> bool:
         """Let parameters of one count share it; False if the groups cannot go on with the counts that there are."""
@@ -74,3 +82,60 @@ class Plan:
     def of(self, leaves: list[object]) -> list[object]:
         """Return those of all leaves that the groups update."""
         return leaves if not self.others else [leaves[i] for i in self.places]
+
+    def bind(
+        self, params: list[Any], grads: list[Any], outs: list[Any] | None
+    ) -> tuple[list[Bound], list[Tensor]] | None:
+        """Bind the arrays to the groups.
+
+        Parameters
+        ----------
+        params, grads, outs
+            As for `Model.bind`.
+
+        Returns
+        -------
+        bound : list of Bound
+            For each group.
+        tensors : list of Tensor
+            Those that get new slots; None instead of both if something does not fit, or a faster engine would take it.
+        """
+        bound = self.model.bind(params, grads, outs)
+        if bound is None:
+            return None
+        tensors = []
+        for i, tensor in self._new_tensors(bound) if self._new else ():
+            if tensor.as_float != (outs is None and is_number(params[i])):
+                return None
+            if i in self._waiting and not choose.awaits_arrays(tensor):
+                return None
+            tensors.append(tensor)
+        return bound, tensors
+
+    def _new_tensors(self, bound: list[Bound]) -> Iterator[tuple[int, Tensor]]:
+        for group, (params, grads, outs, _) in zip(self.model.groups, bound, strict=True):
+            for k, i in enumerate(() if group.in_place else group.members):
+                known, record = self._new[i], self.records[i]
+                tensor = Tensor(known.name, known.rule, known.library, known.spec, params[k], grads[k], record.t + 1)
+                tensor.slots, tensor.owned, tensor.out, tensor.as_float = record.slots, True, outs[k], known.as_float
+                yield i, tensor
+
+    def launch(self, bound: list[Bound], numbers: StepNumbers) -> list[Launched]:
+        """Do all that can fail, with a row of numbers for each of `counts`."""
+        for group in self.model.groups:
+            if not group.in_place:
+                group.slots = [self.records[i].slots for i in group.members]
+        return self.model.launch(bound, numbers)
+
+    def new_slots(self, launched: list[Launched]) -> list[Any]:
+        """Return the new slots, of those tensors that get some."""
+        of_groups = zip(self.model.groups, launched, strict=True)
+        return [slots for group, one in of_groups if not group.in_place for slots in one.slots]
+
+    def results(self, launched: list[Launched]) -> list[Any]:
+        """Return the result of each tensor; those of floats are floats, which cannot be written later."""
+        results = self.model.each(launched, "results")
+        for i, tensor in self._new.items():
+            if tensor.as_float:
+                results[i] = float(results[i])
+        return results

@@ -11,12 +11,14 @@ from .._arrays.namespace import copy_array, writer
 from .._arrays.parameter import check_out, examine_resting, is_number, lies_in_memory
 from .._arrays.tree import check_indices, flatten, is_container, matched, rebuild, show
 from .._arrays.typing import Scalars, Tree
-from .._engine import choose, eager
+from .._engine import choose
 from .._engine.group import Bound, StepNumbers
+from .._engine.model import Model, finish
 from .._engine.start import complete
 from .._engine.tensor import Tensor
 from .._graph.rule import Rule
 from .._state.cache import State
+from .._state.entry import Record
 from .._state.interrupts import HELD, enter
 from .check import check
 from .commit import Commit, forget
@@ -50,15 +52,16 @@ class WholeUpdate:
         self._plan: Plan | None = None
         self._names: list[Hashable]
         self._leaves: list[Any]
-        self._bound: list[Bound]
-        self._gradients: list[Any] = []  # that the plan has bound
-        self._tensors: list[Tensor] = []  # what is updated apart from the plan
+        self._bound: list[Bound]  # by the plan
+        self._new: list[Tensor] = []  # of these, the ones that get new slots
+        self._tensors: list[Tensor] = []  # where there is none
         self._places: list[int] = []  # of these among `names`
         self._resting: list[tuple[Any, Any]] = []  # where a parameter without a gradient is copied to, and its value
-        self._launch: choose.Launch | None = None
+        self._model: Model  # of these tensors
         self._commit: Commit | None = None
-        self._calls: Iterator[Callable[[], None]]
+        self._finish: Callable[[], None] = _nothing
         self._copies: Iterator[tuple[Callable[[Any, Any], None], Any, Any]]
+        self._shared: Iterator[tuple[Record, list[int]]] = iter(())
         self._counted: Iterator[tuple[list[int], int]] = iter(())
         if not self._bind(grads):
             self._check_all(grads)
@@ -76,43 +79,28 @@ class WholeUpdate:
         if ownership.counts_moved and not plan.count_together():
             return False
         ownership.counts_moved = False
-        params, of_params = plan.of(leaves), plan.of(gradients)
-        outs = params if targets is leaves else None if targets is None else plan.of(targets)
-        bound = plan.model.bind(params, of_params, outs)
-        if bound is None:
+        outs = None if targets is None else plan.of(targets)
+        params = plan.of(leaves)
+        found = plan.bind(params, plan.of(gradients), params if targets is leaves else outs)
+        if found is None:
             return False
+        bound, self._new = found
         resting = []
         for i in plan.others:
             target = None if targets is None else targets[i]
-            if is_container(leaves[i]) or is_container(gradients[i]) or is_container(target):
+            if gradients[i] is not None or is_container(leaves[i]) or is_container(target):
                 return False
-            if gradients[i] is not None:
-                tensor = self._check(i, plan.names[i], leaves[i], gradients[i], target)
-                if i not in plan.stay and choose.refusal_of_arrays(tensor) is None:
-                    return False
-            elif target is leaves[i]:
-                resting.append(target)
-            elif target is not None:
+            if target is not None and target is not leaves[i]:
                 return False
-        written = [tensor.out for tensor in self._tensors]
-        if outs is not None and plan.model.overlaps(bound, written, resting):
+            resting.append(target)
+        if outs is not None and plan.model.overlaps(bound, resting):
             return False
-        self._plan, self._bound, self._gradients = plan, bound, of_params
+        self._plan, self._bound = plan, bound
         self._names, self._leaves = plan.names, leaves
         return True
 
-    def _check(self, place: int, name: Hashable, param: Any, grad: Any, target: Any) -> Tensor:
-        """Check one parameter that is updated apart from the plan."""
-        tensor = check(self._state, self._rule, param, grad, name, self._check_new)
-        if target is not None:
-            tensor.param, tensor.out = check_out(tensor.library, tensor.spec, tensor.param, target, name)
-        self._tensors.append(tensor)
-        self._places.append(place)
-        return tensor
-
     def _check_all(self, grads: Tree) -> None:
         """Check every parameter."""
-        self._tensors, self._places = [], []
         leaves = flatten(self._params, "params")
         check_indices(self._params, leaves, self._state.names)
         gradients = matched(leaves, flatten(grads, "grads"), "grads")
@@ -120,11 +108,15 @@ class WholeUpdate:
         targets, written = dict(out), set()
         for place, (name, param) in enumerate(leaves.items()):
             if gradients[name] is not None:
-                target = out[name] if out else None
-                tensor = self._check(place, name, param, gradients[name], target)
-                written.add(name)
+                tensor = check(self._state, self._rule, param, gradients[name], name, self._check_new)
                 if out:
+                    tensor.param, tensor.out = check_out(tensor.library, tensor.spec, tensor.param, out[name], name)
                     targets[name] = tensor.out
+                else:
+                    tensor.as_float = is_number(param)
+                self._tensors.append(tensor)
+                self._places.append(place)
+                written.add(name)
             elif out and out[name] is not param:
                 library, spec, value = examine_resting(param, name)
                 check_out(library, spec, value, out[name], name)
@@ -139,30 +131,30 @@ class WholeUpdate:
     @property
     def counts(self) -> set[int]:
         """The counts that this update brings parameters to."""
-        planned = [] if self._plan is None else [t + 1 for (t,) in self._plan.counts]
-        return {*planned, *[tensor.t for tensor in self._tensors]}
+        return {tensor.t for tensor in self._tensors} if self._plan is None else {t + 1 for (t,) in self._plan.counts}
 
     @property
     def gradients(self) -> dict[Hashable, Any]:
         """The gradients by name."""
-        return self._by_name(self._gradients, [tensor.grad for tensor in self._tensors])
+        return self._arrays("grads", [tensor.grad for tensor in self._tensors])
 
     @property
     def taken(self) -> dict[Hashable, Any]:
         """The parameters that have a gradient, as a rule may see them."""
-        planned = [] if self._plan is None else self._plan.of(self._leaves)
-        return self._by_name(planned, [tensor.param for tensor in self._tensors])
+        return self._arrays("params", [tensor.param for tensor in self._tensors])
 
     @property
     def count_of(self) -> dict[Hashable, int]:
         """The count of each of these."""
-        planned = [] if self._plan is None else [record.t + 1 for record in self._plan.records]
-        return self._by_name(planned, [tensor.t for tensor in self._tensors])
+        if self._plan is None:
+            return {tensor.name: tensor.t for tensor in self._tensors}
+        counts = [record.t + 1 for record in self._plan.records]
+        return dict(zip(self._plan.of(self._names), counts, strict=True))
 
-    def _by_name(self, planned: list[Any], others: list[Any]) -> dict[Hashable, Any]:
-        names = [] if self._plan is None else self._plan.of(self._names)
-        names = [*names, *[tensor.name for tensor in self._tensors]]
-        return dict(zip(names, [*planned, *others], strict=True))
+    def _arrays(self, role: str, checked: list[Any]) -> dict[Hashable, Any]:
+        if self._plan is None:
+            return {tensor.name: x for tensor, x in zip(self._tensors, checked, strict=True)}
+        return dict(zip(self._plan.of(self._names), self._plan.model.each(self._bound, role), strict=True))
 
     def prepare(self, scalars: Mapping[int, Scalars], values: Mapping[str, Any], proceed: Any) -> Any:
         """Do all that can fail; return what `update_all` will.
@@ -181,58 +173,54 @@ class WholeUpdate:
         containers of the kinds of `params`
             With arrays that hold the results once `finish` has been called.
         """
-        draws = values["rounding"] == "stochastic"
-        for tensor in self._tensors:
-            tensor.h, tensor.proceed = scalars[tensor.t], proceed
-            tensor.key = key_of(values, tensor.spec, tensor.name, tensor.t) if draws else None
-            complete(tensor)
-        new = list(self._leaves) if self._out is None else []
-        calls = self._launch_tensors(new) if self._tensors else []
+        drawn = values if values["rounding"] == "stochastic" else None
+        plan = self._plan
+        if plan is None:
+            places = self._places
+            results = self._launch_tensors(scalars, drawn, proceed) if self._tensors else []
+        else:
+            places = plan.places
+            results = self._launch_plan(plan, scalars, drawn, proceed)
         # a parameter without a gradient may lie where another one's result goes
         self._copies = iter([(writer(x), x, copy_array(value)) for x, value in self._resting])
-        if self._plan is not None:
-            calls += self._launch_plan(self._plan, new, scalars, values if draws else None, proceed)
-        self._calls = iter(calls)
         if self._out is not None:
             return self._out
-        if self._plan is not None:
-            return self._plan.layout.rebuild(self._params, new)
+        new = list(self._leaves)
+        for place, x in zip(places, results, strict=True):
+            new[place] = x
+        if plan is not None:
+            return plan.layout.rebuild(self._params, new)
         return rebuild(self._params, dict(zip(self._names, new, strict=True)).__getitem__)
 
-    def _launch_tensors(self, new: list[Any]) -> list[Callable[[], None]]:
-        """Prepare what the plan does not update, and put the results into `new`; return what writes them."""
-        is_float = [self._out is None and is_number(self._leaves[place]) for place in self._places]
-        floats = [k for k, yes in enumerate(is_float) if yes]
-        self._arrays = arrays = [k for k, yes in enumerate(is_float) if not yes]
-        found: dict[int, Any] = {}
-        if floats:  # which cannot be written later: they are computed now
-            found.update(zip(floats, eager.launch([self._tensors[k] for k in floats])[0], strict=True))
-        tensors = [self._tensors[k] for k in arrays]
-        if self._plan is None:
-            self._launch = launch = choose.launch(tensors)
-            results, finish = launch.results, launch.finish
-        else:
-            results, finish = eager.launch(tensors)
-        found.update(zip(arrays, results, strict=True))
-        for k, place in enumerate(self._places if self._out is None else ()):
-            new[place] = float(found[k][0]) if is_float[k] else found[k][0]
-        self._commit = Commit(self._state, [(tensor, found[k][1]) for k, tensor in enumerate(self._tensors)])
-        return [finish]
+    def _launch_tensors(
+        self, scalars: Mapping[int, Scalars], drawn: Mapping[str, Any] | None, proceed: Any
+    ) -> list[Any]:
+        """Prepare all that has a gradient, where there is no plan; return the results."""
+        for tensor in self._tensors:
+            tensor.h, tensor.proceed = scalars[tensor.t], proceed
+            tensor.key = None if drawn is None else key_of(drawn, tensor.spec, tensor.name, tensor.t)
+            complete(tensor)
+        (results, slots, self._finish), self._model = choose.launch(self._tensors)
+        self._commit = Commit(self._state, zip(self._tensors, slots, strict=True))
+        return [float(x) if tensor.as_float else x for tensor, x in zip(self._tensors, results, strict=True)]
 
     def _launch_plan(
-        self, plan: Plan, new: list[Any], scalars: Mapping[int, Scalars], drawn: Mapping[str, Any] | None, proceed: Any
-    ) -> list[Callable[[], None]]:
-        """Prepare what the plan updates, and put the results into `new`; return what writes them."""
+        self, plan: Plan, scalars: Mapping[int, Scalars], drawn: Mapping[str, Any] | None, proceed: Any
+    ) -> list[Any]:
+        """Prepare all that has a gradient by the plan; return the results, where they are not in `out`."""
         keys = None
         if drawn is not None:
             names = plan.of(plan.names)
             keys = [key_of(drawn, one.spec, name, one.t + 1) for name, one in zip(names, plan.records, strict=True)]
         counts = [t + 1 for (t,) in plan.counts]
+        launched = plan.launch(self._bound, StepNumbers([scalars[t] for t in counts], keys, proceed))
+        self._finish = finish(launched)
+        if self._new:
+            new = zip(self._new, plan.new_slots(launched), strict=True)
+            self._commit = commit = Commit(self._state, new)
+            self._shared = iter([(record, record.count) for record in commit.records])
         self._counted = iter(list(zip(plan.counts, counts, strict=True)))
-        if self._out is None:
-            for place, x in zip(plan.places, plan.model.results(self._bound), strict=True):
-                new[place] = x
-        return plan.model.launch(self._bound, StepNumbers([scalars[t] for t in counts], keys, proceed))
+        return [] if self._out is not None else plan.results(launched)
 
     def finish(self) -> None:
         """Write the results and store the state."""
@@ -240,30 +228,28 @@ class WholeUpdate:
             self._write()
         else:
             self._commit.around(self._write)
+        for record, count in self._shared:
+            record.count = count
         for count, t in self._counted:
             count[0] = t
         if self._plan is not None:
             self._state.ownership.fall_behind()
 
     def _write(self) -> None:
-        for call in self._calls:
-            call()
+        self._finish()
         for write, x, value in self._copies:
             write(x, value)
 
     def keep(self) -> None:
         """After all is stored, keep what makes the next update of the same model shorter."""
-        launch = self._launch
-        if launch is None or self._commit is None:
+        if self._plan is not None or self._commit is None:
             return
         enter(HELD)
         forget(self._state)
-        if launch.model is None:
-            return
         with suppress(MemoryError):  # the next one is then as long as this one
-            fused = [k for k, name in zip(self._arrays, launch.engines, strict=True) if name != "eager"]
-            records = [self._commit.records[k] for k in fused]
-            others = set(range(len(self._tensors))).difference(fused)
-            stay = {self._places[k] for k in others if choose.refusal_of_arrays(self._tensors[k]) is None}
-            places = [self._places[k] for k in fused]
-            self._state.ownership.keep(Plan(self._rule, self._names, launch.model, places, records, stay))
+            plan = Plan(self._rule, self._names, self._model, self._places, self._tensors, self._commit.records)
+            self._state.ownership.keep(plan)
+
+
+def _nothing() -> None:
+    """Write nothing."""

@@ -11,7 +11,8 @@ import numpy as np
 from ..._arrays.namespace import address_of
 from ..._arrays.typing import Scalars
 from .. import kernels
-from ..group import BLOCK, SHARED, Bound, HostGroup, HostSingle, StepNumbers
+from ..group import BLOCK, SHARED, Bound, HostGroup, HostSingle, Launched, StepNumbers
+from ..kernel import Variant
 from ..numbers import Key
 from ..tensor import Tensor
 from . import kernel as blocked
@@ -84,9 +85,8 @@ class BlockedGroup(HostGroup):
 
     def __init__(self, members: list[int], tensors: list[Tensor]) -> None:
         super().__init__(members, tensors)
-        assert tensors[0].h is not None
-        self._kernel = kernels.blocked(self.rule, tensors[0].h, clipped=self.clipped)
-        self._shared = kernels.blocked(self.rule, tensors[0].h, clipped=False)  # clips what has been gathered
+        self._kernel = _kernel_of(tensors[0], clipped=self.clipped)
+        self._shared = _kernel_of(tensors[0], clipped=False)  # clips what has been gathered
         self._size = sum(self.sizes)
         self._rows: list[int] = []
         self._bundles: list[_Bundle] = []
@@ -102,7 +102,7 @@ class BlockedGroup(HostGroup):
             self._alone = [k for k in range(len(rows)) if k not in bundled]
         return True
 
-    def launch(self, bound: Bound, numbers: StepNumbers) -> Callable[[], None]:
+    def launch(self, bound: Bound, numbers: StepNumbers) -> Launched:
         """Evaluate the numbers, and take the memory to work in."""
         params, grads, outs, _ = bound
         scalars, compute = numbers.scalars, self.compute
@@ -121,7 +121,7 @@ class BlockedGroup(HostGroup):
                 row = packed[self._rows[k]] + (factors[k].tobytes() if factors else b"")
                 inputs, outputs = (params[k], grads[k], *self.slots[k]), (outs[k], *self.slots[k])
                 runs.append(blocked.Run(self._kernel, inputs, outputs, row, compute))
-        return blocked.together(runs, self._size)
+        return Launched(outs, self.slots, blocked.together(runs, self._size))
 
     def _bundle(self, sizes: list[int]) -> Iterator[_Bundle]:
         """Yield the tensors that follow each other in the group, and whose slots do in memory."""
@@ -156,14 +156,15 @@ def _from(x: Any, size: int) -> Any:
 class BlockedSingle(HostSingle):
     """A tensor that is updated alone in blocks."""
 
-    def __init__(self, tensor: Tensor, slots: Any) -> None:
-        super().__init__(tensor, slots)
-        assert tensor.h is not None
-        self._kernel = kernels.blocked(self.rule, tensor.h, clipped=self.clipped)
+    def __init__(self, tensor: Tensor) -> None:
+        super().__init__(tensor)
+        self._kernel = _kernel_of(tensor, clipped=self.clipped)
         self._one_call = self.size <= blocked.SMALL and self.dtype == self.compute
         self._code = self.compute.char
 
-    def launch(self, param: Any, grad: Any, result: Any, h: Scalars, key: Key | None) -> Callable[[], None]:
+    def launch(
+        self, param: Any, grad: Any, result: Any, h: Scalars, key: Key | None, proceed: Any
+    ) -> Callable[[], None]:
         """Evaluate the numbers, and take the memory to work in."""
         kernel, slots = self._kernel, self.slots
         packed = kernel.numbers.packed(h, self._code)
@@ -175,3 +176,8 @@ class BlockedSingle(HostSingle):
         memory, numbers, arrays, _ = kernel.working(self.shape, self.compute, 0)
         args = (param, grad, *slots, result, *slots, *arrays, *numbers)
         return blocked.one_call(memory, packed, kernel.call, args)
+
+
+def _kernel_of(tensor: Tensor, *, clipped: bool) -> blocked.Kernel:
+    assert tensor.h is not None
+    return kernels.made(blocked.Kernel, tensor.rule, tensor.h, Variant("blocked", clipped=clipped))

@@ -21,6 +21,7 @@ from ..._graph.rule import Rule
 from ..._print.numpy import CALLED, print_numpy
 from .. import pool
 from ..group import BLOCK
+from ..kernel import Variant
 from ..numbers import Numbers
 
 SMALL = 4_096
@@ -68,12 +69,12 @@ class Kernel:
         The rule.
     h : Scalars
         The numbers of some step.
-    clipped : bool
-        Whether the gradient is multiplied by the two numbers that clip it.
+    variant : Variant
+        What it is made for: all dtypes. Where the gradient is clipped, it is multiplied by two more numbers.
     """
 
-    def __init__(self, rule: Rule, h: Scalars, *, clipped: bool) -> None:
-        graph = graph_of(rule, h, clipped=clipped)
+    def __init__(self, rule: Rule, h: Scalars, variant: Variant) -> None:
+        graph = graph_of(rule, h, clipped=variant.clipped)
         self.source = print_numpy(graph)
         self.numbers = Numbers(graph)
         names: dict[str, Any] = {name: getattr(np, name) for name in CALLED}

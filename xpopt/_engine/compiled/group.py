@@ -11,7 +11,8 @@ import numpy as np
 from ..._arrays.namespace import address_of
 from ..._arrays.typing import Scalars
 from .. import kernels
-from ..group import Bound, HostGroup, HostSingle, StepNumbers
+from ..group import Bound, HostGroup, HostSingle, Launched, StepNumbers
+from ..kernel import Variant
 from ..numbers import Key
 from ..tensor import Tensor
 from . import build
@@ -97,22 +98,25 @@ class CompiledGroup(HostGroup):
         # an array that was unpickled has a dtype that is equal to the usual one, and another object
         return held.read(read, self._ndims, self._shape_of_each, table) or super().read(roles, in_place, table)
 
-    def launch(self, bound: Bound, numbers: StepNumbers) -> Callable[[], None]:
+    def launch(self, bound: Bound, numbers: StepNumbers) -> Launched:
         """Evaluate the numbers."""
         pieces, rows, scalars = self._pieces, self._row_of, numbers.scalars
-        return self._kernel.prepare(bound.table, pieces, rows, scalars, self.keys(numbers), bound.grads)
+        finish = self._kernel.prepare(bound.table, pieces, rows, scalars, self.keys(numbers), bound.grads)
+        return Launched(bound.outs, self.slots, finish)
 
 
 class CompiledSingle(HostSingle):
     """A tensor that is updated alone by machine code."""
 
-    def __init__(self, tensor: Tensor, slots: Any) -> None:
-        super().__init__(tensor, slots)
+    def __init__(self, tensor: Tensor) -> None:
+        super().__init__(tensor)
         self._kernel = _kernel_of(tensor)
         self._pieces = compiled.cut((self.size,))
-        self._table = np.array([[0], [0], [0], *([address_of(x)] for x in slots)], np.int64)
+        self._table = np.array([[0], [0], [0], *([address_of(x)] for x in self.slots)], np.int64)
 
-    def launch(self, param: Any, grad: Any, result: Any, h: Scalars, key: Key | None) -> Callable[[], None]:
+    def launch(
+        self, param: Any, grad: Any, result: Any, h: Scalars, key: Key | None, proceed: Any
+    ) -> Callable[[], None]:
         """Evaluate the numbers."""
         table = self._table.copy()
         table[0, 0], table[1, 0], table[2, 0] = address_of(param), address_of(grad), address_of(result)
@@ -126,7 +130,7 @@ _FIRST_ROW = np.zeros(1, np.int64)
 def _kernel_of(tensor: Tensor) -> compiled.Kernel:
     """Return the kernel of a tensor that the engine does not refuse."""
     assert tensor.h is not None
-    dtype, drawn = kernels.name_of(tensor.spec.dtype), tensor.key is not None
-    kernel = kernels.compiled(tensor.rule, tensor.h, dtype, clipped=tensor.clipped, drawn=drawn)
+    variant = Variant("compiled", kernels.name_of(tensor.spec.dtype), tensor.clipped, tensor.key is not None)
+    kernel = kernels.compiled(tensor.rule, tensor.h, variant)
     assert not isinstance(kernel, kernels.Refusal)
     return kernel

@@ -15,6 +15,7 @@ from ..._graph.rule import Rule
 from ..._print.numba import print_numba, print_squares
 from .. import pool
 from ..group import Keys
+from ..kernel import Variant
 from ..numbers import Numbers, clip_norms
 from . import build
 
@@ -44,15 +45,12 @@ class Kernel:
         The rule.
     h : Scalars
         The numbers of some step.
-    dtype : str
-        The parameters' dtype.
-    clipped : bool
-        Whether the gradient is clipped.
-    drawn : bool
-        Whether they are rounded stochastically.
+    variant : Variant
+        What it is made for.
     """
 
-    def __init__(self, rule: Rule, h: Scalars, dtype: str, *, clipped: bool, drawn: bool) -> None:
+    def __init__(self, rule: Rule, h: Scalars, variant: Variant) -> None:
+        _, dtype, clipped, drawn, _ = variant
         graph = graph_of(rule, h, clipped=clipped)
         self._clipped = clipped
         inexact = any(node.op in _INEXACT for node in graph.arrays())

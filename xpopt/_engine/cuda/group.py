@@ -8,28 +8,28 @@ from typing import Any
 
 import numpy as np
 
+from ..._arrays.typing import Scalars
 from .. import kernels
-from ..group import Bound, Members, StepNumbers
+from ..group import Bound, FusedMembers, Launched, StepNumbers
+from ..kernel import Variant
+from ..numbers import Key
 from ..tensor import Tensor
 from .device import Device, device
 from .kernel import Kernel
 
 
-class CudaGroup(Members):
+class CudaGroup(FusedMembers):
     """Tensors of one device and dtype, all updated by one launch."""
 
     def __init__(self, members: list[int], tensors: list[Tensor]) -> None:
         self._number = tensors[0].param.data.device_id
-        super().__init__(members, tensors, [_new_slots(tensor) for tensor in tensors])
+        super().__init__(members, tensors, [_new_slots(tensor) for tensor in tensors], _address_of)
         self._dtype = tensors[0].spec.dtype
         self._strides = [tensor.param.strides for tensor in tensors]
         self._size_of_each = np.array(self.sizes, np.int64)
         self._row_of = np.zeros(len(members), np.int64)
         self._rows: list[int] = []
         self._kernel, self._guarded = kernel_of(tensors[0]), tensors[0].proceed is not None
-        self._table = np.zeros((3 + len(self.rule.fields), len(members)), np.int64)
-        for k, of_field in enumerate(zip(*self.slots, strict=True), 3):
-            self._table[k] = [x.data.ptr for x in of_field]
 
     @staticmethod
     def refuse(tensor: Tensor) -> str | None:
@@ -67,24 +67,25 @@ class CudaGroup(Members):
         if outs is None:
             on = device(self._number)
             roles.append([on.empty_like(x) for x in roles[0]])
-            table[2] = [x.data.ptr for x in roles[2]]
+            table[2] = [_address_of(x) for x in roles[2]]
         elif in_place:
             roles.append(roles[0])
             table[2] = table[0]
         mine, of_mine, new = roles
         return Bound(mine, of_mine, new, table)
 
-    def launch(self, bound: Bound, numbers: StepNumbers) -> Callable[[], None]:
+    def launch(self, bound: Bound, numbers: StepNumbers) -> Launched:
         """Take all memory, and make the table."""
         keys, proceed, scalars = self.keys(numbers), numbers.proceed, [numbers.scalars[row] for row in self._rows]
         kernel = self._kernel
         if (proceed is not None) != self._guarded:
-            dtype, guarded, drawn = kernels.name_of(self._dtype), not self._guarded, keys is not None
-            kernel = kernels.cuda(self.rule, scalars[0], dtype, clipped=self.clipped, drawn=drawn, guarded=guarded)
+            variant = Variant("cuda", kernels.name_of(self._dtype), self.clipped, keys is not None, not self._guarded)
+            kernel = kernels.made(Kernel, self.rule, scalars[0], variant)
             if (reason := self._why_not(kernel)) is not None:
                 raise RuntimeError(reason)
         on = device(self._number)
-        return kernel.prepare(on, bound.table, self._size_of_each, self._row_of, scalars, keys, proceed)
+        finish = kernel.prepare(on, bound.table, self._size_of_each, self._row_of, scalars, keys, proceed)
+        return Launched(bound.outs, self.slots, finish)
 
     def _why_not(self, kernel: Kernel) -> str | None:
         size = kernel.size(len(self.members), len(self._rows))
@@ -102,6 +103,41 @@ class CudaGroup(Members):
             return False
         row[:] = [of.ptr for of in memory]
         return True
+
+
+class CudaSingle:
+    """A tensor in CuPy arrays that is updated alone.
+
+    Parameters
+    ----------
+    tensor : Tensor
+        The tensor, which is not kept.
+    """
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._group = CudaGroup([0], [tensor])
+        self._group.set_rows([0])
+        self.rule, (self.slots,) = tensor.rule, self._group.slots
+
+    def bind(self, param: Any, grad: Any, out: Any) -> Any:
+        """Return where the result goes; None if an array is not as it was, or something lies in the way."""
+        group = self._group
+        bound = group.bind([param], [grad], None if out is None else [out])
+        if bound is None:
+            return None
+        of_param, of_grad, of_out = bound.table[:3, 0].tolist()
+        size, (result,) = int(group.bytes[0]), bound.outs
+        # at the same address it is the same memory, for all are contiguous in one order
+        crosses = abs(of_grad - of_out) < size or 0 < abs(of_param - of_out) < size
+        return None if crosses else result
+
+    def launch(
+        self, param: Any, grad: Any, result: Any, h: Scalars, key: Key | None, proceed: Any
+    ) -> Callable[[], None]:
+        """Take all memory, and make the table."""
+        bound = self._group.bind([param], [grad], [result])
+        assert bound is not None
+        return self._group.launch(bound, StepNumbers([h], None if key is None else [key], proceed)).finish
 
 
 def why_no_kernel(tensors: Sequence[Tensor], *, compile_it: bool) -> str | None:
@@ -133,8 +169,8 @@ def why_no_kernel(tensors: Sequence[Tensor], *, compile_it: bool) -> str | None:
 def kernel_of(tensor: Tensor) -> Kernel:
     """Return the printed kernel for a tensor."""
     assert tensor.h is not None
-    drawn, guarded, dtype = tensor.key is not None, tensor.proceed is not None, kernels.name_of(tensor.spec.dtype)
-    return kernels.cuda(tensor.rule, tensor.h, dtype, clipped=tensor.clipped, drawn=drawn, guarded=guarded)
+    dtype, drawn, guarded = kernels.name_of(tensor.spec.dtype), tensor.key is not None, tensor.proceed is not None
+    return kernels.made(Kernel, tensor.rule, tensor.h, Variant("cuda", dtype, tensor.clipped, drawn, guarded))
 
 
 def _new_slots(tensor: Tensor) -> Any:
@@ -151,3 +187,8 @@ def _started(on: Device, tensor: Tensor, number: float | None) -> Any:
     if number is None:
         return on.copy(param, compute)
     return on.full_like(param, number, compute) if number else on.zeros_like(param, compute)
+
+
+def _address_of(x: Any) -> int:
+    address: int = x.data.ptr
+    return address

@@ -12,6 +12,7 @@ from ..._graph.reading import graph_of
 from ..._graph.rule import Rule
 from ..._print.cuda import OPTIONS, PIECE, THREADS, print_cuda
 from ..group import Keys
+from ..kernel import Variant
 from ..numbers import Numbers, clip_norms
 from .device import Device, Source, Table
 
@@ -25,17 +26,12 @@ class Kernel:
         The rule.
     h : Scalars
         The numbers of some step.
-    dtype : str
-        The parameters' dtype.
-    clipped : bool
-        Whether the gradient is clipped.
-    guarded : bool
-        Whether it is decided on the device if anything is to change.
-    drawn : bool
-        Whether parameters are rounded stochastically.
+    variant : Variant
+        What it is made for.
     """
 
-    def __init__(self, rule: Rule, h: Scalars, dtype: str, *, clipped: bool, guarded: bool, drawn: bool) -> None:
+    def __init__(self, rule: Rule, h: Scalars, variant: Variant) -> None:
+        _, dtype, clipped, drawn, guarded = variant
         graph = graph_of(rule, h, clipped=clipped)
         self._clips = bool(graph.factors())  # not where the rule reads no gradient
         names = ("update", "sum_squares", "find_factors") if self._clips else ("update",)

@@ -3,26 +3,49 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from .._arrays.library import Library
-from .._arrays.namespace import library_of, writer
-from .._arrays.norms import clip
-from .._arrays.parameter import Spec, dtype_text
-from .._arrays.typing import Array, Scalars
-from .._graph.rule import Rule, taken_apart
-from .group import Result
-from .numbers import Key
-from .rounding import round_stochastically
-from .start import started
-from .tensor import Tensor
+from ..._arrays.library import Library
+from ..._arrays.namespace import library_of
+from ..._arrays.norms import clip
+from ..._arrays.parameter import Spec, dtype_text
+from ..._arrays.typing import Array, Scalars
+from ..._graph.rule import Rule, taken_apart
+from ..kernel import Variant
+from ..numbers import Key
+from ..rounding import round_stochastically
+from ..start import started
+
+
+class Kernel:
+    """A rule as it stands: each update calls it, with the functions of the arrays' own library.
+
+    Parameters
+    ----------
+    rule : Rule
+        The rule.
+    h : Scalars
+        The numbers of some step.
+    variant : Variant
+        What it is made for: all dtypes.
+    """
+
+    def __init__(self, rule: Rule, h: Scalars, variant: Variant) -> None:
+        self._rule = rule
+
+    def update(
+        self, param: Any, grad: Any, slots: Any, library: Library, spec: Spec, h: Scalars, key: Key | None, proceed: Any
+    ) -> tuple[Array, Any]:
+        """Do what `update` does, as the library needs it."""
+        new: tuple[Array, Any] = _updater(library)(param, grad, slots, library, spec, self._rule, h, key, proceed)
+        return new
 
 
 @functools.cache
-def updater(library: Library) -> Callable[..., tuple[Array, tuple[Array, ...]]]:
+def _updater(library: Library) -> Callable[..., tuple[Array, tuple[Array, ...]]]:
     """Return `update` set up for the arrays of one library."""
     return library.guard(update)
 
@@ -99,38 +122,6 @@ def update(
     if low:
         new_param = xp.astype(new_param, spec.dtype, copy=False)
     return library.result(new_param, given), new_slots
-
-
-def launch(tensors: Sequence[Tensor]) -> tuple[list[Result], Callable[[], None]]:
-    """Compute updates, all of them before any is written.
-
-    Parameters
-    ----------
-    tensors : sequence of Tensor
-        What to update, with the numbers of the step.
-
-    Returns
-    -------
-    results : list of (array, NamedTuple of array)
-        Where each new parameter is once the function has been called, and its new slots.
-    function : callable
-        Writes those that go to arrays of the caller's.
-    """
-    results, copies = [], []
-    for one in tensors:
-        library, out = one.library, one.out
-        new, slots = updater(library)(
-            one.param, one.grad, one.slots, library, one.spec, one.rule, one.h, one.key, one.proceed
-        )
-        results.append((new if out is None else out, slots))
-        if out is not None:
-            copies.append((writer(out), out, new))
-    return results, functools.partial(_copy_all, iter(copies))
-
-
-def _copy_all(copies: Iterator[tuple[Callable[[Array, Array], None], Array, Array]]) -> None:
-    for write, out, new in copies:
-        write(out, new)
 
 
 def _own(

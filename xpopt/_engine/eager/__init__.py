@@ -1,0 +1,1 @@
+"""The eager engine: rules as they are written, on the arrays of any library."""
