@@ -164,7 +164,7 @@ def test_update_all_has_the_bits_of_numpy(runtime, make, clip_norm, in_place):
 def test_each_tensor_has_its_own_bound(runtime):
     """In one launch, which others follow that clip nothing."""
     opt, bounds = xpopt.Adam(lr=0.1), [0.5, 3.0, None, 1e-30, 0.5]
-    settings, rule = dict(opt.hyperparameters), opt.choose_rule(opt.hyperparameters)
+    settings, rule = opt._parts.settings.of_rule, opt._parts.settings.rule
     grads = [powers_of_two((k * 37 + 5,), "float32", k) for k in range(len(bounds))]
     tensors = []
     for k, (grad, bound) in enumerate(zip(grads, bounds, strict=True)):
@@ -172,11 +172,11 @@ def test_each_tensor_has_its_own_bound(runtime):
         tensor = check(State(), rule, param, on_device(grad), k, lambda spec, name: None)
         tensor.h = rule.scalars_at(settings | {"clip_norm": bound}, 0.1, 1)
         tensors.append(tensor)
-    launch = choose.launch(tensors)
+    launched, _ = choose.launch(tensors)
     want = [values_of(tensor.param).copy() for tensor in tensors]
-    launch.finish()
+    launched.finish()
     assert [name for name, *_ in runtime.launches].count("update") == 2
-    for x, grad, bound, (new, _) in zip(want, grads, bounds, launch.results, strict=True):
+    for x, grad, bound, new in zip(want, grads, bounds, launched.results, strict=True):
         with xpopt.engine("eager"):
             assert same_bits(values_of(new), xpopt.Adam(lr=0.1, clip_norm=bound).update(x, grad, "W"))
 
@@ -371,8 +371,10 @@ def skipped(model: Model) -> None:
     opt = model.reference
     if not opt.cache:  # state that begins with no gradient
         with xpopt.engine("eager"):
-            opt.set_params({"nonfinite": "propagate"})
+            lr = opt.lr
+            opt.set_params({"nonfinite": "propagate", "lr": 0.0})  # nor does anything decay
             opt.update_all(model.want, {name: np.zeros_like(x) for name, x in model.want.items()})
+            opt.set_params({"lr": lr})
         return
     for entry in opt.cache.values():
         if isinstance(entry, dict):

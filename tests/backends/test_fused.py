@@ -97,7 +97,7 @@ def test_each_tensor_has_its_own_bound(backend, name):
     bounds = [0.5, 3.0, None, 1e-30, 0.5, 3.0, None]
     sizes = [(7,), (5, 3), (7,), (), (1001,), (70_001,), (0,)]
     opt, rng = MAKE[name](), np.random.default_rng(5)
-    settings, rule = dict(opt.hyperparameters), opt.choose_rule(opt.hyperparameters)
+    settings, rule = opt._parts.settings.of_rule, opt._parts.settings.rule
     numbers = {bound: rule.scalars_at(settings | {"clip_norm": bound}, 0.1, 1) for bound in bounds}
     tensors = []
     for k, (size, bound) in enumerate(zip(sizes, bounds, strict=True)):
@@ -105,10 +105,10 @@ def test_each_tensor_has_its_own_bound(backend, name):
         tensor = check(State(), rule, param, grad, k, lambda spec, name: None)
         tensor.h = numbers[bound]
         tensors.append(tensor)
-    launch = choose.launch(tensors)
-    launch.finish()
-    assert "eager" not in launch.engines
-    for tensor, bound, (new, slots) in zip(tensors, bounds, launch.results, strict=True):
+    launched, model = choose.launch(tensors)
+    launched.finish()
+    assert all(group.in_place for group in model.groups)
+    for tensor, bound, new, slots in zip(tensors, bounds, launched.results, launched.slots, strict=True):
         alone = MAKE[name](clip_norm=bound)
         with xpopt.engine("eager"):
             assert same_bits(new, alone.update(tensor.param, tensor.grad, "W"))
