@@ -33,6 +33,7 @@ DEFAULTS: Mapping[str, Any] = {
     "l2": 0.0,
     "cautious": False,
     "weight_decay": 0.0,
+    "transforms": (),
 }
 """The options in the documented order, and what they are by default."""
 

@@ -15,6 +15,7 @@ from .._settings.values import neutral_values
 from .._state.entry import check_entry, left_by
 from .._state.names import array_key
 from .._state.parts import Parts
+from ..transforms.make import as_text
 from .header import Current, Header, Parameter, Schedule, Slot
 
 
@@ -69,6 +70,7 @@ def take_down(parts: Parts) -> tuple[Header, dict[str, Array]]:
 
 def _plain(value: Any) -> Any:
     """Return a setting as JSON has it."""
+    value = as_text(value)
     return list(map(_plain, value)) if isinstance(value, tuple) else value
 
 

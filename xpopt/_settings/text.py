@@ -27,7 +27,7 @@ class Call:
     name : str
         What is called, as it was written.
     keywords : dict
-        Literals by keyword; from text a nested call is a `Call`.
+        Literals by keyword; from text a nested call, also one in a list, is a `Call`.
     cache : mapping or None
         What stood beside ``"hyperparameters"`` in a dict.
     text : str
@@ -235,6 +235,9 @@ def _read_call(text: str, node: ast.expr) -> Call:
 def _read_value(text: str, node: ast.expr) -> Any:
     if isinstance(node, ast.Call):
         return _read_call(text, node)
+    if isinstance(node, ast.List | ast.Tuple):
+        values = [_read_value(text, one) for one in node.elts]
+        return values if isinstance(node, ast.List) else tuple(values)
     try:
         return ast.literal_eval(node)
     except (ValueError, TypeError):  # TypeError: a list as a key

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Never, Self, overload
 
 from .._arrays.namespace import copy_array
@@ -36,7 +36,10 @@ from .._step.explanation import Explanation
 from .._step.step import update, update_all
 from ..schedulers import SchedulerBase
 from ..schedulers.base import STEP
+from ..transforms.base import Transform
 from ..transforms.bounds import BoundsCheck
+from ..transforms.make import NumberOr, Several, as_text
+from ..transforms.weight_decay import WeightDecay
 
 
 class _Value(Guard):
@@ -109,9 +112,12 @@ class OptimizerBase(Declared):
         The weight of an L2 penalty, whose gradient ``l2 * param`` is added to the gradient. At least 0.
     cautious : bool
         Whether to leave out the step of each element in which it has not the sign of the gradient.
-    weight_decay : float
+    weight_decay : float or WeightDecay
         Decoupled weight decay: what is subtracted of each parameter beside the step of the rule, times the learning
-        rate. At least 0. See `WeightDecay`.
+        rate. At least 0. A `WeightDecay` has more settings.
+    transforms : sequence of Transform
+        Transforms of your own, each an instance of another class. What they do before the rule happens in this order,
+        next to the rule; what they do after it in the reverse order.
     **settings : object
         The hyperparameters of the class; and ``id``, accepted if it is the name of the class.
 
@@ -146,7 +152,8 @@ class OptimizerBase(Declared):
     clip_value: float | None = option(default=None, range=OrNone(POSITIVE), kw_only=True, gives_way=True)
     l2: float = option(default=0.0, range=NON_NEGATIVE, kw_only=True, gives_way=True)
     cautious: bool = option(default=False, range=FLAG, kw_only=True, gives_way=True)
-    weight_decay: float = option(default=0.0, range=NON_NEGATIVE, kw_only=True, gives_way=True)
+    weight_decay: float | WeightDecay = option(default=0.0, range=NumberOr(WeightDecay), kw_only=True, gives_way=True)
+    transforms: Sequence[Transform] = option(default=(), range=Several(), kw_only=True)
 
     slots: ClassVar[type[Any]] = NoSlots
     follows: ClassVar[type[Any] | None] = None
@@ -200,12 +207,13 @@ class OptimizerBase(Declared):
 
     @property
     def hyperparameters(self) -> Hyperparameters:
-        """The settings: ``"id"``, each value, and ``"lr_scheduler"`` as a string that parses back. Read-only.
+        """The settings: ``"id"`` and each value; schedule and transforms as strings that parse back. Read-only.
 
         ``"lr"`` is the schedule's starting rate where it has one.
         """
         shown = self._parts.keywords()
-        return Hyperparameters({"id": type(self).__name__, **shown, "lr_scheduler": str(self.lr_scheduler)})
+        values = {name: as_text(value) for name, value in shown.items()}
+        return Hyperparameters({"id": type(self).__name__, **values, "lr_scheduler": str(self.lr_scheduler)})
 
     def set_params(
         self,

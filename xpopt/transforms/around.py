@@ -10,6 +10,7 @@ from typing import Any
 from .._arrays.typing import Array, Namespace, Scalars
 from .._graph.rule import Rule, taken_apart
 from .._graph.slots import Slot, specs_of, state_class
+from .._graph.trace import InPlaceError, UntraceableError
 from .._settings.caller import PACKAGE
 from .base import Piece
 
@@ -110,11 +111,13 @@ def _function(
         for i, piece in enumerate(pieces):
             given.append((param, grad))
             if piece.before is not None and i >= first:
-                param, grad = _passed_on(piece.before(xp, param, grad, states[i], numbers[i]), param)
+                returned = _of(piece, "before", xp, param, grad, states[i], numbers[i])
+                param, grad = returned if isinstance(returned, tuple) else (param, returned)
         new, *slots = taken_apart(rule, rule.function(xp, param, grad, rule.make_slots(s[:own]), h))
         for i, piece in reversed(list(enumerate(pieces))):
             if piece.after is not None:
-                new, states[i] = _left(piece, piece.after(xp, new, *given[i], states[i], numbers[i]))
+                returned = _of(piece, "after", xp, new, *given[i], states[i], numbers[i])
+                new, states[i] = _taken_apart(piece, returned)
         return new, (*slots, *(slot for state in states for slot in state))
 
     return function
@@ -132,11 +135,15 @@ def _measured(rule: Rule, pieces: Sequence[Piece], first: int, dtype: str) -> Ca
     return measured
 
 
-def _passed_on(returned: Any, param: Array) -> tuple[Array, Array]:
-    return returned if isinstance(returned, tuple) else (param, returned)
+def _of(piece: Piece, name: str, *args: Any) -> Any:
+    """Return what a method of a piece returns; what cannot be traced in it is told of it."""
+    try:
+        return getattr(piece, name)(*args)
+    except (InPlaceError, UntraceableError) as error:
+        raise type(error)(f"{piece.name}.{name}: {error}") from error
 
 
-def _left(piece: Piece, returned: Any) -> tuple[Array, Any]:
+def _taken_apart(piece: Piece, returned: Any) -> tuple[Array, Any]:
     """Return the new parameter and the slots that a piece returned, if that is what it returned."""
     fields = piece.slots._fields
     wanted = f"wanted (new, slots), with the slots {', '.join(fields) or '(none)'}"

@@ -37,4 +37,4 @@ def active(cls: type[Any], values: Mapping[str, Any]) -> list[Transform]:
         declared, value = cls._settings[kind.keyword], values[kind.keyword]
         if declared.option and value != declared.neutral:
             found.append(kind.of(value))
-    return found
+    return [*found, *values["transforms"]]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
 from .._arrays.typing import Array, Namespace, Scalars
-from .._settings.ranges import NON_NEGATIVE
+from .._settings.ranges import FLAG, NON_NEGATIVE
 from .._settings.setting import setting
 from .base import Transform
 
@@ -19,26 +23,43 @@ class WeightDecay(Transform):
     Parameters
     ----------
     weight_decay : float
-        The decay :math:`\lambda`, times the learning rate :math:`\alpha_t` of the step. Finite, at least 0.
+        The decay :math:`\lambda`. Finite, at least 0.
+    times_lr : bool
+        Whether it is times the learning rate :math:`\alpha_t` of the step. If not, :math:`\lambda` is the share that a
+        step takes away.
+    cautious : bool
+        Whether an element decays only where the step of the rule goes towards zero too.
 
     Raises
     ------
     TypeError, ValueError
-        `weight_decay` is no number, or out of range.
+        A value is of the wrong type, or out of range.
 
     References
     ----------
     .. [1] Loshchilov and Hutter, "Decoupled Weight Decay Regularization", ICLR 2019, arXiv:1711.05101, Algorithm 2,
        with its schedule multiplier in the learning rate.
+    .. [2] Chen et al., "Cautious Weight Decay", 2025, arXiv:2510.12402, Algorithm 1, for `cautious`.
     """
 
     weight_decay: float = setting(default=0.01, range=NON_NEGATIVE)
+    times_lr: bool = setting(default=True, range=FLAG, kw_only=True)
+    cautious: bool = setting(default=False, range=FLAG, kw_only=True)
 
     keyword = "weight_decay"
 
-    @staticmethod
-    def after(
-        xp: Namespace, new: Array, param: Array, grad: Array, s: tuple[()], h: Scalars
-    ) -> tuple[Array, tuple[()]]:
+    @property
+    def after(self) -> Any:
         """The decay of Algorithm 2, line 12."""
-        return new - h.lr * h.weight_decay * param, s
+        return _decaying(self.times_lr, self.cautious)
+
+
+@functools.cache
+def _decaying(times_lr: bool, cautious: bool) -> Callable[..., tuple[Array, Any]]:
+    def after(xp: Namespace, new: Array, param: Array, grad: Array, s: Any, h: Scalars) -> tuple[Array, Any]:
+        decay = (h.lr * h.weight_decay if times_lr else h.weight_decay) * param
+        if cautious:
+            decay = xp.where((param - new) * param >= 0.0, decay, 0.0)
+        return new - decay, s
+
+    return after

@@ -1,0 +1,149 @@
+"""Transforms from text and dicts, and what an option may be that is one or several."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .. import transforms
+from .._names import NAMES
+from .._settings.declared import range_of
+from .._settings.registry import Registry
+from .._settings.suggest import suggest
+from .._settings.text import Call, naming, parse, short
+from .base import Transform
+
+
+def make_transform(spec: str | Mapping[str, Any] | Call | Transform) -> Transform:
+    """Make a transform from what describes it, as `make_scheduler` makes schedules.
+
+    Parameters
+    ----------
+    spec : str, mapping, Call or Transform
+        A call, such as ``"WeightDecay(weight_decay=0.1, cautious=True)"``, or a dict with ``"id"``, the class name; a
+        transform is returned as it is.
+
+    Returns
+    -------
+    Transform
+        The transform.
+
+    Raises
+    ------
+    TypeError
+        `spec` is nothing of the above, or a value is of the wrong type.
+    ValueError
+        A name or keyword is unknown, `spec` cannot be read, or a value is out of range.
+    """
+    if isinstance(spec, Transform):
+        return spec
+    if isinstance(spec, str | Mapping):
+        spec = parse(spec)
+    if not isinstance(spec, Call):
+        way_out = f"; call it, {spec.__name__}()" if isinstance(spec, type) and issubclass(spec, Transform) else ""
+        raise TypeError(f"{short(spec)} is no transform; wanted one, a call string or a dict{way_out}")
+    kind = TRANSFORMS.find(spec.name)
+    if kind is None:
+        hint = suggest(spec.name, TRANSFORMS.names())
+        raise spec.error(f"unknown transform {short(spec.name)}; import the module that defines it first{hint}")
+    for keyword in spec.keywords:
+        if keyword not in kind.ranges:
+            raise spec.error(f"{kind.__name__} has no keyword {short(keyword)}{suggest(keyword, kind.ranges)}", keyword)
+    return kind(**spec.keywords)
+
+
+def as_text(value: Any) -> Any:
+    """Return a setting with texts in place of the transforms in it."""
+    if isinstance(value, tuple):
+        return tuple(map(as_text, value))
+    return repr(value) if isinstance(value, Transform) else value
+
+
+@dataclass(frozen=True)
+class NumberOr:
+    """A number, or the transform whose first setting it is.
+
+    Parameters
+    ----------
+    kind : type
+        The transform's class.
+    """
+
+    kind: type[Transform]
+
+    def check(self, owner: str, name: str, value: object) -> Any:
+        """Return the number or the transform, or say what is wrong with it.
+
+        Parameters
+        ----------
+        owner, name : str
+            The class and the keyword, for the message.
+        value : object
+            What came; for a transform also text or a dict.
+
+        Returns
+        -------
+        float or Transform
+            What is to be kept.
+
+        Raises
+        ------
+        TypeError, ValueError
+            It is neither.
+        """
+        if not isinstance(value, str | Mapping | Call | Transform):
+            first, *_ = self.kind.ranges
+            try:
+                return range_of(self.kind, first).check(owner, name, value)
+            except TypeError as error:
+                raise TypeError(f"{error}, or a {self.kind.__name__}") from None
+        with naming(f"{owner}: {name}"):
+            made = make_transform(value)
+            if not isinstance(made, self.kind):
+                raise TypeError(f"{made} is a {type(made).__name__}; wanted a number, or a {self.kind.__name__}")
+        return made
+
+
+class Several:
+    """A list of transforms of the user's own."""
+
+    def check(self, owner: str, name: str, value: object) -> tuple[Transform, ...]:
+        """Return them as a tuple, or say what is wrong with them.
+
+        Parameters
+        ----------
+        owner, name : str
+            The class and the keyword, for the message.
+        value : object
+            What came: a list or tuple, of transforms, texts or dicts.
+
+        Returns
+        -------
+        tuple of Transform
+            In the same order.
+
+        Raises
+        ------
+        TypeError, ValueError
+            It is no list, something in it is no transform, two are of one class, or one is an option.
+        """
+        if not isinstance(value, list | tuple):
+            raise TypeError(f"{owner}: {name}={short(value)} is a {type(value).__name__}; wanted a list of transforms")
+        with naming(f"{owner}: {name}"):
+            made = tuple(map(make_transform, value))
+            for i, one in enumerate(made):
+                if one.keyword:
+                    raise ValueError(f"{type(one).__name__} is an option of its own; give it as {one.keyword}=...")
+                if type(one) in map(type, made[:i]):
+                    raise ValueError(f"{type(one).__name__} is there twice; wanted at most one of each class")
+        return made
+
+
+TRANSFORMS: Registry[Transform] = Registry(
+    Transform,
+    NAMES["Transforms"],
+    lambda name: getattr(transforms, name),
+    lambda kind: kind.before is not None or kind.after is not None,
+)
+"""The transforms by name."""
