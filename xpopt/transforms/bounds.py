@@ -148,9 +148,9 @@ class BoundsCheck:
 def _blocking(has_low: bool, has_high: bool) -> Callable[..., Any]:
     def before(xp: Namespace, param: Array, grad: Any, s: Any, h: Scalars) -> Any:
         if has_low:
-            grad = xp.where((param <= h.low) & (grad > 0.0), 0.0, grad)
+            grad = xp.where(param <= h.low, xp.where(grad > 0.0, 0.0, grad), grad)
         if has_high:
-            grad = xp.where((param >= h.high) & (grad < 0.0), 0.0, grad)
+            grad = xp.where(param >= h.high, xp.where(grad < 0.0, 0.0, grad), grad)
         return grad
 
     return before
@@ -158,11 +158,11 @@ def _blocking(has_low: bool, has_high: bool) -> Callable[..., Any]:
 
 @functools.cache
 def _projecting(has_low: bool, has_high: bool) -> Callable[..., tuple[Array, Any]]:
-    def after(xp: Namespace, new: Array, param: Array, grad: Array, s: Any, h: Scalars) -> tuple[Array, Any]:
+    def after(xp: Namespace, new: Any, param: Array, grad: Array, s: Any, h: Scalars) -> tuple[Any, Any]:
         if has_low:
-            new = xp.maximum(new, h.low)
+            new = xp.where(new < h.low, h.low, new)
         if has_high:
-            new = xp.minimum(new, h.high)
+            new = xp.where(new > h.high, h.high, new)
         return new, s
 
     return after

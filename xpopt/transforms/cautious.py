@@ -40,4 +40,6 @@ class Cautious(Transform):
     @staticmethod
     def after(xp: Namespace, new: Array, param: Array, grad: Array, s: Any, h: Scalars) -> tuple[Array, Any]:
         """The mask of Algorithm 1, without its scale."""
-        return xp.where((param - new) * grad > 0, new, param), s
+        # a choice between new and param would be stored under a mask, which some processors are slow at
+        step: Any = param - new
+        return param - xp.where(step * grad > 0.0, step, 0.0), s

@@ -32,9 +32,10 @@ class ClipValue(Transform):
     measured = True
 
     @staticmethod
-    def before(xp: Namespace, param: Array, grad: Array, s: Any, h: Scalars) -> Array:
+    def before(xp: Namespace, param: Array, grad: Any, s: Any, h: Scalars) -> Array:
         """The gradient within the two ends; NaN stays."""
-        clipped: Array = xp.minimum(xp.maximum(grad, -h.clip_value), h.clip_value)
+        grad = xp.where(grad > h.clip_value, h.clip_value, grad)
+        clipped: Array = xp.where(grad < -h.clip_value, -h.clip_value, grad)
         return clipped
 
     @staticmethod
