@@ -28,7 +28,7 @@ STEPS = 6
 def test_every_option_is_a_variant():
     known = {name for options in OPTIONS.values() for name in options}
     for cls, settings in SIGNATURES.items():
-        assert set(cls().hyperparameters) - set(settings) - {"id", "lr_scheduler"} <= known
+        assert set(cls().hyperparameters) - set(settings) - {"id", "lr_scheduler", "transforms"} <= known
 
 
 def make(row, variant, **settings):
@@ -69,7 +69,7 @@ def test_text_and_dicts_go_both_ways(backend, row, variant):
     for name, value in VARIANTS[variant].items():
         assert f"{name}={value!r}" in str(opt)
         assert f"{name}={value!r}" not in str(plain)
-        assert opt.hyperparameters[name] == value
+        assert opt.hyperparameters[name] == (list(value) if isinstance(value, tuple) else value)
     for again in (xpopt.make_optimizer(str(opt)), xpopt.make_optimizer(dict(opt.hyperparameters))):
         assert (str(again), again.hyperparameters) == (str(opt), opt.hyperparameters)
     plain.set_params(dict(VARIANTS[variant]))

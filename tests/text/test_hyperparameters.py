@@ -55,7 +55,7 @@ def test_what_is_shown(cls):
     defaults = defaults_of(cls)
     constant = f"ConstantScheduler(lr={defaults['lr']!r})"
     shown = cls().hyperparameters
-    assert shown == {"id": cls.__name__, **defaults, "lr_scheduler": constant, **options_of(cls)}
+    assert shown == {"id": cls.__name__, **defaults, "lr_scheduler": constant, **options_of(cls), "transforms": []}
     assert list(shown)[: len(defaults) + 1] == ["id", *defaults]
     values = ", ".join(f"{name}={value!r}" for name, value in defaults.items())
     assert str(cls()) == repr(cls()) == f"{cls.__name__}({values}, lr_scheduler={constant})"

@@ -138,7 +138,7 @@ def test_a_dict_is_left_alone():
         ("SGD(lr=[1] * 9)", 7, "not a literal"),
         ("SGD(lr=x)", 7, "not a literal"),
         ("SGD(lr=nan)", 7, "not a literal"),
-        ("SGD(lr=[f()])", 7, "not a literal"),
+        ("SGD(lr={f()})", 7, "not a literal"),
         ("SGD(lr={**a})", 7, "not a literal"),
         ("SGD(lr={[]: 1})", 7, "not a literal"),
         ("SGD(lr=f'{x}')", 7, "not a literal"),

@@ -59,19 +59,13 @@ def take_down(parts: Parts) -> tuple[Header, dict[str, Array]]:
     return Header(
         settings.cls.__name__,
         settings.cls.version,
-        {key: _plain(value) for key, value in values.items() if key not in neutral or value != neutral[key]},
+        {key: as_text(value) for key, value in values.items() if key not in neutral or value != neutral[key]},
         Schedule(keywords.pop("id"), keywords, clock.history()),
         clock.cur_step,
         parts.count_skipped(),
         None if current is None else Current(*current),
         tuple(parameters),
     ), arrays
-
-
-def _plain(value: Any) -> Any:
-    """Return a setting as JSON has it."""
-    value = as_text(value)
-    return list(map(_plain, value)) if isinstance(value, tuple) else value
 
 
 def _slots(cls: type[Any], rule: Rule, name: Hashable, entry: Any) -> Mapping[str, Array]:

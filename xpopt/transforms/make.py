@@ -15,7 +15,7 @@ from .._settings.text import Call, naming, parse, short
 from .base import Transform
 
 
-def make_transform(spec: str | Mapping[str, Any] | Call | Transform) -> Transform:
+def make_transform(spec: Any) -> Transform:
     """Make a transform from what describes it, as `make_scheduler` makes schedules.
 
     Parameters
@@ -54,9 +54,9 @@ def make_transform(spec: str | Mapping[str, Any] | Call | Transform) -> Transfor
 
 
 def as_text(value: Any) -> Any:
-    """Return a setting with texts in place of the transforms in it."""
+    """Return a setting as JSON has it: with a list for a tuple, and a text for a transform."""
     if isinstance(value, tuple):
-        return tuple(map(as_text, value))
+        return list(map(as_text, value))
     return repr(value) if isinstance(value, Transform) else value
 
 
