@@ -178,6 +178,24 @@ def test_a_slot_of_another_shape_is_refused_wherever_it_comes_from(backend, shap
         opt.update_all(x, x)
 
 
+@pytest.mark.backends("numpy")
+def test_a_class_that_is_not_fused_runs_eagerly_and_is_not_warned_of(backend):
+    """Factors, of which there is a warning; and momentum, which could be fused."""
+    x = np.ones((3, 4), np.float32)
+    with xpopt.engine("auto"):
+        for cls in (Factors, xpopt.AdaGrad):
+            Eager = type("Eager", (cls,), {"fused": False})
+            opt = Eager()
+            new = opt.update_all([x], [x])
+            assert [row[1:] for row in opt.explain([x])] == [
+                ("eager", 1, opt.explain([x])[0].state_bytes, "its class says fused = False")
+            ]
+            with xpopt.engine("eager"):
+                assert same(backend, new, cls().update_all([x], [x]))
+        with pytest.warns(UserWarning, match="Factors.rule cannot be traced"):
+            Factors().update(x, x, "W")
+
+
 class StartedState(NamedTuple):
     zero: Any
     number: Any = slot(start=0.375)

@@ -55,6 +55,9 @@ class Rule:
     entry : {"dict", "array"}
         The form of its cache entry, and of the one from which it may go on: a dict of the count and the slots, or,
         where there is one slot, that array itself.
+    fused : bool
+        Whether engines may fuse its operations. False for one that cannot be, such as one with a matrix product: it
+        runs eagerly, and nothing is said of that.
     master : bool
         Whether its last slot is a master copy of the parameter; for transforms.
     low : mapping of str to Rule
@@ -77,6 +80,7 @@ class Rule:
     where: Callable[[str, tuple[int, ...]], bool] | None = None
     follows: type[Any] | None = None
     entry: str = "dict"
+    fused: bool = True
     master: bool = False
     low: Mapping[str, Rule] = field(default_factory=dict)
     among: tuple[Rule, ...] = ()

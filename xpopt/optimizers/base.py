@@ -162,6 +162,8 @@ class OptimizerBase(Declared):
     """Hyperparameters that a checkpoint may lack, and the values at which the formula is what it is without them."""
     entry: ClassVar[str] = "dict"
     """The form of a parameter's entry in `cache`: "dict", or "array", the slot itself and no count, if there is one."""
+    fused: ClassVar[bool] = True
+    """False in a class whose rule cannot be fused, such as one with a matrix product: it runs eagerly, unwarned."""
     version: ClassVar[int] = 1
     """Raise it in a class whose slots or hyperparameters change their meaning: checkpoints of another are refused."""
 
@@ -453,9 +455,8 @@ class OptimizerBase(Declared):
         """
         own: Any = cls
         scalars = getattr(cls, "scalars", None)
-        return once_for(
-            cls, "_rule_once", lambda: Rule(own.rule, cls.slots, scalars, follows=cls.follows, entry=cls.entry)
-        )
+        options = {"follows": cls.follows, "entry": cls.entry, "fused": cls.fused}
+        return once_for(cls, "_rule_once", lambda: Rule(own.rule, cls.slots, scalars, **options))
 
     # Copies and checkpoints
 
