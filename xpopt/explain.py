@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ._arrays.library import LOW, SUPPORTED
+from ._graph.ones import split
 from ._graph.reading import graph_of
 from ._print.cuda import print_cuda
 from ._print.numba import print_numba
@@ -67,7 +68,8 @@ def kernel_source(
     settings = opt._parts.settings
     h = settings.numbers_at(1)
     graph = graph_of(settings.rule.of(dtype, tuple(shape)), h, clipped=h.clip_norm is not None)
-    if target == "numpy":
-        return print_numpy(graph).text
-    printer = print_numba if target == "numba" else print_cuda
-    return printer(graph, dtype, drawn=settings.draws and dtype in LOW)
+    drawn = settings.draws and dtype in LOW
+    if target == "cuda":
+        return print_cuda(graph, dtype, drawn=drawn)
+    arrays = split(graph).arrays
+    return print_numpy(arrays).text if target == "numpy" else print_numba(arrays, dtype, drawn=drawn)

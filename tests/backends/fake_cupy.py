@@ -159,6 +159,9 @@ class FakeCuPy:
     def zeros_like(self, x: Any, dtype: Any) -> Any:
         return self._new(np.zeros_like(values_of(x), dtype))
 
+    def full(self, shape: tuple[int, ...], value: float, dtype: Any) -> Any:
+        return self._new(np.full(shape, value, dtype))
+
     def full_like(self, x: Any, value: float, dtype: Any) -> Any:
         return self._new(np.full_like(values_of(x), value, dtype))
 

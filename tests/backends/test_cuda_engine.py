@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from _kit.bits import dtype_of, same_bits
 from _kit.engines import MAKE, Two, forget_what_was_made, of_rule
-from _kit.own import FTRL
+from _kit.own import OWN
 
 import xpopt
 from xpopt._arrays.library import LOW
@@ -192,12 +192,59 @@ def test_slots_that_start_elsewhere_have_the_bits_of_numpy(runtime, dtype):
         fast = 0.5 * s.fast + grad
         return param - h.lr * (fast + param - s.start), Beside(fast, s.start)
 
-    for make in (FTRL, of_rule(rule, Beside)):
-        model = Model(make(), {name: draw(shape, dtype, 1) for name, shape in SHAPES.items()})
-        for step in range(3):
-            model.step({name: draw(shape, dtype, 10 + step) for name, shape in SHAPES.items()})
-        assert model.same()
-        assert {name for name, *_ in runtime.launches} == {"update"}
+    model = Model(of_rule(rule, Beside)(), {name: draw(shape, dtype, 1) for name, shape in SHAPES.items()})
+    for step in range(3):
+        model.step({name: draw(shape, dtype, 10 + step) for name, shape in SHAPES.items()})
+    assert model.same()
+    assert {name for name, *_ in runtime.launches} == {"update"}
+
+
+class Mixed(NamedTuple):
+    mean: Any
+    sign: Any = xpopt.slot(start=-1, shape=xpopt.one)
+    count: Any = xpopt.slot(shape=xpopt.one)
+    last: Any = xpopt.slot(start=5, shape=xpopt.one)
+
+
+def mixed(xp: Any, param: Any, grad: Any, s: Any, h: Any) -> Any:
+    """Mix numbers of the tensor, their truth values, arrays, masks and numbers of the step."""
+    count = s.count + 1
+    early = (count < 3) & (s.sign < 0)
+    sign = xp.where(early, s.sign, -s.sign)
+    size = xp.clip(xp.sqrt(count) * h.lr, 0.0, s.last)
+    grad = xp.where(early, grad, sign * grad)
+    mean = xp.where((grad > 0) | early, s.mean + size * grad, xp.maximum(s.mean, count) - s.last)
+    return param - xp.abs(sign) * mean, Mixed(mean, sign, count, s.last)
+
+
+@pytest.mark.parametrize(
+    ("make", "dtype"),
+    [
+        *((row.make, dtype) for row, dtype in zip(OWN, ("float32", "float64", "bfloat16"), strict=True)),
+        (of_rule(mixed, Mixed), "float32"),
+        (lambda: of_rule(mixed, Mixed)(clip_norm=2.0), "float32"),
+        (lambda: OWN[1].make(master=True), "bfloat16"),
+        (lambda: OWN[2].make(rounding="stochastic"), "float16"),
+    ],
+    ids=["FTRL", "NAdam", "ScheduleFree", "mixed", "clipped", "master", "stochastic"],
+)
+def test_slots_of_one_number_have_the_bits_of_numpy(runtime, make, dtype):
+    """One parameter has no elements and joins later; others are updated alone in between."""
+    model = Model(make(), {name: draw(shape, dtype, 1) for name, shape in SHAPES.items()})
+    late = model.want.pop("none"), model.params.pop("none")
+    for step in range(4):
+        if step == 1:
+            model.want["none"], model.params["none"] = late
+        model.step(
+            {name: powers_of_two(x.shape, dtype, 10 + step) for name, x in model.want.items()}, in_place=step == 2
+        )
+    assert model.same()
+    x, g = draw((7, 5), dtype, 3), powers_of_two((7, 5), dtype, 4)
+    new = model.opt.update(on_device(x.copy()), on_device(g), "none at all")
+    with xpopt.engine("eager"):
+        want = model.reference.update(x, g, "none at all")
+    assert same_bits(values_of(new), want)
+    assert model.same()
 
 
 def many(count: int, dtype: str = "float32") -> dict[Any, tuple[int, ...]]:
@@ -392,6 +439,23 @@ def decisions(monkeypatch):
 
     monkeypatch.setattr(Skipped, "unless", unless)
     return made
+
+
+def test_a_skipped_step_leaves_slots_of_one_number(runtime, decisions):
+    model = Model(
+        of_rule(mixed, Mixed)(nonfinite="skip"), {k: draw(shape, "float32", 1) for k, shape in SHAPES.items()}
+    )
+    for step in range(4):
+        grads = {name: powers_of_two(x.shape, "float32", step) for name, x in model.want.items()}
+        if step == 2:
+            grads["one"][:] = np.nan
+        before, want = model.reference.copy(), model.want
+        model.step(grads)
+        assert bool(values_of(decisions[-1])) == (step != 2)
+        if step == 2:
+            model.reference, model.want = before, want
+            skipped(model)
+        assert model.same()
 
 
 PAIRWISE = [({}, None, False), ({}, 2.0, True), ({"master": True}, None, True), ({"master": True}, 2.0, False)]

@@ -16,6 +16,7 @@ import nvrtc
 import pytest
 from _kit.bits import dtype_of, normal, same_bits
 from _kit.engines import Two
+from _kit.own import OWN
 from _kit.rules import NUMBERS, wild
 from _kit.table import BY_RULE
 
@@ -464,9 +465,17 @@ def assert_it_compiles(name: str, rule: Rule, dtype: str, options: tuple[str, ..
     clipped = nvrtc.ptx(full, options, arch)
     for text in (plain, clipped):
         assert ".entry update" in text
+        assert (".entry find_ones" in text) == bool(rule.ones)
     if name in EXACT:
         assert arithmetic(plain) <= ROUNDED
         assert arithmetic(clipped) <= {*ROUNDED, "min"}  # a factor is at most 1
+
+
+@compiled
+@every_dtype
+@pytest.mark.parametrize("row", OWN, ids=str)
+def test_it_compiles_with_numbers_of_each_tensor(row, dtype):
+    assert_it_compiles(row.label, row.rule(), dtype, OPTIONS, "sm_80")
 
 
 @compiled

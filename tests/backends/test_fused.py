@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from _kit.bits import compare, dtype_of, dyadic, normal, same_bits, special
 from _kit.engines import MAKE, Two, every_optimizer, of_rule, with_dtypes
-from _kit.own import FTRL
+from _kit.own import OWN
 
 import xpopt
 from xpopt._engine import choose
@@ -41,14 +41,62 @@ def test_bits_are_eager_numpys_where_slots_start_elsewhere(backend, dtype):
         fast = 0.5 * s.fast + grad
         return param - h.lr * (fast + param - s.start), Beside(fast, s.start)
 
-    for make in (FTRL, of_rule(rule, Beside)):
-        compare(make, [(), (7,), (3, 5), (0,), (BLOCK + 1,)], dtype, 3)
-        compare(make, [(3, 5), (2, 4), (5, 3001)], dtype, 2, layout=np.asfortranarray)
+    make = of_rule(rule, Beside)
+    compare(make, [(), (7,), (3, 5), (0,), (BLOCK + 1,)], dtype, 3)
+    compare(make, [(3, 5), (2, 4), (5, 3001)], dtype, 2, layout=np.asfortranarray)
 
 
 class Beside(NamedTuple):
     fast: Any = xpopt.slot(start=0.1)
     start: Any = xpopt.slot(start="param")
+
+
+@pytest.mark.parametrize("row", OWN, ids=str)
+def test_bits_are_eager_numpys_of_algorithms_with_slots_of_their_own(backend, row):
+    """Some with one number of each tensor; clipped, drawn from and kept in two precisions as any."""
+    shapes = [(), (7,), (3, 5), (0,), (BLOCK + 1,)]
+    compare(row.make, shapes, "float32", 3)
+    compare(row.make, shapes[:3], "float64", 3)
+    compare(lambda: row.make(clip_norm=0.5), shapes[1:3], "float32", 3, dyadic)
+    for options in ({}, {"master": True}, {"rounding": "stochastic"}):
+        compare(lambda options=options: row.make(**options), shapes[:3], "bfloat16", 3)
+
+
+class Mixed(NamedTuple):
+    mean: Any
+    sign: Any = xpopt.slot(start=-1, shape=xpopt.one)
+    count: Any = xpopt.slot(shape=xpopt.one)
+    last: Any = xpopt.slot(start=5, shape=xpopt.one)
+
+
+def mixed(xp: Any, param: Any, grad: Any, s: Any, h: Any) -> Any:
+    """Mix numbers of the tensor, their truth values, arrays, masks and numbers of the step."""
+    count = s.count + 1
+    early = (count < 3) & (s.sign < 0)
+    sign = xp.where(early, s.sign, -s.sign)
+    size = xp.clip(xp.sqrt(count) * h.lr, 0.0, s.last)
+    grad = xp.where(early, grad, sign * grad)
+    mean = xp.where((grad > 0) | early, s.mean + size * grad, xp.maximum(s.mean, count) - s.last)
+    return param - xp.abs(sign) * mean, Mixed(mean, sign, count, s.last)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_bits_are_eager_numpys_where_numbers_of_the_tensor_meet_all_else(backend, dtype):
+    compare(of_rule(mixed, Mixed), [(), (7,), (3, 5), (0,), (5001,)], dtype, 5)
+
+
+class Alone(NamedTuple):
+    count: Any = xpopt.slot(shape=xpopt.one)
+
+
+def test_bits_are_eager_numpys_where_one_number_is_all_the_state(backend):
+    def rule(xp: Any, param: Any, grad: Any, s: Any, h: Any) -> Any:
+        return param - h.lr * grad / (s.count + 1), Alone(s.count + 1)
+
+    make = of_rule(rule, Alone)
+    compare(make, [(), (7,), (3, 5)], "float32", 3)
+    make.entry = "array"
+    compare(make, [(), (7,), (3, 5)], "float32", 3)
 
 
 NARROW = ["float16", "bfloat16"]

@@ -13,7 +13,7 @@ from _kit.trajectories import verify
 import xpopt
 from xpopt import CheckpointError, OptimizerBase, Range, Rule, cols, one, rows, setting, slot
 
-pytestmark = pytest.mark.usefixtures("eager")
+eagerly = pytest.mark.usefixtures("eager")  # of rules that are not fused, without a warning
 
 every_own = pytest.mark.parametrize("row", own.OWN, ids=str)
 
@@ -95,6 +95,7 @@ def walk_factors(backend, opt, dtype, steps, start=None):
     return x, param.astype(float), gradients
 
 
+@eagerly
 def test_rows_columns_and_one_number(backend):
     for dtype, tolerance in (("float32", 1e-5), (backend.widest, 1e-5 if backend.widest == "float32" else 1e-12)):
         opt = Factors()
@@ -129,6 +130,7 @@ TWINS = {
 }
 
 
+@eagerly
 @pytest.mark.parametrize("twin", TWINS.values(), ids=TWINS)
 def test_it_goes_on_bit_for_bit(backend, twin):
     opt = Factors()
@@ -138,6 +140,7 @@ def test_it_goes_on_bit_for_bit(backend, twin):
     assert same(backend, *ends)
 
 
+@eagerly
 def test_a_file_goes_on_bit_for_bit(backend, tmp_path):
     pytest.importorskip("safetensors", reason="checkpoints need safetensors: pip install 'xpopt[checkpoint]'")
     opt = Factors()
@@ -148,6 +151,7 @@ def test_a_file_goes_on_bit_for_bit(backend, tmp_path):
         assert same(backend, (walk_factors(backend, again, backend.widest, range(4, 8), x)[0], again.cache), end)
 
 
+@eagerly
 @pytest.mark.backends("numpy")
 def test_cast_converts_every_shape(backend, tmp_path):
     pytest.importorskip("safetensors", reason="checkpoints need safetensors: pip install 'xpopt[checkpoint]'")
@@ -160,6 +164,7 @@ def test_cast_converts_every_shape(backend, tmp_path):
         assert np.array_equal(again.cache["W"][name], np.asarray(values, np.float32))
 
 
+@eagerly
 @pytest.mark.backends("numpy")
 @pytest.mark.parametrize("shape", [(1, 3), (3,), (3, 4), ()])
 def test_a_slot_of_another_shape_is_refused_wherever_it_comes_from(backend, shape):
@@ -301,6 +306,7 @@ def test_a_slot_that_cannot_be_is_an_error_when_the_optimizer_is_made(backend, s
         with_slot(**spec)()
 
 
+@eagerly
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
@@ -329,6 +335,7 @@ def test_a_start_beyond_the_dtype_is_an_error(backend):
         opt.update(x, x, "W")
 
 
+@eagerly
 def test_what_a_rule_returns_is_of_the_slots_shape(backend):
     """Nothing is spread over a slot in silence, and none is left out."""
 

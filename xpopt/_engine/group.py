@@ -12,6 +12,7 @@ from .._arrays.namespace import address_of
 from .._arrays.typing import Scalars
 from .._graph.rule import Rule
 from .numbers import Key
+from .ones import Ones, side_by_side
 from .start import started
 from .tensor import Tensor
 
@@ -145,6 +146,8 @@ class FusedMembers(Members):
     ----------
     members, tensors, slots
         As for `Members`; the slots are the optimizer's own.
+    listed : sequence of int
+        Which of the slots a kernel is given the addresses of.
     address_of : callable
         Returns where an array lies.
     """
@@ -152,23 +155,32 @@ class FusedMembers(Members):
     in_place: ClassVar[bool] = True
 
     def __init__(
-        self, members: list[int], tensors: list[Tensor], slots: list[Any], address_of: Callable[[Any], int]
+        self,
+        members: list[int],
+        tensors: list[Tensor],
+        slots: list[Any],
+        listed: Sequence[int],
+        address_of: Callable[[Any], int],
     ) -> None:
         super().__init__(members, tensors, slots)
         self.sizes = [tensor.param.size for tensor in tensors]
         self.bytes = np.array([tensor.param.nbytes for tensor in tensors], np.int64)
         self.clipped = tensors[0].clipped
         self._shapes = [tensor.param.shape for tensor in tensors]
-        self._table = np.zeros((3 + len(self.rule.fields), len(members)), np.int64)
-        for k, of_field in enumerate(zip(*slots, strict=True), 3):
-            self._table[k] = [address_of(x) for x in of_field]
+        self._table = np.zeros((3 + len(listed), len(members)), np.int64)
+        for row, k in enumerate(listed, 3):
+            self._table[row] = [address_of(of[k]) for of in slots]
 
 
 class HostGroup(FusedMembers):
     """A group of NumPy arrays, each contiguous in the order that it had when the group was built."""
 
     def __init__(self, members: list[int], tensors: list[Tensor]) -> None:
-        super().__init__(members, tensors, new_slots(tensors), address_of)
+        rule = tensors[0].rule
+        slots, blocks = side_by_side(rule, new_slots(tensors))
+        super().__init__(members, tensors, slots, rule.wide, address_of)
+        self.ones = None if not blocks else _ones(tensors[0], blocks)
+        self.wide = of_arrays(rule, slots)
         self.dtype, self.compute = tensors[0].spec.dtype, tensors[0].spec.compute
         self._in_c_order = [tensor.param.flags.c_contiguous for tensor in tensors]
 
@@ -252,6 +264,9 @@ class HostSingle:
     def __init__(self, tensor: Tensor) -> None:
         param, spec = tensor.param, tensor.spec
         (self.slots,) = new_slots([tensor])
+        _, blocks = side_by_side(tensor.rule, [self.slots])
+        self.ones = None if not blocks else _ones(tensor, blocks)
+        (self.wide,) = of_arrays(tensor.rule, [self.slots])
         self.rule, self.compute = tensor.rule, spec.compute
         self.clipped = tensor.clipped
         self.size: int = param.size
@@ -282,6 +297,16 @@ class HostSingle:
         )
 
 
+def of_arrays(rule: Rule, slots: list[Any]) -> list[Any]:
+    """Return the slots of each tensor but those that are one number."""
+    return [tuple(of[k] for k in rule.wide) for of in slots] if rule.ones else slots
+
+
+def _ones(tensor: Tensor, blocks: list[Any]) -> Ones:
+    assert tensor.h is not None
+    return Ones(tensor.rule, tensor.h, clipped=tensor.clipped, blocks=blocks)
+
+
 def new_slots(tensors: Sequence[Tensor]) -> list[Any]:
     """Return slots that may be written, with the state before the update.
 
@@ -302,7 +327,7 @@ def new_slots(tensors: Sequence[Tensor]) -> list[Any]:
         size, old = tensor.param.size, tensor.slots
         if tensor.owned:
             slots = old
-        elif size > SHARED or not rule.fields or len(tensors) == 1:
+        elif size > SHARED or not rule.fields or rule.ones or len(tensors) == 1:
             slots = rule.make_slots(_begun(tensor) if old is None else map(np.array, old))
         else:
             if not shared or len(shared[0]) < size:

@@ -23,16 +23,21 @@ class Numbers:
 
     Parameters
     ----------
-    graph : Graph
-        The traced rule.
+    *graphs : Graph
+        The parts of the traced rule, whose numbers follow each other.
     """
 
-    def __init__(self, graph: Graph) -> None:
-        self.count = len(graph.scalars())
-        self._values = print_numbers(graph)
+    def __init__(self, *graphs: Graph) -> None:
+        self.count = sum(len(graph.numbers()) for graph in graphs)
+        self._values, *others = map(print_numbers, graphs)
+        if others:
+            parts = self._values, *others
+            self._values = lambda h: tuple(value for part in parts for value in part(h))
         self._pack = {code: struct.Struct(f"{self.count}{code}").pack for code in _CODES}
 
-    def rows(self, scalars: Sequence[Scalars], row_of: Sequence[int], keys: Sequence[Key] | None, code: str) -> bytes:
+    def rows(
+        self, scalars: Sequence[Scalars], row_of: Sequence[int], keys: Sequence[Key] | None, code: str, ones: Any = None
+    ) -> bytes:
         """Return the numbers of a launch.
 
         Parameters
@@ -46,15 +51,20 @@ class Numbers:
             four more numbers.
         code : {"f", "d"}
             As for `packed`.
+        ones : ndarray, (tensors, numbers), or None
+            Numbers of each tensor, which then has a row of its own: they come after those of the step.
 
         Returns
         -------
         bytes
             One row after the other.
         """
-        if keys is None and len(scalars) == 1:
+        if keys is None and ones is None and len(scalars) == 1:
             return self.packed(scalars[0], code)
         packed = [self.packed(h, code) for h in scalars]
+        if ones is not None:
+            packed = [packed[row] + mine.tobytes() for row, mine in zip(row_of, ones, strict=True)]
+            row_of = range(len(packed))
         if keys is not None:
             packed = [packed[row] + _halves(*key) for row, key in zip(row_of, keys, strict=True)]
         return b"".join(packed)

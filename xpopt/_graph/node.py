@@ -6,7 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-Kind = Literal["array", "mask", "scalar"]
+Kind = Literal["array", "mask", "one", "flag", "scalar"]
+
+TRUTHS = {"mask", "flag"}
+"""The kinds of truth values."""
 
 COMPARISONS = ("less", "less_equal", "greater", "greater_equal", "equal", "not_equal")
 LOGICAL = ("logical_and", "logical_or", "logical_xor", "logical_not", "isnan", "isinf", "isfinite")
@@ -21,13 +24,16 @@ class Node:
     op : str
         The standard's name of an elementwise function; or ``"input"``, an array that the rule is given; ``"number"``,
         an attribute of `h`; ``"constant"``; ``"factor"``, what a clipped gradient is multiplied by, of each parameter:
-        two numbers, ``clip_scale`` and then ``clip_factor``.
-    kind : {"array", "mask", "scalar"}
-        An array of the compute dtype, one of booleans, or a number that the host computes in float64.
+        two numbers, ``clip_scale`` and then ``clip_factor``; ``"one"``, in the part of a graph that is about arrays,
+        a number of the compute dtype that the other part makes of each parameter.
+    kind : {"array", "mask", "one", "flag", "scalar"}
+        An array of the compute dtype, one of booleans; the same of shape (), whatever the shape of the parameter is; or
+        a number that the host computes in float64.
     args : tuple of Node
         What it is computed from.
     value : str or float, optional
-        The name of an input (``param``, ``grad``, ``s.mean``), number or factor; the value of a constant.
+        The name of an input (``param``, ``grad``, ``s.mean``), number or factor; the value of a constant; the text of
+        an ``"one"``.
     """
 
     op: str
@@ -76,12 +82,16 @@ class Graph:
         return [node for node in _ordered(self.outputs) if node.kind != "scalar" and node.args]
 
     def scalars(self) -> list[Node]:
-        """Return every number of the step that meets an array, in the order of first use."""
+        """Return every number that meets an array, in the order of first use; those of each parameter come last."""
         found: dict[Node, None] = {}
         for node in _ordered(self.outputs):
             if node.kind != "scalar":
                 found.update((arg, None) for arg in node.args if arg.kind == "scalar" and arg.op != "factor")
-        return list(found)
+        return sorted(found, key=lambda node: node.op == "one")
+
+    def numbers(self) -> list[Node]:
+        """Return those of `scalars` that are of the step."""
+        return [node for node in self.scalars() if node.op != "one"]
 
     def factors(self) -> list[Node]:
         """Return the two numbers that clip the gradient, if it is clipped and the rule reads it."""

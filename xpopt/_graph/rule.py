@@ -13,7 +13,7 @@ import numpy as np
 
 from .._arrays.typing import Array, Scalars
 from .._settings.once import once
-from .slots import LIKE, Shape, Slot, specs_of
+from .slots import LIKE, Shape, Slot, one, specs_of
 
 MASTER = "master"
 """The slot of a master copy."""
@@ -140,6 +140,16 @@ class Rule:
     def plain(self) -> bool:
         """Whether all slots are like the parameter, of the dtype of the arithmetic, and start at 0."""
         return all(spec == LIKE for spec in self.specs)
+
+    @once
+    def ones(self) -> tuple[int, ...]:
+        """Which of its slots are one number."""
+        return tuple(k for k, spec in enumerate(self.specs) if spec.shape is one)
+
+    @once
+    def wide(self) -> tuple[int, ...]:
+        """Which of its slots are not."""
+        return tuple(k for k, spec in enumerate(self.specs) if spec.shape is not one)
 
     def shapes(self, shape: Shape) -> list[Shape]:
         """Return the shapes of the slots of a parameter; a TypeError names a slot that has none."""

@@ -9,8 +9,9 @@ from types import CodeType, FrameType
 from typing import Any, NoReturn
 
 from .._arrays.typing import Scalars
-from .node import COMPARISONS, LOGICAL, Graph, Kind, Node
+from .node import COMPARISONS, LOGICAL, TRUTHS, Graph, Kind, Node
 from .rule import Rule, taken_apart
+from .slots import one
 
 
 class UntraceableError(TypeError):
@@ -97,22 +98,27 @@ def _apply(tape: Tape, op: str, *values: Any) -> _Traced:
     tape.look()
     args = tuple(_node(tape, value) for value in values)
     kinds = {arg.kind for arg in args}
+    number, truth = _RESULTS[bool(kinds & {"array", "mask"})]
     if kinds == {"scalar"}:
         if op.startswith("logical"):
             raise UntraceableError(f"it combines numbers by {op}; do that in scalars(h)")
         return _Traced(tape, tape.node(op, "scalar", args))
     if op.startswith("logical"):
-        if kinds != {"mask"}:
+        if not kinds <= TRUTHS:
             raise UntraceableError(f"{op} of something else than booleans")
-    elif "mask" in (arg.kind for arg in (args[1:] if op == "where" else args)):
+    elif not TRUTHS.isdisjoint(arg.kind for arg in (args[1:] if op == "where" else args)):
         raise UntraceableError(f"{op} of booleans; choose numbers with xp.where")
-    if op == "where" and args[0].kind != "mask":
+    if op == "where" and args[0].kind not in TRUTHS:
         raise UntraceableError("where on something else than an array of booleans")
     if op == "where" and args[1].kind == args[2].kind == "scalar":  # whose dtype depends on the library
         raise UntraceableError("where between two numbers; make one an array, as in 0 * grad + h.lr")
     if op == "pow" and args[1].op == "constant" and args[1].value in (2, 0.5):
         op, args = ("square", args[:1]) if args[1].value == 2 else ("sqrt", args[:1])
-    return _Traced(tape, tape.node(op, "mask" if op in COMPARISONS + LOGICAL else "array", args))
+    return _Traced(tape, tape.node(op, truth if op in COMPARISONS + LOGICAL else number, args))
+
+
+_RESULTS: dict[bool, tuple[Kind, Kind]] = {True: ("array", "mask"), False: ("one", "flag")}
+"""By whether an array is among the arguments, the kinds of a number and of a truth value."""
 
 
 def _node(tape: Tape, value: Any) -> Node:
@@ -236,11 +242,14 @@ def trace(rule: Rule, h: Scalars | None = None, *, clipped: bool = False, tape: 
         its parameter and slots. The message names the rule and the line.
     """
     for field, spec in zip(rule.fields, rule.specs, strict=True):
-        if spec.shape is not None:
+        if spec.shape not in (None, one):
             raise UntraceableError(f"{rule.name} cannot be traced: its slot {field!r} has a shape of its own")
     tape = tape or Tape(rule.code)
+    kinds: list[Kind] = ["one" if k in rule.ones else "array" for k in range(len(rule.fields))]
     names = ("param", "grad", *(f"s.{field}" for field in rule.fields))
-    inputs = tuple(tape.node("input", "array", value=name) for name in names)
+    inputs = tuple(
+        tape.node("input", kind, value=name) for name, kind in zip(names, ["array", "array", *kinds], strict=True)
+    )
     param, grad, *slots = (_Traced(tape, node) for node in inputs)
     xp, numbers = _Namespace(tape), _Numbers(tape, h)
     try:
@@ -257,11 +266,22 @@ def trace(rule: Rule, h: Scalars | None = None, *, clipped: bool = False, tape: 
         raise UntraceableError(f"{rule.name} cannot be traced{_place(rule, error)}: {error}") from error
     finally:
         variables = tape.take_variables()
-    for field, result in zip(("param", *rule.fields), results, strict=True):
-        if not isinstance(result, _Traced) or result.node.kind != "array":
-            raise UntraceableError(f"{rule.name} returned a {type(result).__name__} as {field!r}; wanted an array")
+    for field, kind, result in zip(("param", *rule.fields), ["array", *kinds], results, strict=True):
+        if not isinstance(result, _Traced) or result.node.kind != kind:
+            came = _CALLED[result.node.kind] if isinstance(result, _Traced) else f"a {type(result).__name__}"
+            raise UntraceableError(f"{rule.name} returned {came} as {field!r}; wanted {_CALLED[kind]}")
     called = {x.node: name for name, x in reversed(variables.items()) if isinstance(x, _Traced)}
     return Graph(rule.name, inputs, tuple(result.node for result in results), called)
+
+
+_CALLED: dict[Kind, str] = {
+    "array": "an array",
+    "mask": "an array of booleans",
+    "one": "an array of one number",
+    "flag": "an array of one boolean",
+    "scalar": "a number",
+}
+"""What values of each kind are, in messages."""
 
 
 def _place(rule: Rule, error: Exception) -> str:

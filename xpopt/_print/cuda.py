@@ -5,11 +5,12 @@ from __future__ import annotations
 from string import Template
 from typing import NamedTuple
 
-from .._graph.node import Graph
+from .._graph.node import TRUTHS, Graph
+from .._graph.ones import split
 from .cuda_narrow import BFLOAT16, DRAW_BFLOAT16, DRAW_FLOAT16, FLOAT16, RANDOM
-from .cuda_text import CLIP, FINITE, GUARD, HEAD, KEYWORDS, NARROW_SQUARES, UPDATE, WIDE_SQUARES
+from .cuda_text import CLIP, FINITE, GUARD, HEAD, KEYWORDS, NARROW_SQUARES, ONES, UPDATE, WIDE_SQUARES
 from .host import INFIX
-from .loop import Language, emit
+from .loop import Body, Language, emit
 
 PIECE = 4096
 """Elements that one block takes: some vectors for each thread, and many blocks from few arrays."""
@@ -72,7 +73,8 @@ _OPERATIONS = {
 }
 
 _SCAFFOLD = (
-    *("Pack", "Params", "Slots", "THREADS", "at", "first", "i", "k", "last", "numbers", "threadIdx", "width"),
+    *("Pack", "Params", "Slots", "THREADS", "at", "first", "i", "k", "last", "numbers", "ones", "threadIdx", "width"),
+    *("blockIdx", "proceed", "table", "tensor", "tensors"),
     *("load_float16", "store_float16", "load_bfloat16", "store_bfloat16", "isinf", "isfinite"),
     *("draw_float16", "draw_bfloat16", "random_bits", "key_of", "key", "Key"),
     *(f"{name}{suffix}" for name in ("pow", "fabs", "sqrt", "exp", "log") for suffix in ("", "f")),
@@ -105,8 +107,9 @@ def print_cuda(graph: Graph, dtype: str = "float32", *, guarded: bool = False, d
 
         ========== ===================================================================================================
         table      for each tensor, in words of 64 bits: the addresses of param, grad, where the new param goes, and the
-                   slots; its size, how many pieces come before its own, and how many bytes before its numbers. After
-                   all tensors the numbers, in the compute dtype. By value where TABLE_BYTES is defined, else by address
+                   slots, those of one number last; its size, how many pieces come before its own, and how many bytes
+                   before its numbers. After all tensors the numbers, in the compute dtype. By value where TABLE_BYTES
+                   is defined, else by address
         tensors    how many there are
         ========== ===================================================================================================
 
@@ -115,19 +118,37 @@ def print_cuda(graph: Graph, dtype: str = "float32", *, guarded: bool = False, d
         three where that is the dtype. Then ``find_factors(table, sums, factors)`` takes a block for each tensor. A
         tensor in the table then ends with its largest norm, a float64.
 
-        If it is guarded, ``update`` takes the address of a bool as its last: where that is false, the new param is the
-        old one, and the slots stay.
+        If there are slots of one number, ``update`` takes, before these factors, numbers of each tensor in the compute
+        dtype. ``find_ones(table, tensors, ones)`` finds them, a thread for each tensor, and writes the new slots of one
+        number. What it reads of the step follows the numbers of ``update``.
+
+        If it is guarded, ``find_ones`` and ``update`` take the address of a bool as their last: where that is false,
+        the new param is the old one, and the slots stay.
     """
     kind = _DTYPES[dtype]
     operations = {op: Template(text).substitute(f=kind.suffix, number=kind.number) for op, text in _OPERATIONS.items()}
-    body = emit(graph, Language(operations, f"const {kind.number} {{0}} = {{1}};", "const bool {0} = {1};", _RESERVED))
+    language = Language(operations, f"const {kind.number} {{0}} = {{1}};", "const bool {0} = {1};", _RESERVED)
+    parts = split(graph)
+    body, of_step = emit(parts.arrays, language), len(parts.arrays.numbers())
+    ones = None if parts.ones is None else _Ones.of(parts.ones, emit(parts.ones, language), len(body.numbers) - of_step)
     param, grad, *slots = body.inputs
     new_param, *new_slots = body.outputs
     read, store = kind.load.format, kind.draw if drawn else kind.store
     each_tensor = [
         *([f"typedef Pack<{kind.number}, width> Slots;"] if slots else []),
-        *(f"const {kind.number} {name} = numbers[{k}];  // {what}" for k, (name, what) in enumerate(body.numbers)),
-        *([f"const Key key = key_of(numbers + {len(body.numbers)});"] if drawn else []),
+        *(
+            f"const {kind.number} {name} = numbers[{k}];  // {what}"
+            for k, (name, what) in enumerate(body.numbers[:of_step])
+        ),
+        *(
+            f"const {kind.number} {name} = ones[{k}];  // {what}"
+            for k, (name, what) in enumerate(body.numbers[of_step:])
+        ),
+        *(
+            [f"const Key key = key_of(numbers + {of_step + (0 if ones is None else len(ones.body.numbers))});"]
+            if drawn
+            else []
+        ),
     ]
     loads = [
         f"Params at_{param} = ((const Params *)at.{param})[i];",
@@ -156,6 +177,7 @@ def print_cuda(graph: Graph, dtype: str = "float32", *, guarded: bool = False, d
                 f"    const {kind.stored} *{param}, *{grad};",
                 f"    {kind.stored} *target;  // where the new param goes",
                 *([f"    {kind.number} {', '.join(f'*{slot}' for slot in slots)};"] if slots else []),
+                *([f"    {kind.number} {', '.join(f'*{slot}' for slot in ones.body.inputs)};"] if ones else []),
             ]
         ),
         "width": 16 // _BYTES[kind.number if slots else kind.stored],
@@ -166,6 +188,7 @@ def print_cuda(graph: Graph, dtype: str = "float32", *, guarded: bool = False, d
         "each_element": _indented(3, each_element),
         "stores": _indented(2, stores),
         "addresses": "\n        | ".join(f"(unsigned long long)at.{name}" for name in (param, grad, "target", *slots)),
+        **_of_ones(ones, kind.number, of_step, guarded),
         "factor": "".join(f", {kind.number} {name}" for name in body.factors),
         "factors": f", const {kind.number} *factors" if clips else "",
         "guard": ", const bool *proceed" if guarded else "",
@@ -173,7 +196,43 @@ def print_cuda(graph: Graph, dtype: str = "float32", *, guarded: bool = False, d
         "and_factor": "".join(f", factors[2 * piece.tensor + {k}]" for k in range(len(body.factors))),
     }
     squares = WIDE_SQUARES if dtype == "float64" else NARROW_SQUARES
-    return Template("".join([HEAD, *([squares, CLIP] if clips else []), UPDATE])).substitute(words)
+    before = [*([ONES] if ones else []), *([squares, CLIP] if clips else [])]
+    return Template("".join([HEAD, *before, UPDATE])).substitute(words)
+
+
+class _Ones(NamedTuple):
+    """What finds the numbers of each tensor."""
+
+    body: Body
+    read: int  # how many of them the update reads
+    is_truth: list[bool]
+
+    @classmethod
+    def of(cls, graph: Graph, body: Body, count: int) -> _Ones:
+        return cls(body, count, [node.kind in TRUTHS for node in graph.outputs[:count]])
+
+
+def _of_ones(ones: _Ones | None, number: str, before: int, guarded: bool) -> dict[str, object]:
+    """Return what is put into a source where there are slots of one number."""
+    if ones is None:
+        return {"one": "", "ones": "", "and_one": ""}
+    body, count = ones.body, ones.read
+    keep = [f"*at.{name} = {value};" for name, value in zip(body.inputs, body.outputs[count:], strict=True)]
+    values = [f"({value} ? 1 : 0)" if truth else value for value, truth in zip(body.outputs, ones.is_truth)]  # noqa: B905
+    each = [
+        *(f"const {number} {name} = numbers[{k}];  // {what}" for k, (name, what) in enumerate(body.numbers)),
+        *(f"const {number} {name} = *at.{name};" for name in body.inputs),
+        *body.lines,
+        *(f"ones[{count}LL * tensor + {k}] = {value};" for k, value in enumerate(values)),
+    ]
+    return {
+        "one": f", const {number} *ones",
+        "ones": f", const {number} *ones",
+        "and_one": f", ones + {count}LL * piece.tensor",
+        "numbers_before": before,
+        "each_one": _indented(1, each),
+        "keep_ones": _indented(1, ["if (*proceed) {", *(f"    {line}" for line in keep), "}"] if guarded else keep),
+    }
 
 
 def print_finite(dtype: str) -> str:

@@ -70,6 +70,19 @@ GUARD = """\
     }
 """
 
+ONES = """
+// Find the numbers of each tensor that its update reads, and its new slots of one number; here a thread is a tensor.
+extern "C" __global__ void __launch_bounds__(THREADS)
+find_ones(const __grid_constant__ Table table, int tensors, $number *ones$guard)
+{
+    const int tensor = blockIdx.x * THREADS + threadIdx.x;
+    if (tensor >= tensors)
+        return;
+    const Tensor at = ((const Tensor *)table.bytes)[tensor];
+    const $number *numbers = (const $number *)(table.bytes + at.bytes_before) + $numbers_before;
+$each_one$keep_ones}
+"""
+
 UPDATE = """
 constexpr int WIDTH = $width;  // elements of a vector: 128 bits of the widest arrays
 
@@ -79,7 +92,7 @@ struct alignas(sizeof(Element) * width) Pack { Element of[width]; };
 // Update the elements from `first` up to `last`, both multiples of `width`.
 template <int width>
 __device__ __forceinline__ void update_elements(
-    const Tensor &at, const $number *numbers$factor, long long first, long long last)
+    const Tensor &at, const $number *numbers$one$factor, long long first, long long last)
 {
     typedef Pack<$stored, width> Params;
 $each_tensor
@@ -93,15 +106,15 @@ $stores    }
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-update(const __grid_constant__ Table table, int tensors$factors$guard)
+update(const __grid_constant__ Table table, int tensors$ones$factors$guard)
 {
     const Piece piece = piece_of_block(table, tensors);
     const Tensor at = ((const Tensor *)table.bytes)[piece.tensor];
 $leave    const $number *numbers = (const $number *)(table.bytes + at.bytes_before);
     const unsigned long long all_bits = $addresses;
     const long long whole = all_bits % 16 == 0 ? piece.last - piece.last % WIDTH : piece.first;  // the end of vectors
-    update_elements<WIDTH>(at, numbers$and_factor, piece.first, whole);
-    update_elements<1>(at, numbers$and_factor, whole, piece.last);
+    update_elements<WIDTH>(at, numbers$and_one$and_factor, piece.first, whole);
+    update_elements<1>(at, numbers$and_one$and_factor, whole, piece.last);
 }
 """
 

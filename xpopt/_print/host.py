@@ -44,6 +44,8 @@ def expression(node: Node, names: Mapping[Node, str] | None = None, depth: int =
     """
     if node.op == "number":
         return f"h.{node.value}"
+    if node.op == "one":
+        return str(node.value)
     if node.op == "constant":
         value: Any = node.value
         if not math.isfinite(value):
@@ -71,16 +73,16 @@ def bare(text: str) -> str:
 
 
 def print_numbers(graph: Graph) -> Callable[[Scalars], tuple[Any, ...]]:
-    """Return the function from `h` to the numbers that meet arrays, in the order of `Graph.scalars`."""
+    """Return the function from `h` to the numbers of the step that meet arrays, in the order of `Graph.numbers`."""
     names: dict[Node, str] = {}
     lines = ["def numbers(h):"]
     for node in graph.ordered():
-        if node.kind == "scalar" and node.op != "factor":
+        if node.kind == "scalar" and node.op not in ("factor", "one"):
             text = expression(node, names)
             names[node] = text if node.op == "constant" else f"n{len(names)}"
             if node.op != "constant":
                 lines.append(f"    {names[node]} = {text}")
-    lines.append(f"    return ({''.join(f'{names[node]}, ' for node in graph.scalars())})")
+    lines.append(f"    return ({''.join(f'{names[node]}, ' for node in graph.numbers())})")
     scope: dict[str, Any] = {}
     exec(compile("\n".join(lines), f"<numbers of {graph.name}>", "exec"), scope)
     function: Callable[[Scalars], tuple[Any, ...]] = scope["numbers"]

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
-from .._graph.node import Graph, Node
+from .._graph.node import TRUTHS, Graph, Node
 from .host import bare, expression
 
 _DEPTH = 6
@@ -40,7 +40,7 @@ class Body(NamedTuple):
     Parameters
     ----------
     inputs : tuple of str
-        The names that the elements of ``param``, ``grad`` and the slots have, in that order.
+        The names that the elements of the graph's inputs have, in that order.
     numbers : tuple of (str, str)
         The name of each number of the step, in the order of `Graph.scalars`, and what it is.
     factors : tuple of str
@@ -74,8 +74,7 @@ def emit(graph: Graph, language: Language) -> Body:
         Its parts.
     """
     taken = set(language.reserved)
-    slots = [f"s_{str(node.value).removeprefix('s.')}" for node in graph.inputs[2:]]
-    inputs = tuple(_unique(name, taken) for name in ("param", "grad", *slots))
+    inputs = tuple(_unique(str(node.value).replace("s.", "s_"), taken) for node in graph.inputs)
     taken.update(f"at_{name}" for name in inputs)  # what their arrays are called
     text = dict(zip(graph.inputs, inputs, strict=True))
     numbers = []
@@ -98,7 +97,7 @@ def emit(graph: Graph, language: Language) -> Body:
         if kept:
             text[node] = _unique(graph.names.get(node, f"x{len(lines)}"), taken)
             depth[node] = 0
-            lines.append((language.number if node.kind == "array" else language.mask).format(text[node], bare(value)))
+            lines.append((language.mask if node.kind in TRUTHS else language.number).format(text[node], bare(value)))
         else:
             text[node] = value
     names = tuple(text[node] for node in factors)

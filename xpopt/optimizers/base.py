@@ -455,8 +455,11 @@ class OptimizerBase(Declared):
         """
         own: Any = cls
         scalars = getattr(cls, "scalars", None)
-        options = {"follows": cls.follows, "entry": cls.entry, "fused": cls.fused}
-        return once_for(cls, "_rule_once", lambda: Rule(own.rule, cls.slots, scalars, **options))
+        return once_for(
+            cls,
+            "_rule_once",
+            lambda: Rule(own.rule, cls.slots, scalars, follows=cls.follows, entry=cls.entry, fused=cls.fused),
+        )
 
     # Copies and checkpoints
 

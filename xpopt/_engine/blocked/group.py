@@ -14,6 +14,7 @@ from .. import kernels
 from ..group import BLOCK, SHARED, Bound, HostGroup, HostSingle, Launched, StepNumbers
 from ..kernel import Variant
 from ..numbers import Key
+from ..ones import with_copies
 from ..tensor import Tensor
 from . import kernel as blocked
 
@@ -109,6 +110,7 @@ class BlockedGroup(HostGroup):
         factors = []
         if self.clipped:
             factors = [blocked.factors(x, scalars[row].clip_norm) for x, row in zip(grads, self._rows, strict=True)]
+        ones, copies = (None, None) if self.ones is None else self.ones.launch(scalars, self._rows)
         runs: list[blocked.Call] = []
         if self._bundles:
             packed = [self._shared.numbers.packed(h, compute.char) for h in scalars]
@@ -118,10 +120,12 @@ class BlockedGroup(HostGroup):
         if self._alone:
             packed = [self._kernel.numbers.packed(h, compute.char) for h in scalars]
             for k in self._alone:
-                row = packed[self._rows[k]] + (factors[k].tobytes() if factors else b"")
-                inputs, outputs = (params[k], grads[k], *self.slots[k]), (outs[k], *self.slots[k])
+                row = packed[self._rows[k]] + (b"" if ones is None else ones[k].tobytes())
+                row += factors[k].tobytes() if factors else b""
+                inputs, outputs = (params[k], grads[k], *self.wide[k]), (outs[k], *self.wide[k])
                 runs.append(blocked.Run(self._kernel, inputs, outputs, row, compute))
-        return Launched(outs, self.slots, blocked.together(runs, self._size))
+        call = blocked.together(runs, self._size)
+        return Launched(outs, self.slots, call if copies is None else functools.partial(with_copies, call, copies))
 
     def _bundle(self, sizes: list[int]) -> Iterator[_Bundle]:
         """Yield the tensors that follow each other in the group, and whose slots do in memory."""
@@ -131,7 +135,7 @@ class BlockedGroup(HostGroup):
                 if k - first > 1:
                     ends = np.cumsum(sizes[first:k]).tolist()
                     spans = [slice(end - of, end) for end, of in zip(ends, sizes[first:k], strict=True)]
-                    slots = [_from(x, total) for x in self.slots[first]]
+                    slots = [_from(x, total) for x in self.wide[first]]
                     yield _Bundle(list(range(first, k)), spans, total, self._rows[first], slots)
                 first, total = k, 0
             total += size
@@ -140,10 +144,11 @@ class BlockedGroup(HostGroup):
         """Whether tensor `k` can share a block with the one in front of it."""
         before, here = self._table[3:, k - 1], self._table[3:, k]
         return (
-            max(sizes[k - 1 : k + 1]) <= SHARED
+            self.ones is None  # whose numbers are each tensor's own
+            and max(sizes[k - 1 : k + 1]) <= SHARED
             and self._rows[k - 1] == self._rows[k]
             and bool((before + sizes[k - 1] * self.compute.itemsize == here).all())
-            and all(x.base is not None and x.base is y.base for x, y in zip(*self.slots[k - 1 : k + 1], strict=True))
+            and all(x.base is not None and x.base is y.base for x, y in zip(*self.wide[k - 1 : k + 1], strict=True))
         )
 
 
@@ -166,16 +171,21 @@ class BlockedSingle(HostSingle):
         self, param: Any, grad: Any, result: Any, h: Scalars, key: Key | None, proceed: Any
     ) -> Callable[[], None]:
         """Evaluate the numbers, and take the memory to work in."""
-        kernel, slots = self._kernel, self.slots
+        kernel, slots = self._kernel, self.wide
         packed = kernel.numbers.packed(h, self._code)
+        if self.ones is not None:
+            ones, copies = self.ones.launch([h], [0])
+            packed += ones.tobytes()
         if self.clipped:
             packed += blocked.factors(grad, h.clip_norm).tobytes()
-        if not self._one_call:
+        if self._one_call:
+            memory, numbers, arrays, _ = kernel.working(self.shape, self.compute, 0)
+            args = (param, grad, *slots, result, *slots, *arrays, *numbers)
+            call = blocked.one_call(memory, packed, kernel.call, args)
+        else:
             run = blocked.Run(kernel, (param, grad, *slots), (result, *slots), packed, self.compute)
-            return blocked.together([run], self.size)
-        memory, numbers, arrays, _ = kernel.working(self.shape, self.compute, 0)
-        args = (param, grad, *slots, result, *slots, *arrays, *numbers)
-        return blocked.one_call(memory, packed, kernel.call, args)
+            call = blocked.together([run], self.size)
+        return call if self.ones is None else functools.partial(with_copies, call, copies)
 
 
 def _kernel_of(tensor: Tensor, *, clipped: bool) -> blocked.Kernel:

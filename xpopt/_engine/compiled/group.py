@@ -14,6 +14,7 @@ from .. import kernels
 from ..group import Bound, HostGroup, HostSingle, Launched, StepNumbers
 from ..kernel import Variant
 from ..numbers import Key
+from ..ones import with_copies
 from ..tensor import Tensor
 from . import build
 from . import kernel as compiled
@@ -100,8 +101,13 @@ class CompiledGroup(HostGroup):
 
     def launch(self, bound: Bound, numbers: StepNumbers) -> Launched:
         """Evaluate the numbers."""
-        pieces, rows, scalars = self._pieces, self._row_of, numbers.scalars
-        finish = self._kernel.prepare(bound.table, pieces, rows, scalars, self.keys(numbers), bound.grads)
+        pieces, rows, scalars, keys = self._pieces, self._row_of, numbers.scalars, self.keys(numbers)
+        if self.ones is None:
+            finish = self._kernel.prepare(bound.table, pieces, rows, scalars, keys, bound.grads)
+        else:
+            ones, copies = self.ones.launch(scalars, rows)
+            call = self._kernel.prepare(bound.table, pieces, rows, scalars, keys, bound.grads, ones)
+            finish = functools.partial(with_copies, call, copies)
         return Launched(bound.outs, self.slots, finish)
 
 
@@ -112,7 +118,7 @@ class CompiledSingle(HostSingle):
         super().__init__(tensor)
         self._kernel = _kernel_of(tensor)
         self._pieces = compiled.cut((self.size,))
-        self._table = np.array([[0], [0], [0], *([address_of(x)] for x in self.slots)], np.int64)
+        self._table = np.array([[0], [0], [0], *([address_of(x)] for x in self.wide)], np.int64)
 
     def launch(
         self, param: Any, grad: Any, result: Any, h: Scalars, key: Key | None, proceed: Any
@@ -121,7 +127,11 @@ class CompiledSingle(HostSingle):
         table = self._table.copy()
         table[0, 0], table[1, 0], table[2, 0] = address_of(param), address_of(grad), address_of(result)
         keys = None if key is None else [key]
-        return self._kernel.prepare(table, self._pieces, _FIRST_ROW, [h], keys, [grad])
+        if self.ones is None:
+            return self._kernel.prepare(table, self._pieces, _FIRST_ROW, [h], keys, [grad])
+        ones, copies = self.ones.launch([h], _FIRST_ROW)
+        call = self._kernel.prepare(table, self._pieces, _FIRST_ROW, [h], keys, [grad], ones)
+        return functools.partial(with_copies, call, copies)
 
 
 _FIRST_ROW = np.zeros(1, np.int64)

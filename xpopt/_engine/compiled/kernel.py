@@ -10,6 +10,7 @@ import numpy as np
 
 from ..._arrays.norms import clip_factors
 from ..._arrays.typing import Scalars
+from ..._graph.ones import split
 from ..._graph.reading import graph_of
 from ..._graph.rule import Rule
 from ..._print.numba import print_numba, print_squares
@@ -51,7 +52,7 @@ class Kernel:
 
     def __init__(self, rule: Rule, h: Scalars, variant: Variant) -> None:
         _, dtype, clipped, drawn, _ = variant
-        graph = graph_of(rule, h, clipped=clipped)
+        graph = split(graph_of(rule, h, clipped=clipped)).arrays
         self._clipped = clipped
         inexact = any(node.op in _INEXACT for node in graph.arrays())
         self.exact = not inexact and not clipped
@@ -63,7 +64,14 @@ class Kernel:
         self._call = build.build(print_numba(graph, dtype, drawn=drawn), "kernel", f"void({_INDICES}, {rest})")
 
     def prepare(
-        self, table: Any, pieces: Any, rows: Any, scalars: Sequence[Scalars], keys: Keys, grads: Sequence[Any]
+        self,
+        table: Any,
+        pieces: Any,
+        rows: Any,
+        scalars: Sequence[Scalars],
+        keys: Keys,
+        grads: Sequence[Any],
+        ones: Any = None,
     ) -> Callable[[], None]:
         """Return a function that updates the tensors of one dtype; nothing in it can fail.
 
@@ -81,6 +89,8 @@ class Kernel:
             What each tensor draws from, if that is how it is rounded.
         grads : sequence of ndarray
             The gradients.
+        ones : ndarray, (tensors, numbers), or None
+            Numbers of each tensor, if the rule makes some.
 
         Returns
         -------
@@ -92,11 +102,13 @@ class Kernel:
         if self._clipped:
             factors = _factors(self, clip_norms(scalars, rows), table, pieces, grads, helpers)
         counter = np.zeros(1, np.int64)
-        packed = self._numbers.rows(scalars, rows, keys, self.compute.char)
-        if keys is not None:
-            rows = np.arange(len(keys))
-        shape = (len(scalars), self._numbers.count) if keys is None else (len(keys), self._numbers.count + 4)
-        numbers: Any = np.ndarray(shape, self.compute, bytearray(packed))
+        packed = self._numbers.rows(scalars, rows, keys, self.compute.char, ones)
+        count, width = len(scalars), self._numbers.count
+        if keys is not None or ones is not None:
+            count = len(rows)
+            rows = np.arange(count)
+            width += (0 if keys is None else 4) + (0 if ones is None else ones.shape[1])
+        numbers: Any = np.ndarray((count, width), self.compute, bytearray(packed))
         call = functools.partial(self._call, table, pieces, counter, rows, numbers, factors)
         return functools.partial(pool.run, call, helpers) if helpers else call
 

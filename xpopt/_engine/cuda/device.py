@@ -105,6 +105,11 @@ class Device:
         with self.current():
             return _cupy().zeros_like(x, dtype)
 
+    def full(self, shape: tuple[int, ...], value: float, dtype: Any) -> Any:
+        """Return a new array of one value."""
+        with self.current():
+            return _cupy().full(shape, value, dtype)
+
     def full_like(self, x: Any, value: float, dtype: Any) -> Any:
         """Return an array like `x`, in its order, of one value."""
         with self.current():

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..._arrays.typing import Scalars
+from ..._graph.slots import Slot, one
 from .. import kernels
 from ..group import Bound, FusedMembers, Launched, StepNumbers
 from ..kernel import Variant
@@ -23,7 +24,8 @@ class CudaGroup(FusedMembers):
 
     def __init__(self, members: list[int], tensors: list[Tensor]) -> None:
         self._number = tensors[0].param.data.device_id
-        super().__init__(members, tensors, [_new_slots(tensor) for tensor in tensors], _address_of)
+        rule, slots = tensors[0].rule, [_new_slots(tensor) for tensor in tensors]
+        super().__init__(members, tensors, slots, (*rule.wide, *rule.ones), _address_of)
         self._dtype = tensors[0].spec.dtype
         self._strides = [tensor.param.strides for tensor in tensors]
         self._size_of_each = np.array(self.sizes, np.int64)
@@ -177,15 +179,17 @@ def _new_slots(tensor: Tensor) -> Any:
     """Return slots that may be written, with the state before the update."""
     rule, slots, on = tensor.rule, tensor.slots, device(tensor.param.data.device_id)
     if slots is None:
-        return rule.make_slots([_started(on, tensor, one.number(tensor.h)) for one in rule.specs])
+        return rule.make_slots([_started(on, tensor, spec) for spec in rule.specs])
     return slots if tensor.owned else rule.make_slots([on.copy(x) for x in slots])
 
 
-def _started(on: Device, tensor: Tensor, number: float | None) -> Any:
-    """Return a new slot that starts at a number, or at the parameter."""
-    param, compute = tensor.param, tensor.spec.compute
+def _started(on: Device, tensor: Tensor, spec: Slot) -> Any:
+    """Return a new slot, as its spec says."""
+    param, compute, number = tensor.param, tensor.spec.compute, spec.number(tensor.h)
     if number is None:
         return on.copy(param, compute)
+    if spec.shape is one:
+        return on.full((), number, compute)
     return on.full_like(param, number, compute) if number else on.zeros_like(param, compute)
 
 

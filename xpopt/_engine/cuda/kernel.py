@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..._arrays.typing import Scalars
+from ..._graph.ones import split
 from ..._graph.reading import graph_of
 from ..._graph.rule import Rule
 from ..._print.cuda import OPTIONS, PIECE, THREADS, print_cuda
@@ -33,11 +34,13 @@ class Kernel:
     def __init__(self, rule: Rule, h: Scalars, variant: Variant) -> None:
         _, dtype, clipped, drawn, guarded = variant
         graph = graph_of(rule, h, clipped=clipped)
-        self._clips = bool(graph.factors())  # not where the rule reads no gradient
-        names = ("update", "sum_squares", "find_factors") if self._clips else ("update",)
+        ones, arrays = split(graph)
+        self._clips = bool(arrays.factors())  # not where the rule reads no gradient
+        self._finds = -1 if ones is None else len(arrays.scalars()) - len(arrays.numbers())
+        names = ["update", *(["sum_squares", "find_factors"] if self._clips else []), *(["find_ones"] if ones else [])]
         self._source = Source(print_cuda(graph, dtype, guarded=guarded, drawn=drawn), names, OPTIONS)
         self.compute = np.dtype("float64" if dtype == "float64" else "float32")
-        self._numbers = Numbers(graph)
+        self._numbers = Numbers(arrays, *([] if ones is None else [ones]))
         self._drawn = drawn
         self._row = self.compute.itemsize * (self._numbers.count + (4 if drawn else 0))  # bytes, the key included
         self._words = len(graph.inputs) + 4 + self._clips  # of a tensor in the table: addresses, and other numbers
@@ -97,14 +100,15 @@ class Kernel:
         offsets = (rows if keys is None else np.arange(tensors)) * self._row
         largest = clip_norms(scalars, rows) if self._clips else None
         data, count = table_of(addresses, sizes, offsets, numbers, largest)
-        if count == 0:
+        if count == 0 and self._finds < 0:
             return _nothing
+        ones = None if self._finds < 0 else on.empty((tensors, self._finds), self.compute)
         clip = None
         if self._clips:
             sums = on.empty((count, 3 if self.compute == np.float64 else 1), np.float64)
             clip = sums, on.empty((tensors, 2), self.compute)
         kernels = self._source.kernels(on, len(data))
-        return _Job(on, kernels, Table(on, data), np.int32(tensors), count, clip, proceed).launch
+        return _Job(on, kernels, Table(on, data), np.int32(tensors), count, ones, clip, proceed).launch
 
 
 def table_of(addresses: Any, sizes: Any, offsets: Any, numbers: bytes = b"", largest: Any = None) -> tuple[bytes, int]:
@@ -148,6 +152,7 @@ class _Job(NamedTuple):
     table: Table
     tensors: Any
     pieces: int
+    ones: Any  # the numbers of each tensor; None where there are none
     clip: tuple[Any, Any] | None  # the sums of the pieces, and the factors
     proceed: Any  # an array of bool, shape (), on the device; None if the kernel is not guarded
 
@@ -155,16 +160,22 @@ class _Job(NamedTuple):
         """Launch it on the current stream of its device."""
         with self.on.current(), self.table.sent() as table:
             update, *others = self.kernels
-            arguments: tuple[Any, ...] = (table, self.tensors)
+            both: tuple[Any, ...] = (table, self.tensors)
+            guard: tuple[Any, ...] = () if self.proceed is None else (self.proceed,)
+            arguments = both
+            if self.ones is not None:
+                find_ones, blocks = others.pop(), -(-int(self.tensors) // THREADS)
+                find_ones((blocks,), (THREADS,), (*both, self.ones, *guard))
+                arguments += (self.ones,)
+            if self.pieces == 0:
+                return
             if self.clip is not None:
                 sum_squares, find_factors = others
                 sums, factors = self.clip
-                sum_squares((self.pieces,), (THREADS,), (*arguments, sums))
+                sum_squares((self.pieces,), (THREADS,), (*both, sums))
                 find_factors((int(self.tensors),), (THREADS,), (table, sums, factors))
                 arguments += (factors,)
-            if self.proceed is not None:
-                arguments += (self.proceed,)
-            update((self.pieces,), (THREADS,), arguments)
+            update((self.pieces,), (THREADS,), (*arguments, *guard))
 
 
 def _nothing() -> None:
