@@ -477,7 +477,7 @@ def test_a_long_name_with_many_slots(opt, victim, tmp_path, monkeypatch):
     slots = [f"s{k}" for k in range(10_000)]
     state["header"]["parameters"][0].update(name="n" * 100_000, slots=slots)
     sign(state["header"], state["arrays"], tmp_path / "bad")
-    refuses(victim, tmp_path / "bad", "has 10000 slots; Adam keeps 3 at most")
+    refuses(victim, tmp_path / "bad", r"has 10000 slots; Adam keeps \d+ at most")
     assert sum(keyed) < 10 * (tmp_path / "bad").stat().st_size
 
 

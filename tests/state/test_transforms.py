@@ -4,6 +4,7 @@ import inspect
 import json
 import pickle
 from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from _kit.table import BY_RULE
 from _kit.variants import AROUND
 
 import xpopt
-from xpopt import Adam, AdamW, OptimizerBase, Range, Rule, setting
+from xpopt import Adam, AdamW, OptimizerBase, Range, Rule, setting, slot
 from xpopt.transforms import Transform, WeightDecay
 
 pytestmark = pytest.mark.backends("numpy")
@@ -437,7 +438,7 @@ def test_they_are_shown_and_come_back():
     opt = Adam(transforms=BOTH, weight_decay=WeightDecay(0.125, times_lr=False, cautious=True), bounds=(0, None))
     shown = opt.hyperparameters
     assert shown["transforms"] == ["Halved(share=0.25)", "Shifted(by=0.5)"]
-    assert shown["weight_decay"] == "WeightDecay(weight_decay=0.125, times_lr=False, cautious=True)"
+    assert shown["weight_decay"] == "WeightDecay(weight_decay=0.125, times_lr=False, towards=0, cautious=True)"
     for spec in (str(opt), shown, json.loads(json.dumps(shown))):
         again = xpopt.make_optimizer(spec)
         assert (again.transforms, again.weight_decay, again.bounds) == (BOTH, opt.weight_decay, (0.0, None))
@@ -564,3 +565,109 @@ def test_the_simplest_decay_is_a_number():
     ):
         with pytest.raises((ValueError, TypeError), match=message):
             Adam(weight_decay=bad)
+
+
+# Slots of transforms
+
+
+class Averaged(Transform):
+    """Keeps a running mean of the parameter, which begins where the parameter is."""
+
+    share: float = setting(default=0.5)
+
+    class slots(NamedTuple):  # noqa: N801 - the attribute's name
+        average: Any = slot(start="param")
+        seen: Any = slot(start="share")
+
+    @staticmethod
+    def after(xp, new, param, grad, s, h):
+        return new, (s.average + h.share * (new - s.average), s.seen + 1.0)
+
+
+def averaged(path, share):
+    average = path[0]
+    for x in path[1:]:
+        average = average + share * (x - average)
+    return average
+
+
+@ROWS
+@pytest.mark.parametrize("engine", ["eager", "blocked", "compiled"])
+def test_slots_of_transforms_are_beside_those_of_the_rule(row, engine):
+    if engine == "compiled":
+        pytest.importorskip("numba")
+    opt, plain = row.make(lr=0.5, weight_decay=0, transforms=[Averaged()]), row.make(lr=0.5, weight_decay=0)
+    rng = np.random.default_rng(1)
+    path, twin = [rng.normal(size=(3, 2))], None
+    with xpopt.engine(engine):
+        for step in range(6):
+            grad = rng.normal(size=(3, 2))
+            path.append(opt.update(path[-1], grad, "W"))
+            assert np.array_equal(path[-1], plain.update(path[-2], grad, "W"))
+            if step == 2:
+                twin = row.make()
+                twin.load_state_dict(opt.state_dict())
+            elif twin is not None:
+                assert np.array_equal(twin.update(path[-2], grad, "W"), path[-1])
+    for one in (opt, twin):
+        entry = one.cache["W"]
+        assert list(entry) == ["t", *row.slots, "average", "seen"]
+        np.testing.assert_allclose(entry["average"], averaged(path, 0.5), rtol=1e-14)
+        assert np.unique(entry["seen"]).tolist() == [6.5]
+    assert opt.explain([path[-1]])[0].state_bytes == 8 * 6 * (len(row.slots) + 2)
+
+
+@ROWS
+def test_a_transform_that_comes_later_begins_then_and_one_that_goes_takes_its_slots(row):
+    opt, plain = row.make(lr=0.5, weight_decay=0), row.make(lr=0.5, weight_decay=0)
+    rng = np.random.default_rng(2)
+    path, grads = [rng.normal(size=4)], rng.normal(size=(6, 4))
+    for step, grad in enumerate(grads):
+        if step == 2:
+            opt.set_params({"transforms": [Averaged()]})
+        if step == 4:
+            np.testing.assert_allclose(opt.cache["W"]["average"], averaged(path[2:], 0.5), rtol=1e-14)
+            opt.set_params({"transforms": []})
+            again = row.make()
+            again.load_state_dict(opt.state_dict())  # with slots that are about to go
+            assert np.array_equal(again.update(path[-1], grad, "W"), plain.copy().update(path[-1], grad, "W"))
+        path.append(opt.update(path[-1], grad, "W"))
+        assert np.array_equal(path[-1], plain.update(path[-2], grad, "W"))
+    assert str(opt.cache["W"]) == str(plain.cache["W"])
+
+
+def test_a_slot_of_two_is_refused():
+    class Meaning(Transform):
+        class slots(NamedTuple):  # noqa: N801
+            mean: Any
+
+        @staticmethod
+        def after(xp, new, param, grad, s, h):
+            return new, s
+
+    with pytest.raises(TypeError, match=r"Meaning has a slot 'mean', and Adam.rule or another transform has one too"):
+        Adam(transforms=[Meaning()])
+    assert rule_of(xpopt.SGD(momentum=0.5, transforms=[Meaning()])).fields == ("velocity", "mean")
+
+
+def test_what_no_transform_has_is_no_state():
+    opt = Adam()
+    x = np.ones(2)
+    with pytest.raises(ValueError, match=r"cache of 'W' is a dict of .*; Adam keeps a dict"):
+        opt.set_params(cache_dict={"W": {"t": 1, "mean": x, "var": x, "nobody's": x}})
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_decay_towards_the_start(dtype):
+    start = cast([1.0, -2.0, 0.5], dtype)
+    opt = xpopt.SGD(lr=0.5, weight_decay=WeightDecay(0.25, towards="start"), master=True)
+    x, none = start, np.zeros(3, dtype)
+    x = opt.update(x, cast([1.0, 1.0, -1.0], dtype), "W")
+    assert x.tolist() == [0.5, -2.5, 1.0]
+    for step in range(1, 4):
+        x = opt.update(x, none, "W")
+        np.testing.assert_allclose(x, start - np.array([0.5, 0.5, -0.5]) * 0.875**step, rtol=1e-3)
+    assert opt.cache["W"]["origin"].tolist() == start.tolist()
+    assert opt.cache["W"]["origin"].dtype == np.float32
+    with pytest.raises(ValueError, match=r"WeightDecay: towards=1 is unknown; wanted 0, or 'start'"):
+        WeightDecay(0.25, towards=1)

@@ -10,7 +10,7 @@ from .._arrays.namespace import copy_array, library_of
 from .._arrays.parameter import Spec, dtype_text, examine
 from .._arrays.tree import flatten
 from .._arrays.typing import Array, Tree
-from .._graph.rule import MASTER, Rule
+from .._graph.rule import Rule
 from .._settings.ranges import NON_NEGATIVE
 from .._settings.text import short
 from .._settings.values import check_values, neutral_values
@@ -22,6 +22,7 @@ from .._state.settings import Settings
 from .._state.skipped import Skipped
 from .._state.stored import Stored, moved
 from ..schedulers import SchedulerBase, make_scheduler
+from ..transforms.make import is_of_transform, slots_of_all
 from .header import Header, Parameter, refusal
 from .reading import from_json
 from .renaming import Renaming
@@ -226,7 +227,7 @@ def _keys(now: Settings, parameters: Mapping[Hashable, Parameter]) -> dict[str, 
 def _most_slots(now: Settings) -> int:
     """Return how many slots a parameter may have: the keys of more could be longer than the file."""
     kept = [now.cls.slots, *(rule.slots for rule in now.rule.among)]
-    return max(len(slots._fields) for slots in kept) + 1  # with a master copy
+    return max(len(slots._fields) for slots in kept) + len(slots_of_all())
 
 
 def _faults_of_arrays(parameter: Parameter, arrays: Mapping[str, Any], rule: Rule) -> list[str]:
@@ -291,8 +292,8 @@ def _entry(settings: Settings, parameter: Parameter, name: Hashable, arrays: Map
     fields = cls.slots._fields
     slots = {slot: arrays[array_key(parameter.name, slot)] for slot in parameter.slots}
     rule = left_by(settings.rule, slots, parameter.dtype, parameter.shape)
-    own = tuple(slot for slot in slots if slot != MASTER or MASTER in fields)
-    if own and own not in (rule.fields, fields):
+    own = tuple(slot for slot in slots if slot in fields or not is_of_transform(slot))
+    if own and own not in (rule.own, fields):
         kept = ", ".join(fields) or "none"
         raise ValueError(f"{name!r} has the slots {', '.join(slots)}; {cls.__name__} keeps {kept}")
     entry: Any = {"t": parameter.updates, **slots}

@@ -58,8 +58,8 @@ class Rule:
     fused : bool
         Whether engines may fuse its operations. False for one that cannot be, such as one with a matrix product: it
         runs eagerly, and nothing is said of that.
-    master : bool
-        Whether its last slot is a master copy of the parameter; for transforms.
+    added : int
+        How many of its slots, the last ones, are not of the formula but of transforms around it.
     low : mapping of str to Rule
         By dtype, the rules that take its place for parameters of these dtypes; for transforms.
     among : tuple of Rule
@@ -81,7 +81,7 @@ class Rule:
     follows: type[Any] | None = None
     entry: str = "dict"
     fused: bool = True
-    master: bool = False
+    added: int = 0
     low: Mapping[str, Rule] = field(default_factory=dict)
     among: tuple[Rule, ...] = ()
     inner: Rule | None = None
@@ -175,18 +175,18 @@ class Rule:
 
     @once
     def own(self) -> tuple[str, ...]:
-        """The names of its slots but the master copy."""
-        return self.fields[:-1] if self.master else self.fields
+        """The names of the slots of the formula, without those of transforms."""
+        return self.fields[: len(self.fields) - self.added]
 
     @once
     def single(self) -> bool:
-        """Whether its cache entry, but for a master copy, is an array."""
+        """Whether its cache entry, but for slots of transforms, is an array."""
         return len(self.own) == 1 and self.entry == "array"
 
     @once
     def bare(self) -> bool:
         """Whether its cache entry is an array."""
-        return self.single and not self.master
+        return self.single and not self.added
 
     def scalars_at(self, settings: Mapping[str, Any], lr: float, t: int) -> Scalars:
         """Return `h`: every hyperparameter, this step's `lr`, the count `t`, and what `scalars` derives from them."""

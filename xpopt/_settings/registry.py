@@ -111,14 +111,15 @@ class Registry(Generic[T]):
 
     def _defined(self) -> Iterator[type[T]]:
         """Yield the complete classes that are not this package's."""
-        return (cls for cls in _below(self._base) if self._complete(cls) and not _is_shipped(cls))
+        return (cls for cls in below(self._base) if self._complete(cls) and not _is_shipped(cls))
 
 
 def _is_shipped(cls: type[Any]) -> bool:
     return f"{cls.__module__}.".startswith(PACKAGE)
 
 
-def _below(base: type[Any]) -> Iterator[type[Any]]:
+def below(base: type[Any]) -> Iterator[type[Any]]:
+    """Yield all classes that derive from one."""
     for cls in base.__subclasses__():
         yield cls
-        yield from _below(cls)
+        yield from below(cls)

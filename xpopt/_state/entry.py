@@ -13,6 +13,7 @@ from .._arrays.tree import show
 from .._arrays.typing import Array
 from .._graph.rule import MASTER, Rule
 from .._settings.ranges import LARGEST, LARGEST_TEXT, whole
+from ..transforms.make import is_of_transform
 from .ownership import SEEN
 
 Slots = Any
@@ -114,7 +115,7 @@ def unpack(rule: Rule, entry: Any, name: Hashable) -> tuple[int | None, Slots | 
 
 
 def _taken_apart(rule: Rule, entry: Any) -> tuple[int | None, dict[str, Array] | None]:
-    """Take an entry apart, with or without a master copy.
+    """Take an entry apart, with or without slots of transforms.
 
     Returns
     -------
@@ -131,15 +132,15 @@ def _taken_apart(rule: Rule, entry: Any) -> tuple[int | None, dict[str, Array] |
             return None, {own[0]: entry}
         return None, {} if rule.entry == "array" and len(left) == 1 and not own else None
     slots = {field: x for field, x in entry.items() if field != "t"}
-    copied = MASTER in slots and (rule.master or MASTER not in own)
-    copy = {MASTER: slots.pop(MASTER)} if copied else {}
-    kept = copy if rule.master else {}
+    added = [field for field in slots if field not in own and (field in rule.fields or is_of_transform(field))]
+    of_transforms = {field: slots.pop(field) for field in added}
+    kept = {field: x for field, x in of_transforms.items() if field in rule.fields}
     t = whole(entry.get("t"))
     if t is None or not 0 <= t <= LARGEST:
         return None, None
-    if slots.keys() == set(own) and not (rule.bare and not copied):
+    if slots.keys() == set(own) and not (rule.bare and not added):
         return t, slots | kept
-    is_array = rule.entry == "array" and len(slots) == 1 and not copied  # where the entry is this array alone
+    is_array = rule.entry == "array" and len(slots) == 1 and not added  # where the entry is this array alone
     if rule.follows is None or slots.keys() != set(left) or is_array:
         return t, None
     return t, {field: x for field, x in slots.items() if field in own} | kept
@@ -200,15 +201,15 @@ def check_entry(rule: Rule, entry: Any, name: Hashable) -> None:
         rule, *_ = rule.low.values()
     _, slots = unpack(rule, entry, name)
     held = {field: x for field, x in zip(rule.fields, slots or (), strict=slots is not None) if x is not None}
-    if isinstance(entry, dict) and MASTER in entry:
-        held.setdefault(MASTER, entry[MASTER])  # it is to be dropped, and may be saved before that
+    if isinstance(entry, dict):  # what is to be dropped may be saved before that
+        held |= {field: x for field, x in entry.items() if field not in held and field != "t"}
     for field, slot in held.items():
         library = library_of(slot)
         if library is None or library.dtype_name(slot.dtype) not in ("float32", "float64"):
             raise ValueError(
                 f"cache of {show(name)} holds {field!r} as {_outline(slot)}; wanted an array of float32 or float64"
             )
-    _check_alike(rule, held, name)
+    _check_alike(rule, {field: x for field, x in held.items() if field in rule.fields or field == MASTER}, name)
 
 
 def _check_alike(rule: Rule, held: Mapping[str, Any], name: Hashable) -> None:

@@ -72,6 +72,7 @@ def _around(rule: Rule, pieces: tuple[Piece, ...], first: int, scalars: Any, dty
         function=function,
         slots=_slots(rule, pieces),
         scalars=scalars,
+        added=rule.added + sum(len(piece.slots._fields) for piece in pieces),
         inner=rule,
         measured=_measured(rule, pieces, first, dtype) if first else None,
         limit=_limit(pieces),

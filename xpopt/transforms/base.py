@@ -153,11 +153,15 @@ class Transform(Declared):
             self.after,
             self.scalars,
             self.limit,
-            self.slots,
+            self.state(),
             self.measured,
             self.rounded,
             cls.__module__,
         )
+
+    def state(self) -> type[Any]:
+        """Return the class of its slots, as its settings have it: `slots`, or that of none of them."""
+        return self.slots
 
     def numbers(self) -> dict[str, Any]:
         """Return its numbers by what they are called among the numbers of a step."""

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import transforms
+from .._graph.rule import MASTER
 from .._names import NAMES
 from .._settings.declared import range_of
-from .._settings.registry import Registry
+from .._settings.registry import Registry, below
 from .._settings.suggest import suggest
 from .._settings.text import Call, naming, parse, short
 from .base import Transform
@@ -51,6 +52,16 @@ def make_transform(spec: Any) -> Transform:
         if keyword not in kind.ranges:
             raise spec.error(f"{kind.__name__} has no keyword {short(keyword)}{suggest(keyword, kind.ranges)}", keyword)
     return kind(**spec.keywords)
+
+
+def slots_of_all() -> set[str]:
+    """Return the names of the slots that transforms may have."""
+    return {MASTER}.union(*(kind.slots._fields for kind in below(Transform)))
+
+
+def is_of_transform(slot: str) -> bool:
+    """Whether a slot may be that of a transform, which need not be there any more."""
+    return slot in slots_of_all()
 
 
 def as_text(value: Any) -> Any:

@@ -71,7 +71,7 @@ def _of_copy(rule: Rule, as_param: Callable[[Namespace, Array], Array]) -> Rule:
 
     slots = state_class(rule.slots.__name__, {**dict(zip(rule.fields, rule.specs, strict=True)), MASTER: LIKE})
     return dataclasses.replace(
-        rule, function=of_copy, slots=slots, master=True, measured=None if rule.measured is None else measured
+        rule, function=of_copy, slots=slots, added=rule.added + 1, measured=None if rule.measured is None else measured
     )
 
 

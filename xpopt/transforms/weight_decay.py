@@ -4,12 +4,32 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from .._arrays.typing import Array, Namespace, Scalars
+from .._graph.rule import NoSlots
+from .._graph.slots import slot
 from .._settings.ranges import FLAG, NON_NEGATIVE
 from .._settings.setting import setting
+from .._settings.text import short
 from .base import Transform
+
+
+class DecayState(NamedTuple):
+    """What a decay towards the start remembers of each parameter."""
+
+    origin: Array = slot(start="param")  # like param; what it was at the first step with this decay
+
+
+class _Goal:
+    """What a parameter may decay towards."""
+
+    def check(self, owner: str, name: str, value: object) -> Any:
+        if value == "start":
+            return "start"
+        if isinstance(value, int | float) and not isinstance(value, bool) and value == 0:
+            return 0
+        raise ValueError(f"{owner}: {name}={short(value)} is unknown; wanted 0, or 'start'")
 
 
 class WeightDecay(Transform):
@@ -27,8 +47,11 @@ class WeightDecay(Transform):
     times_lr : bool
         Whether it is times the learning rate :math:`\alpha_t` of the step. If not, :math:`\lambda` is the share that a
         step takes away.
+    towards : {0, "start"}
+        What it pulls towards: zero; or where the parameter was at the first step with this decay, which is kept in the
+        slot ``origin``.
     cautious : bool
-        Whether an element decays only where the step of the rule goes towards zero too.
+        Whether an element decays only where the step of the rule goes the same way.
 
     Raises
     ------
@@ -44,22 +67,29 @@ class WeightDecay(Transform):
 
     weight_decay: float = setting(default=0.01, range=NON_NEGATIVE)
     times_lr: bool = setting(default=True, range=FLAG, kw_only=True)
+    towards: Any = setting(default=0, range=_Goal(), kw_only=True)
     cautious: bool = setting(default=False, range=FLAG, kw_only=True)
 
     keyword = "weight_decay"
+    slots = DecayState
+
+    def state(self) -> type[Any]:
+        """Return the class of its slots, of which there are none where it pulls towards zero."""
+        return DecayState if self.towards == "start" else NoSlots
 
     @property
     def after(self) -> Any:
         """The decay of Algorithm 2, line 12."""
-        return _decaying(self.times_lr, self.cautious)
+        return _decaying(self.times_lr, self.towards == "start", self.cautious)
 
 
 @functools.cache
-def _decaying(times_lr: bool, cautious: bool) -> Callable[..., tuple[Array, Any]]:
+def _decaying(times_lr: bool, to_start: bool, cautious: bool) -> Callable[..., tuple[Array, Any]]:
     def after(xp: Namespace, new: Array, param: Array, grad: Array, s: Any, h: Scalars) -> tuple[Array, Any]:
-        decay = (h.lr * h.weight_decay if times_lr else h.weight_decay) * param
+        away: Any = param - s.origin if to_start else param
+        decay = (h.lr * h.weight_decay if times_lr else h.weight_decay) * away
         if cautious:
-            decay = xp.where((param - new) * param >= 0.0, decay, 0.0)
+            decay = xp.where((param - new) * away >= 0.0, decay, 0.0)
         return new - decay, s
 
     return after
