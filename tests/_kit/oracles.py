@@ -91,11 +91,11 @@ def seen(p, g, *, maximize=False, bounds=None, clip_value=None, **others):
     return g if clip_value is None else max(-clip_value, min(g, clip_value))
 
 
-def around(equation, *, l2=0.0, cautious=False, weight_decay=0.0, bounds=None, **others):
+def around(equation, *, lr_scale=1.0, l2=0.0, cautious=False, weight_decay=0.0, bounds=None, **others):
     """An equation with what goes with it, in the documented order."""
 
     def step(p, g, memory, t, lr, **settings):
-        g = g + l2 * p
+        lr, g = lr * lr_scale, g + l2 * p
         new, memory = equation(p, g, memory, t, lr, **settings)
         new = p if cautious and (p - new) * g <= 0 else new
         new = new - lr * weight_decay * p

@@ -14,12 +14,12 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "raise": {"nonfinite": "raise"},
     "master": {"master": True},
     "stochastic": {"rounding": "stochastic", "seed": 7},
-    "decayed": {"weight_decay": 0.0625, "l2": 0.125, "maximize": True, "clip_norm": 0.8},
+    "decayed": {"lr_scale": 0.5, "weight_decay": 0.0625, "l2": 0.125, "maximize": True, "clip_norm": 0.8},
     "bounded": {"bounds": (-0.375, 0.25), "clip_value": 0.5, "cautious": True},
     "clipped twice": {"clip_value": 0.5, "clip_norm": 0.8},
 }
 
-AROUND = ("maximize", "bounds", "clip_value", "l2", "cautious", "weight_decay")
+AROUND = ("lr_scale", "maximize", "bounds", "clip_value", "l2", "cautious", "weight_decay")
 """Options that change the formula, as `oracles.around` has it."""
 
 DEFAULTS: Mapping[str, Any] = {
@@ -27,6 +27,7 @@ DEFAULTS: Mapping[str, Any] = {
     "master": False,
     "rounding": "nearest",
     "seed": 0,
+    "lr_scale": 1.0,
     "maximize": False,
     "bounds": None,
     "clip_value": None,

@@ -671,3 +671,26 @@ def test_decay_towards_the_start(dtype):
     assert opt.cache["W"]["origin"].dtype == np.float32
     with pytest.raises(ValueError, match=r"WeightDecay: towards=1 is unknown; wanted 0, or 'start'"):
         WeightDecay(0.25, towards=1)
+
+
+def test_the_rate_is_scaled_for_all_that_reads_it():
+    class Derived(OptimizerBase):
+        """The rate by way of a number that the host derives of it."""
+
+        lr: float = setting(default=0.5)
+
+        @staticmethod
+        def rule(xp, param, grad, s, h):
+            return param - h.half * grad, s
+
+        @staticmethod
+        def scalars(h):
+            return {"half": h.lr / 2}
+
+    assert update(Derived(lr_scale=0.5)).tolist() == update(Derived(lr=0.25)).tolist()
+    opt = xpopt.SGD(lr=0.5, weight_decay=0.25, lr_scale=0.5, lr_scheduler="ExponentialScheduler(initial_lr=0.5)")
+    assert update(opt).tolist() == update(xpopt.SGD(lr=0.25, weight_decay=0.25)).tolist()
+    assert opt.lr == 0.5
+    assert update(Adam(lr_scale=0)).tolist() == [1.0, -2.0, 0.5]
+    with pytest.raises(ValueError, match=r"Adam: lr_scale=-1.0 is out of range"):
+        Adam(lr_scale=-1)

@@ -101,6 +101,8 @@ class OptimizerBase(Declared):
         the probabilities that make the mean right. Not together with `master`.
     seed : int
         What stochastic rounding draws from, together with name, count and place. At least 0.
+    lr_scale : float
+        A factor on the learning rate, whatever the schedule. At least 0.
     maximize : bool
         Whether to go up the function whose gradients come in.
     bounds : tuple of (float or None), or None
@@ -145,6 +147,7 @@ class OptimizerBase(Declared):
         default="nearest", range=Choice(("nearest", "stochastic")), kw_only=True
     )
     seed: int = option(default=0, range=Range(low=0, kind="int"), kw_only=True)
+    lr_scale: float = option(default=1.0, range=NON_NEGATIVE, kw_only=True, gives_way=True)
     maximize: bool = option(default=False, range=FLAG, kw_only=True, gives_way=True)
     bounds: tuple[float | None, float | None] | None = option(
         default=None, range=BoundsCheck(), kw_only=True, gives_way=True

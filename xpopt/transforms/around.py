@@ -159,10 +159,14 @@ def _taken_apart(piece: Piece, returned: Any) -> tuple[Array, Any]:
 def _scalars(rule: Rule, pieces: Sequence[Piece]) -> Callable[[Scalars], Mapping[str, float]] | None:
     """Return the further numbers of a rule and of what is around it."""
     having = [piece for piece in pieces if piece.scalars is not None]
-    if not having:
+    rating = [piece for piece in pieces if piece.rate is not None]
+    if not having and not rating:
         return rule.scalars
 
     def scalars(h: Scalars) -> Mapping[str, float]:
+        for piece in rating:  # first, so that what is derived from the rate has the new one
+            assert piece.rate is not None
+            h.lr = piece.rate(_Numbers(h, piece))
         found = dict(rule.scalars(h)) if rule.scalars is not None else {}
         for piece in having:
             assert piece.scalars is not None

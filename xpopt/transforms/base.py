@@ -28,6 +28,7 @@ class Piece(NamedTuple):
     after: After | None
     scalars: Callable[[Scalars], Mapping[str, float]] | None
     limit: Limit | None
+    rate: Callable[[Scalars], float] | None
     slots: type[Any]
     measured: bool
     rounded: tuple[str, ...]
@@ -103,6 +104,9 @@ class Transform(Declared):
     ``size()`` bounds the magnitudes of the parameter. Without it, `before` is taken to leave magnitudes alone.
     """
 
+    rate: ClassVar[Any] = None
+    """``rate(h)``: the learning rate that rule and other transforms have, where it is not `h.lr`."""
+
     keyword: ClassVar[str] = ""
     """The option of every optimizer that it is; empty for a transform that is given in a list."""
     measured: ClassVar[bool] = False
@@ -123,7 +127,7 @@ class Transform(Declared):
     def __init_subclass__(cls, **keywords: Any) -> None:
         """Refuse methods that would be called with an instance."""
         super().__init_subclass__(**keywords)
-        for name in ("before", "after", "scalars", "limit"):
+        for name in ("before", "after", "scalars", "limit", "rate"):
             if isinstance(vars(cls).get(name), FunctionType):
                 raise TypeError(f"{cls.__name__}.{name} takes no self: decorate it with @staticmethod")
 
@@ -135,7 +139,7 @@ class Transform(Declared):
         values = check_values(cls, complete(cls, given))
         cls._check_together(values)
         vars(self).update({name: values[name] for name in cls.ranges})
-        if self.before is None and self.after is None:
+        if self.before is self.after is self.rate is None:
             raise TypeError(f"{cls.__name__} has neither `before` nor `after`; write one of them")
 
     @classmethod
@@ -153,6 +157,7 @@ class Transform(Declared):
             self.after,
             self.scalars,
             self.limit,
+            self.rate,
             self.state(),
             self.measured,
             self.rounded,

@@ -10,10 +10,11 @@ from .bounds import Bounds
 from .cautious import Cautious
 from .clip_value import ClipValue
 from .l2 import L2
+from .lr_scale import LrScale
 from .maximize import Maximize
 from .weight_decay import WeightDecay
 
-ORDER: tuple[type[Transform], ...] = (Maximize, Bounds, ClipValue, L2, WeightDecay, Cautious)
+ORDER: tuple[type[Transform], ...] = (LrScale, Maximize, Bounds, ClipValue, L2, WeightDecay, Cautious)
 """Those that are options of every optimizer, the outermost first: their `before` in this order, `after` in reverse."""
 
 
