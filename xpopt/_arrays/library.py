@@ -104,6 +104,11 @@ class Library:
         """Return a copy of `x` that shares nothing with it."""
         return self.xp.asarray(x, copy=True)
 
+    def astype(self, x: Array, dtype: Any) -> Array:
+        """Return `x` in another dtype; what is beyond it is infinite."""
+        converted: Array = self.guard(self.xp.astype)(x, dtype)
+        return converted
+
     def full(self, shape: tuple[int, ...], value: float, dtype: Any, like: Array) -> Array:
         """Return an array of one value, where `like` is, and in the order of its memory if it has its shape."""
         if shape == tuple(like.shape):

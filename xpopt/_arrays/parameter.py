@@ -64,12 +64,13 @@ def examine(param: Any, grad: Any, name: Hashable) -> tuple[Library, Spec, Array
     library : Library
     spec : Spec
     param, grad : array
-        As a rule may see them.
+        As a rule may see them. A gradient of another floating dtype has been converted, once, to that of the
+        arithmetic.
 
     Raises
     ------
     TypeError
-        One of them is no array of real floating-point numbers, or they differ in library or dtype.
+        One of them is no array of real floating-point numbers, or they differ in library.
     ValueError
         They differ in shape or device.
     """
@@ -91,14 +92,12 @@ def examine(param: Any, grad: Any, name: Hashable) -> tuple[Library, Spec, Array
         raise ValueError(f"{what_grad} has shape {tuple(grad.shape)}, the parameter has {shape}")
     if any(size != size or size is None for size in shape):
         raise ValueError(f"{what_param} has the unknown shape {shape}; compute its chunk sizes first")
-    if grad.dtype != param.dtype:
-        raise TypeError(
-            f"{what_grad} is {dtype_text(grad.dtype)}, the parameter is {dtype_text(param.dtype)}; convert the gradient"
-        )
     device = library.place(param)
     if library.place(grad) != device:
         raise ValueError(f"{what_grad} is on {library.place(grad)}, the parameter on {device}; move the gradient")
     spec = Spec(library.name, param.dtype, shape, device, library.compute_dtype(param.dtype))
+    if grad.dtype != spec.dtype:
+        grad = library.astype(grad, spec.compute)
     return library, spec, param, grad
 
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
-from .._arrays.namespace import address_of
+from .._arrays.namespace import address_of, library_of
 from .._arrays.typing import Scalars
 from .._graph.rule import Rule
 from .numbers import Key
@@ -167,9 +167,19 @@ class FusedMembers(Members):
         self.bytes = np.array([tensor.param.nbytes for tensor in tensors], np.int64)
         self.clipped = tensors[0].clipped
         self._shapes = [tensor.param.shape for tensor in tensors]
+        self._library, self._spec = tensors[0].library, tensors[0].spec
         self._table = np.zeros((3 + len(listed), len(members)), np.int64)
         for row, k in enumerate(listed, 3):
             self._table[row] = [address_of(of[k]) for of in slots]
+
+    def converted(self, grads: list[Any]) -> list[Any] | None:
+        """Return gradients of other dtypes in that of the parameters; None if they have no place in the group then."""
+        dtype, library = self._spec.dtype, self._library  # for parameters of 16 bits, such a gradient keeps its digits
+        if dtype != self._spec.compute or all(getattr(x, "dtype", None) == dtype for x in grads):
+            return None
+        if not all(library_of(x) is library and library.dtype_name(x.dtype) for x in grads):
+            return None
+        return [x if x.dtype == dtype else library.astype(x, dtype) for x in grads]
 
 
 class HostGroup(FusedMembers):
@@ -191,6 +201,8 @@ class HostGroup(FusedMembers):
         slots = [x for x in tensor.slots or () if x is not None]
         if not tensor.owned and not all(x.flags.writeable for x in slots):
             return "a slot is read-only"
+        if grad.dtype != param.dtype:
+            return "the gradient is of another dtype than the parameter"
         flags = [x.flags for x in (param, grad, *slots, *(() if out is None else (out,)))]
         if all(of.c_contiguous for of in flags) or all(of.f_contiguous for of in flags):
             return None
@@ -208,7 +220,12 @@ class HostGroup(FusedMembers):
             roles.append(self.mine(outs))
         table = self._table.copy()
         if not self.read(roles, in_place, table):
-            return None
+            converted = self.converted(roles[1])
+            if converted is None:
+                return None
+            roles[1] = converted
+            if not self.read(roles, in_place, table):
+                return None
         if outs is None:
             roles.append([np.empty_like(x) for x in roles[0]])
             table[2] = [address_of(x) for x in roles[2]]

@@ -341,7 +341,8 @@ class OptimizerBase(Declared):
             The parameter. It is only read (unless it is `out`). Floats and nested lists become arrays like the other
             argument, or of NumPy's float64.
         param_grad : array like `param`
-            The gradient of the loss with respect to it; only read.
+            The gradient of the loss with respect to it; only read. Of another floating dtype, it is converted once to
+            that of the arithmetic.
         param_name : hashable
             Its name, which leads to its state.
         cur_loss : float or array of shape (), optional
@@ -357,8 +358,7 @@ class OptimizerBase(Declared):
         Raises
         ------
         TypeError
-            No array, a dtype that cannot be updated, arrays that differ in library or dtype, or a `cur_loss` that is no
-            number.
+            No array, a dtype that cannot be updated, arrays that differ in library, or a `cur_loss` that is no number.
         ValueError
             Arrays that differ in shape or device, a name used for another parameter, an `out` that is read-only; or
             the schedule needs a finite `cur_loss`. After any error nothing has changed.

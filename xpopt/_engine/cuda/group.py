@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -37,6 +38,8 @@ class CudaGroup(FusedMembers):
     def refuse(tensor: Tensor) -> str | None:
         """Return why the tensor has no place in a launch, or None if it has."""
         param, out = tensor.param, tensor.out
+        if tensor.grad.dtype != param.dtype:
+            return "the gradient is of another dtype than the parameter"
         slots = (x for x in tensor.slots or () if x is not None)
         arrays = (param, tensor.grad, *slots, param if out is None else out)
         ndarray = sys.modules["cupy"].ndarray
@@ -65,7 +68,12 @@ class CudaGroup(FusedMembers):
         if outs is not None and not in_place:
             roles.append(self.mine(outs))
         if not all(self._read(table[k], arrays) for k, arrays in enumerate(roles)):
-            return None
+            converted = self.converted(roles[1])
+            if converted is None:
+                return None
+            roles[1] = converted
+            if not all(self._read(table[k], arrays) for k, arrays in enumerate(roles)):
+                return None
         if outs is None:
             on = device(self._number)
             roles.append([on.empty_like(x) for x in roles[0]])
@@ -139,7 +147,13 @@ class CudaSingle:
         """Take all memory, and make the table."""
         bound = self._group.bind([param], [grad], [result])
         assert bound is not None
-        return self._group.launch(bound, StepNumbers([h], None if key is None else [key], proceed)).finish
+        finish = self._group.launch(bound, StepNumbers([h], None if key is None else [key], proceed)).finish
+        return functools.partial(_finish, finish, bound.grads)
+
+
+def _finish(finish: Callable[[], None], grads: list[Any]) -> None:
+    """Launch what has been prepared, with the gradients alive, which may be converted ones."""
+    finish()
 
 
 def why_no_kernel(tensors: Sequence[Tensor], *, compile_it: bool) -> str | None:
