@@ -23,6 +23,7 @@ version = release = xpopt.__version__
 extensions = [
     "myst_parser",
     "numpydoc",
+    "matplotlib.sphinxext.plot_directive",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.mathjax",
@@ -32,6 +33,10 @@ exclude_patterns = ["_build"]
 templates_path = ["_templates"]
 html_theme = "furo"
 html_title = f"xpopt {release}"
+
+plot_formats = ["svg"]
+plot_html_show_formats = False
+plot_html_show_source_link = False
 
 nitpicky = True
 nitpick_ignore = [
@@ -56,6 +61,7 @@ REFERENCE = {
     "Clipping": "`clip_norm` of every optimizer bounds the norm of each gradient; these two are about a whole model.",
     "Checkpoints": "`state_dict`, `load_state_dict`, `save` and `load` are methods of every optimizer.",
     "An optimizer of your own": "Derive it from {class}`~xpopt.OptimizerBase`.",
+    "Transforms": "They are options of every optimizer: see [the guide](guide/transforms.md).",
     "Engines": "{meth}`OptimizerBase.explain <xpopt.OptimizerBase.explain>` says which engine updates each parameter.",
 }
 # Names without a docstring of their own.
