@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from _kit import oracles
-from _kit.bits import cast
+from _kit.bits import cast, same_bits
 from _kit.table import BY_RULE
 from _kit.variants import AROUND
 
@@ -694,3 +694,46 @@ def test_the_rate_is_scaled_for_all_that_reads_it():
     assert update(Adam(lr_scale=0)).tolist() == [1.0, -2.0, 0.5]
     with pytest.raises(ValueError, match=r"Adam: lr_scale=-1.0 is out of range"):
         Adam(lr_scale=-1)
+
+
+# All together
+
+
+ALL = {
+    "l2": 0.0625,
+    "clip_value": 0.75,
+    "weight_decay": WeightDecay(0.125, towards="start", cautious=True),
+    "cautious": True,
+    "bounds": (-0.5, 0.625),
+    "maximize": True,
+    "lr_scale": 0.5,
+    "transforms": [Averaged(), Halved()],
+}
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_all_together_are_one_kernel_with_the_bits_of_eager(dtype):
+    pytest.importorskip("numba")
+    shapes = {"W": (7, 5), "b": (), "long": (131,)}
+    rng = np.random.default_rng(3)
+    start = {name: cast(0.5 * rng.normal(size=shape), dtype) for name, shape in shapes.items()}
+    steps = [{name: cast(rng.normal(size=shape), dtype) for name, shape in shapes.items()} for _ in range(6)]
+    ends = {}
+    for engine in ("eager", "blocked", "compiled"):
+        opt, params = Adam(lr=0.25, **ALL), start
+        with xpopt.engine(engine):
+            for k, grads in enumerate(steps):
+                if k == 3:
+                    again = Adam()
+                    again.load_state_dict(opt.state_dict())
+                    assert str(again) == str(opt)
+                    opt = again
+                params = opt.update_all(params, grads)
+            launches = {row.launch for row in opt.explain(params)}
+        ends[engine] = {"params": params, "cache": opt.cache}
+        assert [list(entry) for entry in opt.cache.values()] == 3 * [["t", "mean", "var", "origin", "average", "seen"]]
+    assert len(launches) == 1
+    assert same_bits(ends["compiled"], ends["eager"])
+    assert same_bits(ends["blocked"], ends["eager"])
+    moved = np.concatenate([np.ravel(ends["eager"]["params"][name]) - np.ravel(start[name]) for name in shapes])
+    assert np.count_nonzero(moved) > 100
