@@ -199,6 +199,18 @@ def test_slots_that_start_elsewhere_have_the_bits_of_numpy(runtime, dtype):
     assert {name for name, *_ in runtime.launches} == {"update"}
 
 
+@every_dtype
+def test_transforms_have_the_bits_of_numpy(runtime, dtype):
+    decay = xpopt.WeightDecay(0.125, towards="start", cautious=True)
+    around = {"l2": 0.0625, "clip_value": 0.75, "cautious": True, "maximize": True, "bounds": (-0.1, 0.3)}
+    opt = xpopt.Adam(lr=0.25, weight_decay=decay, **around)
+    model = Model(opt, {name: draw(shape, dtype, 1) for name, shape in SHAPES.items()})
+    for step in range(3):
+        model.step({name: draw(shape, dtype, 10 + step) for name, shape in SHAPES.items()})
+    assert model.same()
+    assert {name for name, *_ in runtime.launches} == {"update"}
+
+
 class Mixed(NamedTuple):
     mean: Any
     sign: Any = xpopt.slot(start=-1, shape=xpopt.one)
