@@ -12,8 +12,7 @@ from ._checkpoint.progress import Progress
 from ._checkpoint.reading import from_json
 from ._settings.constructor import takes
 from ._settings.values import neutral_values
-from .config import OPTIMIZERS
-from .optimizers.base import OptimizerBase
+from .optimizers.base import OPTIMIZERS, OptimizerBase
 
 
 def load_optimizer(

@@ -6,12 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from . import optimizers
-from ._names import NAMES
-from ._settings.constructor import names, takes
-from ._settings.peers import hint, hint_of_class
-from ._settings.registry import Registry
+from ._settings.make import make
 from ._settings.text import parse, short
-from .optimizers.base import OptimizerBase
+from .optimizers.base import OPTIMIZERS, OptimizerBase
 
 
 def make_optimizer(spec: str | Mapping[str, Any] | OptimizerBase | None = None) -> OptimizerBase:
@@ -52,23 +49,8 @@ def make_optimizer(spec: str | Mapping[str, Any] | OptimizerBase | None = None) 
         return optimizers.SGD()
     if not isinstance(spec, str | Mapping):
         raise _no_optimizer(spec)
-    call = parse(spec)
-    cls = OPTIMIZERS.find_anywhere(call.name)
-    if cls is None:
-        raise call.error(f"unknown optimizer {short(call.name)}{hint_of_class(call.name, tuple(OPTIMIZERS.names()))}")
-    known = names(cls)
-    given: dict[str, Any] = {}
-    later: dict[str, Any] = {}
-    for keyword, value in call.keywords.items():
-        if keyword == "id" or takes(cls, keyword):
-            given[keyword] = value
-        elif keyword in known:  # a constructor of the user's own states it
-            later[keyword] = value
-        else:
-            raise call.error(f"{cls.__name__} has no keyword {short(keyword)}{hint(keyword, known)}", keyword)
-    optimizer: OptimizerBase = cls(**given)
-    optimizer.set_params(later, call.cache)
-    return optimizer
+    made: OptimizerBase = make(OPTIMIZERS, parse(spec))
+    return made
 
 
 class OptimizerInitializer:
@@ -98,13 +80,3 @@ def _no_optimizer(spec: object) -> TypeError:
     way_out = f"; call it, {spec.__name__}()" if isinstance(spec, type) and issubclass(spec, OptimizerBase) else ""
     wanted = "wanted None, an optimizer object, a name, a call string or a dict"
     return TypeError(f"{short(spec)} is no optimizer; {wanted}{way_out}")
-
-
-OPTIMIZERS: Registry[OptimizerBase] = Registry(
-    OptimizerBase,
-    NAMES["Optimizers"],
-    lambda name: getattr(optimizers, name),
-    lambda cls: hasattr(cls, "rule"),
-    group="xpopt.optimizers",
-)
-"""The optimizers by name."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 import xpopt
@@ -17,7 +18,15 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "decayed": {"lr_scale": 0.5, "weight_decay": 0.0625, "l2": 0.125, "maximize": True, "clip_norm": 0.8},
     "bounded": {"bounds": (-0.375, 0.25), "clip_value": 0.5, "cautious": True},
     "clipped twice": {"clip_value": 0.5, "clip_norm": 0.8},
+    "groups": {"groups": {"[bv]*": {"lr": 0.25, "clip_norm": 0.5, "weight_decay": 0.125}}},
 }
+
+
+def settings_of(options: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return what a parameter has in a variant: its group's settings before the others."""
+    groups = options.get("groups", {}).items()
+    return {**options, **next((own for pattern, own in groups if fnmatchcase(name, pattern)), {})}
+
 
 AROUND = ("lr_scale", "maximize", "bounds", "clip_value", "l2", "cautious", "weight_decay")
 """Options that change the formula, as `oracles.around` has it."""
@@ -35,6 +44,7 @@ DEFAULTS: Mapping[str, Any] = {
     "cautious": False,
     "weight_decay": 0.0,
     "transforms": (),
+    "groups": {},
 }
 """The options in the documented order, and what they are by default."""
 

@@ -327,7 +327,7 @@ SETTINGS = "groups", 0, "settings"
         (("parameters", 0, "slots", "var", "dtype"), "float16", "dtype of a slot of 'W' is 'float16'"),
         (("parameters", 0, "slots", "var", "more"), 1, "wanted a dict of shape, dtype"),
         (("groups",), [], "groups are"),
-        (("groups", 0, "match"), "*/bias", "wanted one, for all parameters: update xpopt"),
+        (("groups", 0, "match"), "*/bias", "wanted None, for all parameters"),
         (("groups", 0, "settings"), [], "settings is"),
         (("groups", 0, "more"), 1, "wanted a dict of match, settings"),
         (("parameters", 0, "slots"), ["var", "mean"], "'W' has the slots var, mean; Adam keeps mean, var"),

@@ -7,7 +7,7 @@ from _kit.bits import cast, dyadic, normal, same_bits
 from _kit.engines import needs_numba
 from _kit.table import BY_RULE
 from _kit.trajectories import UNIT, assert_close
-from _kit.variants import AROUND, LEAVES_OUT, VARIANTS
+from _kit.variants import AROUND, LEAVES_OUT, VARIANTS, settings_of
 
 import xpopt
 
@@ -82,13 +82,14 @@ def assert_as_the_equation_says(row, case, options, start, grads, got):
     narrow = row["dtype"] in low_precision.LOST
     for name, shape in SHAPES.items():
         gradients = [g[name].astype(np.float64).ravel().tolist() for g in grads]
-        size, clip_norm = len(gradients[0]), options.get("clip_norm")
+        own = settings_of(options, name)
+        size, clip_norm = len(gradients[0]), own.get("clip_norm")
         roundings = case.roundings + (0 if clip_norm is None else size + 5)
         begin = start[name].astype(np.float64).ravel()
-        rates = [LR] * len(grads)
+        rates = [own.get("lr", LR)] * len(grads)
         values = np.array([x[name].astype(np.float64).reshape(size) for x in got])
         before = np.vstack([begin, values[:-1]])
-        around = {name: options[name] for name in AROUND if name in options}
+        around = {option: own[option] for option in AROUND if option in own}
         # of 16 bits without a copy, each step starts from what the dtype made of the one before
         places = before if narrow and not options.get("master") else None
         path = oracles.walk(
@@ -107,7 +108,8 @@ def assert_as_the_equation_says(row, case, options, start, grads, got):
 @pytest.mark.parametrize("row", COMBINATIONS)
 def test_a_combination(row):
     case, options = BY_RULE[row["algorithm"]], VARIANTS[row["option"]]
-    start, grads = draw(row["dtype"], dyadic if "clip_norm" in options else normal)
+    clipped = any("clip_norm" in settings_of(options, name) for name in SHAPES)
+    start, grads = draw(row["dtype"], dyadic if clipped else normal)
     opt = case.make(lr=LR, **options)
     eager = opt.copy()
 

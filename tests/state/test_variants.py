@@ -160,10 +160,13 @@ def test_two_threads_at_once_are_an_error(backend, row, variant):
     inside, go_on = threading.Event(), threading.Event()
 
     class Waiting(xpopt.SchedulerBase):
+        lr: float = xpopt.setting(default=0.125)
+        rate_name = "lr"
+
         def learning_rate(self, step, cur_loss=None):
             inside.set()
             assert go_on.wait(60)
-            return 0.125
+            return self.lr
 
     opt, alone = make(row, variant, lr_scheduler=Waiting()), make(row, variant)
     params, grads = model(backend, dtypes_for(backend, variant)[0])

@@ -134,6 +134,25 @@ def examine_resting(param: Any, name: Hashable) -> tuple[Library, Spec, Array]:
     return library, Spec(library.name, param.dtype, shape, device, param.dtype), param
 
 
+def check_resting(param: Any, grad: Any, name: Hashable) -> None:
+    """Raise a ValueError if what came as the gradient of a parameter that stays as it is has another shape.
+
+    Parameters
+    ----------
+    param : array, float or list
+        The parameter.
+    grad : array, float, list or None
+        What came; of any dtype, library and device.
+    name : hashable
+        The parameter's name, for the message.
+    """
+    if grad is None:
+        return
+    shape, wanted = (tuple(x.shape) if hasattr(x, "shape") else np.shape(x) for x in (grad, param))
+    if shape != wanted:
+        raise ValueError(f"gradient of {show(name)} has shape {shape}, the parameter has {wanted}")
+
+
 def is_number(x: Any) -> bool:
     """Whether `x` is a Python float, and not NumPy's scalar, which is one too."""
     return isinstance(x, float) and not isinstance(x, np.generic)

@@ -13,9 +13,14 @@ from .._settings.text import short
 Path = tuple[Hashable, ...]
 
 
+def text_of(name: Hashable) -> str:
+    """Write a parameter's name as patterns see it: ``W``, ``0``, and ``enc/w`` for the nested ``("enc", "w")``."""
+    return "/".join(map(str, name)) if isinstance(name, tuple) and name else str(name)
+
+
 def show(name: Hashable) -> str:
     """Write a parameter's name for a message: ``'W'``, ``0``, and ``'enc/w'`` for the nested ``("enc", "w")``."""
-    joined = "/".join(str(part) for part in name) if isinstance(name, tuple) and name else name
+    joined = text_of(name) if isinstance(name, tuple) and name else name
     text = repr(joined)
     return text if len(text) <= 160 else short(joined)
 

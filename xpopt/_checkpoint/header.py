@@ -59,6 +59,16 @@ class Current(NamedTuple):
     names: tuple[Hashable, ...]
 
 
+class Grouped(NamedTuple):
+    """What is written of a group: parameters with settings of their own."""
+
+    pattern: str
+    rule: tuple[str, int] | None  # another optimizer's class name and version
+    settings: dict[str, Any] | None  # those that differ, or all of another optimizer's; None: it is frozen
+    schedule: Schedule | None  # None: its rate is that of the optimizer
+    rate: float | None  # of the pass that is under way
+
+
 @dataclass(frozen=True)
 class Header:
     """The state of an optimizer, its arrays left out.
@@ -71,6 +81,8 @@ class Header:
         Its version, at least 1.
     settings : dict
         Hyperparameters by name. What a class has and is not here leaves the formula as it would be without it.
+    groups : tuple of Grouped
+        In their order.
     schedule : Schedule
         The schedule of the learning rate.
     cur_step : int
@@ -86,6 +98,7 @@ class Header:
     rule: str
     version: int
     settings: dict[str, Any]
+    groups: tuple[Grouped, ...]
     schedule: Schedule
     cur_step: int
     skipped: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from .._arrays.library import Library
@@ -11,19 +11,22 @@ from .._arrays.parameter import Spec, dtype_text, examine
 from .._arrays.tree import flatten
 from .._arrays.typing import Array, Tree
 from .._graph.rule import Rule
+from .._settings.constructor import names
 from .._settings.ranges import NON_NEGATIVE
 from .._settings.text import short
-from .._settings.values import check_values, neutral_values
+from .._settings.values import check_values, names_of_step, neutral_values
 from .._state.cache import State
+from .._state.clock import Pass
 from .._state.entry import Record, check_entry, left_by, unpack
+from .._state.groups import Schedules
 from .._state.names import array_key
 from .._state.parts import Parts
-from .._state.settings import Settings
+from .._state.settings import Group, Settings
 from .._state.skipped import Skipped
 from .._state.stored import Stored, moved
 from ..schedulers import SchedulerBase, make_scheduler
 from ..transforms.make import is_of_transform, slots_of_all
-from .header import Header, Parameter, refusal
+from .header import Grouped, Header, Parameter, Schedule, refusal
 from .reading import from_json
 from .renaming import Renaming
 
@@ -48,6 +51,7 @@ def load(
     like: Tree | None,
     cast: bool,
     owned: bool,
+    find: Callable[[str], type[Any] | None],
 ) -> tuple[Parts, LoadReport]:
     """Make the parts that a checkpoint describes.
 
@@ -63,6 +67,8 @@ def load(
         As for `OptimizerBase.load_state_dict`.
     owned : bool
         Whether no caller holds the arrays.
+    find : callable
+        Returns the optimizer's class of a name, or None.
 
     Returns
     -------
@@ -85,11 +91,15 @@ def load(
     found = from_json(header, owned=owned)
     problems: list[str] = []
     parameters = _renamed(found, renaming, problems)
-    settings = _checked_settings(parts.settings, found, problems)
-    scheduler = _made_schedule(type(parts.clock.scheduler), found, problems)
+    settings = _checked_settings(parts.settings.cls, found, problems)
+    kinds = {type(one).__name__: type(one) for one in (*parts.clock.others.values(), parts.clock.scheduler)}
+    scheduler = _made_schedule(kinds, found.schedule, found.current and found.current.rate, problems)
+    others: Schedules = {}
+    if settings is not None:
+        settings, others = _with_groups(settings, parts, found.groups, kinds, find, problems)
     faults = _faults(parts.settings, settings, parameters, arrays, homes, cast)
     if owned:  # a file has the arrays that its header names, and no others
-        problems += _missing_or_unknown(parts.settings, parameters, arrays)
+        problems += _missing_or_unknown(settings or parts.settings, parameters, arrays)
     if problems or (strict and faults):
         raise refusal(dict.fromkeys([*problems, *(line for lines in faults.values() for line in lines)]))
 
@@ -99,8 +109,9 @@ def load(
         for name, parameter in parameters.items()
         if name not in faults
     }
-    current = found.current and (found.current.rate, tuple(map(renaming, found.current.names)))
-    clock, state = parts.clock.at(scheduler, found.cur_step, current), State.of(loaded)
+    rates = {number: one.rate for number, one in enumerate(found.groups, 1) if one.rate is not None}
+    current = found.current and Pass(found.current.rate, rates, tuple(map(renaming, found.current.names)))
+    clock, state = parts.clock.at(scheduler, others, found.cur_step, current), State.of(loaded)
     report = LoadReport(tuple(loaded), {name: "; ".join(lines) for name, lines in faults.items()})
     return Parts(settings, clock, state, Skipped(found.skipped)), report
 
@@ -122,19 +133,25 @@ def _renamed(header: Header, renaming: Renaming, problems: list[str]) -> dict[Ha
     return parameters
 
 
-def _checked_settings(now: Settings, header: Header, problems: list[str]) -> Settings | None:
-    """Return the settings in a header, or None if they cannot be those of the optimizer that has `now`."""
-    cls, before = now.cls, len(problems)
+def _checked_settings(cls: type[Any], header: Header, problems: list[str]) -> Settings | None:
+    """Return the settings in a header, or None if they cannot be those of an optimizer of the class."""
     if header.rule != cls.__name__:
         problems.append(f"the checkpoint is of {header.rule!r}, and this is {cls.__name__}; see xpopt.load_optimizer")
         return None
-    if header.version != cls.version:
-        problems.append(f"the checkpoint is of {cls.__name__}'s version {header.version}, and this is {cls.version}")
-    values = neutral_values(cls)
-    lacking = [name for name in now.values if name not in values.keys() | header.settings.keys()]
+    return _settings_of(cls, header.version, header.settings, problems)
+
+
+def _settings_of(cls: type[Any], version: int, written: Mapping[str, Any], problems: list[str]) -> Settings | None:
+    """Return the settings of a class from those that were written, or None if they cannot be."""
+    before = len(problems)
+    if version != cls.version:
+        problems.append(f"the checkpoint is of {cls.__name__}'s version {version}, and this is {cls.version}")
+    known = [name for name in names(cls) if name not in _APART]
+    values = {name: value for name, value in neutral_values(cls).items() if name not in _APART}
+    lacking = [name for name in known if name not in values.keys() | written.keys()]
     problems += [f"{cls.__name__} has the hyperparameter {name!r}, and the checkpoint does not" for name in lacking]
-    for name, value in header.settings.items():
-        if name not in now.values:
+    for name, value in written.items():
+        if name not in known:
             problems.append(f"{cls.__name__} has no hyperparameter {name!r}, and the checkpoint has {short(value)}")
             continue
         try:
@@ -150,18 +167,75 @@ def _checked_settings(now: Settings, header: Header, problems: list[str]) -> Set
         return None
 
 
-def _made_schedule(kind: type[SchedulerBase], header: Header, problems: list[str]) -> SchedulerBase | None:
-    """Return the schedule in a header; of classes with one name, `kind`, the one in use, goes before others."""
-    name, keywords, state = header.schedule
+def _with_groups(
+    settings: Settings,
+    parts: Parts,
+    groups: Iterable[Grouped],
+    kinds: Mapping[str, type[SchedulerBase]],
+    find: Callable[[str], type[Any] | None],
+    problems: list[str],
+) -> tuple[Settings, Schedules]:
+    """Return settings with the groups in a header, and the schedules of these."""
+    classes = {one.cls.__name__: one.cls for one in reversed(parts.settings.each)}
+    made: list[Group] = []
+    schedules: Schedules = {}
+    for number, written in enumerate(groups, 1):
+        wrong: list[str] = []
+        own, mine = dict(written.settings or {}), settings
+        if written.rule is None:
+            wrong += _check_own(settings.cls, own)
+        else:
+            name, version = written.rule
+            cls = classes.get(name) or find(name)
+            if cls is None or cls.__name__ != name:
+                wrong.append(f"unknown optimizer {name!r}; import the module that defines it first")
+            else:
+                mine = _settings_of(cls, version, own, wrong) or settings
+        if written.schedule is not None:
+            scheduler = _made_schedule(kinds, written.schedule, written.rate, wrong)
+            schedules |= {} if scheduler is None else {number: scheduler}
+        frozen = written.settings is None
+        mine = Settings(mine.cls, mine.values, (), number, frozen)
+        group = Group(written.pattern, mine, own if written.rule is None else None)
+        try:
+            made.append(group if wrong else group.under(settings))
+        except (TypeError, ValueError) as error:
+            wrong.append(str(error))
+        problems += [f"groups[{short(written.pattern)}]: {line}" for line in wrong]
+    return settings if problems else settings.with_groups(tuple(made)), schedules
+
+
+def _check_own(cls: type[Any], own: dict[str, Any]) -> list[str]:
+    """Bring the changes of a group to the form that they have in memory; return what is wrong with them."""
+    wrong, known = [], set(names(cls)).difference(names_of_step(cls))
+    for name, value in own.items():
+        try:
+            if name not in known or (name == "lr_scheduler" and value is not None):
+                raise ValueError(f"{cls.__name__} has no hyperparameter {name!r} in groups, and the checkpoint has")
+            own[name] = None if name == "lr_scheduler" else check_values(cls, {name: value})[name]
+        except (TypeError, ValueError) as error:
+            wrong.append(str(error))
+    return wrong
+
+
+_APART = ("lr_scheduler", "groups")
+"""Hyperparameters that are written apart from the others."""
+
+
+def _made_schedule(
+    kinds: Mapping[str, type[SchedulerBase]], written: Schedule, rate: float | None, problems: list[str]
+) -> SchedulerBase | None:
+    """Return the schedule that was written; of classes with one name, one in use, of `kinds`, goes before others."""
+    name, keywords, state = written
     try:
-        scheduler = kind(**keywords) if kind.__name__ == name else make_scheduler({"id": name, **keywords})
+        scheduler = kinds[name](**keywords) if name in kinds else make_scheduler({"id": name, **keywords})
         if type(scheduler).__name__ != name:
             raise ValueError(f"unknown scheduler {name!r}")
         if keywords.keys() != scheduler.ranges.keys():
             raise ValueError(f"has {', '.join(keywords)} in the checkpoint; wanted {', '.join(scheduler.ranges)}")
         scheduler.restore(state)
-        if header.current is not None:
-            NON_NEGATIVE.check("pass", "rate", header.current.rate)
+        if rate is not None:
+            NON_NEGATIVE.check("pass", "rate", rate)
         return scheduler
     except Exception as error:  # whatever a schedule of the user's own makes of a state that is not its own
         problems.append(f"lr_scheduler, the schedule {short(name)}: {error}")
@@ -178,12 +252,14 @@ def _faults(
 ) -> dict[Hashable, list[str]]:
     """Return what is wrong with single parameters and arrays, by name or key."""
     faults: dict[Hashable, list[str]] = {}
+    now = settings or now
     most = _most_slots(now)
     for name, parameter in parameters.items():
         if len(parameter.slots) > most:
-            faults[name] = [f"{name!r} has {len(parameter.slots)} slots; {now.cls.__name__} keeps {most} at most"]
+            of = now.of(name).cls.__name__
+            faults[name] = [f"{name!r} has {len(parameter.slots)} slots; {of} keeps {most} at most"]
             continue
-        lines = _faults_of_arrays(parameter, arrays, (settings or now).rule)
+        lines = _faults_of_arrays(parameter, arrays, now.of(name).rule)
         if homes is not None and name not in homes:
             lines.append(f"{name!r} has state in the checkpoint and is not in like")
         elif homes is not None:
@@ -192,7 +268,7 @@ def _faults(
             try:
                 _entry(settings, parameter, name, arrays)
                 if homes is not None:
-                    settings.check_in_dtype(homes[name][1], name)
+                    settings.of(name).check_in_dtype(homes[name][1], name)
             except ValueError as error:
                 lines.append(str(error))
         if lines:
@@ -226,7 +302,7 @@ def _keys(now: Settings, parameters: Mapping[Hashable, Parameter]) -> dict[str, 
 
 def _most_slots(now: Settings) -> int:
     """Return how many slots a parameter may have: the keys of more could be longer than the file."""
-    kept = [now.cls.slots, *(rule.slots for rule in now.rule.among)]
+    kept = [slots for one in now.each for slots in (one.cls.slots, *(rule.slots for rule in one.rule.among))]
     return max(len(slots._fields) for slots in kept) + len(slots_of_all())
 
 
@@ -288,6 +364,7 @@ def _faults_of_home(
 
 def _entry(settings: Settings, parameter: Parameter, name: Hashable, arrays: Mapping[str, Any]) -> Any:
     """Return what the cache holds of a parameter, or raise a ValueError if no rule of the optimizer left it."""
+    settings = settings.of(name)
     cls = settings.cls
     fields = cls.slots._fields
     slots = {slot: arrays[array_key(parameter.name, slot)] for slot in parameter.slots}

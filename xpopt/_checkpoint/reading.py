@@ -10,7 +10,7 @@ from .._arrays.library import SUPPORTED
 from .._arrays.tree import show
 from .._settings.ranges import LARGEST, LARGEST_TEXT
 from .._state.names import check_hashes, decode
-from .header import CheckpointError, Current, Header, Parameter, Schedule, Slot, check_format, plain
+from .header import CheckpointError, Current, Grouped, Header, Parameter, Schedule, Slot, check_format, plain
 
 _KEYS = (
     *("format_version", "xpopt_version", "rule", "groups"),
@@ -62,8 +62,10 @@ def _read(value: Any) -> Header:
         value = {**value, "groups": [{"match": None, "settings": value["hyperparameters"]}]}
         del value["hyperparameters"]
     _, _, rule, groups, schedule, cur_step, skipped, current, parameters = _fields(value, "it", _KEYS)
-    name, version = _fields(rule, "rule", ("name", "version"))
-    owner, keywords, state = _fields(schedule, "schedule", ("name", "hyperparameters", "state"))
+    name, version = _rule(rule)
+    if not _kind(groups, list, "groups"):
+        raise ValueError("groups are []; the first is for all parameters")
+    settings, *grouped = groups
     if current is not None:
         rate, names = _fields(current, "pass", ("rate", "names"))
         reached = tuple(decode(one) for one in _kind(names, list, "names"))
@@ -74,14 +76,11 @@ def _read(value: Any) -> Header:
     described = tuple(_parameter(one) for one in _kind(parameters, list, "parameters"))
     check_hashes([parameter.name for parameter in described])
     return Header(
-        _kind(name, str, "rule name"),
-        _count(version, "rule version"),
-        _settings(groups),
-        Schedule(
-            _kind(owner, str, "schedule name"),
-            _kind(keywords, dict, "schedule hyperparameters"),
-            _kind(state, dict, "schedule state"),
-        ),
+        name,
+        version,
+        _settings(settings),
+        _groups(grouped, current),
+        _schedule(schedule),
         _count(cur_step, "cur_step"),
         _count(skipped, "skipped"),
         current,
@@ -116,13 +115,49 @@ def _slot(value: Any, a_size: str, a_slot: str) -> Slot:
     return Slot(tuple(_count(size, a_size) for size in _kind(shape, list, f"shape of {a_slot}")), dtype)
 
 
-def _settings(groups: Any) -> dict[str, Any]:
-    """Return the settings of all parameters; settings of some alone are for newer readers."""
-    described = [_fields(group, "a group", ("match", "settings")) for group in _kind(groups, list, "groups")]
-    if len(described) != 1 or described[0][0] is not None:
-        raise ValueError(f"groups are {short(groups)}; wanted one, for all parameters: update xpopt")
-    settings: dict[str, Any] = _kind(described[0][1], dict, "settings")
+def _rule(value: Any) -> tuple[str, int]:
+    name, version = _fields(value, "rule", ("name", "version"))
+    return _kind(name, str, "rule name"), _count(version, "rule version")
+
+
+def _schedule(value: Any) -> Schedule:
+    owner, keywords, state = _fields(value, "schedule", ("name", "hyperparameters", "state"))
+    return Schedule(
+        _kind(owner, str, "schedule name"),
+        _kind(keywords, dict, "schedule hyperparameters"),
+        _kind(state, dict, "schedule state"),
+    )
+
+
+def _settings(group: Any) -> dict[str, Any]:
+    """Return the settings of parameters that are in no group: the first of `groups`, which matches all."""
+    match, values = _fields(group, "the first of groups", ("match", "settings"))
+    if match is not None:
+        raise ValueError(f"the first of groups matches {short(match)}; wanted None, for all parameters")
+    settings: dict[str, Any] = _kind(values, dict, "settings")
     return settings
+
+
+def _groups(value: list[Any], current: Current | None) -> tuple[Grouped, ...]:
+    found = []
+    for group in value:
+        match, rule, settings, schedule, rate = _fields(
+            group, "a group", ("match", "rule", "settings", "schedule", "rate")
+        )
+        one = Grouped(
+            _kind(match, str, "match"),
+            None if rule is None else _rule(rule),
+            None if settings is None else _kind(settings, dict, "settings"),
+            None if schedule is None else _schedule(schedule),
+            None if rate is None else _kind(rate, float, "rate"),
+        )
+        own = rule is not None or bool({"lr", "lr_scheduler"} & (one.settings or {}).keys())
+        if own != (schedule is not None) or (rate is not None) != (own and current is not None):
+            raise ValueError(f"the group {short(match)} has a schedule or a rate that does not belong to its settings")
+        found.append(one)
+    if len({one.pattern for one in found}) != len(found):
+        raise ValueError(f"groups match {short([one.pattern for one in found])}; wanted unlike patterns")
+    return tuple(found)
 
 
 def _fields(value: Any, place: str, keys: tuple[str, ...]) -> list[Any]:

@@ -12,11 +12,15 @@ from .._arrays.tree import show
 from .._arrays.typing import Array
 from .._graph.rule import Rule
 from .._settings.values import neutral_values
+from .._state.clock import Clock, Pass
 from .._state.entry import check_entry, left_by
+from .._state.groups import changes, stated_lr
 from .._state.names import array_key
 from .._state.parts import Parts
+from .._state.settings import Group, Settings
+from ..schedulers import SchedulerBase
 from ..transforms.make import as_text
-from .header import Current, Header, Parameter, Schedule, Slot
+from .header import Current, Grouped, Header, Parameter, Schedule, Slot
 
 
 def take_down(parts: Parts) -> tuple[Header, dict[str, Array]]:
@@ -42,8 +46,9 @@ def take_down(parts: Parts) -> tuple[Header, dict[str, Array]]:
     parameters, arrays = [], {}
     for name, entry in state.cache.items():
         shape, dtype, updates = state.described(name)
-        rule = left_by(settings.rule, entry, dtype, shape)
-        slots = _slots(settings.cls, rule, name, entry)
+        own = settings.of(name)
+        rule = left_by(own.rule, entry, dtype, shape)
+        slots = _slots(own.cls, rule, name, entry)
         if isinstance(entry, dict):
             updates = operator.index(entry["t"])
         if shape is None:  # that of a slot that is like the parameter
@@ -54,18 +59,43 @@ def take_down(parts: Parts) -> tuple[Header, dict[str, Array]]:
         parameters.append(Parameter(name, sizes, dtype, updates, described))
         for slot, x in slots.items():
             arrays[array_key(name, slot)] = x
-    values, neutral = {**settings.values, "lr": parts.stated_lr()}, neutral_values(settings.cls)
-    current, keywords = clock.current(), dict(clock.scheduler.hyperparameters)
+    current = clock.current()
     return Header(
         settings.cls.__name__,
         settings.cls.version,
-        {key: as_text(value) for key, value in values.items() if key not in neutral or value != neutral[key]},
-        Schedule(keywords.pop("id"), keywords, clock.history()),
+        _values(settings, clock.scheduler),
+        tuple(_group(group, clock, current) for group in settings.groups),
+        _schedule(clock.scheduler, clock.history()),
         clock.cur_step,
         parts.count_skipped(),
-        None if current is None else Current(*current),
+        None if current is None else Current(current.rate, current.names),
         tuple(parameters),
     ), arrays
+
+
+def _group(group: Group, clock: Clock, current: Pass | None) -> Grouped:
+    """Return what is written of a group."""
+    mine, number = group.settings, group.settings.number
+    scheduler = clock.others.get(number)
+    schedule = None if scheduler is None else _schedule(scheduler, clock.history(number))
+    rate = None if current is None or scheduler is None else current.rates[number]
+    if group.own is None:
+        assert scheduler is not None
+        return Grouped(group.pattern, (mine.cls.__name__, mine.cls.version), _values(mine, scheduler), schedule, rate)
+    own = {**changes(group, clock.others), **({"lr_scheduler": None} if "lr_scheduler" in group.own else {})}
+    settings = None if mine.frozen else {name: as_text(value) for name, value in own.items()}
+    return Grouped(group.pattern, None, settings, schedule, rate)
+
+
+def _values(settings: Settings, scheduler: SchedulerBase) -> dict[str, Any]:
+    """Return settings without those that leave the formula as it is without them."""
+    values, neutral = {**settings.values, "lr": stated_lr(settings, scheduler)}, neutral_values(settings.cls)
+    return {key: as_text(value) for key, value in values.items() if key not in neutral or value != neutral[key]}
+
+
+def _schedule(scheduler: SchedulerBase, state: dict[str, Any]) -> Schedule:
+    keywords = dict(scheduler.hyperparameters)
+    return Schedule(keywords.pop("id"), keywords, state)
 
 
 def _slots(cls: type[Any], rule: Rule, name: Hashable, entry: Any) -> Mapping[str, Array]:

@@ -7,7 +7,7 @@ from typing import Any
 from .._settings.ranges import LARGEST, LARGEST_TEXT
 from .._state.names import encode
 from .._version import __version__
-from .header import FORMAT, Header, plain
+from .header import FORMAT, Grouped, Header, Schedule, plain
 from .reading import from_json
 
 
@@ -33,18 +33,13 @@ def to_json(header: Header) -> dict[str, Any]:
     CheckpointError
         What came out could not be read.
     """
-    schedule, current = header.schedule, header.current
-    owner = schedule.name
+    current = header.current
     written = {
         "format_version": FORMAT,
         "xpopt_version": __version__,
         "rule": {"name": header.rule, "version": header.version},
-        "groups": [{"match": None, "settings": dict(header.settings)}],
-        "schedule": {
-            "name": schedule.name,
-            "hyperparameters": _readable(schedule.hyperparameters, f"{owner}.hyperparameters"),
-            "state": _readable(schedule.state, f"{owner}.state()"),
-        },
+        "groups": [{"match": None, "settings": dict(header.settings)}, *map(_group, header.groups)],
+        "schedule": _schedule(header.schedule),
         "cur_step": header.cur_step,
         "skipped": header.skipped,
         "pass": current and {"rate": current.rate, "names": [encode(name) for name in current.names]},
@@ -61,6 +56,25 @@ def to_json(header: Header) -> dict[str, Any]:
     }
     from_json(written, owned=True)  # nothing is written that could not be read
     return written
+
+
+def _group(group: Grouped) -> dict[str, Any]:
+    return {
+        "match": group.pattern,
+        "rule": None if group.rule is None else dict(zip(("name", "version"), group.rule, strict=True)),
+        "settings": None if group.settings is None else dict(group.settings),
+        "schedule": None if group.schedule is None else _schedule(group.schedule),
+        "rate": group.rate,
+    }
+
+
+def _schedule(schedule: Schedule) -> dict[str, Any]:
+    owner = schedule.name
+    return {
+        "name": owner,
+        "hyperparameters": _readable(schedule.hyperparameters, f"{owner}.hyperparameters"),
+        "state": _readable(schedule.state, f"{owner}.state()"),
+    }
 
 
 def _readable(value: Any, place: str) -> Any:

@@ -126,10 +126,24 @@ class Members:
         self.rule = tensors[0].rule
         self.members = members
         self.slots = slots
+        self._rows: list[int] = []  # of a step's numbers, that its tensors have
 
     def mine(self, arrays: list[Any]) -> list[Any]:
         """Return those arrays of the model that are this group's."""
         return arrays if len(arrays) == len(self.members) else [arrays[i] for i in self.members]
+
+    def take_rows(self, rows: list[int]) -> list[int]:
+        """Note which rows of a step's numbers its tensors have; return that of each, counted among these alone."""
+        mine = self.mine(rows)
+        self._rows = sorted(set(mine))
+        place = {row: k for k, row in enumerate(self._rows)}
+        return [place[row] for row in mine]
+
+    def scalars(self, numbers: StepNumbers) -> Sequence[Scalars]:
+        """Return the rows that its tensors have: those of other groups may be of other rules."""
+        if len(self._rows) == len(numbers.scalars):
+            return numbers.scalars
+        return [numbers.scalars[row] for row in self._rows]
 
     def keys(self, numbers: StepNumbers) -> Keys:
         """Return what its tensors draw from."""

@@ -31,6 +31,7 @@ class Tensor:
     h: Scalars | None = None  # the numbers of the step; None until they are known
     key: Key | None = None  # what stochastic rounding draws from; None to round to the nearest
     proceed: Any = None  # a bool array of shape () on the device: where it is false, nothing is to change
+    group: int = 0  # the number of the group whose settings it has; 0 for the optimizer's
 
     @property
     def clipped(self) -> bool:

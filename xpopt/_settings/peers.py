@@ -134,7 +134,7 @@ ATTRIBUTES = {
     "init": "the state of a parameter begins with its first update; it is in opt.cache",
     "learning_rate": "opt.lr or opt.hyperparameters['lr'] shows the rate, opt.set_params({'lr': ...}) changes it",
     "minimize": "compute the gradients, then params = opt.update_all(params, grads)",
-    "param_groups": "it holds no parameters; opt.hyperparameters shows the settings, set_params changes them",
+    "param_groups": "it holds no parameters; opt.hyperparameters['groups'] shows settings of some of them by name",
     "zero_grad": "gradients are given to each update and none is kept",
 }
 """The attributes that optimizers have elsewhere and not here, and the way out, for `answers`."""

@@ -106,6 +106,10 @@ class Registry(Generic[T]):
         found = self.find(name)
         return entry_points.load(self._group, name, self._is_one) if found is None else found
 
+    def made(self, value: object) -> bool:
+        """Whether a value is an instance of one of the classes."""
+        return isinstance(value, self._base)
+
     def _is_one(self, value: Any) -> bool:
         return isinstance(value, type) and issubclass(value, self._base) and self._complete(value)
 

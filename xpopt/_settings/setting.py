@@ -20,6 +20,7 @@ class Setting(NamedTuple):
     kw_only: bool
     option: bool  # every class has it, rules do not read it, and text leaves it out at its default
     gives_way: bool = False  # a class that declares a setting of this name has that in its place
+    of_step: bool = False  # it is about all parameters of a step, and groups of them have none of their own
 
 
 def setting(
@@ -68,9 +69,16 @@ def setting(
     return Setting(default, range, neutral, kw_only, option=False)
 
 
-def option(*, default: Any, range: Check | None = None, kw_only: bool, gives_way: bool = False) -> Any:  # noqa: A002
+def option(
+    *,
+    default: Any,
+    range: Check | None = None,  # noqa: A002
+    kw_only: bool,
+    gives_way: bool = False,
+    of_step: bool = False,
+) -> Any:
     """Declare an option that every class below has, at its default without effect; in one of these, another default."""
-    return Setting(default, range, default, kw_only, option=True, gives_way=gives_way)
+    return Setting(default, range, default, kw_only, option=True, gives_way=gives_way, of_step=of_step)
 
 
 class Guard:

@@ -13,6 +13,8 @@ from typing import Any
 LONGEST = 10_000
 WANTED = "wanted Name(keyword=value, ...), each value a literal or another such call"
 
+NO_LITERAL = f"not a literal, and nothing is computed here; {WANTED}"
+
 _shortened = reprlib.Repr()
 _shortened.maxstring = _shortened.maxother = 80
 _shortened.maxlevel = 2
@@ -27,7 +29,7 @@ class Call:
     name : str
         What is called, as it was written.
     keywords : dict
-        Literals by keyword; from text a nested call, also one in a list, is a `Call`.
+        Literals by keyword; from text a nested call, also one in a list or a value in a dict, is a `Call`.
     cache : mapping or None
         What stood beside ``"hyperparameters"`` in a dict.
     text : str
@@ -238,8 +240,21 @@ def _read_value(text: str, node: ast.expr) -> Any:
     if isinstance(node, ast.List | ast.Tuple):
         values = [_read_value(text, one) for one in node.elts]
         return values if isinstance(node, ast.List) else tuple(values)
+    if isinstance(node, ast.Dict):
+        return _read_items(text, node)
     try:
         return ast.literal_eval(node)
     except (ValueError, TypeError):  # TypeError: a list as a key
-        at = _index(text, node.lineno, node.col_offset)
-        raise _error(f"not a literal, and nothing is computed here; {WANTED}", text, at) from None
+        raise _error(NO_LITERAL, text, _index(text, node.lineno, node.col_offset)) from None
+
+
+def _read_items(text: str, node: ast.Dict) -> dict[Any, Any]:
+    found: dict[Any, Any] = {}
+    for key, value in zip(node.keys, node.values, strict=True):
+        try:
+            name = ast.literal_eval("**" if key is None else key)
+            found[name] = None
+        except (ValueError, TypeError, SyntaxError):  # TypeError: a list
+            raise _error(NO_LITERAL, text, _index(text, node.lineno, node.col_offset)) from None
+        found[name] = _read_value(text, value)
+    return found

@@ -21,20 +21,18 @@ class Hyperparameters(dict[str, Any]):
     update = pop = popitem = clear = setdefault = _refuse
 
     def copy(self) -> dict[str, Any]:
-        """Return a plain dict."""
-        return dict(self)
+        """Return a plain dict, and so for the dicts in it; the other values are immutable."""
+        return {key: value.copy() if isinstance(value, Hyperparameters) else value for key, value in self.items()}
 
-    def __copy__(self) -> dict[str, Any]:
-        """Return a plain dict."""
-        return dict(self)
+    __copy__ = copy
 
     def __deepcopy__(self, memo: dict[int, Any]) -> dict[str, Any]:
-        """Return a plain dict; the values are immutable."""
-        return dict(self)
+        """Return `copy`."""
+        return self.copy()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as a plain dict."""
-        return dict, (dict(self),)
+        return dict, (self.copy(),)
 
 
 def neutral_values(cls: type[Any]) -> dict[str, Any]:
@@ -154,6 +152,11 @@ def of_rules(cls: type[Declared], values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values that rules read: all but options."""
     declared = cls._settings
     return {name: value for name, value in values.items() if name not in declared or not declared[name].option}
+
+
+def names_of_step(cls: type[Declared]) -> tuple[str, ...]:
+    """Return the settings that are about all parameters of a step."""
+    return tuple(name for name, one in cls._settings.items() if one.of_step)
 
 
 def shown(cls: type[Declared], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,10 +1,10 @@
-"""The step count, the schedule, and the one rate that holds for each pass over the parameters."""
+"""The step count, the schedules, and the rates that hold for each pass over the parameters."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Hashable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from .._arrays.tree import show
 from .._settings.caller import warn
@@ -13,21 +13,40 @@ from .interrupts import HELD, OPEN, WRITING, enter
 
 _NOTHING: dict[str, Any] = {}  # the state of a schedule that has none
 
-_OURS = {ExponentialScheduler, NoamScheduler, KingScheduler}
+_OURS = {ConstantScheduler, ExponentialScheduler, NoamScheduler, KingScheduler}
 
 _WHOLE = "whole model"  # what the last pass was, if `update_all` made it
 _WHOLE_AND_STEP = "whole model, then step()"
 
 
+class Pass(NamedTuple):
+    """A pass over the parameters that is under way."""
+
+    rate: float
+    rates: dict[int, float]  # of groups that have a schedule of their own, by number
+    names: tuple[Hashable, ...]  # that it has reached
+
+
 class Clock:
-    """Calls the schedule once per pass, however many parameters are updated in it.
+    """Calls the schedules once per pass, however many parameters are updated in it.
 
     A pass begins at the first update after the step count moved or was set, or when a name is updated again. A rate is
     asked for, then confirmed when the update has succeeded, or taken back when it has not.
+
+    Parameters
+    ----------
+    scheduler : SchedulerBase
+        The optimizer's schedule.
+    others : dict, optional
+        Those that groups have, by the number of the group: they are asked whenever the optimizer's is.
     """
 
-    def __init__(self, scheduler: SchedulerBase) -> None:
+    def __init__(self, scheduler: SchedulerBase, others: dict[int, SchedulerBase] | None = None) -> None:
         self.scheduler = scheduler
+        self.others = others or {}
+        self._rates: dict[int, float] = {}  # of groups
+        self._asked: dict[int, float] = {}  # the same, of a pass that is not confirmed
+        self._undo_others: dict[int, dict[str, Any]] = {}
         self.cur_step = 0
         self._rate: float | None = None
         self._names: dict[Hashable, None] = {}  # a set of which the last can be taken out unhashed
@@ -42,6 +61,8 @@ class Clock:
         """Return a clock that goes on alone, from before what is not confirmed; the names are the same objects."""
         twin = copy.copy(self)
         twin.scheduler = copy.deepcopy(self.scheduler, memo)
+        twin.others = copy.deepcopy(self.others, memo)
+        twin._undo_others = dict(self._undo_others)
         twin._names = dict(self._names)
         twin._warned = set(self._warned)
         twin.take_back()
@@ -51,13 +72,16 @@ class Clock:
         """Return it as it was before an update that has not been confirmed, if there is one."""
         return self if self._undo is None and not self._joined else copy.deepcopy(self, memo)
 
-    def history(self) -> dict[str, Any]:
-        """Return the state of the schedule before an update that has not been confirmed."""
+    def history(self, number: int = 0) -> dict[str, Any]:
+        """Return the state of the schedule of a group, or of the optimizer, before what has not been confirmed."""
+        if number:
+            undo = None if self._undo is None else self._undo_others.get(number)
+            return self.others[number].state() if undo is None else undo
         return self.scheduler.state() if self._undo is None else self._undo
 
-    def replace_scheduler(self, scheduler: SchedulerBase) -> None:
-        """Follow another schedule from the next update on."""
-        self.scheduler = scheduler
+    def replace_schedulers(self, scheduler: SchedulerBase, others: dict[int, SchedulerBase]) -> None:
+        """Follow other schedules from the next update on."""
+        self.scheduler, self.others = scheduler, others
         self._rate = None
 
     def move(self, step: int) -> None:
@@ -66,18 +90,18 @@ class Clock:
         self._moved = True
         self._rate = None
 
-    def current(self) -> tuple[float, tuple[Hashable, ...]] | None:
-        """Return the rate of the pass that is under way and the names that it has reached; None between two passes."""
+    def current(self) -> Pass | None:
+        """Return the pass that is under way; None between two passes."""
         if self._rate is None:
             return None
         names = list(self._names)[: len(self._names) - self._joined]
-        return self._rate, tuple(sorted(names, key=repr))
+        return Pass(self._rate, self._rates, tuple(sorted(names, key=repr)))
 
-    def at(self, scheduler: SchedulerBase, step: int, current: tuple[float, tuple[Hashable, ...]] | None) -> Clock:
+    def at(self, scheduler: SchedulerBase, others: dict[int, SchedulerBase], step: int, current: Pass | None) -> Clock:
         """Return a clock that goes on from where another one was."""
-        twin = Clock(scheduler)
+        twin = Clock(scheduler, others)
         twin.cur_step = step
-        twin._rate, names = current or (None, ())
+        twin._rate, twin._rates, names = current or (None, {}, ())
         twin._names = dict.fromkeys(names)
         twin._moved = step > 0
         twin._warned = set(self._warned)
@@ -92,13 +116,16 @@ class Clock:
             self._last = _WHOLE_AND_STEP
 
     def reset(self) -> None:
-        """Go back to step 0 and start the schedule over."""
-        before = self.scheduler.state()
+        """Go back to step 0 and start the schedules over."""
+        schedulers = [self.scheduler, *self.others.values()]
+        before = [scheduler.state() for scheduler in schedulers]
         enter(WRITING)
         try:
-            self.scheduler.reset()
+            for scheduler in schedulers:
+                scheduler.reset()
         except BaseException:
-            self.scheduler.restore(before)
+            for scheduler, state in zip(schedulers, before, strict=True):
+                scheduler.restore(state)
             raise
         self.move(0)
 
@@ -108,7 +135,7 @@ class Clock:
             self._names[name] = None
             self._joined = True
             return self._rate
-        if self._rate is not None and not self._moved and self.scheduler.reads_step:
+        if self._rate is not None and not self._moved and self._reads_step():
             self._warn(
                 "step",
                 f"{show(name)} is updated again and cur_step is still {self.cur_step}: the schedule stands still. "
@@ -116,6 +143,10 @@ class Clock:
             )
         self._first = {name: None}
         return self._call(cur_loss)
+
+    def rate_of(self, number: int, rate: float) -> float:
+        """Return the rate of a group where that of the optimizer is `rate`, which has been asked for."""
+        return (self._asked if self._undo is not None else self._rates).get(number, rate)
 
     def ask_whole(self, cur_loss: Any) -> float:
         """Return the rate for an update of the whole model, which is a pass of its own."""
@@ -129,6 +160,7 @@ class Clock:
         """The update of the name asked for has succeeded; nothing in it can fail."""
         if self._undo is not None:  # the rate is new: this is the first of its pass
             self._names = self._first
+            self._rates = self._asked
             self._undo = None
         self._joined = False
         self._rate = rate
@@ -152,20 +184,43 @@ class Clock:
             self._joined = False
         if self._undo is not None:
             self.scheduler.restore(self._undo)
+            for number, state in self._undo_others.items():
+                self.others[number].restore(state)
             self._undo = None
 
     def _call(self, cur_loss: Any) -> float:
-        """Ask the schedule; where it is the user's code, or may wait for a loss, handlers of signals run meanwhile."""
-        if type(self.scheduler) is ConstantScheduler:
+        """Ask the schedules, and note what each was before."""
+        if self.others:
+            self._undo_others = {}
+            self._undo = self.scheduler.state()
+            self._asked = self._ask_others(cur_loss)
+        elif type(self.scheduler) is ConstantScheduler:
             self._undo = _NOTHING
             return self.scheduler.lr
-        self._undo = self.scheduler.state()
-        if type(self.scheduler) in _OURS and (cur_loss is None or type(cur_loss) is float):
-            return self.scheduler(self.cur_step, cur_loss)
+        else:
+            self._undo = self.scheduler.state()
+        return self._answer(self.scheduler, cur_loss)
+
+    def _ask_others(self, cur_loss: Any) -> dict[int, float]:
+        rates = {}
+        for number, scheduler in self.others.items():
+            self._undo_others[number] = scheduler.state()
+            rates[number] = self._answer(scheduler, cur_loss)
+        return rates
+
+    def _answer(self, scheduler: SchedulerBase, cur_loss: Any) -> float:
+        """Ask a schedule; where it is the user's code, or may wait for a loss, handlers of signals run meanwhile."""
+        if type(scheduler) in _OURS and (cur_loss is None or type(cur_loss) is float):
+            return scheduler(self.cur_step, cur_loss)
         enter(OPEN)
-        rate = self.scheduler(self.cur_step, cur_loss)
+        rate = scheduler(self.cur_step, cur_loss)
         enter(HELD)
         return rate
+
+    def _reads_step(self) -> bool:
+        if not self.others:
+            return self.scheduler.reads_step
+        return self.scheduler.reads_step or any(one.reads_step for one in self.others.values())
 
     def _warn(self, kind: str, message: str) -> None:
         if kind not in self._warned:

@@ -6,9 +6,10 @@ import copy
 from collections.abc import Hashable, Mapping
 from typing import Any
 
+from .._arrays.tree import show
 from .._settings.constructor import names
-from .._settings.text import naming
-from ..schedulers import SchedulerBase, make_scheduler
+from ..schedulers import SchedulerBase
+from . import groups
 from .cache import State
 from .clock import Clock
 from .entry import check_entry, copy_entry
@@ -25,7 +26,7 @@ class Parts:
     settings : Settings
         The hyperparameters; replaced when one changes.
     clock : Clock
-        The step count and the schedule.
+        The step count and the schedules.
     state : State, optional
         The cache and what is known of each parameter; by default there is none.
     skipped : Skipped, optional
@@ -42,15 +43,49 @@ class Parts:
         self.state = State() if state is None else state
         self.skipped = Skipped() if skipped is None else skipped
 
+    @classmethod
+    def made(cls, settings: Settings, scheduler: Any, spec: Mapping[str, Any], memo: dict[int, Any]) -> Parts:
+        """Return the parts of a new optimizer.
+
+        Parameters
+        ----------
+        settings : Settings
+            Without groups.
+        scheduler : None, str, mapping or SchedulerBase
+            The schedule that it was given.
+        spec : mapping
+            The groups, as for `groups.grouped`.
+        memo : dict
+            For copies of schedules: the optimizer by its id.
+
+        Returns
+        -------
+        Parts
+            With no state.
+
+        Raises
+        ------
+        TypeError, ValueError
+            The schedule or a group cannot be made.
+        """
+        place = f"{settings.cls.__name__}: lr_scheduler"
+        scheduler = groups.own_scheduler(scheduler, settings.values["lr"], place, memo)
+        settings, others = groups.grouped(settings, scheduler, spec, memo) if spec else (settings, {})
+        return cls(settings, Clock(scheduler, others))
+
     def stated_lr(self) -> float:
         """Return the rate that the schedule starts from, else the one that was given."""
-        scheduler = self.clock.scheduler
-        rate: float = self.settings.values["lr"]
-        return rate if scheduler.rate_name is None else scheduler.hyperparameters[scheduler.rate_name]
+        return groups.stated_lr(self.settings, self.clock.scheduler)
 
     def value(self, name: str) -> Any:
         """Return what a hyperparameter is now."""
+        if name == "groups":
+            return self.groups()
         return self.stated_lr() if name == "lr" else self.settings.values[name]
+
+    def groups(self) -> Mapping[str, Any]:
+        """Return what each group is now, by pattern, as plain data."""
+        return groups.as_data(self.settings, self.clock.others)
 
     def count_skipped(self) -> int:
         """Return how many steps were left out; that waits for the devices."""
@@ -62,7 +97,8 @@ class Parts:
 
     def keywords(self) -> dict[str, Any]:
         """Return the constructor's keywords and what they are now, in documented order."""
-        now = {**self.settings.values, "lr": self.stated_lr(), "lr_scheduler": self.clock.scheduler}
+        now = groups.keywords(self.settings, self.clock.scheduler)
+        now["groups"] = groups.as_written(self.settings, self.clock.others)
         return {name: now[name] for name in names(self.settings.cls) if name in now}
 
     def change(self, changes: Mapping[str, Any], cache: Mapping[Hashable, Any], memo: dict[int, Any]) -> None:
@@ -71,7 +107,7 @@ class Parts:
         Parameters
         ----------
         changes : mapping
-            Hyperparameters by name, ``lr_scheduler`` among them.
+            Hyperparameters by name, ``lr_scheduler`` among them, and ``groups`` as for `groups.grouped`.
         cache : mapping
             Entries by parameter name; copied.
         memo : dict
@@ -84,34 +120,56 @@ class Parts:
         """
         settings = self.settings.changed(self.stated_lr(), changes)
         scheduler = self._changed_scheduler(settings, changes, memo)
+        others = self.clock.others
+        if "groups" in changes:
+            settings, others = groups.grouped(settings, scheduler or self.clock.scheduler, changes["groups"], memo)
+        elif self.settings.groups:
+            follow = scheduler if "lr_scheduler" in changes else None
+            settings, others = groups.regrouped(settings, self.settings, others, follow, memo)
         entries = {}
         for name, entry in cache.items():
-            check_entry(settings.rule, entry, name)
+            check_entry(settings.of(name).rule, entry, name)
             entries[name] = copy_entry(entry)
+        if settings.groups or self.settings.groups:
+            self._check_kept(settings, {name: x for name, x in self.state.cache.items() if name not in entries})
         for name, spec in self.state.specs().items():
-            settings.check_in_dtype(spec, name)
+            settings.of(name).check_in_dtype(spec, name)
         state = self.state.with_entries({**self.state.cache, **entries}) if entries else None
         enter(WRITING)
         if state is not None:
             self.state.become(state)
         self.state.ownership.drop_plan()
         self.settings = settings
-        if scheduler is not None:
-            self.clock.replace_scheduler(scheduler)
+        if scheduler is not None or others is not self.clock.others:
+            self.clock.replace_schedulers(scheduler or self.clock.scheduler, others)
+
+    def _check_kept(self, settings: Settings, entries: Mapping[Hashable, Any]) -> None:
+        """Raise a ValueError if state that is there is none from which another algorithm can go on."""
+        for name, entry in entries.items():
+            before, after = self.settings.of(name), settings.of(name)
+            if before.cls is after.cls:
+                continue
+            try:
+                if not isinstance(entry, dict) and before.rule.fields != after.rule.fields:
+                    raise ValueError(f"an array, {', '.join(before.rule.fields)}")
+                check_entry(after.rule, entry, name)
+            except ValueError as error:
+                raise ValueError(
+                    f"{self.settings.cls.__name__}: groups give {show(name)} to {after.cls.__name__}, which cannot go "
+                    f"on from the state of {before.cls.__name__} that is there ({error}); forget it with "
+                    f"del opt.cache[{name!r}]"
+                ) from None
 
     def _changed_scheduler(
         self, settings: Settings, changes: Mapping[str, Any], memo: dict[int, Any]
     ) -> SchedulerBase | None:
         """Return the schedule after `changes`, or None if they leave it alone."""
-        lr, scheduler = settings.values["lr"], self.clock.scheduler
+        lr, scheduler, owner = settings.values["lr"], self.clock.scheduler, settings.cls.__name__
         if "lr_scheduler" in changes:
-            return own_scheduler(settings, changes["lr_scheduler"], memo)
+            return groups.own_scheduler(changes["lr_scheduler"], lr, f"{owner}: lr_scheduler", memo)
         if "lr" not in changes or scheduler.rate_name is None:
             return None
-        changed = copy.deepcopy(scheduler, memo)
-        with naming(f"{settings.cls.__name__}: lr"):
-            changed.set_params({scheduler.rate_name: lr})
-        return changed
+        return groups.from_rate(scheduler, lr, f"{owner}: lr", memo)
 
     def snapshot(self, memo: dict[int, Any]) -> Parts:
         """Return what is pickled: the state is taken down here, and may go on while the rest is pickled."""
@@ -124,25 +182,3 @@ class Parts:
     def __deepcopy__(self, memo: dict[int, Any]) -> Parts:
         """Return parts that go on alone."""
         return Parts(self.settings, copy.deepcopy(self.clock, memo), copy.deepcopy(self.state, memo), self.skipped)
-
-
-def own_scheduler(settings: Settings, spec: Any, memo: dict[int, Any]) -> SchedulerBase:
-    """Make the schedule that an optimizer was given, which no other optimizer shares.
-
-    Parameters
-    ----------
-    settings : Settings
-        Of the optimizer.
-    spec : None, str, mapping or SchedulerBase
-        What it was given.
-    memo : dict
-        For a copy: the optimizer by its id, to which a schedule may refer.
-
-    Returns
-    -------
-    SchedulerBase
-        The schedule; a copy of an object.
-    """
-    with naming(f"{settings.cls.__name__}: lr_scheduler"):
-        scheduler = make_scheduler(spec, lr=settings.values["lr"])
-    return copy.deepcopy(scheduler, memo) if scheduler is spec else scheduler

@@ -1,23 +1,28 @@
-"""The hyperparameters of an optimizer, and what they come to: the rule, and what is asked at each update."""
+"""The hyperparameters of an optimizer and of its groups, and what they come to: rules, and what updates ask."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from fnmatch import fnmatchcase
 from types import MappingProxyType, SimpleNamespace
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from .._arrays.library import FLUSHING
 from .._arrays.parameter import Spec, dtype_text
-from .._arrays.tree import show
+from .._arrays.tree import show, text_of
 from .._arrays.typing import Scalars
 from .._graph.rule import Rule, one_of
 from .._graph.slots import check_specs
+from .._settings.misuse import no_name
 from .._settings.values import changed_values, check_values, of_rules
 from ..transforms.around import transformed
 from ..transforms.master import with_masters
 from ..transforms.order import active
+
+_NAMES_KEPT = 100_000
+"""Names whose group is remembered: a program may never use one again."""
 
 
 class Settings:
@@ -29,13 +34,32 @@ class Settings:
         The optimizer's class: its name, `version`, `slots` and `ranges`, and the rule that it selects.
     values : dict
         Every hyperparameter and option by name, as `check_values` returns them.
+    groups : tuple of Group
+        Those of parameters that have others.
+    number : int
+        In a group its number, from 1 on.
+    frozen : bool
+        Whether the parameters of the group stay as they are.
     """
 
-    __slots__ = ("cls", "draws", "guards", "of_rule", "rule", "transforms", "values")
+    __slots__ = (
+        *("_found", "cls", "draws", "frozen", "groups", "guards", "number", "of_rule", "rule", "transforms", "values"),
+    )
 
-    def __init__(self, cls: type[Any], values: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        cls: type[Any],
+        values: dict[str, Any],
+        groups: tuple[Group, ...] = (),
+        number: int = 0,
+        frozen: bool = False,
+    ) -> None:
         self.cls = cls
         self.values = values
+        self.groups = groups
+        self.number = number
+        self.frozen = frozen
+        self._found: dict[Hashable, Settings] = {}
         self.of_rule = of_rules(cls, values)
         self.transforms = active(cls, values)
         rule = self._transformed(one_of(cls.choose_rule(MappingProxyType(values)), cls.__name__))
@@ -84,12 +108,42 @@ class Settings:
         return cls(optimizer, values)
 
     def changed(self, lr: float, changes: Mapping[str, Any]) -> Settings:
-        """Return the settings after `changes` to these, of which `lr` is the present learning rate."""
+        """Return the settings after `changes` to these, of which `lr` is the present learning rate; without groups."""
         return Settings(self.cls, changed_values(self.cls, {**self.values, "lr": lr}, changes))
 
-    def numbers_at(self, t: int) -> Scalars:
-        """Return what the rule reads at a count and the learning rate that was given."""
-        return self.rule.scalars_at(self.of_rule, self.values["lr"], t)
+    def with_groups(self, groups: tuple[Group, ...]) -> Settings:
+        """Return these settings with groups, which have been checked."""
+        return Settings(self.cls, self.values, groups)
+
+    def of(self, name: Hashable) -> Settings:
+        """Return the settings of a parameter: those of the first group whose pattern its name matches, else these."""
+        if not self.groups:
+            return self
+        try:
+            return self._found[name]
+        except TypeError:
+            raise no_name(name) from None
+        except KeyError:
+            pass
+        text = text_of(name)
+        found = next((group.settings for group in self.groups if fnmatchcase(text, group.pattern)), self)
+        if len(self._found) >= _NAMES_KEPT:
+            self._found.clear()
+        self._found[name] = found
+        return found
+
+    def numbered(self, number: int) -> Settings:
+        """Return the settings of a group; these for 0."""
+        return self.groups[number - 1].settings if number else self
+
+    @property
+    def each(self) -> tuple[Settings, ...]:
+        """These, and those of each group by its number."""
+        return (self, *(group.settings for group in self.groups))
+
+    def numbers_at(self, t: int, lr: float | None = None) -> Scalars:
+        """Return what the rule reads at a count and a learning rate, by default the one that was given."""
+        return self.rule.scalars_at(self.of_rule, self.values["lr"] if lr is None else lr, t)
 
     def check_in_dtype(self, spec: Spec, name: Hashable) -> None:
         """Raise a ValueError if a value that must stay above 0 rounds to 0 in a parameter's compute dtype.
@@ -123,8 +177,41 @@ class Settings:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the values alone."""
-        return Settings, (self.cls, self.values)
+        return Settings, (self.cls, self.values, self.groups, self.number, self.frozen)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Settings:
         """Return the same."""
         return self
+
+
+class Group(NamedTuple):
+    """Parameters that have settings of their own: those whose name matches a pattern, and no earlier one."""
+
+    pattern: str
+    settings: Settings
+    own: Mapping[str, Any] | None  # what differs from the optimizer's, None for a schedule; None: all is another's
+
+    def under(self, optimizer: Settings) -> Group:
+        """Return the group in an optimizer of other settings than when it was made.
+
+        Parameters
+        ----------
+        optimizer : Settings
+            The optimizer's.
+
+        Returns
+        -------
+        Group
+            With its own values, and beside them the optimizer's; another optimizer's stay.
+
+        Raises
+        ------
+        ValueError
+            One of the values has no meaning beside another.
+        """
+        before = self.settings
+        if self.own is None:
+            return self
+        values = {**optimizer.values, **{name: value for name, value in self.own.items() if name != "lr_scheduler"}}
+        optimizer.cls._check_together(values)
+        return self._replace(settings=Settings(optimizer.cls, values, (), before.number, before.frozen))

@@ -30,6 +30,10 @@ _SAFE = 2.0
 """More than a clipped gradient's elements may be above `clip_norm`, by rounding."""
 
 
+Formula = tuple[Rule, Scalars]
+"""A rule, and the numbers that it reads."""
+
+
 class Guard:
     """Says of one step whether its gradients are finite, and what the rule multiplies them to.
 
@@ -74,21 +78,18 @@ class Guard:
 
     def proceed(
         self,
-        rule: Rule,
-        scalars: Mapping[int, Scalars],
-        counts: Mapping[Hashable, int],
+        formulas: Mapping[Any, Formula],
+        of: Mapping[Hashable, Any],
         params: Callable[[], Mapping[Hashable, Array]],
     ) -> Any:
         """Say whether the step is to be made, one that is not refused so far.
 
         Parameters
         ----------
-        rule : Rule
-            The formula.
-        scalars : mapping of int to Scalars
-            The numbers of the step for each count.
-        counts : mapping of hashable to int
-            That of each parameter.
+        formulas : mapping of object to (Rule, Scalars)
+            The formula and the numbers of the step for each group and count.
+        of : mapping of hashable to object
+            Which of them each parameter has.
         params : callable
             Returns the parameters, of which the size matters to some transforms.
 
@@ -102,21 +103,20 @@ class Guard:
         FloatingPointError
             It is not, and that is to be raised.
         """
-        formulas = rule.among or (rule,)
-        if self._place is None and all(one.limit is None for one in formulas):
-            lowest = min((limit(one, h, "float32") for h in scalars.values() for one in formulas), default=0.0)
+        each = [(one, h) for rule, h in formulas.values() for one in rule.among or (rule,)]
+        if self._place is None and all(one.limit is None for one, _ in each):
+            lowest = min((limit(one, h, "float32") for one, h in each), default=0.0)
             if max(self._sizes.values(), default=-1.0) <= lowest:
                 return None
-        limits = {name: self._limit(rule, scalars[counts[name]], name, params) for name in self._gradients}
-        clip_norm = next((h.clip_norm for h in scalars.values()), None)
-        if any(one.measured is not None for one in formulas):
-            clip_norm = None  # it is smaller before its norm is taken; as it came, it is within the limits, or refused
+        limits = {name: self._limit(*formulas[of[name]], name, params) for name in self._gradients}
+        bounds = {name: _bound_of(*formulas[of[name]]) for name in self._gradients}
         if self._place is not None:
-            return self._place.together(list(self._gradients.values()), list(limits.values()), clip_norm)
+            return self._place.together(list(self._gradients.values()), list(limits.values()), list(bounds.values()))
         beyond = [
-            name for name, size in self._sizes.items() if not self._is_within(name, size, limits[name], clip_norm)
+            name for name, size in self._sizes.items() if not self._is_within(name, size, limits[name], bounds[name])
         ]
-        return False if self._refuse(beyond, f"too large for the products of {rule.name}") else None
+        rules = ", ".join(dict.fromkeys(formulas[of[name]][0].name for name in beyond))
+        return False if self._refuse(beyond, f"too large for the products of {rules}") else None
 
     def _limit(
         self, rule: Rule, h: Scalars, name: Hashable, params: Callable[[], Mapping[Hashable, Array]]
@@ -154,6 +154,13 @@ class Guard:
         return bool(names)
 
 
+def _bound_of(rule: Rule, h: Scalars) -> float | None:
+    """Return the largest norm of a gradient, if a rule sees it clipped as it came."""
+    # what a transform has made of it is smaller; as it came, it is within the limits, or refused
+    measured = any(one.measured is not None for one in rule.among or (rule,))
+    return None if measured else h.clip_norm
+
+
 class _Place(NamedTuple):
     """Where gradients are."""
 
@@ -171,11 +178,18 @@ class _Place(NamedTuple):
         (values,) = self.library.to_numpy([_stacked(self.library)(*sizes)])
         return values.tolist()
 
-    def together(self, grads: Sequence[Array], limits: Sequence[float | Array], clip_norm: float | None) -> Array:
-        """Return a bool array of shape (), whether all are within their limits, without a sync."""
-        if clip_norm is not None:
-            limits = [math.inf if isinstance(x, float) and clip_norm * _SAFE <= x else x for x in limits]
-        clipped = [clip_norm is not None and not (isinstance(x, float) and x == math.inf) for x in limits]
+    def together(
+        self, grads: Sequence[Array], limits: Sequence[float | Array], bounds: Sequence[float | None]
+    ) -> Array:
+        """Return a bool array of shape (), whether all, clipped to their bounds, are within limits, without a sync."""
+        limits = [
+            math.inf if bound is not None and isinstance(x, float) and bound * _SAFE <= x else x
+            for x, bound in zip(limits, bounds, strict=True)
+        ]
+        clipped = [
+            bound is not None and not (isinstance(x, float) and x == math.inf)
+            for x, bound in zip(limits, bounds, strict=True)
+        ]
         known = [x for x in limits if isinstance(x, float)]
         fused = self.library.name == "cupy" and choose.chosen() != "eager"
         if fused and not any(clipped) and len(known) == len(limits):
@@ -184,8 +198,8 @@ class _Place(NamedTuple):
                 return found
         within = _within(self.library)
         flags = [
-            within(grad, largest, clip_norm if is_clipped else None)
-            for grad, largest, is_clipped in zip(grads, limits, clipped, strict=True)
+            within(grad, largest, bound if is_clipped else None)
+            for grad, largest, bound, is_clipped in zip(grads, limits, bounds, clipped, strict=True)
         ]
         return _all(self.library)(_stacked(self.library)(*flags))
 

@@ -12,8 +12,11 @@ from .._engine import choose
 from .._engine.group import Bound, Launched, StepNumbers
 from .._engine.model import Model
 from .._engine.tensor import Tensor
-from .._graph.rule import Rule
 from .._state.entry import Record
+from .._state.settings import Settings
+
+Row = tuple[int, int]
+"""The number of a group, or 0, and a count: what makes the numbers of a step differ."""
 
 
 class Plan:
@@ -21,8 +24,8 @@ class Plan:
 
     Parameters
     ----------
-    rule : Rule
-        The formula.
+    settings : Settings
+        The optimizer's.
     names : list of hashable
         All parameters.
     model : Model
@@ -37,23 +40,28 @@ class Plan:
 
     def __init__(
         self,
-        rule: Rule,
+        settings: Settings,
         names: list[Hashable],
         model: Model,
         places: list[int],
         tensors: list[Tensor],
         records: list[Record],
     ) -> None:
-        self.rule = rule
+        self.settings = settings
         self.names = names
         self.layout = Layout(names)
         self.model = model
         self.places = places
         self.records = records
+        self.groups = [tensor.group for tensor in tensors]
+        """The numbers of the groups whose settings these have."""
+        self.frozen = {i for i, name in enumerate(names) if settings.of(name).frozen} if settings.groups else set()
+        self.draws = any(settings.numbered(group).draws for group in set(self.groups))
         self.others = sorted(set(range(len(names))).difference(places))
         """The rest, without a gradient."""
         self.counts: list[list[int]] = []
         """Of updates: one for each row of a step's numbers, in a list that the parameters of the row share."""
+        self.group_of_row: list[int] = []
         self._choice = choose.chosen()  # of the engine, where that was
         new = [i for group in model.groups if not group.in_place for i in group.members]
         self._new = {i: dataclasses.replace(tensors[i], param=None, grad=None, out=None, owned=True) for i in new}
@@ -61,23 +69,29 @@ class Plan:
         self._waiting = {i for i in new if choose.awaits_arrays(tensors[i])}
         self._in_place = {id(record) for i, record in enumerate(records) if i not in self._new}
 
-    def fits(self, rule: Rule) -> bool:
-        """Whether the formula and the choice of an engine are those of the plan."""
-        return self.rule is rule and self._choice == choose.chosen() and not choose.changed(rule)
+    def fits(self, settings: Settings) -> bool:
+        """Whether the settings and the choice of an engine are those of the plan, and no rule has changed."""
+        if self.settings is not settings or self._choice != choose.chosen() or choose.changed(settings.rule):
+            return False
+        return not settings.groups or not any(choose.changed(group.settings.rule) for group in settings.groups)
 
     def writes_any(self, records: Iterable[Record]) -> bool:
         """Whether the plan writes the slots of one of these parameters where they are."""
         return not self._in_place.isdisjoint(map(id, records))
 
     def count_together(self) -> bool:
-        """Let parameters of one count share it; False if the groups cannot go on with the counts that there are."""
-        ts = [record.t for record in self.records]
-        counts = sorted(set(ts))
-        self.counts = [[t] for t in counts]
-        row = {t: k for k, t in enumerate(counts)}
-        for record, t in zip(self.records, ts, strict=True):
-            record.count = self.counts[row[t]]
-        return self.model.set_rows([row[t] for t in ts])
+        """Let parameters of one group and count share it; False if the model cannot go on with those that there are."""
+        ts = [(group, record.t) for group, record in zip(self.groups, self.records, strict=True)]
+        rows = sorted(set(ts))
+        self.group_of_row, self.counts = [group for group, _ in rows], [[t] for _, t in rows]
+        row = {key: k for k, key in enumerate(rows)}
+        for record, key in zip(self.records, ts, strict=True):
+            record.count = self.counts[row[key]]
+        return self.model.set_rows([row[key] for key in ts])
+
+    def next_rows(self) -> list[Row]:
+        """Return the group and the next count of each row."""
+        return [(group, t + 1) for group, (t,) in zip(self.group_of_row, self.counts, strict=True)]
 
     def of(self, leaves: list[object]) -> list[object]:
         """Return those of all leaves that the groups update."""

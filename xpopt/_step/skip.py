@@ -1,14 +1,48 @@
-"""A step that is left out: every parameter stays as it is."""
+"""Parameters that stay as they are: all of a step that is left out, or one that is frozen."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from typing import Any
 
-from .._arrays.namespace import copy_array, writer
-from .._arrays.parameter import examine_resting, is_number
+from .._arrays.namespace import copy_array, library_of, writer
+from .._arrays.parameter import check_out, check_resting, examine, examine_resting, is_number
 from .._arrays.tree import flatten, rebuild
 from .._arrays.typing import Tree
+from .._state.interrupts import WRITING, enter
+
+
+def rest(param: Any, grad: Any, name: Hashable, out: Any) -> Any:
+    """Return a parameter that is frozen, in a new array or in `out`, after the checks of an update.
+
+    Parameters
+    ----------
+    param, grad, name, out
+        As for `OptimizerBase.update`, but that `grad` may be None, and both may be of any dtype.
+
+    Returns
+    -------
+    array
+        The values of `param`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `param` is no array, or `grad` or `out` has another shape.
+    """
+    check_resting(param, grad, name)
+    if param is out:
+        return out
+    if library_of(param) is None:
+        _, _, param, _ = examine(param, param, name)
+    library, spec, value = examine_resting(param, name)
+    if out is None:
+        return copy_array(value)
+    value, out = check_out(library, spec, value, out, name)
+    write, value = writer(out), copy_array(value)
+    enter(WRITING)
+    write(out, value)
+    return out
 
 
 class SkippedUpdate:

@@ -12,7 +12,7 @@ from .commit import forget
 from .finite import Guard
 from .loss import check_loss
 from .one import OneUpdate, bind
-from .skip import SkippedUpdate
+from .skip import SkippedUpdate, rest
 from .whole import WholeUpdate
 
 _ROUNDS = 10
@@ -22,6 +22,9 @@ _ROUNDS = 10
 def update(parts: Parts, param: Any, param_grad: Any, name: Hashable, cur_loss: Any, out: Any) -> Any:
     """Do what `OptimizerBase.update` does."""
     settings, state, clock = parts.settings, parts.state, parts.clock
+    common = settings.values["nonfinite"] if settings.guards else None
+    if settings.groups and (settings := settings.of(name)).frozen:
+        return rest(param, param_grad, name, out)
     ownership = state.ownership
     lr: float | None = None
     rounds = 0
@@ -33,15 +36,17 @@ def update(parts: Parts, param: Any, param_grad: Any, name: Hashable, cur_loss: 
             one = bind(state, settings, param, param_grad, name, out) or OneUpdate(
                 state, settings, param, param_grad, name, out
             )
-            guard = Guard(settings.values["nonfinite"], {name: one.grad}) if settings.guards else None
+            guard = None if common is None else Guard(common, {name: one.grad})
             if guard is not None and guard.refuses:
                 return _skip_one(parts, param, one.param, out)
             if lr is None:
                 lr = clock.ask(name, cur_loss)
-            h = one.rule.scalars_at(settings.of_rule, lr, one.t)
+            rate = clock.rate_of(settings.number, lr) if settings.number else lr
+            h = one.rule.scalars_at(settings.of_rule, rate, one.t)
             proceed = None
             if guard is not None:
-                proceed = guard.proceed(settings.rule, {one.t: h}, {name: one.t}, partial(dict, ((name, one.param),)))
+                formula = {one.t: (settings.rule, h)}
+                proceed = guard.proceed(formula, {name: one.t}, partial(dict, ((name, one.param),)))
             if proceed is False:
                 return _skip_one(parts, param, one.param, out)
             one.prepare(h, proceed)
@@ -69,7 +74,6 @@ def update(parts: Parts, param: Any, param_grad: Any, name: Hashable, cur_loss: 
 def update_all(parts: Parts, params: Any, grads: Any, cur_loss: Any, out: Any) -> Any:
     """Do what `OptimizerBase.update_all` does."""
     settings, state, clock = parts.settings, parts.state, parts.clock
-    rule = settings.rule
     lr: float | None = None
     rounds = 0
     try:
@@ -77,19 +81,22 @@ def update_all(parts: Parts, params: Any, grads: Any, cur_loss: Any, out: Any) -
             check_loss(cur_loss, "params")
         while True:
             shown = state.ownership.shown
-            update = WholeUpdate(state, rule, params, grads, out, settings.check_in_dtype)
+            update = WholeUpdate(state, settings, params, grads, out)
             guard = Guard(settings.values["nonfinite"], update.gradients) if settings.guards else None
             if guard is not None and guard.refuses:
                 return _skip(parts, SkippedUpdate(params, out, update.taken))
             if lr is None:
                 lr = clock.ask_whole(cur_loss)
-            scalars = {t: rule.scalars_at(settings.of_rule, lr, t) for t in update.counts}
+            scalars = {
+                (k, t): settings.numbered(k).numbers_at(t, clock.rate_of(k, lr) if k else lr) for k, t in update.rows
+            }
             proceed = None
             if guard is not None:
-                proceed = guard.proceed(rule, scalars, update.count_of, partial(getattr, update, "taken"))
+                formulas = {row: (settings.numbered(row[0]).rule, h) for row, h in scalars.items()}
+                proceed = guard.proceed(formulas, update.row_of, partial(getattr, update, "taken"))
             if proceed is False:
                 return _skip(parts, SkippedUpdate(params, out, update.taken))
-            answer = update.prepare(scalars, settings.values, proceed)
+            answer = update.prepare(scalars, proceed)
             skipped = parts.skipped if proceed is None else parts.skipped.unless(proceed)
             step = clock.cur_step + 1
             enter(WRITING)

@@ -8,22 +8,24 @@ from typing import Any
 
 from .._arrays.memory import find_shared
 from .._arrays.namespace import copy_array, writer
-from .._arrays.parameter import check_out, examine_resting, is_number, lies_in_memory
+from .._arrays.parameter import Spec, check_out, check_resting, examine_resting, is_number, lies_in_memory
 from .._arrays.tree import check_indices, flatten, is_container, matched, rebuild, show
 from .._arrays.typing import Scalars, Tree
 from .._engine import choose
 from .._engine.group import Bound, StepNumbers
 from .._engine.model import Model, finish
+from .._engine.numbers import Key
 from .._engine.start import complete
 from .._engine.tensor import Tensor
-from .._graph.rule import Rule
 from .._state.cache import State
 from .._state.entry import Record
+from .._state.groups import check_matched
 from .._state.interrupts import HELD, enter
+from .._state.settings import Settings
 from .check import check
 from .commit import Commit, forget
 from .draws import key_of
-from .plan import Plan
+from .plan import Plan, Row
 
 
 class WholeUpdate:
@@ -33,23 +35,19 @@ class WholeUpdate:
     ----------
     state : State
         The optimizer's.
-    rule : Rule
-        The formula.
+    settings : Settings
+        The optimizer's.
     params, grads, out
         As for `OptimizerBase.update_all`.
-    check_new : callable
-        Called with the description and name of a parameter that is new here.
     """
 
-    def __init__(
-        self, state: State, rule: Rule, params: Tree, grads: Tree, out: Tree | None, check_new: Callable[..., None]
-    ) -> None:
+    def __init__(self, state: State, settings: Settings, params: Tree, grads: Tree, out: Tree | None) -> None:
         self._state = state
-        self._rule = rule
+        self._settings = settings
         self._params = params
         self._out = out
-        self._check_new = check_new
         self._plan: Plan | None = None
+        self._planned: list[Row] = []
         self._names: list[Hashable]
         self._leaves: list[Any]
         self._bound: list[Bound]  # by the plan
@@ -70,7 +68,7 @@ class WholeUpdate:
         """Bind the arrays to the plan of the last update; False if there is none, or it does not fit."""
         out, ownership = self._out, self._state.ownership
         plan: Plan | None = ownership.plan()
-        if plan is None or not plan.fits(self._rule):
+        if plan is None or not plan.fits(self._settings):
             return False
         leaves, gradients = plan.layout.leaves(self._params), plan.layout.leaves(grads)
         targets = leaves if out is self._params else None if out is None else plan.layout.leaves(out)
@@ -88,7 +86,11 @@ class WholeUpdate:
         resting = []
         for i in plan.others:
             target = None if targets is None else targets[i]
-            if gradients[i] is not None or is_container(leaves[i]) or is_container(target):
+            grad = gradients[i]
+            if i in plan.frozen and not is_container(grad):
+                check_resting(leaves[i], grad, plan.names[i])
+                grad = None
+            if grad is not None or is_container(leaves[i]) or is_container(target):
                 return False
             if target is not None and target is not leaves[i]:
                 return False
@@ -96,6 +98,7 @@ class WholeUpdate:
         if outs is not None and plan.model.overlaps(bound, resting):
             return False
         self._plan, self._bound = plan, bound
+        self._planned = plan.next_rows()
         self._names, self._leaves = plan.names, leaves
         return True
 
@@ -104,11 +107,16 @@ class WholeUpdate:
         leaves = flatten(self._params, "params")
         check_indices(self._params, leaves, self._state.names)
         gradients = matched(leaves, flatten(grads, "grads"), "grads")
+        if self._settings.groups:
+            check_matched(self._settings, leaves)
+            gradients = self._without_frozen(leaves, gradients)
         out = {} if self._out is None else matched(leaves, flatten(self._out, "out"), "out")
         targets, written = dict(out), set()
         for place, (name, param) in enumerate(leaves.items()):
             if gradients[name] is not None:
-                tensor = check(self._state, self._rule, param, gradients[name], name, self._check_new)
+                own = self._settings.of(name)
+                tensor = check(self._state, own.rule, param, gradients[name], name, own.check_in_dtype)
+                tensor.group = own.number
                 if out:
                     tensor.param, tensor.out = check_out(tensor.library, tensor.spec, tensor.param, out[name], name)
                     targets[name] = tensor.out
@@ -128,10 +136,17 @@ class WholeUpdate:
             raise ValueError(f"out of {first} and out of {second} share memory; give each its own")
         self._names, self._leaves = list(leaves), list(leaves.values())
 
+    def _without_frozen(self, leaves: Mapping[Hashable, Any], gradients: dict[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return gradients without those of parameters that stay as they are."""
+        frozen = [name for name in leaves if self._settings.of(name).frozen]
+        for name in frozen:
+            check_resting(leaves[name], gradients[name], name)
+        return {**gradients, **dict.fromkeys(frozen)}
+
     @property
-    def counts(self) -> set[int]:
-        """The counts that this update brings parameters to."""
-        return {tensor.t for tensor in self._tensors} if self._plan is None else {t + 1 for (t,) in self._plan.counts}
+    def rows(self) -> set[Row]:
+        """The groups and the counts to which this update brings parameters."""
+        return {(tensor.group, tensor.t) for tensor in self._tensors} if self._plan is None else set(self._planned)
 
     @property
     def gradients(self) -> dict[Hashable, Any]:
@@ -144,27 +159,25 @@ class WholeUpdate:
         return self._arrays("params", [tensor.param for tensor in self._tensors])
 
     @property
-    def count_of(self) -> dict[Hashable, int]:
-        """The count of each of these."""
+    def row_of(self) -> dict[Hashable, Row]:
+        """The group and the count of each of these."""
         if self._plan is None:
-            return {tensor.name: tensor.t for tensor in self._tensors}
+            return {tensor.name: (tensor.group, tensor.t) for tensor in self._tensors}
         counts = [record.t + 1 for record in self._plan.records]
-        return dict(zip(self._plan.of(self._names), counts, strict=True))
+        return dict(zip(self._plan.of(self._names), zip(self._plan.groups, counts, strict=True), strict=True))
 
     def _arrays(self, role: str, checked: list[Any]) -> dict[Hashable, Any]:
         if self._plan is None:
             return {tensor.name: x for tensor, x in zip(self._tensors, checked, strict=True)}
         return dict(zip(self._plan.of(self._names), self._plan.model.each(self._bound, role), strict=True))
 
-    def prepare(self, scalars: Mapping[int, Scalars], values: Mapping[str, Any], proceed: Any) -> Any:
+    def prepare(self, scalars: Mapping[Row, Scalars], proceed: Any) -> Any:
         """Do all that can fail; return what `update_all` will.
 
         Parameters
         ----------
         scalars : mapping
-            The numbers of the step for each of `counts`.
-        values : mapping
-            The optimizer's, which say how parameters are rounded.
+            The numbers of the step for each of `rows`.
         proceed : array of bool, shape (), or None
             As for `Tensor`.
 
@@ -173,14 +186,13 @@ class WholeUpdate:
         containers of the kinds of `params`
             With arrays that hold the results once `finish` has been called.
         """
-        drawn = values if values["rounding"] == "stochastic" else None
         plan = self._plan
         if plan is None:
             places = self._places
-            results = self._launch_tensors(scalars, drawn, proceed) if self._tensors else []
+            results = self._launch_tensors(scalars, proceed) if self._tensors else []
         else:
             places = plan.places
-            results = self._launch_plan(plan, scalars, drawn, proceed)
+            results = self._launch_plan(plan, scalars, proceed)
         # a parameter without a gradient may lie where another one's result goes
         self._copies = iter([(writer(x), x, copy_array(value)) for x, value in self._resting])
         if self._out is not None:
@@ -192,34 +204,34 @@ class WholeUpdate:
             return plan.layout.rebuild(self._params, new)
         return rebuild(self._params, dict(zip(self._names, new, strict=True)).__getitem__)
 
-    def _launch_tensors(
-        self, scalars: Mapping[int, Scalars], drawn: Mapping[str, Any] | None, proceed: Any
-    ) -> list[Any]:
+    def _launch_tensors(self, scalars: Mapping[Row, Scalars], proceed: Any) -> list[Any]:
         """Prepare all that has a gradient, where there is no plan; return the results."""
         for tensor in self._tensors:
-            tensor.h, tensor.proceed = scalars[tensor.t], proceed
-            tensor.key = None if drawn is None else key_of(drawn, tensor.spec, tensor.name, tensor.t)
+            tensor.h, tensor.proceed = scalars[tensor.group, tensor.t], proceed
+            tensor.key = self._key(tensor.group, tensor.spec, tensor.name, tensor.t)
             complete(tensor)
         (results, slots, self._finish), self._model = choose.launch(self._tensors)
         self._commit = Commit(self._state, zip(self._tensors, slots, strict=True))
         return [float(x) if tensor.as_float else x for tensor, x in zip(self._tensors, results, strict=True)]
 
-    def _launch_plan(
-        self, plan: Plan, scalars: Mapping[int, Scalars], drawn: Mapping[str, Any] | None, proceed: Any
-    ) -> list[Any]:
+    def _key(self, group: int, spec: Spec, name: Hashable, t: int) -> Key | None:
+        own = self._settings.numbered(group)
+        return key_of(own.values, spec, name, t) if own.draws else None
+
+    def _launch_plan(self, plan: Plan, scalars: Mapping[Row, Scalars], proceed: Any) -> list[Any]:
         """Prepare all that has a gradient by the plan; return the results, where they are not in `out`."""
         keys = None
-        if drawn is not None:
-            names = plan.of(plan.names)
-            keys = [key_of(drawn, one.spec, name, one.t + 1) for name, one in zip(names, plan.records, strict=True)]
-        counts = [t + 1 for (t,) in plan.counts]
-        launched = plan.launch(self._bound, StepNumbers([scalars[t] for t in counts], keys, proceed))
+        if plan.draws:
+            each = zip(plan.groups, plan.of(plan.names), plan.records, strict=True)
+            keys = [self._key(group, one.spec, name, one.t + 1) for group, name, one in each]
+        rows = self._planned
+        launched = plan.launch(self._bound, StepNumbers([scalars[row] for row in rows], keys, proceed))
         self._finish = finish(launched)
         if self._new:
             new = zip(self._new, plan.new_slots(launched), strict=True)
             self._commit = commit = Commit(self._state, new)
             self._shared = iter([(record, record.count) for record in commit.records])
-        self._counted = iter(list(zip(plan.counts, counts, strict=True)))
+        self._counted = iter([(count, t) for count, (_, t) in zip(plan.counts, rows, strict=True)])
         return [] if self._out is not None else plan.results(launched)
 
     def finish(self) -> None:
@@ -247,7 +259,7 @@ class WholeUpdate:
         enter(HELD)
         forget(self._state)
         with suppress(MemoryError):  # the next one is then as long as this one
-            plan = Plan(self._rule, self._names, self._model, self._places, self._tensors, self._commit.records)
+            plan = Plan(self._settings, self._names, self._model, self._places, self._tensors, self._commit.records)
             self._state.ownership.keep(plan)
 
 

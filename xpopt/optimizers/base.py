@@ -7,8 +7,8 @@ import os
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Never, Self, overload
 
+from .. import optimizers
 from .._arrays.namespace import copy_array
-from .._arrays.tree import check_indices, flatten
 from .._arrays.typing import ArrayT, Tree, TreeT
 from .._checkpoint.load import LoadReport, load
 from .._checkpoint.progress import Progress
@@ -17,20 +17,22 @@ from .._checkpoint.save import take_down, to_host
 from .._checkpoint.writing import to_json
 from .._engine import choose
 from .._graph.rule import NoSlots, Rule
+from .._names import NAMES
 from .._settings.declared import Declared
 from .._settings.missing import answers, present
 from .._settings.misuse import REQUIRED, check_call, step_takes_nothing
 from .._settings.once import once_for
+from .._settings.patterns import Patterns
 from .._settings.peers import ATTRIBUTES, hint
 from .._settings.ranges import FLAG, LEARNING_RATE, NON_NEGATIVE, POSITIVE, Choice, OrNone, Range
+from .._settings.registry import Registry
 from .._settings.setting import Guard, option, setting
-from .._settings.text import format_call
+from .._settings.text import format_call, short
 from .._settings.values import Hyperparameters, complete, shown
-from .._state.clock import Clock
+from .._state.groups import with_others
 from .._state.interrupts import WRITING, enter
-from .._state.parts import Parts, own_scheduler
+from .._state.parts import Parts
 from .._state.settings import Settings
-from .._step.check import check
 from .._step.exclusive import COPY, LOAD, SAVE, SETTINGS, UPDATE, Exclusive
 from .._step.explanation import Explanation
 from .._step.step import update, update_all
@@ -67,6 +69,9 @@ class _Schedule:
 
     def __set__(self, instance: OptimizerBase, spec: str | Mapping[str, Any] | SchedulerBase | None) -> None:
         instance.set_params({"lr_scheduler": spec})
+
+
+_GROUPS = Patterns("{'enc/*': {'lr': 0.1}, 'embed': 'freeze'}")
 
 
 @answers(ATTRIBUTES)
@@ -120,6 +125,11 @@ class OptimizerBase(Declared):
     transforms : sequence of Transform
         Transforms of your own, each an instance of another class. What they do before the rule happens in this order,
         next to the rule; what they do after it in the reverse order.
+    groups : dict
+        Other settings for some parameters, by pattern of their names, of which the first that matches counts:
+        ``{"*/bias": {"lr": 0.1}, "embed": "freeze", "head/*": SGD()}``. A value is a dict of what differs; or
+        ``"freeze"``, and the parameters stay as they are, without state; or another optimizer, of which algorithm,
+        settings and schedule are copied.
     **settings : object
         The hyperparameters of the class; and ``id``, accepted if it is the name of the class.
 
@@ -140,7 +150,7 @@ class OptimizerBase(Declared):
     lr_scheduler: _Schedule = setting(default=None, kw_only=True)
     """The schedule of the learning rate; assign what the constructor takes."""
     nonfinite: Literal["propagate", "skip", "raise"] = option(
-        default="propagate", range=Choice(("propagate", "skip", "raise")), kw_only=True
+        default="propagate", range=Choice(("propagate", "skip", "raise")), kw_only=True, of_step=True
     )
     master: bool = option(default=False, range=FLAG, kw_only=True)
     rounding: Literal["nearest", "stochastic"] = option(
@@ -157,6 +167,7 @@ class OptimizerBase(Declared):
     cautious: bool = option(default=False, range=FLAG, kw_only=True, gives_way=True)
     weight_decay: float | WeightDecay = option(default=0.0, range=NumberOr(WeightDecay), kw_only=True, gives_way=True)
     transforms: Sequence[Transform] = option(default=(), range=Several(), kw_only=True)
+    groups: Mapping[str, Any] = option(default={}, range=_GROUPS, kw_only=True, of_step=True)
 
     slots: ClassVar[type[Any]] = NoSlots
     follows: ClassVar[type[Any] | None] = None
@@ -202,10 +213,11 @@ class OptimizerBase(Declared):
         if cls.entry not in ("dict", "array"):
             raise ValueError(f"{cls.__name__}: entry={cls.entry!r}; wanted 'dict' or 'array'")
         values = complete(cls, given)
-        scheduler = values.pop("lr_scheduler")
+        scheduler, groups = values.pop("lr_scheduler"), values.pop("groups")
         settings = Settings.checked(cls, values)
-        choose.begin(settings.rule)
-        self._parts = Parts(settings, Clock(own_scheduler(settings, scheduler, self._memo())))
+        self._parts = Parts.made(settings, scheduler, self._read_groups(groups), self._memo())
+        for one in self._parts.settings.each:
+            choose.begin(one.rule)
         self._exclusive = Exclusive(cls.__name__)
 
     # Settings
@@ -216,9 +228,9 @@ class OptimizerBase(Declared):
 
         ``"lr"`` is the schedule's starting rate where it has one.
         """
-        shown = self._parts.keywords()
-        values = {name: as_text(value) for name, value in shown.items()}
-        return Hyperparameters({"id": type(self).__name__, **values, "lr_scheduler": str(self.lr_scheduler)})
+        values = {name: as_text(value) for name, value in self._parts.keywords().items() if name != "groups"}
+        shown = {**values, "lr_scheduler": str(self.lr_scheduler), "groups": self._parts.groups()}
+        return Hyperparameters({"id": type(self).__name__, **shown})
 
     def set_params(
         self,
@@ -249,6 +261,8 @@ class OptimizerBase(Declared):
             raise TypeError(f"set_params takes no keyword {next(iter(keywords))!r}; wanted a dict, {{'lr': 0.1}}")
         changes = _mapping("hparam_dict", hparam_dict, "{'lr': 0.1}")
         cache = _mapping("cache_dict", cache_dict, "opt.cache")
+        if "groups" in changes:
+            changes = {**changes, "groups": self._read_groups(changes["groups"])}
         self._exclusive.change(SETTINGS, self._parts.change, changes, cache, self._memo())
 
     def __dir__(self) -> list[str]:
@@ -409,7 +423,8 @@ class OptimizerBase(Declared):
         ------
         TypeError, ValueError, FloatingPointError
             As for `update`, for any parameter; missing or extra names; a list or tuple that is shorter than the indices
-            that have state; `out` arrays that share memory. After any error nothing has changed.
+            that have state; a pattern of `groups` that matches none of the parameters; `out` arrays that share memory.
+            After any error nothing has changed.
         """
         return self._exclusive.change(UPDATE, update_all, self._parts, params, grads, cur_loss, out)
 
@@ -425,19 +440,16 @@ class OptimizerBase(Declared):
         -------
         tuple
             A row for each parameter: its `name`, the `engine`, the number of its `launch`, the `state_bytes` of its
-            slots, and the `reason` why no faster engine runs it, or ``""``. As text, a table.
+            slots, and the `reason` why no faster engine runs it, or ``""``; beside these, as attributes, its `group`,
+            the name of the `algorithm`, and the starting `lr` and weight `decay`. Shown as a table, in which the latter
+            four are columns where they differ.
 
         Raises
         ------
         TypeError, ValueError
             As for `update_all`.
         """
-        settings, state, leaves = self._parts.settings, self._parts.state, flatten(params, "params")
-        check_indices(params, leaves, state.names)
-        tensors = [
-            check(state, settings.rule, param, param, name, settings.check_in_dtype) for name, param in leaves.items()
-        ]
-        return Explanation.of(tensors, settings)
+        return Explanation.of(self._parts, params)
 
     @classmethod
     def choose_rule(cls, settings: Mapping[str, Any]) -> Rule | tuple[Rule, ...]:
@@ -648,6 +660,14 @@ class OptimizerBase(Declared):
         """Return what copies of a schedule refer to where the schedule refers to this optimizer."""
         return {id(self): self}
 
+    def _read_groups(self, groups: Any) -> Mapping[str, Any]:
+        """Return groups as parts take them."""
+        owner = type(self).__name__
+        return {
+            pattern: with_others(f"{owner}: groups[{short(pattern)}]", given, OPTIMIZERS, self)
+            for pattern, given in _GROUPS.check(owner, "groups", groups).items()
+        }
+
     def _others(self) -> dict[str, Any]:
         """Return the attributes that a subclass has added."""
         return {name: value for name, value in vars(self).items() if name not in ("_parts", "_exclusive")}
@@ -673,10 +693,20 @@ class OptimizerBase(Declared):
         file.write(path, to_json(header), to_host(arrays), progress)
 
     def _become(self, header: Any, arrays: Mapping[str, Any], **options: Any) -> LoadReport:
-        parts, report = load(self._parts, header, arrays, **options)
+        parts, report = load(self._parts, header, arrays, find=OPTIMIZERS.find, **options)
         enter(WRITING)
         self._parts = parts
         return report
+
+
+OPTIMIZERS: Registry[OptimizerBase] = Registry(
+    OptimizerBase,
+    NAMES["Optimizers"],
+    lambda name: getattr(optimizers, name),
+    lambda cls: hasattr(cls, "rule"),
+    group="xpopt.optimizers",
+)
+"""The optimizers by name."""
 
 
 def _mapping(what: str, value: Mapping[Any, Any] | None, example: str) -> Mapping[Any, Any]:

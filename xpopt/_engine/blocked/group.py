@@ -20,7 +20,7 @@ from . import kernel as blocked
 
 
 class _Bundle(NamedTuple):
-    """Tensors of one count that share a block."""
+    """Tensors of one row that share a block."""
 
     tensors: list[int]  # of the group
     spans: list[slice]  # where each lies in the block
@@ -89,28 +89,33 @@ class BlockedGroup(HostGroup):
         self._kernel = _kernel_of(tensors[0], clipped=self.clipped)
         self._shared = _kernel_of(tensors[0], clipped=False)  # clips what has been gathered
         self._size = sum(self.sizes)
-        self._rows: list[int] = []
+        self._row_of: list[int] = []
         self._bundles: list[_Bundle] = []
         self._alone: list[int] = []
 
+    @staticmethod
+    def kind(tensor: Tensor) -> Any:
+        """Return dtype and settings: small tensors share a block where they share a row, and so follow each other."""
+        return tensor.spec.dtype, tensor.group
+
     def set_rows(self, rows: list[int]) -> bool:
-        """Choose which tensors share a block: those of one count."""
-        rows = self.mine(rows)
-        if rows != self._rows:
-            self._rows = rows
+        """Choose which tensors share a block: those of one row."""
+        row_of = self.take_rows(rows)
+        if row_of != self._row_of:
+            self._row_of = row_of
             self._bundles = list(self._bundle(self.sizes))
             bundled = {k for bundle in self._bundles for k in bundle.tensors}
-            self._alone = [k for k in range(len(rows)) if k not in bundled]
+            self._alone = [k for k in range(len(row_of)) if k not in bundled]
         return True
 
     def launch(self, bound: Bound, numbers: StepNumbers) -> Launched:
         """Evaluate the numbers, and take the memory to work in."""
         params, grads, outs, _ = bound
-        scalars, compute = numbers.scalars, self.compute
+        scalars, compute = self.scalars(numbers), self.compute
         factors = []
         if self.clipped:
-            factors = [blocked.factors(x, scalars[row].clip_norm) for x, row in zip(grads, self._rows, strict=True)]
-        ones, copies = (None, None) if self.ones is None else self.ones.launch(scalars, self._rows)
+            factors = [blocked.factors(x, scalars[row].clip_norm) for x, row in zip(grads, self._row_of, strict=True)]
+        ones, copies = (None, None) if self.ones is None else self.ones.launch(scalars, self._row_of)
         runs: list[blocked.Call] = []
         if self._bundles:
             packed = [self._shared.numbers.packed(h, compute.char) for h in scalars]
@@ -120,7 +125,7 @@ class BlockedGroup(HostGroup):
         if self._alone:
             packed = [self._kernel.numbers.packed(h, compute.char) for h in scalars]
             for k in self._alone:
-                row = packed[self._rows[k]] + (b"" if ones is None else ones[k].tobytes())
+                row = packed[self._row_of[k]] + (b"" if ones is None else ones[k].tobytes())
                 row += factors[k].tobytes() if factors else b""
                 inputs, outputs = (params[k], grads[k], *self.wide[k]), (outs[k], *self.wide[k])
                 runs.append(blocked.Run(self._kernel, inputs, outputs, row, compute))
@@ -136,7 +141,7 @@ class BlockedGroup(HostGroup):
                     ends = np.cumsum(sizes[first:k]).tolist()
                     spans = [slice(end - of, end) for end, of in zip(ends, sizes[first:k], strict=True)]
                     slots = [_from(x, total) for x in self.wide[first]]
-                    yield _Bundle(list(range(first, k)), spans, total, self._rows[first], slots)
+                    yield _Bundle(list(range(first, k)), spans, total, self._row_of[first], slots)
                 first, total = k, 0
             total += size
 
@@ -146,7 +151,7 @@ class BlockedGroup(HostGroup):
         return (
             self.ones is None  # whose numbers are each tensor's own
             and max(sizes[k - 1 : k + 1]) <= SHARED
-            and self._rows[k - 1] == self._rows[k]
+            and self._row_of[k - 1] == self._row_of[k]
             and bool((before + sizes[k - 1] * self.compute.itemsize == here).all())
             and all(x.base is not None and x.base is y.base for x, y in zip(*self.wide[k - 1 : k + 1], strict=True))
         )

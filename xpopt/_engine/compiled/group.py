@@ -86,7 +86,7 @@ class CompiledGroup(HostGroup):
 
     def set_rows(self, rows: list[int]) -> bool:
         """Say which row of numbers each tensor has."""
-        self._row_of = np.array(self.mine(rows), np.int64)
+        self._row_of = np.array(self.take_rows(rows), np.int64)
         return True
 
     def read(self, roles: list[list[Any]], in_place: bool, table: Any) -> bool:
@@ -101,7 +101,7 @@ class CompiledGroup(HostGroup):
 
     def launch(self, bound: Bound, numbers: StepNumbers) -> Launched:
         """Evaluate the numbers."""
-        pieces, rows, scalars, keys = self._pieces, self._row_of, numbers.scalars, self.keys(numbers)
+        pieces, rows, scalars, keys = self._pieces, self._row_of, self.scalars(numbers), self.keys(numbers)
         if self.ones is None:
             finish = self._kernel.prepare(bound.table, pieces, rows, scalars, keys, bound.grads)
         else:

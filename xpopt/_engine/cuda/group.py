@@ -31,7 +31,6 @@ class CudaGroup(FusedMembers):
         self._strides = [tensor.param.strides for tensor in tensors]
         self._size_of_each = np.array(self.sizes, np.int64)
         self._row_of = np.zeros(len(members), np.int64)
-        self._rows: list[int] = []
         self._kernel, self._guarded = kernel_of(tensors[0]), tensors[0].proceed is not None
 
     @staticmethod
@@ -57,9 +56,7 @@ class CudaGroup(FusedMembers):
 
     def set_rows(self, rows: list[int]) -> bool:
         """Say which row of numbers each tensor has; False if the table then has no kernel."""
-        mine = self.mine(rows)
-        self._rows = sorted(set(mine))
-        self._row_of = np.array([self._rows.index(row) for row in mine], np.int64)
+        self._row_of = np.array(self.take_rows(rows), np.int64)
         return self._why_not(self._kernel) is None
 
     def bind(self, params: list[Any], grads: list[Any], outs: list[Any] | None) -> Bound | None:
@@ -86,7 +83,7 @@ class CudaGroup(FusedMembers):
 
     def launch(self, bound: Bound, numbers: StepNumbers) -> Launched:
         """Take all memory, and make the table."""
-        keys, proceed, scalars = self.keys(numbers), numbers.proceed, [numbers.scalars[row] for row in self._rows]
+        keys, proceed, scalars = self.keys(numbers), numbers.proceed, self.scalars(numbers)
         kernel = self._kernel
         if (proceed is not None) != self._guarded:
             variant = Variant("cuda", kernels.name_of(self._dtype), self.clipped, keys is not None, not self._guarded)
@@ -175,7 +172,7 @@ def why_no_kernel(tensors: Sequence[Tensor], *, compile_it: bool) -> str | None:
     for tensor in tensors:
         groups.setdefault((device(tensor.param.data.device_id), tensor.spec.dtype), []).append(tensor)
     for (on, _), members in groups.items():
-        kernel, rows = kernel_of(members[0]), len({tensor.t for tensor in members})
+        kernel, rows = kernel_of(members[0]), len({id(tensor.h) for tensor in members})
         reason = kernel.refuse(on, kernel.size(len(members), rows), compile_it=compile_it)
         if reason is not None:
             return reason

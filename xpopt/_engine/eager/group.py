@@ -31,7 +31,7 @@ class EagerGroup(Members):
         assert tensors[0].h is not None
         self._kernel = kernels.made(Kernel, self.rule, tensors[0].h, Variant("eager"))
         self._known = [(tensor.name, tensor.library, tensor.spec) for tensor in tensors]
-        self._rows: list[int] = []
+        self._row_of: list[int] = []
 
     @staticmethod
     def refuse(tensor: Tensor) -> str | None:
@@ -45,7 +45,7 @@ class EagerGroup(Members):
 
     def set_rows(self, rows: list[int]) -> bool:
         """Say which row of numbers each tensor has."""
-        self._rows = self.mine(rows)
+        self._row_of = self.take_rows(rows)
         return True
 
     def bind(self, params: list[Any], grads: list[Any], outs: list[Any] | None) -> Bound | None:
@@ -73,8 +73,9 @@ class EagerGroup(Members):
         """Compute everything."""
         slots, self.slots = self.slots, []  # which are not kept beside the new ones
         results, kept, copies = [], [], []
+        scalars = self.scalars(numbers)
         for k, (_, library, spec) in enumerate(self._known):
-            h = numbers.scalars[self._rows[k]]
+            h = scalars[self._row_of[k]]
             key = None if numbers.keys is None else numbers.keys[self.members[k]]
             param, out = bound.params[k], bound.outs[k]
             grad, proceed = bound.grads[k], numbers.proceed
