@@ -110,7 +110,12 @@ def check_values(cls: type[Declared], values: Mapping[str, Any]) -> dict[str, An
     TypeError, ValueError
         A value that is no number, or out of its range.
     """
-    return {name: range_of(cls, name).check(cls.__name__, name, value) for name, value in values.items()}
+    owner, known = cls.__name__, cls._settings
+    unset = {name for name, value in values.items() if (one := known.get(name)) and one.option and value is one.neutral}
+    return {
+        name: value if name in unset else range_of(cls, name).check(owner, name, value)
+        for name, value in values.items()
+    }
 
 
 def changed_values(cls: type[Declared], values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
