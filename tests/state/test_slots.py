@@ -376,3 +376,96 @@ def test_master_copies_leave_the_slots_what_they_are(backend, dtype):
     assert list(entry) == ["t", *StartedState._fields, "master"]
     wants = [[0, 0], [0.375, 0.375], [0.25, 0.25], [1, 3], 0.25]
     assert all(equal(backend, entry[field], want) for field, want in zip(StartedState._fields, wants, strict=True))
+
+
+class NarrowState(NamedTuple):
+    mean: Any = slot(dtype="float16", start=0.25)
+    var: Any = slot(dtype="bfloat16")
+    size: Any = slot(dtype="float16", shape=one, start="lr")
+
+
+class Narrow(OptimizerBase):
+    lr: float = setting(default=0.3)
+
+    slots = NarrowState
+
+    @staticmethod
+    def rule(xp: Any, param: Any, grad: Any, s: Any, h: Any) -> Any:
+        mean = 0.9 * s.mean + 0.1 * grad
+        var = 0.8 * s.var + 0.2 * grad * grad
+        size = s.size * 1.1
+        return param - size * mean / (xp.sqrt(var) + 0.1), NarrowState(mean, var, size)
+
+
+def rounded(x, dtype):
+    return x.astype(dtype).astype(x.dtype)
+
+
+@pytest.mark.backends("numpy", "torch", "jax", "jax-x64", "cupy")
+def test_a_narrower_slot_is_rounded_once_when_it_is_stored(backend, tmp_path):
+    """The arithmetic is that of float32, for parameters of 16 bits too; and it goes on from copies and files."""
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    pytest.importorskip("safetensors", reason="checkpoints need safetensors: pip install 'xpopt[checkpoint]'")
+    f4, rng = np.float32, np.random.default_rng(3)
+    for dtype in ("float32", "bfloat16"):
+        opt, param = Narrow(), backend.array(rng.standard_normal((2, 3)), dtype)
+        x, mean, var, size = backend.numpy(param).astype(f4), np.full((2, 3), f4(0.25)), np.zeros((2, 3), f4), f4(0.3)
+        size = rounded(size, np.float16)
+        for step in range(6):
+            grad = backend.array(rng.standard_normal((2, 3)), dtype)
+            g = backend.numpy(grad).astype(f4)
+            mean, var = f4(0.9) * mean + f4(0.1) * g, f4(0.8) * var + f4(0.2) * g * g
+            size = size * f4(1.1)
+            x = x - size * mean / (np.sqrt(var) + f4(0.1))
+            mean, var, size = rounded(mean, np.float16), rounded(var, ml_dtypes.bfloat16), rounded(size, np.float16)
+            x = x if dtype == "float32" else rounded(x, ml_dtypes.bfloat16)
+            param = opt.update_all({"W": param}, {"W": grad})["W"]
+            if step == 1:
+                opt = copy.deepcopy(opt)
+            if step == 2:
+                opt.save(tmp_path / "file")
+                opt = xpopt.load_optimizer(tmp_path / "file")
+            if step == 3:
+                opt.save(tmp_path / "file")
+                opt = xpopt.load_optimizer(tmp_path / "file", like={"W": param})
+            if step == 4:
+                opt.set_params(cache_dict=opt.cache)
+            entry = opt.cache["W"]
+            for name, want in {"mean": mean, "var": var, "size": size}.items():
+                kind = "bfloat16" if name == "var" else "float16"
+                assert str(entry[name].dtype).endswith(kind)
+                loaded = isinstance(entry[name], np.ndarray)  # and has met no parameter yet
+                got = entry[name].astype(f4) if loaded else backend.numpy(entry[name])
+                # XLA contracts a product and a sum: the last digit of 16 bits may differ
+                close = np.allclose if backend.library == "jax" else np.array_equal
+                assert close(got, want, **({"rtol": 0.01} if close is np.allclose else {}))
+            np.testing.assert_allclose(backend.numpy(param), x, rtol=1e-5 if dtype == "float32" else 0.02, atol=1e-5)
+
+
+@pytest.mark.backends("numpy")
+def test_narrower_slots_are_explained_and_counted(backend):
+    params = {"W": np.ones((4, 5), np.float32)}
+    (row,) = Narrow().explain(params)
+    assert (row.engine, row.state_bytes) == ("eager", 20 * 4 + 2)
+    with xpopt.engine("auto"):
+        assert Narrow().explain(params)[0].reason == "a slot is of another dtype than the arithmetic"
+
+
+@pytest.mark.backends("numpy")
+def test_a_slot_is_not_wider_than_the_arithmetic(backend):
+    opt = with_slot(dtype="float64")()
+    assert opt.update(np.ones(2), np.ones(2), "wide") is not None
+    with pytest.raises(
+        ValueError, match=r"Mine: the slot 'second' is of float64, which is wider than float32, the comp"
+    ):
+        opt.update(np.ones(2, np.float32), np.ones(2, np.float32), "W")
+    with pytest.raises(ValueError, match=r"starts at 1000000\.0, which is infinite in float16"):
+        with_slot(dtype="float16", start=1e6)().update(np.ones(2), np.ones(2), "W")
+
+
+@pytest.mark.backends("array-api-strict")
+def test_a_dtype_that_a_library_has_not_is_an_error(backend):
+    opt, x = with_slot(dtype="bfloat16")(), backend.array([1.0, 2.0])
+    with pytest.raises(TypeError, match="Mine: the slot 'second' cannot be made: array_api_strict has no bfloat16"):
+        opt.update(x, x, "W")
+    assert opt.cache == {}

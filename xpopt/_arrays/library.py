@@ -52,6 +52,12 @@ class Library:
             self._dtype_names = {getattr(self.xp, name): name for name in SUPPORTED if hasattr(self.xp, name)}
         return self._dtype_names.get(dtype)
 
+    def dtype(self, name: str) -> Any:
+        """Return the dtype of one of the standard's names, or ``"bfloat16"``; a TypeError says that there is none."""
+        if not hasattr(self.xp, name):
+            raise TypeError(f"{self.name} has no {name}")
+        return getattr(self.xp, name)
+
     def compute_dtype(self, dtype: Any) -> Any:
         """Return the dtype that arrays of `dtype` are computed in and keep their state in."""
         return self.xp.float32 if self.dtype_name(dtype) in LOW else dtype

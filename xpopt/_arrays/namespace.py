@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import importlib
 import sys
 import weakref
 from collections.abc import Callable, Iterable
@@ -28,6 +29,14 @@ class _NumPyDtypes(Library):
         if name is None and getattr(dtype, "isnative", False) and dtype.name in SUPPORTED:  # a JAX key has none
             name = self._dtype_names[dtype] = dtype.name
         return name
+
+    def dtype(self, name: str) -> Any:
+        if name != "bfloat16":
+            return np.dtype(name)
+        try:
+            return np.dtype(importlib.import_module("ml_dtypes").bfloat16)
+        except ImportError:
+            raise TypeError(f"{self.name} has bfloat16 with ml_dtypes alone: pip install ml_dtypes") from None
 
     def compute_dtype(self, dtype: Any) -> Any:
         return np.dtype(np.float32) if self.dtype_name(dtype) in LOW else dtype
@@ -171,11 +180,20 @@ class _Torch(Library):
         return "host" if x.device.type == "cpu" else str(x.device)  # type: ignore[attr-defined]
 
     def from_numpy(self, values: np.ndarray[Any, Any], like: Array) -> Array:
+        if values.dtype.name == "bfloat16":  # of which it knows nothing
+            values = values.astype(np.float32)
         # not torch.asarray, which refuses to convert arrays of shape ()
         return self.xp.tensor(values, dtype=like.dtype, device=self.device(like))
 
     def to_numpy(self, xs: list[Array]) -> Iterable[Any]:
-        return (x.detach().cpu().numpy() for x in xs)  # type: ignore[attr-defined]
+        torch = sys.modules["torch"]
+        for x in xs:
+            host: Any = x.detach().cpu()  # type: ignore[attr-defined]
+            if host.dtype == torch.bfloat16:  # which NumPy has from elsewhere
+                dtype = np.dtype(importlib.import_module("ml_dtypes").bfloat16)
+                yield host.contiguous().view(torch.int16).numpy().view(dtype)
+            else:
+                yield host.numpy()
 
     def copy(self, x: Array) -> Array:
         return x.detach().clone()  # type: ignore[attr-defined]

@@ -242,13 +242,13 @@ def check_out(library: Library, spec: Spec, param: Array, out: Any, name: Hashab
     return (view, view) if library.is_same(view, param) else (param, view)
 
 
-def is_slot(library: Library, spec: Spec, x: Any, shape: tuple[int, ...]) -> bool:
-    """Whether `x` can be a slot of that shape of a parameter so described."""
+def is_slot(library: Library, spec: Spec, x: Any, shape: tuple[int, ...], dtype: str) -> bool:
+    """Whether `x` can be a slot of that shape and dtype of a parameter so described."""
     if library.name == "numpy":
-        return type(x) is _ndarray and x.dtype == spec.compute and x.shape == shape
+        return type(x) is _ndarray and library.dtype_name(x.dtype) == dtype and x.shape == shape
     return (
         library_of(x) is library
-        and x.dtype == spec.compute
+        and library.dtype_name(x.dtype) == dtype
         and tuple(x.shape) == shape
         and (library.place(x) == spec.device or (shape != spec.shape and library.is_spread(x)))
     )

@@ -23,7 +23,7 @@ from .structure import check_structure
 
 Host = np.ndarray[Any, np.dtype[Any]]
 
-_SIZES = {"F32": 4, "F64": 8}
+_SIZES = {"F16": 2, "BF16": 2, "F32": 4, "F64": 8}
 """The dtypes of slots, as safetensors writes them, and their sizes in bytes."""
 
 _DIGITS = len(str(-LARGEST))
@@ -128,7 +128,9 @@ def read(path: str | os.PathLike[str], progress: Progress) -> tuple[Any, dict[st
             views = {key: file.get_slice(key) for key in sorted(file.keys())}
             kinds = {view.get_dtype() for view in views.values()}
         if not kinds <= _SIZES.keys():
-            raise CheckpointError(f"damaged: there are arrays of {', '.join(sorted(kinds))}; wanted F32 and F64 alone")
+            raise CheckpointError(
+                f"damaged: there are arrays of {', '.join(sorted(kinds))}; wanted {', '.join(_SIZES)} alone"
+            )
         total = sum(_SIZES[view.get_dtype()] * math.prod(view.get_shape()) for view in views.values())
         checksum = _Checksum(text)
         done = 0

@@ -23,7 +23,7 @@ from .._state.names import array_key
 from .._state.parts import Parts
 from .._state.settings import Group, Settings
 from .._state.skipped import Skipped
-from .._state.stored import Stored, moved
+from .._state.stored import Stored, dtype_of, moved
 from ..schedulers import SchedulerBase, make_scheduler
 from ..transforms.make import is_of_transform, slots_of_all
 from .header import Grouped, Header, Parameter, Schedule, refusal
@@ -105,7 +105,9 @@ def load(
 
     assert settings is not None and scheduler is not None
     loaded = {
-        name: _settled(_entry(settings, parameter, name, arrays), parameter, (homes or {}).get(name), owned)
+        name: _settled(
+            _entry(settings, parameter, name, arrays), parameter, (homes or {}).get(name), owned, settings.rule
+        )
         for name, parameter in parameters.items()
         if name not in faults
     }
@@ -313,9 +315,11 @@ def _faults_of_arrays(parameter: Parameter, arrays: Mapping[str, Any], rule: Rul
     except (TypeError, ValueError) as error:
         return [f"slots of {parameter.name!r} are {short(list(parameter.slots))}: {error}"]
     lines = []
-    wanted = {None: ("float32", "float64"), "float64": ("float64",)}.get(parameter.dtype, ("float32",))
-    likely = " or ".join(wanted)
+    usual = {None: ("float32", "float64"), "float64": ("float64",)}.get(parameter.dtype, ("float32",))
+    stated = dict(zip(rule.fields, (spec.dtype for spec in rule.specs), strict=True))
     for slot, described in parameter.slots.items():
+        wanted = usual if stated.get(slot) is None else (stated[slot],)
+        likely = " or ".join(map(str, wanted))
         key = array_key(parameter.name, slot)
         if key not in arrays:
             lines.append(f"array {key!r} is missing")
@@ -383,16 +387,21 @@ def _entry(settings: Settings, parameter: Parameter, name: Hashable, arrays: Map
     return entry
 
 
-def _settled(entry: Any, parameter: Parameter, home: Home | None, owned: bool) -> Record | Stored:
+def _settled(entry: Any, parameter: Parameter, home: Home | None, owned: bool, rule: Rule) -> Record | Stored:
     """Return state in arrays of the optimizer's own, where the parameter is if that is known."""
+    if home is not None:
+        rule = rule.of(dtype_text(home[1].dtype), home[1].shape)
 
-    def own(x: Any) -> Any:
+    def own(x: Any, slot: str) -> Any:
         if library_of(x) is None:
             return x
-        y = x if home is None else moved(x, *home)
+        y = x if home is None else moved(x, *home, dtype_of(rule, slot, *home[:2]))
         return copy_array(y) if y is x and not owned else y
 
-    entry = {key: own(x) for key, x in entry.items()} if isinstance(entry, dict) else own(entry)
+    if isinstance(entry, dict):
+        entry = {key: own(x, key) for key, x in entry.items()}
+    else:
+        entry = own(entry, next(iter(rule.fields), ""))
     if home is None:
         return Stored(entry, parameter.shape, parameter.dtype, parameter.updates)
     return Record(entry, home[1], parameter.updates)

@@ -110,8 +110,8 @@ def _parameter(value: Any) -> Parameter:
 
 def _slot(value: Any, a_size: str, a_slot: str) -> Slot:
     shape, dtype = _fields(value, a_slot, ("shape", "dtype"))
-    if dtype not in ("float32", "float64"):
-        raise ValueError(f"dtype of {a_slot} is {short(dtype)}; wanted float32 or float64")
+    if dtype not in SUPPORTED:
+        raise ValueError(f"dtype of {a_slot} is {short(dtype)}; wanted one of {', '.join(SUPPORTED)}")
     return Slot(tuple(_count(size, a_size) for size in _kind(shape, list, f"shape of {a_slot}")), dtype)
 
 

@@ -105,7 +105,10 @@ def _slots(cls: type[Any], rule: Rule, name: Hashable, entry: Any) -> Mapping[st
         return {slot: x for slot, x in entry.items() if slot != "t"}
     library = library_of(entry)
     assert library is not None
-    if library.dtype_name(entry.dtype) not in ("float32", "float64"):  # left by a rule that now keeps nothing
+    if not rule.fields and library.dtype_name(entry.dtype) not in (
+        "float32",
+        "float64",
+    ):  # left by a rule that now keeps nothing
         raise ValueError(f"cache of {show(name)} is of {entry.dtype}; wanted float32 or float64")
     slot, *_ = rule.fields or cls.slots._fields
     return {slot: entry}

@@ -283,9 +283,17 @@ def refusal(tensor: Tensor) -> str | None:
     reason = _refusal_of_library(tensor) or _refusal_of_arrays(tensor)
     if reason is None and tensor.clipped and tensor.rule.measured is not None:
         reason = "clip_norm measures gradients that another option has changed before"
+    if reason is None and tensor.rule.narrow and not _are_of_arithmetic(tensor):
+        reason = "a slot is of another dtype than the arithmetic"
     if reason is None and tensor.key is not None and not tensor.param.flags.c_contiguous:
         reason = "kernels that round stochastically count places in C order"
     return reason or _untraceable(tensor)
+
+
+def _are_of_arithmetic(tensor: Tensor) -> bool:
+    """Whether all slots are of the dtype of the arithmetic."""
+    compute = kernels.name_of(tensor.spec.compute)
+    return set(tensor.rule.dtypes(compute)) == {compute}
 
 
 def awaits_arrays(tensor: Tensor) -> bool:

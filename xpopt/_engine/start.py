@@ -33,12 +33,15 @@ def started(library: Library, spec: Spec, rule: Rule, param: Array, h: Scalars) 
         New ones, in memory of their own.
     """
     xp, slots = library.xp, []
-    for one, shape in zip(rule.specs, rule.shapes(spec.shape), strict=True):
-        number = one.number(h)
+    for field, one, shape in zip(rule.fields, rule.specs, rule.shapes(spec.shape), strict=True):
+        try:
+            number, dtype = one.number(h), spec.compute if one.dtype is None else library.dtype(one.dtype)
+        except TypeError as error:
+            raise TypeError(f"{rule.owner}: the slot {field!r} cannot be made: {error}") from None
         if number is None:
-            slots.append(xp.astype(param, spec.compute, copy=True))
+            slots.append(xp.astype(param, dtype, copy=True))
         else:
-            slots.append(library.full(shape, number, spec.compute, param))
+            slots.append(library.full(shape, number, dtype, param))
     return slots
 
 

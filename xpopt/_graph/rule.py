@@ -142,6 +142,15 @@ class Rule:
         return all(spec == LIKE for spec in self.specs)
 
     @once
+    def narrow(self) -> bool:
+        """Whether a slot states a dtype."""
+        return any(spec.dtype is not None for spec in self.specs)
+
+    def dtypes(self, compute: str) -> list[str]:
+        """Return the names of the dtypes of its slots, of a parameter that is computed in `compute`."""
+        return [spec.dtype or compute for spec in self.specs]
+
+    @once
     def ones(self) -> tuple[int, ...]:
         """Which of its slots are one number."""
         return tuple(k for k, spec in enumerate(self.specs) if spec.shape is one)

@@ -49,6 +49,11 @@ class Slot(NamedTuple):
         return found
 
 
+BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
+"""The bytes of a number of each dtype."""
+
+_LARGEST = {"float16": 65504.0, "bfloat16": 2.0**128 - 2.0**120, "float32": 2.0**128 - 2.0**104}
+
 LIKE = Slot()
 """A slot like its parameter that starts at 0."""
 
@@ -67,8 +72,8 @@ def slot(*, start: float | str = 0.0, shape: Callable[[Shape], Shape] | None = N
         From the shape of the parameter to that of the slot, both tuples of int: `one`, `rows`, `cols`, or any other.
         By default the parameter's own.
     dtype : {"float16", "bfloat16", "float32", "float64"}, optional
-        The dtype that the slot is kept in. By default that of the arithmetic: float64 for parameters of float64, else
-        float32.
+        The dtype that the slot is kept in, no wider than that of the arithmetic. The rule sees it in that one, and what
+        it returns is rounded once. By default there is no other: float64 for parameters of float64, else float32.
 
     Returns
     -------
@@ -220,3 +225,35 @@ def check_specs(fields: Iterable[str], specs: Iterable[Any], values: Mapping[str
             )
         if dtype is not None and dtype not in SUPPORTED:
             raise ValueError(f"{what} has dtype={short(dtype)}; wanted one of {', '.join(SUPPORTED)}")
+
+
+def check_in_dtype(fields: Iterable[str], specs: Iterable[Slot], h: Any, compute: str, owner: str, param: str) -> None:
+    """Raise unless each slot can be made for a parameter.
+
+    Parameters
+    ----------
+    fields, specs
+        The slots, which `check_specs` has seen.
+    h : object
+        The settings, as attributes.
+    compute : str
+        The dtype of the arithmetic.
+    owner, param : str
+        The names of the class and the parameter, for messages.
+
+    Raises
+    ------
+    ValueError
+        A dtype is wider than the arithmetic's, or cannot hold where its slot starts.
+    """
+    for field, spec in zip(fields, specs, strict=True):
+        what, dtype, start = f"{owner}: the slot {field!r}", spec.dtype or compute, spec.number(h)
+        if BYTES[dtype] > BYTES[compute]:
+            raise ValueError(
+                f"{what} is of {dtype}, which is wider than {compute}, the compute dtype of {param}; leave it out"
+            )
+        if start is not None and abs(start) > _LARGEST.get(dtype, math.inf):
+            raise ValueError(
+                f"{what} starts at {start}, which is infinite in {dtype}, the dtype that it has for {param}; choose a "
+                f"smaller one"
+            )

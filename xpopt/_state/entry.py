@@ -12,6 +12,7 @@ from .._arrays.parameter import Spec, dtype_text, is_slot
 from .._arrays.tree import show
 from .._arrays.typing import Array
 from .._graph.rule import MASTER, Rule
+from .._graph.slots import LIKE
 from .._settings.ranges import LARGEST, LARGEST_TEXT, whole
 from ..transforms.make import is_of_transform
 from .ownership import SEEN
@@ -66,8 +67,10 @@ class Record:
             for x in slots:
                 if x.shape != shape or x.dtype != dtype:
                     return False
-        elif any(x.shape != of or x.dtype != dtype for x, of in zip(slots, rule.shapes(shape), strict=True)):
-            return False
+        else:
+            forms = zip(slots, rule.shapes(shape), rule.dtypes(dtype_text(dtype)), strict=True)
+            if any(x.shape != of or dtype_text(x.dtype) != name for x, of, name in forms):
+                return False
         if type(entry) is not dict:
             return slots[0] is entry
         return tuple(entry) == rule.keys and all(map(is_, entry.values(), (self.t, *slots)))
@@ -148,12 +151,15 @@ def _taken_apart(rule: Rule, entry: Any) -> tuple[int | None, dict[str, Array] |
 
 def check_slots(rule: Rule, library: Library, spec: Spec, slots: Slots, name: Hashable) -> None:
     """Raise a ValueError unless slots, of which some may be None, can be those of the parameter that is described."""
-    for field, x, shape in zip(rule.fields, slots, rule.shapes(spec.shape), strict=True):
-        if x is not None and not is_slot(library, spec, x, shape):
-            of_shape = "" if shape == spec.shape else f", for which the slot has shape {shape}"
+    compute = dtype_text(spec.compute)
+    forms = zip(rule.fields, slots, rule.shapes(spec.shape), rule.dtypes(compute), strict=True)
+    for field, x, shape, dtype in forms:
+        if x is not None and not is_slot(library, spec, x, shape, dtype):
+            wanted = [f"dtype {dtype}"] * (dtype != compute) + [f"shape {shape}"] * (shape != spec.shape)
+            of_slot = f", for which the slot has {' and '.join(wanted)}" if wanted else ""
             raise ValueError(
                 f"cache of {show(name)} holds {field!r} as {_outline(x)}, and the parameter is {spec.describe()}"
-                f"{of_shape}; use another name, or forget the old one with del opt.cache[...]"
+                f"{of_slot}; use another name, or forget the old one with del opt.cache[...]"
             )
 
 
@@ -204,37 +210,44 @@ def check_entry(rule: Rule, entry: Any, name: Hashable) -> None:
     if isinstance(entry, dict):  # what is to be dropped may be saved before that
         held |= {field: x for field, x in entry.items() if field not in held and field != "t"}
     for field, slot in held.items():
-        library = library_of(slot)
-        if library is None or library.dtype_name(slot.dtype) not in ("float32", "float64"):
+        library, wanted = library_of(slot), ["float32", "float64"]
+        if field in rule.fields and (dtype := rule.specs[rule.fields.index(field)].dtype) is not None:
+            wanted = [dtype]
+        if library is None or library.dtype_name(slot.dtype) not in wanted:
             raise ValueError(
-                f"cache of {show(name)} holds {field!r} as {_outline(slot)}; wanted an array of float32 or float64"
+                f"cache of {show(name)} holds {field!r} as {_outline(slot)}; wanted an array of {' or '.join(wanted)}"
             )
     _check_alike(rule, {field: x for field, x in held.items() if field in rule.fields or field == MASTER}, name)
 
 
 def _check_alike(rule: Rule, held: Mapping[str, Any], name: Hashable) -> None:
-    """Raise a ValueError unless some slots are of one library, dtype and device, and their shapes fit together."""
-    shaped = [field for field, spec in zip(rule.fields, rule.specs, strict=True) if spec.shape is not None]
-    like = next((field for field in held if field not in shaped), None)
+    """Raise a ValueError unless some slots are of one library, dtype and device, and their shapes fit together.
+
+    A slot may state a shape, a dtype or both, which are then its own.
+    """
+    specs = dict(zip(rule.fields, rule.specs, strict=True))
+    usual = [field for field in held if specs.get(field, LIKE).dtype is None]
+    like = next((field for field in held if specs.get(field, LIKE).shape is None), None)
     shapes = None if like is None else dict(zip(rule.fields, rule.shapes(tuple(held[like].shape)), strict=True))
     first: str | None = like
     for field, slot in held.items():
         first = first or field
         shape = tuple(slot.shape)
         wanted = shape if shapes is None else shapes.get(field, tuple(held[first].shape))
-        if _home(held[first]) != _home(slot) or shape != wanted:
+        other = field in usual and slot.dtype != held[usual[0]].dtype
+        if other or _home(held[first]) != _home(slot) or shape != wanted:
             raise ValueError(
-                f"cache of {show(name)} holds {first!r} as {_outline(held[first])} on {_home(held[first])[2]}, and "
-                f"{field!r} as {_outline(slot)} on {_home(slot)[2]}; wanted slots of one library, dtype and device, "
+                f"cache of {show(name)} holds {first!r} as {_outline(held[first])} on {_home(held[first])[1]}, and "
+                f"{field!r} as {_outline(slot)} on {_home(slot)[1]}; wanted slots of one library, dtype and device, "
                 f"and of {'one shape' if wanted == tuple(held[first].shape) else f'shape {wanted}'}"
             )
 
 
-def _home(x: Any) -> tuple[Library, Any, str]:
-    """Return library, dtype and device of an array."""
+def _home(x: Any) -> tuple[Library, str]:
+    """Return library and device of an array."""
     library = library_of(x)
     assert library is not None
-    return library, x.dtype, "several devices" if library.is_spread(x) else library.place(x)
+    return library, "several devices" if library.is_spread(x) else library.place(x)
 
 
 def _outline(value: Any) -> str:

@@ -14,7 +14,7 @@ from .._arrays.parameter import Spec, dtype_text
 from .._arrays.tree import show, text_of
 from .._arrays.typing import Scalars
 from .._graph.rule import Rule, one_of
-from .._graph.slots import check_specs
+from .._graph.slots import check_in_dtype, check_specs
 from .._settings.misuse import no_name
 from .._settings.values import changed_values, check_values, of_rules
 from ..transforms.around import transformed
@@ -163,17 +163,8 @@ class Settings:
             one.check_dtype(dtype_text(spec.dtype), show(name))
         rule = self.rule.of(dtype_text(spec.dtype), spec.shape)
         if not rule.plain:
-            self._check_starts(rule, dtype, name)
-
-    def _check_starts(self, rule: Rule, dtype: str, name: Hashable) -> None:
-        h = SimpleNamespace(**self.of_rule)
-        for field, one in zip(rule.fields, rule.specs, strict=True):
-            start = one.number(h)
-            if start is not None and abs(start) > float(np.finfo(dtype).max):
-                raise ValueError(
-                    f"{self.cls.__name__}: the slot {field!r} starts at {start}, which is infinite in {dtype}, the "
-                    f"compute dtype of {show(name)}; choose a smaller one"
-                )
+            h = SimpleNamespace(**self.of_rule)
+            check_in_dtype(rule.fields, rule.specs, h, dtype, self.cls.__name__, show(name))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the values alone."""

@@ -10,6 +10,8 @@ from .._arrays.namespace import library_of
 from .._arrays.parameter import Spec
 from .._arrays.tree import show
 from .._arrays.typing import Array
+from .._graph.rule import Rule
+from .._graph.slots import LIKE
 from .entry import Record
 
 
@@ -29,7 +31,7 @@ class Stored(NamedTuple):
         """Return what is known where the cache holds `entry`."""
         return self if self.entry is entry else self._replace(entry=None)
 
-    def place(self, library: Library, spec: Spec, param: Array, name: Hashable) -> Record:
+    def place(self, library: Library, spec: Spec, param: Array, name: Hashable, rule: Rule) -> Record:
         """Return the state in arrays of the library and on the device of a parameter.
 
         Parameters
@@ -42,6 +44,8 @@ class Stored(NamedTuple):
             The parameter itself.
         name : hashable
             Its name.
+        rule : Rule
+            The rule that updates it.
 
         Returns
         -------
@@ -60,28 +64,38 @@ class Stored(NamedTuple):
                 f"this one is {spec.describe()}; load the checkpoint with like=, which says what there is to do"
             )
 
-        def placed(x: Any) -> Any:
+        def placed(x: Any, slot: str) -> Any:
             source = library_of(x)
-            if source is None or source.dtype_name(x.dtype) != library.dtype_name(spec.compute):
+            dtype = dtype_of(rule, slot, library, spec)
+            if source is None or source.dtype_name(x.dtype) != library.dtype_name(dtype):
                 return x
-            return moved(x, library, spec, param)
+            return moved(x, library, spec, param, dtype)
 
         entry = self.entry
-        entry = {key: placed(x) for key, x in entry.items()} if isinstance(entry, dict) else placed(entry)
+        if isinstance(entry, dict):
+            entry = {key: placed(x, key) for key, x in entry.items()}
+        else:
+            entry = placed(entry, next(iter(rule.fields), ""))
         return Record(entry, spec, self.t)
 
 
-def moved(x: Array, library: Library, spec: Spec, param: Array) -> Array:
-    """Return a slot as an array of a parameter's library, device and compute dtype; `x` itself if it is one."""
+def dtype_of(rule: Rule, slot: str, library: Library, spec: Spec) -> Any:
+    """Return the dtype that a rule keeps a slot of a parameter in, or one that is not its own any more."""
+    stated = dict(zip(rule.fields, rule.specs, strict=True)).get(slot, LIKE).dtype
+    return spec.compute if stated is None else library.dtype(stated)
+
+
+def moved(x: Array, library: Library, spec: Spec, param: Array, dtype: Any) -> Array:
+    """Return a slot as an array of a parameter's library and device, and of a dtype; `x` itself if it is one."""
     source = library_of(x)
     assert source is not None
-    if source is library and x.dtype == spec.compute and library.place(x) == spec.device:
+    if source is library and x.dtype == dtype and library.place(x) == spec.device:
         return x
     (values,) = source.to_numpy([x])
 
     def like(param: Array) -> Array:
         if values.shape == spec.shape:
-            return library.xp.astype(param, spec.compute, copy=False)
-        return library.full(values.shape, 0.0, spec.compute, param)
+            return library.xp.astype(param, dtype, copy=False)
+        return library.full(values.shape, 0.0, dtype, param)
 
     return library.from_numpy(values, library.guard(like)(param))

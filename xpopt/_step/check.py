@@ -56,7 +56,7 @@ def check(
         check_new(spec, name)
         stored = state.stored.get(name)
         if stored is not None and stored.entry is entry:
-            record = stored.place(library, spec, param, name)
+            record = stored.place(library, spec, param, name, rule)
             entry = record.entry
     elif spec is not record.spec and spec != record.spec:
         raise ValueError(

@@ -12,6 +12,7 @@ from .._arrays.tree import check_indices, flatten, show
 from .._arrays.typing import Tree
 from .._engine import choose
 from .._engine.tensor import Tensor
+from .._graph.slots import BYTES
 from .._state.groups import check_matched, stated_lr
 from .._state.parts import Parts
 from .._state.settings import Settings
@@ -125,6 +126,6 @@ def _rows(tensors: list[Tensor]) -> Iterable[_Row]:
         alone = tensor.name if engine in ("eager", "blocked") else None
         key = engine, rule, str(spec.dtype), spec.device, tensor.clipped, alone
         launch = launches.setdefault(key, len(launches) + 1)
-        itemsize = 8 if dtype_text(spec.compute) == "float64" else 4
-        size = sum(map(math.prod, rule.shapes(spec.shape))) * itemsize
+        forms = zip(rule.shapes(spec.shape), rule.dtypes(dtype_text(spec.compute)), strict=True)
+        size = sum(math.prod(shape) * BYTES[dtype] for shape, dtype in forms)
         yield _Row(tensor.name, engine, launch, size, reason)

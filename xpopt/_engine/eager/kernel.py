@@ -106,6 +106,9 @@ def update(
         slots = rule.make_slots([xp.zeros_like(param) for _ in rule.fields])
     else:
         slots = rule.make_slots(started(library, spec, rule, param, h))
+    dtypes = [x.dtype for x in slots] if rule.narrow else []
+    if dtypes:
+        slots = rule.make_slots([xp.astype(x, spec.compute, copy=False) for x in slots])
     if h.clip_norm is not None:
         measured = grad if rule.measured is None else rule.measured(xp, param, grad, slots, h)
         grad = clip(xp, measured, h.clip_norm, float64=library.has_float64(grad))
@@ -119,6 +122,8 @@ def update(
     if proceed is not None:  # in a dtype that CuPy can choose in; after any rounding, which may change a zero's sign
         new_param = xp.where(proceed, xp.astype(new_param, spec.compute, copy=False), param)
         new_slots = rule.make_slots([xp.where(proceed, x, old) for x, old in zip(new_slots, slots, strict=True)])
+    if dtypes:
+        new_slots = rule.make_slots([xp.astype(x, to, copy=False) for x, to in zip(new_slots, dtypes, strict=True)])
     if low:
         new_param = xp.astype(new_param, spec.dtype, copy=False)
     return library.result(new_param, given), new_slots
