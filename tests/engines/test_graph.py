@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import cProfile
 import functools
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,10 +21,20 @@ from _kit.table import BY_RULE
 import xpopt
 from xpopt._graph.interpret import interpret
 from xpopt._graph.rule import Rule
-from xpopt._graph.trace import InPlaceError, UntraceableError, trace
+from xpopt._graph.trace import FUNCTIONS, InPlaceError, UntraceableError, trace
 from xpopt._print.host import print_numbers
 from xpopt._print.numba import print_numba
 from xpopt._print.numpy import print_numpy
+
+GUIDE = Path(__file__).parents[2] / "docs/guide/own_rule.md"
+
+
+def test_the_guide_lists_what_is_traced():
+    if not GUIDE.exists():  # in a copy of the tests alone
+        pytest.skip("the documentation is not here")
+    (listed,) = re.findall(r"^Engines fuse these functions.*?\n\n((?:> .*\n)+)", GUIDE.read_text("utf-8"), re.MULTILINE)
+    assert set(re.findall(r"\w+", listed)) == {*FUNCTIONS, "clip"}
+
 
 ADAM = BY_RULE["Adam"].rule()
 RULES = [
