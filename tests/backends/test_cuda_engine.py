@@ -259,6 +259,24 @@ def test_slots_of_one_number_have_the_bits_of_numpy(runtime, make, dtype):
     assert model.same()
 
 
+@pytest.mark.parametrize("in_place", [False, True])
+def test_groups_have_the_bits_of_numpy(runtime, in_place):
+    """Other numbers are rows of one launch; a decay, a bound and another algorithm make launches of their own."""
+    groups = {
+        "0": {"lr": 0.5, "decay1": 0.5},
+        "1": "freeze",
+        "2": {"clip_norm": 2.0},
+        "3": {"clip_norm": 0.5},
+        "4": xpopt.SGD(lr=0.25, momentum=0.5),
+    }
+    model = Model(xpopt.Adam(lr=0.1, groups=groups), many(8))
+    for step in range(3):
+        model.step({k: powers_of_two(x.shape, "float32", step) for k, x in many(8).items()}, in_place=in_place)
+    assert [name for name, *_ in runtime.launches].count("update") == 3 * 3
+    assert model.same()
+    assert 1 not in model.opt.cache
+
+
 def many(count: int, dtype: str = "float32") -> dict[Any, tuple[int, ...]]:
     return {k: draw((k * 37 % 300,), dtype, k) for k in range(count)}
 

@@ -38,10 +38,10 @@ def rest(param: Any, grad: Any, name: Hashable, out: Any) -> Any:
     library, spec, value = examine_resting(param, name)
     if out is None:
         return copy_array(value)
-    value, out = check_out(library, spec, value, out, name)
-    write, value = writer(out), copy_array(value)
+    value, target = check_out(library, spec, value, out, name)
+    write, value = writer(target), copy_array(value)
     enter(WRITING)
-    write(out, value)
+    write(target, value)
     return out
 
 
