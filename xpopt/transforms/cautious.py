@@ -24,8 +24,8 @@ class Cautious(Transform):
 
     Notes
     -----
-    In [1]_ the steps that are left are scaled up by the share of elements that were left out, so that the sum stays
-    about the same. Here they are as long as without it: each element depends on nothing but itself.
+    In [1]_ the steps that are left are divided by the share of elements that have one, so that their sum stays about
+    the same. Here they are as long as without it: each element depends on nothing but itself.
 
     References
     ----------
