@@ -13,7 +13,7 @@ from .interrupts import HELD, OPEN, WRITING, enter
 
 _NOTHING: dict[str, Any] = {}  # the state of a schedule that has none
 
-_OURS = {ConstantScheduler, ExponentialScheduler, NoamScheduler, KingScheduler}
+_OURS = {ExponentialScheduler, NoamScheduler, KingScheduler}
 
 _WHOLE = "whole model"  # what the last pass was, if `update_all` made it
 _WHOLE_AND_STEP = "whole model, then step()"
@@ -192,18 +192,22 @@ class Clock:
         """Ask the schedules, and note what each was before."""
         if self.others:
             self._undo_others = {}
-            self._undo = self.scheduler.state()
-            self._asked = self._ask_others(cur_loss)
-        elif type(self.scheduler) is ConstantScheduler:
+        if type(self.scheduler) is ConstantScheduler:
             self._undo = _NOTHING
-            return self.scheduler.lr
+            rate = self.scheduler.lr
         else:
             self._undo = self.scheduler.state()
-        return self._answer(self.scheduler, cur_loss)
+            rate = self._answer(self.scheduler, cur_loss)
+        if self.others:
+            self._asked = self._ask_others(cur_loss)
+        return rate
 
     def _ask_others(self, cur_loss: Any) -> dict[int, float]:
         rates = {}
         for number, scheduler in self.others.items():
+            if type(scheduler) is ConstantScheduler:
+                rates[number] = scheduler.lr
+                continue
             self._undo_others[number] = scheduler.state()
             rates[number] = self._answer(scheduler, cur_loss)
         return rates

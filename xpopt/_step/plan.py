@@ -62,6 +62,7 @@ class Plan:
         self.counts: list[list[int]] = []
         """Of updates: one for each row of a step's numbers, in a list that the parameters of the row share."""
         self.group_of_row: list[int] = []
+        self._rules = list({one.rule: None for one in settings.each})
         self._choice = choose.chosen()  # of the engine, where that was
         new = [i for group in model.groups if not group.in_place for i in group.members]
         self._new = {i: dataclasses.replace(tensors[i], param=None, grad=None, out=None, owned=True) for i in new}
@@ -71,9 +72,9 @@ class Plan:
 
     def fits(self, settings: Settings) -> bool:
         """Whether the settings and the choice of an engine are those of the plan, and no rule has changed."""
-        if self.settings is not settings or self._choice != choose.chosen() or choose.changed(settings.rule):
-            return False
-        return not settings.groups or not any(choose.changed(group.settings.rule) for group in settings.groups)
+        return (
+            self.settings is settings and self._choice == choose.chosen() and not any(map(choose.changed, self._rules))
+        )
 
     def writes_any(self, records: Iterable[Record]) -> bool:
         """Whether the plan writes the slots of one of these parameters where they are."""
