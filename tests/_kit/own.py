@@ -15,7 +15,7 @@ class FTRLState(NamedTuple):
     total: Any = slot(start="initial")
 
 
-class FTRL(OptimizerBase):
+class OwnFTRL(OptimizerBase):
     """Follow the regularized leader, without l1 and l2: McMahan et al., "Ad Click Prediction", KDD 2013, Alg. 1."""
 
     lr: float = setting(default=0.1)
@@ -44,7 +44,7 @@ class NAdamState(NamedTuple):
     product: Any = slot(start=1, shape=one)
 
 
-class NAdam(OptimizerBase):
+class OwnNAdam(OptimizerBase):
     """Dozat, "Incorporating Nesterov Momentum into Adam", 2016, Alg. 2, with the schedule of its section 3."""
 
     lr: float = setting(default=0.002)
@@ -92,7 +92,7 @@ class FreeState(NamedTuple):
     weights: Any = slot(shape=one)
 
 
-class ScheduleFree(OptimizerBase):
+class OwnScheduleFree(OptimizerBase):
     """Schedule-free SGD: Defazio et al., "The Road Less Scheduled", 2024, eqs. 1 to 3; the parameter is y."""
 
     lr: float = setting(default=0.1)
@@ -120,11 +120,11 @@ def schedule_free(p: float, g: float, memory: Any, t: int, lr: float, momentum: 
 
 OWN = [
     # linear and total as sums of 50; the parameter is a quotient of them, and goes back into linear: 4 roundings a step
-    Row("FTRL", FTRL, {"initial": 0.1}, ftrl, ("linear", "total"), 200, counts=True),
+    Row("FTRL", OwnFTRL, {"initial": 0.1}, ftrl, ("linear", "total"), 200, counts=True),
     # as Adam, and two numbers for the corrections
     Row(
         "NAdam",
-        NAdam,
+        OwnNAdam,
         {"decay1": 0.9, "decay2": 0.999, "slowdown": 0.004, "eps": 1e-7},
         nadam,
         ("mean", "var", "product"),
@@ -132,6 +132,6 @@ OWN = [
         counts=True,
     ),
     # z, the distance from it and the step: 4 roundings for each of 50 steps
-    Row("ScheduleFree", ScheduleFree, {"momentum": 0.9}, schedule_free, ("z", "weights"), 200, counts=True),
+    Row("ScheduleFree", OwnScheduleFree, {"momentum": 0.9}, schedule_free, ("z", "weights"), 200, counts=True),
 ]
 BY_LABEL = {row.label: row for row in OWN}

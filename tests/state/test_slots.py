@@ -469,3 +469,40 @@ def test_a_dtype_that_a_library_has_not_is_an_error(backend):
     with pytest.raises(TypeError, match="Mine: the slot 'second' cannot be made: array_api_strict has no bfloat16"):
         opt.update(x, x, "W")
     assert opt.cache == {}
+
+
+@pytest.mark.backends("numpy", "torch", "jax", "jax-x64", "cupy")
+def test_an_option_narrows_the_slots_of_every_optimizer(backend):
+    """But a slot that is one number or states a dtype, and a master copy; switched on and off in a training."""
+    for dtype in ("float32", "bfloat16"):
+        x = backend.array([[1.0, -2.0], [0.5, 3.0]], dtype)
+        opt = own.OwnNAdam(slots_dtype="bfloat16", master=True)
+        opt.update(x, x, "W")
+        kinds = {name: str(y.dtype).rpartition(".")[2] for name, y in opt.cache["W"].items() if name != "t"}
+        usual = {"mean": "bfloat16", "var": "bfloat16", "product": "float32"}
+        assert kinds == usual | ({"master": "float32"} if dtype == "bfloat16" else {})
+        opt = xpopt.AdaGrad(slots_dtype="bfloat16")
+        for _ in range(3):
+            opt.update_all([x], [x])
+        narrow = backend.numpy(opt.cache[0])
+        assert equal(backend, backend.array(narrow, "bfloat16"), narrow)
+        opt.set_params({"slots_dtype": None})
+        opt.update_all([x], [backend.array(np.zeros((2, 2)), dtype)])
+        assert opt.cache[0].dtype == backend.dtype("float32")
+        assert equal(backend, opt.cache[0], narrow)
+        opt.set_params({"slots_dtype": "float16"})
+        opt.copy().update_all([x], [x])
+        opt.update_all([x], [x])
+        assert opt.cache[0].dtype == backend.dtype("float16")
+
+
+@pytest.mark.backends("numpy")
+def test_the_option_at_its_default_is_not_there(backend):
+    rule = xpopt.Adam()._parts.settings.rule
+    assert rule is xpopt.Adam(slots_dtype=None)._parts.settings.rule
+    assert xpopt.SGD(slots_dtype="float16")._parts.settings.rule is xpopt.SGD()._parts.settings.rule
+    assert (
+        xpopt.Adam(slots_dtype="float16")._parts.settings.rule is xpopt.Adam(slots_dtype="float16")._parts.settings.rule
+    )
+    with pytest.raises(ValueError, match="slots_dtype"):
+        xpopt.Adam(slots_dtype="float64")

@@ -12,15 +12,15 @@ from _kit.low_precision import LOST
 from _kit.rows import FULL, rows
 from _kit.states import KING, RISING, LossScheduler, frozen, held, model, nothing_changes
 from _kit.table import BY_LABEL, PROMISES, SIGNATURES
+from _kit.trajectories import HAVE_16_BITS
 from _kit.variants import LEAVES_OUT, NARROW, VARIANTS
 
 import xpopt
 
 OPTIONS = {name: options for name, options in VARIANTS.items() if options}
 NOT_LAZY = pytest.mark.backends("numpy", "numpy-readonly", "array-api-strict", "torch", "jax", "jax-x64", "cupy")
-every_variant = pytest.mark.parametrize(
-    "variant", [pytest.param(name, marks=[NOT_LAZY] if name == "raise" else []) for name in OPTIONS]
-)
+MARKS = {"raise": [NOT_LAZY], "narrow slots": [HAVE_16_BITS]}
+every_variant = pytest.mark.parametrize("variant", [pytest.param(name, marks=MARKS.get(name, [])) for name in OPTIONS])
 one_and_another = pytest.mark.parametrize("row", rows({x: BY_LABEL[x] for x in ("Adam", "SGD-momentum")}, ["Adam"]))
 STEPS = 6
 

@@ -149,6 +149,19 @@ def _taken_apart(rule: Rule, entry: Any) -> tuple[int | None, dict[str, Array] |
     return t, {field: x for field, x in slots.items() if field in own} | kept
 
 
+def in_dtypes(rule: Rule, library: Library, spec: Spec, slots: Slots) -> Slots:
+    """Return slots that another rule left, of the same names, in the dtypes that this one keeps them in."""
+    names = rule.dtypes(dtype_text(spec.compute))
+    return rule.make_slots(
+        [
+            x
+            if library_of(x) is not library or library.dtype_name(x.dtype) in (name, None)
+            else library.astype(x, library.dtype(name))
+            for x, name in zip(slots, names, strict=True)
+        ]
+    )
+
+
 def check_slots(rule: Rule, library: Library, spec: Spec, slots: Slots, name: Hashable) -> None:
     """Raise a ValueError unless slots, of which some may be None, can be those of the parameter that is described."""
     compute = dtype_text(spec.compute)

@@ -19,6 +19,7 @@ from .._settings.misuse import no_name
 from .._settings.values import changed_values, check_values, of_rules
 from ..transforms.around import transformed
 from ..transforms.master import with_masters
+from ..transforms.narrow import with_slots_of
 from ..transforms.order import active
 
 _NAMES_KEPT = 100_000
@@ -65,6 +66,8 @@ class Settings:
         rule = self._transformed(one_of(cls.choose_rule(MappingProxyType(values)), cls.__name__))
         for one in rule.among or (rule,):
             check_specs(one.fields, one.specs, self.of_rule, cls.__name__)
+        if values["slots_dtype"] is not None:
+            rule = with_slots_of(rule, values["slots_dtype"])
         self.rule = with_masters(rule) if values["master"] else rule
         self.guards = values["nonfinite"] != "propagate"
         self.draws = values["rounding"] == "stochastic"

@@ -12,7 +12,7 @@ from .._engine.tensor import Tensor
 from .._graph.rule import Rule
 from .._settings.misuse import no_name
 from .._state.cache import State
-from .._state.entry import check_slots, unpack
+from .._state.entry import check_slots, in_dtypes, unpack
 
 
 def check(
@@ -70,6 +70,8 @@ def check(
     t, slots = unpack(rule, entry, name)
     if slots is not None:
         slots = rule.make_slots(map(library.values, slots))
+        if record is not None and record.entry is entry and type(record.slots) is not rule.slots:
+            slots = in_dtypes(rule, library, spec, slots)
         check_slots(rule, library, spec, slots, name)
     if t is None:
         t = state.count(name)

@@ -106,6 +106,9 @@ class OptimizerBase(Declared):
         the probabilities that make the mean right. Not together with `master`.
     seed : int
         What stochastic rounding draws from, together with name, count and place. At least 0.
+    slots_dtype : {None, "float16", "bfloat16", "float32"}
+        A dtype, no wider than that of the arithmetic, in which slots are kept that are like the parameter and state
+        none of their own; not a master copy. They are rounded once when they are stored.
     lr_scale : float
         A factor on the learning rate, whatever the schedule. At least 0.
     maximize : bool
@@ -157,6 +160,9 @@ class OptimizerBase(Declared):
         default="nearest", range=Choice(("nearest", "stochastic")), kw_only=True
     )
     seed: int = option(default=0, range=Range(low=0, kind="int"), kw_only=True)
+    slots_dtype: Literal["float16", "bfloat16", "float32"] | None = option(
+        default=None, range=OrNone(Choice(("float16", "bfloat16", "float32"))), kw_only=True
+    )
     lr_scale: float = option(default=1.0, range=NON_NEGATIVE, kw_only=True, gives_way=True)
     maximize: bool = option(default=False, range=FLAG, kw_only=True, gives_way=True)
     bounds: tuple[float | None, float | None] | None = option(
