@@ -196,6 +196,8 @@ def test_a_norm_is_taken_of_values_that_have_been_clipped():
     opt = xpopt.SGD(lr=1.0, clip_value=1.0, clip_norm=0.5)
     want = np.array([1.0, 0.5, -0.5]) * (0.5 / np.sqrt(1.5))
     np.testing.assert_allclose(-opt.update(np.zeros(3), grad, "W"), want, rtol=1e-15)
+    up = xpopt.SGD(lr=1.0, clip_value=1.0, clip_norm=0.5, maximize=True)
+    np.testing.assert_allclose(up.update(np.zeros(3), grad, "W"), want, rtol=1e-15)
     (row,) = opt.explain([np.zeros(3)])
     assert (row.engine, row.reason) == ("eager", "clip_norm measures gradients that another option has changed before")
     for other in ({"clip_value": 1.0}, {"clip_norm": 1.0, "l2": 0.5, "maximize": True}):  # which it does not concern
@@ -293,13 +295,14 @@ def test_a_projected_gradient_walk(row, bounds, engine):
     assert np.all((low <= np.array(walked)) & (np.array(walked) <= high))
 
 
-def test_momentum_does_not_wind_up():
+@pytest.mark.parametrize(("bounds", "push"), [((0.0, None), 1.0), ((None, 0.0), -1.0)])
+def test_momentum_does_not_wind_up(bounds, push):
     """Ten steps against a bound; when the gradient turns, the parameter leaves it at once."""
-    opt, x = xpopt.SGD(lr=0.25, momentum=0.5, bounds=(0.0, None)), np.zeros(1)
+    opt, x = xpopt.SGD(lr=0.25, momentum=0.5, bounds=bounds), np.zeros(1)
     for _ in range(10):
-        x = opt.update(x, np.array([1.0]), "W")
+        x = opt.update(x, np.array([push]), "W")
     assert (x.tolist(), opt.cache["W"].tolist()) == ([0.0], [0.0])
-    assert opt.update(x, np.array([-1.0]), "W").tolist() == [0.25]
+    assert opt.update(x, np.array([-push]), "W").tolist() == [0.25 * push]
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
