@@ -62,6 +62,35 @@ def test_bits_are_eager_numpys_of_algorithms_with_slots_of_their_own(backend, ro
         compare(lambda options=options: row.make(**options), shapes[:3], "bfloat16", 3)
 
 
+class Kept(NamedTuple):
+    fast: Any = xpopt.slot(start=0.1, dtype="float16")
+    slow: Any = xpopt.slot(dtype="bfloat16")
+    size: Any = xpopt.slot(dtype="float32")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
+def test_bits_are_eager_numpys_of_narrower_slots(backend, dtype):
+    """Machine code converts them; blocks leave them to the eager engine, and so does all if 16 bits meet float64."""
+
+    def rule(xp: Any, param: Any, grad: Any, s: Any, h: Any) -> Any:
+        fast, slow = 0.7 * s.fast + 0.3 * grad, 0.9 * s.slow + 0.1 * grad * grad
+        return param - h.lr * fast / (xp.sqrt(slow) + 0.1) + s.size, Kept(fast, slow, s.size + abs(grad))
+
+    shapes = [(), (7,), (3, 5), (0,), (70_001,)]
+    compare(of_rule(rule, Kept), shapes, dtype, 3)
+    compare(of_rule(rule, Kept), [(999,)], dtype, 3, special)
+    compare(lambda: xpopt.Adam(slots_dtype="float32"), shapes, dtype, 3)
+    compare(lambda: xpopt.Adam(slots_dtype="bfloat16", master=True), shapes[:3], dtype, 3)
+
+
+def test_machine_code_converts_narrower_slots(backend, fused):
+    x = np.ones((300, 400), np.float32)
+    (row,) = xpopt.Adam(slots_dtype="bfloat16").explain([x])
+    assert (row.engine, row.state_bytes) == ("compiled" if fused == "compiled" else "eager", 4 * x.size)
+    (row,) = xpopt.Adam(slots_dtype="bfloat16").explain([x.astype(np.float64)])
+    assert (row.engine, row.reason) == ("eager", "a slot is of another dtype than the arithmetic")
+
+
 class Mixed(NamedTuple):
     mean: Any
     sign: Any = xpopt.slot(start=-1, shape=xpopt.one)

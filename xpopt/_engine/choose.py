@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+from .._arrays.library import LOW
 from .._graph.reading import graph_of, read_again
 from .._graph.rule import Rule
 from .._graph.trace import UntraceableError
@@ -201,10 +202,10 @@ _SINGLE: dict[str, type[Single]] = {"blocked": BlockedSingle, "compiled": Compil
 def _assigned(tensors: Sequence[Tensor], *, compile_it: bool) -> list[str]:
     """Return the fastest engine for each tensor."""
     assigned = ["eager"] * len(tensors)
-    together: dict[tuple[str, Rule, bool, bool], list[int]] = {}
+    together: dict[tuple[str, Rule, bool, bool, bool], list[int]] = {}
     for i, tensor in enumerate(tensors):
         if refusal(tensor) is None:
-            key = tensor.library.name, tensor.rule, tensor.clipped, tensor.key is not None
+            key = tensor.library.name, tensor.rule, tensor.clipped, tensor.key is not None, _is_narrow(tensor)
             together.setdefault(key, []).append(i)
     for members in together.values():
         fastest = _fastest([tensors[i] for i in members], compile_it=compile_it)
@@ -221,7 +222,7 @@ def _fastest(tensors: list[Tensor], *, compile_it: bool) -> str:
             return "cuda"
         _warn_once(_warned, reason, f"{reason}. CuPy arrays are updated eagerly, one array operation at a time")
         return "eager"
-    if tensors[0].key is not None:
+    if tensors[0].key is not None or _is_narrow(tensors[0]):
         return "eager" if _why_not_drawn(tensors, compile_it=compile_it) else "compiled"
     if chosen() == "blocked":
         return "blocked"
@@ -229,9 +230,9 @@ def _fastest(tensors: list[Tensor], *, compile_it: bool) -> str:
 
 
 def _why_not_drawn(tensors: Sequence[Tensor], *, compile_it: bool) -> str | None:
-    """Return why updates of NumPy arrays that round stochastically run eagerly, or None if they are compiled."""
+    """Return why updates of NumPy arrays that blocks do not take run eagerly, or None if they are compiled."""
     if chosen() == "blocked":
-        return "blocks do not round stochastically"
+        return f"blocks {'keep no narrower slots' if tensors[0].key is None else 'do not round stochastically'}"
     return _why_not_compiled(tensors, compile_it=compile_it)
 
 
@@ -265,7 +266,7 @@ def _why_not_compiled(tensors: Sequence[Tensor], *, compile_it: bool) -> str | N
     if size < WORTH and chosen() != "compiled":
         return f"{size} elements are fewer than the {WORTH} that are worth a compilation"
     reason = build.why_no_numba()
-    if reason is None and "float16" in missing:
+    if reason is None and ("float16" in missing or "float16" in rule.dtypes("")):
         reason = build.why_no_float16()
     for dtype in missing if reason is None else ():
         made = rule.made.get(Variant("compiled", dtype, clipped, drawn))
@@ -283,17 +284,27 @@ def refusal(tensor: Tensor) -> str | None:
     reason = _refusal_of_library(tensor) or _refusal_of_arrays(tensor)
     if reason is None and tensor.clipped and tensor.rule.measured is not None:
         reason = "clip_norm measures gradients that another option has changed before"
-    if reason is None and tensor.rule.narrow and not _are_of_arithmetic(tensor):
+    if reason is None and _is_narrow(tensor) and not _converts(tensor):
         reason = "a slot is of another dtype than the arithmetic"
     if reason is None and tensor.key is not None and not tensor.param.flags.c_contiguous:
         reason = "kernels that round stochastically count places in C order"
     return reason or _untraceable(tensor)
 
 
-def _are_of_arithmetic(tensor: Tensor) -> bool:
-    """Whether all slots are of the dtype of the arithmetic."""
+def _is_narrow(tensor: Tensor) -> bool:
+    """Whether a slot is of another dtype than the arithmetic."""
+    if not tensor.rule.narrow:
+        return False
     compute = kernels.name_of(tensor.spec.compute)
-    return set(tensor.rule.dtypes(compute)) == {compute}
+    return set(tensor.rule.dtypes(compute)) != {compute}
+
+
+def _converts(tensor: Tensor) -> bool:
+    """Whether machine code reads and writes the slots in their dtypes: half as wide as the arithmetic, or as wide."""
+    rule, compute = tensor.rule, kernels.name_of(tensor.spec.compute)
+    dtypes = rule.dtypes(compute)
+    wide = {dtypes[k] for k in rule.wide} <= ({"float64", "float32"} if compute == "float64" else {*LOW, "float32"})
+    return tensor.library.name == "numpy" and wide and {dtypes[k] for k in rule.ones} <= {compute}
 
 
 def awaits_arrays(tensor: Tensor) -> bool:

@@ -358,7 +358,7 @@ def new_slots(tensors: Sequence[Tensor]) -> list[Any]:
         size, old = tensor.param.size, tensor.slots
         if tensor.owned:
             slots = old
-        elif size > SHARED or not rule.fields or rule.ones or len(tensors) == 1:
+        elif size > SHARED or not rule.fields or rule.ones or rule.narrow or len(tensors) == 1:
             slots = rule.make_slots(_begun(tensor) if old is None else map(np.array, old))
         else:
             if not shared or len(shared[0]) < size:

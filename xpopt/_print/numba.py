@@ -5,6 +5,8 @@ from __future__ import annotations
 import builtins
 import functools
 import keyword
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from .._graph.node import Graph
 from .host import INFIX
@@ -64,7 +66,7 @@ _STORED = {"float16": "uint16", "bfloat16": "uint16"}
 """What Numba sees of the dtypes that it does not have."""
 
 
-def print_numba(graph: Graph, dtype: str = "float32", *, drawn: bool = False) -> str:
+def print_numba(graph: Graph, dtype: str = "float32", *, drawn: bool = False, slots: Sequence[str] = ()) -> str:
     """Print a graph for Numba.
 
     Parameters
@@ -77,6 +79,8 @@ def print_numba(graph: Graph, dtype: str = "float32", *, drawn: bool = False) ->
     drawn : bool
         Whether a parameter of 16 bits is rounded stochastically. Each row of numbers then ends in a key: the upper and
         the lower half of two integers.
+    slots : sequence of str
+        The dtype of each slot, if not all are of that of the arithmetic; those of 16 bits beside float32 alone.
 
     Returns
     -------
@@ -96,12 +100,16 @@ def print_numba(graph: Graph, dtype: str = "float32", *, drawn: bool = False) ->
     compute, stored, low = _types(dtype)
     operations = {op: text.replace("{compute}", compute) for op, text in _OPERATIONS.items()}
     body = emit(graph, Language(operations, "{0} = {1}", "{0} = {1}", _RESERVED))
-    param, grad, *slots = body.inputs
+    param, grad, *names = body.inputs
+    kept = [_Kept.of(kind, compute) for kind in slots or [compute] * len(names)]
     each_tensor = [
         f"move(table[0, tensor], table[2, tensor], start, size, {stored})",
         f"at_{param} = at(table[2, tensor], start, size, {stored})",
         f"at_{grad} = at(table[1, tensor], start, size, {stored})",
-        *(f"at_{slot} = at(table[{k}, tensor], start, size, {compute})" for k, slot in enumerate(slots, 3)),
+        *(
+            f"at_{name} = at(table[{k}, tensor], start, size, {of.stored})"
+            for k, (name, of) in enumerate(zip(names, kept, strict=True), 3)
+        ),
         "row = rows[tensor]",
         *(f"{name} = numbers[row, {k}]  # {what}" for k, (name, what) in enumerate(body.numbers)),
         *(f"{name} = factors[{k}, tensor]" for k, name in enumerate(body.factors)),
@@ -111,15 +119,38 @@ def print_numba(graph: Graph, dtype: str = "float32", *, drawn: bool = False) ->
     load, store = (f"load_{dtype}(at_{{0}}[i])", f"store_{dtype}({{0}})") if low else ("at_{0}[i]", "{0}")
     each_element = [
         *(f"{name} = {load.format(name)}" for name in (param, grad)),
-        *(f"{slot} = at_{slot}[i]" for slot in slots),
+        *(f"{name} = {of.load.format(f'at_{name}[i]')}" for name, of in zip(names, kept, strict=True)),
         *body.lines,
         f"at_{param}[i] = {f'draw_{dtype}({body.outputs[0]}, {bits})' if drawn else store.format(body.outputs[0])}",
-        *(f"at_{slot}[i] = {value}" for slot, value in zip(slots, body.outputs[1:], strict=True)),
+        *(
+            f"at_{name}[i] = {of.store.format(value)}"
+            for name, of, value in zip(names, kept, body.outputs[1:], strict=True)
+        ),
     ]
     calls = ["at", *([f"load_{dtype}"] if low else []), "move", "take"]
     calls += [f"draw_{dtype}", "key", "random_bits"] if drawn else [f"store_{dtype}"] if low else []
-    head = _head(f"{graph.name} on {dtype}, computed in {compute}.", {stored, compute}, calls)
+    calls += [call for of in kept for call in of.calls]
+    types = {stored, compute, *(of.stored for of in kept)}
+    head = _head(f"{graph.name} on {dtype}, computed in {compute}.", types, [*dict.fromkeys(calls)])
     return head + _over_pieces("kernel(table, pieces, counter, rows, numbers, factors)", each_tensor, each_element)
+
+
+class _Kept(NamedTuple):
+    """How a slot is read and written."""
+
+    stored: str
+    load: str = "{0}"
+    store: str = "{0}"
+    calls: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, dtype: str, compute: str) -> _Kept:
+        if dtype == compute:
+            return cls(compute)
+        if dtype in _STORED:
+            calls = f"load_{dtype}", f"store_{dtype}"
+            return cls(_STORED[dtype], f"{calls[0]}({{0}})", f"{calls[1]}({{0}})", calls)
+        return cls(dtype, f"{compute}({{0}})", f"{dtype}({{0}})")
 
 
 def _keys(body: Body) -> list[tuple[str, int]]:

@@ -61,7 +61,9 @@ class Kernel:
         self.compute = np.dtype("float64" if dtype == "float64" else "float32")
         self._numbers = Numbers(graph)
         rest = f"int64[::1], {self.compute}[:,::1], {self.compute}[:,::1]"
-        self._call = build.build(print_numba(graph, dtype, drawn=drawn), "kernel", f"void({_INDICES}, {rest})")
+        dtypes = rule.dtypes(self.compute.name)
+        source = print_numba(graph, dtype, drawn=drawn, slots=[dtypes[k] for k in rule.wide] if rule.narrow else ())
+        self._call = build.build(source, "kernel", f"void({_INDICES}, {rest})")
 
     def prepare(
         self,
