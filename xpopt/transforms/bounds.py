@@ -148,9 +148,9 @@ class BoundsCheck:
 def _blocking(has_low: bool, has_high: bool) -> Callable[..., Any]:
     def before(xp: Namespace, param: Array, grad: Any, s: Any, h: Scalars) -> Any:
         if has_low:
-            grad = xp.where(param <= h.low, xp.where(grad > 0.0, 0.0, grad), grad)
+            grad = xp.where((param <= h.low) & (grad > 0.0), 0.0, grad)
         if has_high:
-            grad = xp.where(param >= h.high, xp.where(grad < 0.0, 0.0, grad), grad)
+            grad = xp.where((param >= h.high) & (grad < 0.0), 0.0, grad)
         return grad
 
     return before
