@@ -252,6 +252,11 @@ def test_a_step_against_the_gradient_is_left_out_and_the_state_goes_on():
     assert plain.cache["W"].tolist() == cautious.cache["W"].tolist()
 
 
+def test_decay_is_no_step_that_caution_leaves_out():
+    opt = xpopt.SGD(lr=0.5, cautious=True, weight_decay=0.5)
+    assert opt.update(np.array([2.0, 2.0]), np.array([0.0, -1.0]), "W").tolist() == [1.5, 2.0]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
