@@ -67,9 +67,12 @@ def kernel_source(
         raise ValueError(f"dtype={short(dtype)} is unknown; wanted one of {', '.join(SUPPORTED)}")
     settings = opt._parts.settings
     h = settings.numbers_at(1)
-    graph = graph_of(settings.rule.of(dtype, tuple(shape)), h, clipped=h.clip_norm is not None)
+    rule = settings.rule.of(dtype, tuple(shape))
+    graph = graph_of(rule, h, clipped=h.clip_norm is not None)
+    dtypes = rule.dtypes("float64" if dtype == "float64" else "float32")
+    kept = [dtypes[k] for k in rule.wide] if rule.narrow else ()
     drawn = settings.draws and dtype in LOW
     if target == "cuda":
-        return print_cuda(graph, dtype, drawn=drawn)
+        return print_cuda(graph, dtype, drawn=drawn, kept=kept)
     arrays = split(graph).arrays
-    return print_numpy(arrays).text if target == "numpy" else print_numba(arrays, dtype, drawn=drawn)
+    return print_numpy(arrays).text if target == "numpy" else print_numba(arrays, dtype, drawn=drawn, slots=kept)

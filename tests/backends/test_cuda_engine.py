@@ -211,6 +211,35 @@ def test_transforms_have_the_bits_of_numpy(runtime, dtype):
     assert {name for name, *_ in runtime.launches} == {"update"}
 
 
+class Kept(NamedTuple):
+    fast: Any = xpopt.slot(start=0.1, dtype="float16")
+    slow: Any = xpopt.slot(dtype="bfloat16")
+    size: Any = xpopt.slot(dtype="float32")
+
+
+def kept(xp: Any, param: Any, grad: Any, s: Any, h: Any) -> Any:
+    fast, slow = 0.7 * s.fast + 0.3 * grad, 0.9 * s.slow + 0.1 * grad * grad
+    return param - h.lr * fast / (xp.sqrt(slow) + 0.1) + s.size, Kept(fast, slow, s.size + abs(grad))
+
+
+@pytest.mark.parametrize(
+    ("make", "dtype"),
+    [
+        (of_rule(kept, Kept), "float32"),
+        (of_rule(kept, Kept), "bfloat16"),
+        (lambda: xpopt.Adam(slots_dtype="float32"), "float64"),
+        (lambda: xpopt.Adam(slots_dtype="bfloat16", master=True), "float16"),
+    ],
+    ids=["three", "and narrow", "wide", "master"],
+)
+def test_narrower_slots_have_the_bits_of_numpy(runtime, make, dtype):
+    model = Model(make(), {name: draw(shape, dtype, 1) for name, shape in SHAPES.items()})
+    for step in range(3):
+        model.step({name: draw(shape, dtype, 10 + step) for name, shape in SHAPES.items()}, in_place=step == 1)
+    assert model.same()
+    assert {name for name, *_ in runtime.launches} == {"update"}
+
+
 class Mixed(NamedTuple):
     mean: Any
     sign: Any = xpopt.slot(start=-1, shape=xpopt.one)

@@ -479,6 +479,13 @@ def test_it_compiles_with_numbers_of_each_tensor(row, dtype):
 
 
 @compiled
+@pytest.mark.parametrize(("dtype", "kept"), [("float32", "bfloat16"), ("bfloat16", "float16"), ("float64", "float32")])
+def test_it_compiles_with_narrower_slots(dtype, kept):
+    source = print_cuda(trace(OPTIMIZERS["Adam"]), dtype, kept=[kept, kept])
+    assert ".entry update" in nvrtc.ptx(source, OPTIONS, "sm_80")
+
+
+@compiled
 @every_dtype
 @pytest.mark.parametrize("name", ALL)
 def test_it_compiles_and_every_operation_is_rounded_by_itself(name, dtype):

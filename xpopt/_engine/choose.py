@@ -300,11 +300,11 @@ def _is_narrow(tensor: Tensor) -> bool:
 
 
 def _converts(tensor: Tensor) -> bool:
-    """Whether machine code reads and writes the slots in their dtypes: half as wide as the arithmetic, or as wide."""
+    """Whether a kernel reads and writes the slots in their dtypes: half as wide as the arithmetic, or as wide."""
     rule, compute = tensor.rule, kernels.name_of(tensor.spec.compute)
     dtypes = rule.dtypes(compute)
     wide = {dtypes[k] for k in rule.wide} <= ({"float64", "float32"} if compute == "float64" else {*LOW, "float32"})
-    return tensor.library.name == "numpy" and wide and {dtypes[k] for k in rule.ones} <= {compute}
+    return wide and {dtypes[k] for k in rule.ones} <= {compute}
 
 
 def awaits_arrays(tensor: Tensor) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from string import Template
 from typing import NamedTuple
 
@@ -83,7 +84,9 @@ _SCAFFOLD = (
 _RESERVED = {*_SCAFFOLD, *KEYWORDS.split()}
 
 
-def print_cuda(graph: Graph, dtype: str = "float32", *, guarded: bool = False, drawn: bool = False) -> str:
+def print_cuda(
+    graph: Graph, dtype: str = "float32", *, guarded: bool = False, drawn: bool = False, kept: Sequence[str] = ()
+) -> str:
     """Print a graph for CUDA.
 
     Parameters
@@ -98,6 +101,9 @@ def print_cuda(graph: Graph, dtype: str = "float32", *, guarded: bool = False, d
     drawn : bool
         Whether a parameter of 16 bits is rounded stochastically. The numbers of each tensor are then followed by its
         key: the upper and the lower half of two integers.
+    kept : sequence of str
+        The dtype of each slot but those of one number, if not all are of that of the arithmetic; 16 bits beside float32
+        alone.
 
     Returns
     -------
@@ -132,10 +138,12 @@ def print_cuda(graph: Graph, dtype: str = "float32", *, guarded: bool = False, d
     body, of_step = emit(parts.arrays, language), len(parts.arrays.numbers())
     ones = None if parts.ones is None else _Ones.of(parts.ones, emit(parts.ones, language), len(body.numbers) - of_step)
     param, grad, *slots = body.inputs
+    kinds = [_Kept.of(of, dtype) for of in kept or [_compute(dtype)] * len(slots)]
+    converted = {of.conversions: None for of in kinds if of.conversions != kind.conversions}
     new_param, *new_slots = body.outputs
     read, store = kind.load.format, kind.draw if drawn else kind.store
     each_tensor = [
-        *([f"typedef Pack<{kind.number}, width> Slots;"] if slots else []),
+        *([f"typedef Pack<{kind.number}, width> Slots;"] if any(of.pack == "Slots" for of in kinds) else []),
         *(
             f"const {kind.number} {name} = numbers[{k}];  // {what}"
             for k, (name, what) in enumerate(body.numbers[:of_step])
@@ -153,30 +161,36 @@ def print_cuda(graph: Graph, dtype: str = "float32", *, guarded: bool = False, d
     loads = [
         f"Params at_{param} = ((const Params *)at.{param})[i];",
         f"const Params at_{grad} = ((const Params *)at.{grad})[i];",
-        *(f"Slots at_{slot} = ((const Slots *)at.{slot})[i];" for slot in slots),
+        *(f"{of.pack} at_{slot} = ((const {of.pack} *)at.{slot})[i];" for slot, of in zip(slots, kinds, strict=True)),
     ]
     each_element = [
         *(f"const {kind.number} {name} = {read(f'at_{name}.of[k]')};" for name in (param, grad)),
-        *(f"const {kind.number} {slot} = at_{slot}.of[k];" for slot in slots),
+        *(
+            f"const {kind.number} {slot} = {of.load.format(f'at_{slot}.of[k]')};"
+            for slot, of in zip(slots, kinds, strict=True)
+        ),
         *body.lines,
         f"at_{param}.of[k] = {store.format(new_param, 'random_bits(i * width + k, key)')};",
-        *(f"at_{slot}.of[k] = {value};" for slot, value in zip(slots, new_slots, strict=True)),
+        *(
+            f"at_{slot}.of[k] = {of.store.format(value)};"
+            for slot, of, value in zip(slots, kinds, new_slots, strict=True)
+        ),
     ]
     stores = [
         f"((Params *)at.target)[i] = at_{param};",
-        *(f"((Slots *)at.{slot})[i] = at_{slot};" for slot in slots),
+        *(f"(({of.pack} *)at.{slot})[i] = at_{slot};" for slot, of in zip(slots, kinds, strict=True)),
     ]
     clips = bool(body.factors)
     words = {
         **_words(kind, dtype),
-        "conversions": kind.conversions + (kind.drawing if drawn else ""),
+        "conversions": kind.conversions + "".join(converted) + (kind.drawing if drawn else ""),
         "bound": "    double clip_norm;\n" if clips else "",
         "title": f"{graph.name}: param and grad of {dtype}, computed in {_compute(dtype)}.",
         "pointers": "\n".join(
             [
                 f"    const {kind.stored} *{param}, *{grad};",
                 f"    {kind.stored} *target;  // where the new param goes",
-                *([f"    {kind.number} {', '.join(f'*{slot}' for slot in slots)};"] if slots else []),
+                *_pointers(slots, kinds),
                 *([f"    {kind.number} {', '.join(f'*{slot}' for slot in ones.body.inputs)};"] if ones else []),
             ]
         ),
@@ -198,6 +212,35 @@ def print_cuda(graph: Graph, dtype: str = "float32", *, guarded: bool = False, d
     squares = WIDE_SQUARES if dtype == "float64" else NARROW_SQUARES
     before = [*([ONES] if ones else []), *([squares, CLIP] if clips else [])]
     return Template("".join([HEAD, *before, UPDATE])).substitute(words)
+
+
+class _Kept(NamedTuple):
+    """How a slot is read and written."""
+
+    stored: str
+    pack: str
+    load: str = "{0}"
+    store: str = "{0}"
+    conversions: str = ""
+
+    @classmethod
+    def of(cls, slot: str, dtype: str) -> _Kept:
+        """Return it for the dtype of a slot and that of its parameter."""
+        number, kind = _DTYPES[dtype].number, _DTYPES[slot]
+        if slot == _compute(dtype):
+            return cls(number, "Slots")
+        pack = f"Pack<{kind.stored}, width>"
+        if kind.conversions:
+            return cls(kind.stored, pack, kind.load, kind.store, kind.conversions)
+        return cls(kind.stored, pack, f"({number}){{0}}", f"({kind.stored})({{0}})")
+
+
+def _pointers(slots: Sequence[str], kinds: Sequence[_Kept]) -> list[str]:
+    """Return the declarations of what points to slots, those of one type in one line."""
+    lines: dict[str, list[str]] = {}
+    for slot, of in zip(slots, kinds, strict=True):
+        lines.setdefault(of.stored, []).append(f"*{slot}")
+    return [f"    {stored} {', '.join(names)};" for stored, names in lines.items()]
 
 
 class _Ones(NamedTuple):

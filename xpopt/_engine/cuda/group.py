@@ -196,12 +196,13 @@ def _new_slots(tensor: Tensor) -> Any:
 
 def _started(on: Device, tensor: Tensor, spec: Slot) -> Any:
     """Return a new slot, as its spec says."""
-    param, compute, number = tensor.param, tensor.spec.compute, spec.number(tensor.h)
+    param, number = tensor.param, spec.number(tensor.h)
+    dtype = tensor.spec.compute if spec.dtype is None else tensor.library.dtype(spec.dtype)
     if number is None:
-        return on.copy(param, compute)
+        return on.copy(param, dtype)
     if spec.shape is one:
-        return on.full((), number, compute)
-    return on.full_like(param, number, compute) if number else on.zeros_like(param, compute)
+        return on.full((), number, dtype)
+    return on.full_like(param, number, dtype) if number else on.zeros_like(param, dtype)
 
 
 def _address_of(x: Any) -> int:

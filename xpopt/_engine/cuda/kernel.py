@@ -38,8 +38,10 @@ class Kernel:
         self._clips = bool(arrays.factors())  # not where the rule reads no gradient
         self._finds = -1 if ones is None else len(arrays.scalars()) - len(arrays.numbers())
         names = ["update", *(["sum_squares", "find_factors"] if self._clips else []), *(["find_ones"] if ones else [])]
-        self._source = Source(print_cuda(graph, dtype, guarded=guarded, drawn=drawn), names, OPTIONS)
         self.compute = np.dtype("float64" if dtype == "float64" else "float32")
+        dtypes = rule.dtypes(self.compute.name)
+        kept = [dtypes[k] for k in rule.wide] if rule.narrow else ()
+        self._source = Source(print_cuda(graph, dtype, guarded=guarded, drawn=drawn, kept=kept), names, OPTIONS)
         self._numbers = Numbers(arrays, *([] if ones is None else [ones]))
         self._drawn = drawn
         self._row = self.compute.itemsize * (self._numbers.count + (4 if drawn else 0))  # bytes, the key included
