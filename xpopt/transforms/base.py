@@ -35,7 +35,20 @@ class Piece(NamedTuple):
     module: str
 
     def number(self, name: str, dtype: str = "") -> str:
-        """Return what one of its numbers is called among the numbers of a step, for parameters of a dtype."""
+        """Return what one of its numbers is called among the numbers of a step.
+
+        Parameters
+        ----------
+        name : str
+            By which the transform itself reads it.
+        dtype : str
+            Of the parameters; "" where it is the same for all.
+
+        Returns
+        -------
+        str
+            The name.
+        """
         called = name if name == self.prefix else f"{self.prefix}_{name}"
         return f"{called}_{dtype}" if dtype and name in self.rounded else called
 
@@ -144,7 +157,18 @@ class Transform(Declared):
 
     @classmethod
     def of(cls, value: Any) -> Self:
-        """Return the transform that a value of its option means: itself, or what its first setting is."""
+        """Return the transform that a value of its option means.
+
+        Parameters
+        ----------
+        value : object
+            A transform of this class, or its first setting.
+
+        Returns
+        -------
+        Transform
+            Of this class.
+        """
         return value if isinstance(value, cls) else cls(**{next(iter(cls.ranges)): value})
 
     def piece(self) -> Piece:
@@ -174,7 +198,20 @@ class Transform(Declared):
         return {number(name): value for name, value in self.values().items()}
 
     def check_dtype(self, dtype: str, what: str) -> None:
-        """Raise a ValueError if its numbers mean nothing to a parameter of a dtype."""
+        """Raise a ValueError if its numbers mean nothing to a parameter of a dtype.
+
+        Parameters
+        ----------
+        dtype : str
+            The parameter's.
+        what : str
+            What it is called, for the message.
+
+        Raises
+        ------
+        ValueError
+            They do not.
+        """
 
     def values(self) -> dict[str, Any]:
         """Return its settings by name."""

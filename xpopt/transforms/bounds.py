@@ -66,7 +66,18 @@ class Bounds(Transform):
 
     @classmethod
     def of(cls, value: Any) -> Self:
-        """Return the transform of a pair."""
+        """Return the transform of a pair.
+
+        Parameters
+        ----------
+        value : tuple or Bounds
+            The lower and the upper bound, or the transform itself.
+
+        Returns
+        -------
+        Bounds
+            The transform.
+        """
         return value if isinstance(value, cls) else cls(*value)
 
     @property

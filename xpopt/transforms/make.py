@@ -60,12 +60,34 @@ def slots_of_all() -> set[str]:
 
 
 def is_of_transform(slot: str) -> bool:
-    """Whether a slot may be that of a transform, which need not be there any more."""
+    """Whether a slot may be that of a transform, which need not be there any more.
+
+    Parameters
+    ----------
+    slot : str
+        Its name.
+
+    Returns
+    -------
+    bool
+        Whether there is such a transform.
+    """
     return slot in slots_of_all()
 
 
 def as_text(value: Any) -> Any:
-    """Return a setting as JSON has it: with a list for a tuple, and a text for a transform."""
+    """Return a setting as JSON has it: with a list for a tuple, and a text for a transform.
+
+    Parameters
+    ----------
+    value : object
+        The setting.
+
+    Returns
+    -------
+    object
+        What JSON has.
+    """
     if isinstance(value, tuple):
         return list(map(as_text, value))
     return repr(value) if isinstance(value, Transform) else value
