@@ -27,4 +27,4 @@ figure, axes = plt.subplots(figsize=(6.4, 3.2), layout="constrained")
 for name, label in labels.items():
     axes.plot(rates[name], label=f"{name}: {label}")
 axes.set(xlabel="step", ylabel="learning rate", yscale="log")
-axes.legend(loc="upper right")
+axes.legend(loc="lower left")
