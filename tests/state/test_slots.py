@@ -497,6 +497,27 @@ def test_an_option_narrows_the_slots_of_every_optimizer(backend):
 
 
 @pytest.mark.backends("numpy")
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("way", ["with bounds", "bounds later", "in a group"])
+def test_an_option_narrows_the_slots_of_each_dtype_of_a_bounded_model(backend, dtype, way, tmp_path):
+    """What goes on from the file goes on as if there had been none."""
+    pytest.importorskip("safetensors", reason="checkpoints need safetensors: pip install 'xpopt[checkpoint]'")
+    bounds, x = {"bounds": (-1.0, 1.5)}, backend.array([1.0, 2.0], dtype)
+    groups = {"W": bounds} if way == "in a group" else {}
+    opt = xpopt.Adam(slots_dtype="float16", master=True, groups=groups, **(bounds if way == "with bounds" else {}))
+    if way == "bounds later":
+        opt.set_params(bounds)
+    kept = 4 + 4 * (dtype == "float16")  # two slots, and a master copy
+    assert opt.explain({"W": x})[0].state_bytes == 2 * kept
+    x = opt.update(x, x, "W")
+    assert [opt.cache["W"][name].dtype for name in ("mean", "var")] == [np.float16] * 2
+    opt.save(tmp_path / "file")
+    again = xpopt.load_optimizer(tmp_path / "file", like={"W": x})
+    assert same(backend, opt.update(x, x, "W"), again.update(x, x, "W"))
+    assert same(backend, opt.cache, again.cache)
+
+
+@pytest.mark.backends("numpy")
 def test_the_option_at_its_default_is_not_there(backend):
     rule = xpopt.Adam()._parts.settings.rule
     assert rule is xpopt.Adam(slots_dtype=None)._parts.settings.rule

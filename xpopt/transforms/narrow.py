@@ -40,4 +40,6 @@ def _with_slots_of(rule: Rule, dtype: str) -> Rule:
         field: spec._replace(dtype=dtype) if spec.shape is None and spec.dtype is None else spec
         for field, spec in zip(rule.fields, rule.specs, strict=True)
     }
-    return dataclasses.replace(rule, slots=state_class(rule.slots.__name__, slots))
+    state = state_class(rule.slots.__name__, slots)
+    low = {of: dataclasses.replace(one, slots=state) for of, one in rule.low.items()}  # of the same slots
+    return dataclasses.replace(rule, slots=state, low=low)
