@@ -1,5 +1,6 @@
 """Transforms: what goes with every rule, given as options; how they are told, kept and shared."""
 
+import contextlib
 import inspect
 import json
 import pickle
@@ -523,6 +524,94 @@ def test_what_cannot_be_traced_in_a_transform_is_told_of_it():
         update(xpopt.SGD(transforms=[Alone()]))
     with pytest.raises(TypeError, match=r"Written.before: it changes an array in place"):
         update(xpopt.SGD(transforms=[Written()]))
+
+
+def of_functions(**functions):
+    return type("Odd", (Transform,), {name: staticmethod(function) for name, function in functions.items()})()
+
+
+@pytest.mark.filterwarnings("ignore:.*cannot be traced")
+@pytest.mark.parametrize("engine", ["eager", "auto"])
+@pytest.mark.parametrize(
+    ("functions", "message"),
+    [
+        (
+            {"before": lambda xp, param, grad, s, h: grad[:1]},
+            r"Odd.before returned .* of shape \(1,\) as 'grad'; wanted",
+        ),
+        ({"before": lambda xp, param, grad, s, h: xp.sum(grad)}, r"Odd.before returned .* of shape \(\) as 'grad'"),
+        (
+            {"before": lambda xp, param, grad, s, h: 1.0},
+            r"Odd.before returned a float as 'grad'; wanted float64 of shape",
+        ),
+        ({"before": lambda xp, param, grad, s, h: grad > 0}, r"Odd.before returned bool of shape \(3,\) as 'grad'"),
+        ({"before": lambda xp, param, grad, s, h: (1.0, grad)}, r"Odd.before returned a float as 'param'; wanted"),
+        (
+            {"before": lambda xp, param, grad, s, h: None},
+            r"Odd.before returned None; wanted the gradient, or \(param, gra",
+        ),
+        (
+            {"before": lambda xp, param, grad, s, h: (param, grad, s)},
+            r"Odd.before returned a tuple of 3; wanted the grad",
+        ),
+        (
+            {"after": lambda xp, new, param, grad, s, h: (new[:1], s)},
+            r"Odd.after returned .* of shape \(1,\) as 'param'",
+        ),
+        (
+            {"after": lambda xp, new, param, grad, s, h: (0.0, s)},
+            r"Odd.after returned a float as 'param'; wanted float64",
+        ),
+    ],
+    ids=["part", "sum", "number", "mask", "number as param", "None", "three", "part after", "number after"],
+)
+def test_what_a_transform_returns_is_not_spread_over_the_parameter(functions, message, engine):
+    """Decay is outside of it, and would spread what it returned."""
+    opt = xpopt.SGD(momentum=0.5, weight_decay=0.25, transforms=[of_functions(**functions)])
+    with xpopt.engine(engine), pytest.raises(TypeError, match=message):
+        update(opt)
+    assert opt.cache == {}
+
+
+@pytest.mark.parametrize("engine", ["eager", "auto"])
+def test_what_a_rule_returns_is_not_spread_over_the_parameter_by_a_transform(engine):
+    class Mine(OptimizerBase):
+        lr: float = setting(default=0.5)
+
+        @staticmethod
+        def rule(xp, param, grad, s, h):
+            return h.lr, s
+
+    with (
+        xpopt.engine(engine),
+        pytest.warns(UserWarning, match="cannot be traced") if engine == "auto" else contextlib.nullcontext(),
+        pytest.raises(TypeError, match=r"Mine.rule returned a float as 'param'; wanted float64 of shape \(3,\)"),
+    ):
+        update(Mine(weight_decay=0.25))
+
+
+def test_a_gradient_that_is_measured_comes_alone():
+    class Measured(Transform):
+        measured = True
+
+        @staticmethod
+        def before(xp, param, grad, s, h):
+            return 2 * param, grad
+
+    assert update(xpopt.SGD(lr=1.0, transforms=[Measured()])).tolist() == [1.5, -4.25, 2.0]
+    with pytest.raises(TypeError, match=r"Measured.before returned a parameter too; wanted the gradient alone"):
+        update(xpopt.SGD(transforms=[Measured()], clip_norm=1.0))
+
+
+def test_numbers_that_a_transform_does_not_have():
+    with pytest.raises(TypeError, match=r"Odd.scalars returned a NoneType; wanted a dict of numbers"):
+        update(xpopt.SGD(transforms=[of_functions(before=Shifted.before, scalars=lambda h: None)]))
+    reading = of_functions(before=lambda xp, param, grad, s, h: h.momentum * grad)
+    message = (
+        r"Odd reads h.momentum, which is none of its numbers; declare a setting 'momentum', or return it from `sca"
+    )
+    with pytest.warns(UserWarning, match=message), pytest.raises(AttributeError, match=message):
+        update(xpopt.SGD(momentum=0.5, transforms=[reading]))
 
 
 def test_a_class_that_is_none():

@@ -268,10 +268,10 @@ def trace(rule: Rule, h: Scalars | None = None, *, clipped: bool = False, tape: 
         variables = tape.take_variables()
     for field, kind, result in zip(("param", *rule.fields), ["array", *kinds], results, strict=True):
         if not isinstance(result, _Traced) or result.node.kind != kind:
-            came = _CALLED[result.node.kind] if isinstance(result, _Traced) else f"a {type(result).__name__}"
+            came = called(result) or f"a {type(result).__name__}"
             raise UntraceableError(f"{rule.name} returned {came} as {field!r}; wanted {_CALLED[kind]}")
-    called = {x.node: name for name, x in reversed(variables.items()) if isinstance(x, _Traced)}
-    return Graph(rule.name, inputs, tuple(result.node for result in results), called)
+    names_of = {x.node: name for name, x in reversed(variables.items()) if isinstance(x, _Traced)}
+    return Graph(rule.name, inputs, tuple(result.node for result in results), names_of)
 
 
 _CALLED: dict[Kind, str] = {
@@ -282,6 +282,11 @@ _CALLED: dict[Kind, str] = {
     "scalar": "a number",
 }
 """What values of each kind are, in messages."""
+
+
+def called(x: Any) -> str | None:
+    """Return what a stand-in is called in messages, such as ``"an array"``; None for what is none."""
+    return _CALLED[x.node.kind] if isinstance(x, _Traced) else None
 
 
 def _place(rule: Rule, error: Exception) -> str:

@@ -7,10 +7,11 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from .._arrays.parameter import dtype_text
 from .._arrays.typing import Array, Namespace, Scalars
 from .._graph.rule import Rule, taken_apart
 from .._graph.slots import Slot, specs_of, state_class
-from .._graph.trace import InPlaceError, UntraceableError
+from .._graph.trace import InPlaceError, UntraceableError, called
 from .._settings.caller import PACKAGE
 from .base import Piece
 
@@ -82,15 +83,21 @@ def _around(rule: Rule, pieces: tuple[Piece, ...], first: int, scalars: Any, dty
 class _Numbers:
     """The numbers of a step as one transform reads them, by its own names."""
 
-    __slots__ = ("_dtype", "_h", "_number")
+    __slots__ = ("_dtype", "_h", "_piece")
 
     def __init__(self, h: Scalars, piece: Piece, dtype: str = "") -> None:
         self._h = h
-        self._number = piece.number
+        self._piece = piece
         self._dtype = dtype
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._h, name if name in ("lr", "t") else self._number(name, self._dtype))
+        try:
+            return getattr(self._h, name if name in ("lr", "t") else self._piece.number(name, self._dtype))
+        except AttributeError:
+            raise AttributeError(
+                f"{self._piece.name} reads h.{name}, which is none of its numbers; declare a setting {name!r}, or "
+                f"return it from `scalars`"
+            ) from None
 
 
 def _states(rule: Rule, pieces: Sequence[Piece], s: Any) -> list[Any]:
@@ -113,12 +120,14 @@ def _function(
             given.append((param, grad))
             if piece.before is not None and i >= first:
                 returned = _of(piece, "before", xp, param, grad, states[i], numbers[i])
-                param, grad = returned if isinstance(returned, tuple) else (param, returned)
+                param, grad = _passed_on(piece, returned, param, grad)
         new, *slots = taken_apart(rule, rule.function(xp, param, grad, rule.make_slots(s[:own]), h))
+        _check_like(param, new, rule.name, "param")
         for i, piece in reversed(list(enumerate(pieces))):
             if piece.after is not None:
                 returned = _of(piece, "after", xp, new, *given[i], states[i], numbers[i])
                 new, states[i] = _taken_apart(piece, returned)
+                _check_like(param, new, f"{piece.name}.after", "param")
         return new, (*slots, *(slot for state in states for slot in state))
 
     return function
@@ -130,7 +139,12 @@ def _measured(rule: Rule, pieces: Sequence[Piece], first: int, dtype: str) -> Ca
     def measured(xp: Namespace, param: Array, grad: Array, s: Any, h: Scalars) -> Array:
         for piece, state in zip(pieces[:first], _states(rule, pieces, s), strict=False):
             if piece.before is not None:
-                grad = piece.before(xp, param, grad, state, _Numbers(h, piece, dtype))
+                returned = _of(piece, "before", xp, param, grad, state, _Numbers(h, piece, dtype))
+                passed, grad = _passed_on(piece, returned, param, grad)
+                if passed is not param:
+                    raise TypeError(
+                        f"{piece.name}.before returned a parameter too; wanted the gradient alone, to clip its norm"
+                    )
         return grad
 
     return measured
@@ -142,6 +156,36 @@ def _of(piece: Piece, name: str, *args: Any) -> Any:
         return getattr(piece, name)(*args)
     except (InPlaceError, UntraceableError) as error:
         raise type(error)(f"{piece.name}.{name}: {error}") from error
+
+
+def _passed_on(piece: Piece, returned: Any, param: Array, grad: Array) -> tuple[Array, Array]:
+    """Return the parameter and the gradient that a piece passes on, if that is what it returned."""
+    name = f"{piece.name}.before"
+    if returned is None or (isinstance(returned, tuple) and len(returned) != 2):
+        came = "None" if returned is None else f"a tuple of {len(returned)}"
+        raise TypeError(f"{name} returned {came}; wanted the gradient, or (param, grad)")
+    new, passed = returned if isinstance(returned, tuple) else (param, returned)
+    _check_like(param, new, name, "param")
+    _check_like(grad, passed, name, "grad")
+    return new, passed
+
+
+def _check_like(wanted: Array, x: Any, name: str, what: str) -> None:
+    """Raise a TypeError unless `x` is like an array that came in, so that nothing is spread over the parameter."""
+    if x is wanted:
+        return
+    text = called(wanted)
+    if text is None:
+        if hasattr(x, "dtype") and x.dtype == wanted.dtype and x.shape == wanted.shape:
+            return
+        text = _described(wanted)
+    elif called(x) == text:
+        return
+    raise TypeError(f"{name} returned {called(x) or _described(x)} as {what!r}; wanted {text}")
+
+
+def _described(x: Any) -> str:
+    return f"{dtype_text(x.dtype)} of shape {tuple(x.shape)}" if hasattr(x, "dtype") else f"a {type(x).__name__}"
 
 
 def _taken_apart(piece: Piece, returned: Any) -> tuple[Array, Any]:
@@ -170,7 +214,10 @@ def _scalars(rule: Rule, pieces: Sequence[Piece]) -> Callable[[Scalars], Mapping
         found = dict(rule.scalars(h)) if rule.scalars is not None else {}
         for piece in having:
             assert piece.scalars is not None
-            for name, value in piece.scalars(_Numbers(h, piece)).items():
+            numbers = piece.scalars(_Numbers(h, piece))
+            if not isinstance(numbers, Mapping):
+                raise TypeError(f"{piece.name}.scalars returned a {type(numbers).__name__}; wanted a dict of numbers")
+            for name, value in numbers.items():
                 found[piece.number(name)] = value
         return found
 
