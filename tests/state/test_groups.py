@@ -399,6 +399,33 @@ def test_counts_and_slots_stay_when_groups_change(backend):
     assert [entry["t"] for entry in opt.cache.values()] == [4, 4]
 
 
+@pytest.mark.backends("numpy")
+@pytest.mark.parametrize("between", [[], [{}]], ids=["at once", "without any"])
+def test_a_rate_goes_with_its_group(backend, between):
+    params, grads = {"a": np.zeros(1)}, {"a": -np.ones(1)}
+    for way in ("update", "update_all"):
+        opt = SGD(lr=0.125, groups={"a": {"lr": 0.5}})
+        opt.update_all(params, grads)
+        for groups in (*between, {"a": {"momentum": 0.25}}):
+            opt.set_params({"groups": groups})
+        x = opt.update(params["a"], grads["a"], "a") if way == "update" else opt.update_all(params, grads)["a"]
+        assert x.tolist() == [0.125]
+
+
+@pytest.mark.backends("numpy")
+def test_each_group_has_the_dtype_of_its_slots_after_loading(backend, tmp_path):
+    pytest.importorskip("safetensors", reason="checkpoints need safetensors: pip install 'xpopt[checkpoint]'")
+    x = backend.array([1.0, 2.0], "float32")
+    opt = Adam(slots_dtype="float16", groups={"b": Adam(lr=0.25)})
+    params = opt.update_all({"a": x, "b": x}, {"a": x, "b": x / 3})
+    opt.save(tmp_path / "file")
+    ways = Adam(), Adam()
+    ways[0].load_state_dict(opt.state_dict(), like=params)
+    ways[1].load(tmp_path / "file", like=params)
+    for again in ways:
+        assert held(backend, again) == held(backend, opt)
+
+
 def test_another_algorithm_needs_state_that_it_can_go_on_from(backend):
     x = backend.array([1.0, 2.0])
     opt = Adam(groups={"b": AdaGrad()})

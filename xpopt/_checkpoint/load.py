@@ -106,7 +106,7 @@ def load(
     assert settings is not None and scheduler is not None
     loaded = {
         name: _settled(
-            _entry(settings, parameter, name, arrays), parameter, (homes or {}).get(name), owned, settings.rule
+            _entry(settings, parameter, name, arrays), parameter, (homes or {}).get(name), owned, settings.of(name).rule
         )
         for name, parameter in parameters.items()
         if name not in faults

@@ -82,6 +82,7 @@ class Clock:
     def replace_schedulers(self, scheduler: SchedulerBase, others: dict[int, SchedulerBase]) -> None:
         """Follow other schedules from the next update on."""
         self.scheduler, self.others = scheduler, others
+        self._asked, self._undo_others = {}, {}  # of groups that had the numbers before
         self._rate = None
 
     def move(self, step: int) -> None:
