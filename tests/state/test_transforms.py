@@ -733,6 +733,26 @@ def test_a_transform_that_comes_later_begins_then_and_one_that_goes_takes_its_sl
     assert str(opt.cache["W"]) == str(plain.cache["W"])
 
 
+class Shrinking(Transform):
+    """Keeps one number, whatever the parameter."""
+
+    class slots(NamedTuple):  # noqa: N801
+        left: Any = slot(start=1, shape=xpopt.one)
+
+    @staticmethod
+    def after(xp, new, param, grad, s, h):
+        return new, (s.left * 0.5,)
+
+
+def test_a_slot_of_its_own_shape_that_is_about_to_go_is_loaded():
+    opt = Adam(transforms=[Shrinking()])
+    x = update(opt)
+    opt.set_params({"transforms": []})
+    again = Adam()
+    again.load_state_dict(opt.state_dict())
+    assert np.array_equal(update(again, x), update(opt, x))
+
+
 def test_a_slot_of_two_is_refused():
     class Meaning(Transform):
         class slots(NamedTuple):  # noqa: N801

@@ -342,7 +342,7 @@ def _shapes(parameter: Parameter, rule: Rule) -> dict[str, tuple[int, ...]]:
     """Return the shape that each slot of a parameter has; its own, if no slot is like the parameter, may be unknown."""
     if parameter.shape is not None:
         own = dict(zip(rule.fields, rule.shapes(parameter.shape), strict=True))
-        return {slot: own.get(slot, parameter.shape) for slot in parameter.slots}
+        return {slot: own.get(slot, described.shape) for slot, described in parameter.slots.items()}
     shaped = [field for field, spec in zip(rule.fields, rule.specs, strict=True) if spec.shape is not None]
     if any(slot not in shaped for slot in parameter.slots):
         raise ValueError("of a parameter of shape None; wanted a shape")
