@@ -527,3 +527,18 @@ def test_the_option_at_its_default_is_not_there(backend):
     )
     with pytest.raises(ValueError, match="slots_dtype"):
         xpopt.Adam(slots_dtype="float64")
+
+
+def test_no_slot_is_called_like_the_count():
+    class Timed(NamedTuple):
+        t: Any
+
+    class Own(xpopt.OptimizerBase):
+        slots = Timed
+
+        @staticmethod
+        def rule(xp, param, grad, s, h):
+            return param - h.lr * grad, Timed(s.t + 1.0)
+
+    with pytest.raises(ValueError, match="Own: the slot 't' has the name of the count in an entry of the cache"):
+        Own(lr=0.1)

@@ -377,6 +377,15 @@ def test_bounds_without_a_number_of_the_dtype_between_them():
     assert opt.update(np.ones(1), np.ones(1), "wide").tolist() == [0.1]
 
 
+@pytest.mark.parametrize("bounds", [(1e6, None), (None, -1e6)], ids=str)
+def test_an_open_bound_that_no_number_of_the_dtype_reaches_is_told(bounds):
+    W = np.ones(2, np.float16)
+    opt = xpopt.SGD(bounds=bounds)
+    with pytest.raises(ValueError, match="have no number of float16 between them, the dtype of 'W'; widen them"):
+        opt.update(W, W, "W")
+    assert opt.cache == {}
+
+
 def test_the_penalty_of_a_limit_passes_a_bound():
     """An element that pushes through a bound is still tested: it is in the gradient that came."""
     opt = Adam(nonfinite="skip", bounds=(0.0, None))

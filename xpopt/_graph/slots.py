@@ -200,10 +200,12 @@ def check_specs(fields: Iterable[str], specs: Iterable[Any], values: Mapping[str
     TypeError
         A default is no slot, or a part of one is of the wrong kind.
     ValueError
-        A start is not finite, or names no setting; a dtype is unknown.
+        A start is not finite, or names no setting; a dtype is unknown; a slot is called ``t``.
     """
     for field, spec in zip(fields, specs, strict=True):
         what = f"{owner}: the slot {field!r}"
+        if field == "t":
+            raise ValueError(f"{what} has the name of the count in an entry of the cache; give it another name")
         if not isinstance(spec, Slot):
             raise TypeError(f"{what} has the default {short(spec)}; wanted xpopt.slot(...), or no default")
         start, shape, dtype = spec

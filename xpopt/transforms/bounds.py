@@ -100,9 +100,24 @@ class Bounds(Transform):
         return found
 
     def check_dtype(self, dtype: str, what: str) -> None:
-        """Raise a ValueError if there is no number of a dtype between them."""
+        """Raise a ValueError if there is no finite number of a dtype between them.
+
+        Parameters
+        ----------
+        dtype : str
+            The parameter's.
+        what : str
+            What it is called, for the message.
+
+        Raises
+        ------
+        ValueError
+            There is none.
+        """
         low, high = self._within(dtype)
-        if low is not None and high is not None and low > high:
+        lowest = -math.inf if low is None else low
+        highest = math.inf if high is None else high
+        if lowest > highest or lowest == math.inf or highest == -math.inf:
             raise ValueError(
                 f"bounds=({self.low!r}, {self.high!r}) have no number of {dtype} between them, the dtype of {what}; "
                 f"widen them"
