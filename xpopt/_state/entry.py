@@ -247,8 +247,8 @@ def _check_alike(rule: Rule, held: Mapping[str, Any], name: Hashable) -> None:
         first = first or field
         shape = tuple(slot.shape)
         wanted = shape if shapes is None else shapes.get(field, tuple(held[first].shape))
-        other = field in usual and slot.dtype != held[usual[0]].dtype
-        if other or _home(held[first]) != _home(slot) or shape != wanted:
+        apart = _home(held[first]) != _home(slot)  # asked first, for dtypes of two libraries do not compare
+        if apart or shape != wanted or (field in usual and slot.dtype != held[usual[0]].dtype):
             raise ValueError(
                 f"cache of {show(name)} holds {first!r} as {_outline(held[first])} on {_home(held[first])[1]}, and "
                 f"{field!r} as {_outline(slot)} on {_home(slot)[1]}; wanted slots of one library, dtype and device, "
