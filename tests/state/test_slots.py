@@ -474,6 +474,8 @@ def test_a_dtype_that_a_library_has_not_is_an_error(backend):
 @pytest.mark.backends("numpy", "torch", "jax", "jax-x64", "cupy")
 def test_an_option_narrows_the_slots_of_every_optimizer(backend):
     """But a slot that is one number or states a dtype, and a master copy; switched on and off in a training."""
+    if backend.library == "numpy":
+        pytest.importorskip("ml_dtypes", reason="ml_dtypes, which has NumPy's bfloat16, is missing")
     for dtype in ("float32", "bfloat16"):
         x = backend.array([[1.0, -2.0], [0.5, 3.0]], dtype)
         opt = own.OwnNAdam(slots_dtype="bfloat16", master=True)
