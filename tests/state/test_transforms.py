@@ -797,6 +797,8 @@ def test_decay_towards_the_start(dtype):
     assert opt.cache["W"]["origin"].dtype == np.float32
     with pytest.raises(ValueError, match=r"WeightDecay: towards=1 is unknown; wanted 0, or 'start'"):
         WeightDecay(0.25, towards=1)
+    with pytest.raises(ValueError, match=r"WeightDecay: towards=array\(\[0., 0.\]\) is unknown; wanted 0, or 'start'"):
+        WeightDecay(0.25, towards=np.zeros(2))
 
 
 def test_the_rate_is_scaled_for_all_that_reads_it():

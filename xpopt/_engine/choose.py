@@ -82,9 +82,13 @@ def launch(tensors: list[Tensor]) -> tuple[Launched, Model]:
     """
     model = Model(_groups(tensors, _assigned(tensors, compile_it=True)))
     bound = _bound(model, tensors)
-    if bound is None:  # the eager engine computes everything before it writes
-        model = Model(_groups(tensors, ["eager"] * len(tensors)))
-        bound = model.bind(*_arrays(tensors))
+    return _launch_eagerly(tensors) if bound is None else (_launched(model, bound, tensors), model)
+
+
+def _launch_eagerly(tensors: list[Tensor]) -> tuple[Launched, Model]:
+    """Do so wherever arrays lie: the eager engine computes everything before it writes."""
+    model = Model(_groups(tensors, ["eager"] * len(tensors)))
+    bound = model.bind(*_arrays(tensors))
     assert bound is not None
     return _launched(model, bound, tensors), model
 
@@ -113,10 +117,7 @@ def launch_one(tensor: Tensor) -> tuple[Launched, Single | None]:
     single = _SINGLE[engine](tensor) if engine in _SINGLE else None
     result = None if single is None else single.bind(tensor.param, tensor.grad, tensor.out)
     if single is None or result is None:
-        model = Model([EagerGroup([0], [tensor])])
-        bound = model.bind(*_arrays([tensor]))
-        assert bound is not None
-        return _launched(model, bound, [tensor]), None
+        return _launch_eagerly([tensor])[0], None
     assert tensor.h is not None
     write = single.launch(tensor.param, tensor.grad, result, tensor.h, tensor.key, tensor.proceed)
     return Launched([result], [single.slots], write), single

@@ -25,7 +25,7 @@ class _Goal:
     """What a parameter may decay towards."""
 
     def check(self, owner: str, name: str, value: object) -> Any:
-        if value == "start":
+        if isinstance(value, str) and value == "start":
             return "start"
         if isinstance(value, int | float) and not isinstance(value, bool) and value == 0:
             return 0
