@@ -28,7 +28,7 @@ from _kit.engines import forget_what_was_made
 import xpopt
 from xpopt._engine.blocked import kernel as blocked
 from xpopt._engine.compiled import kernel as compiled
-from xpopt._engine.group import BLOCK
+from xpopt._engine.host import BLOCK
 from xpopt.schedulers import SchedulerBase
 
 pytestmark = pytest.mark.backends("numpy")

@@ -13,7 +13,7 @@ from _kit.own import OWN
 
 import xpopt
 from xpopt._engine import choose
-from xpopt._engine.group import BLOCK
+from xpopt._engine.host import BLOCK
 from xpopt._graph.rule import NoSlots
 from xpopt._state.cache import State
 from xpopt._step.check import check

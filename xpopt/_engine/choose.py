@@ -21,7 +21,8 @@ from .compiled.kernel import WORTH
 from .compiled.kernel import Kernel as CompiledKernel
 from .cuda.group import CudaGroup, CudaSingle, why_no_kernel
 from .eager.group import EagerGroup
-from .group import Bound, Group, HostGroup, Launched, Single, StepNumbers
+from .group import Bound, Group, Launched, Single, StepNumbers
+from .host import HostGroup
 from .kernel import Variant
 from .model import Model, finish
 from .tensor import Tensor

@@ -21,7 +21,7 @@ from ..._graph.reading import graph_of
 from ..._graph.rule import Rule
 from ..._print.numpy import CALLED, print_numpy
 from .. import pool
-from ..group import BLOCK
+from ..host import BLOCK
 from ..kernel import Variant
 from ..numbers import Numbers
 

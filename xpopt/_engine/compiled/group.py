@@ -11,7 +11,8 @@ import numpy as np
 from ..._arrays.namespace import address_of
 from ..._arrays.typing import Scalars
 from .. import kernels
-from ..group import Bound, HostGroup, HostSingle, Launched, StepNumbers
+from ..group import Bound, Launched, StepNumbers
+from ..host import HostGroup, HostSingle
 from ..kernel import Variant
 from ..numbers import Key
 from ..ones import with_copies

@@ -1,0 +1,222 @@
+"""Groups of NumPy arrays, for the engines that update where these lie."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .._arrays.namespace import address_of
+from .._graph.rule import Rule
+from .group import Bound, FusedMembers
+from .ones import Ones, side_by_side
+from .start import started
+from .tensor import Tensor
+
+BLOCK = 65_536
+"""Elements in a block: the fastest size on processors with 1 MiB of cache for each core."""
+
+SHARED = 8_192
+"""Elements up to which a tensor shares a block with others; a larger one pays for its own calls."""
+
+
+class HostGroup(FusedMembers):
+    """A group of NumPy arrays, each contiguous in the order that it had when the group was built."""
+
+    def __init__(self, members: list[int], tensors: list[Tensor]) -> None:
+        rule = tensors[0].rule
+        slots, blocks = side_by_side(rule, new_slots(tensors))
+        super().__init__(members, tensors, slots, rule.wide, address_of)
+        self.ones = None if not blocks else _ones(tensors[0], blocks)
+        self.wide = of_arrays(rule, slots)
+        self.dtype, self.compute = tensors[0].spec.dtype, tensors[0].spec.compute
+        self._in_c_order = [tensor.param.flags.c_contiguous for tensor in tensors]
+
+    @staticmethod
+    def refuse(tensor: Tensor) -> str | None:
+        """Return why it cannot update a tensor, or None if it can."""
+        param, grad, out = tensor.param, tensor.grad, tensor.out
+        slots = [x for x in tensor.slots or () if x is not None]
+        if not tensor.owned and not all(x.flags.writeable for x in slots):
+            return "a slot is read-only"
+        if grad.dtype != param.dtype:
+            return "the gradient is of another dtype than the parameter"
+        flags = [x.flags for x in (param, grad, *slots, *(() if out is None else (out,)))]
+        if all(of.c_contiguous for of in flags) or all(of.f_contiguous for of in flags):
+            return None
+        return "the arrays are not contiguous, or not in one order"
+
+    @staticmethod
+    def kind(tensor: Tensor) -> Any:
+        """Return the dtype."""
+        return tensor.spec.dtype
+
+    def bind(self, params: list[Any], grads: list[Any], outs: list[Any] | None) -> Bound | None:
+        """Find where everything lies."""
+        roles, in_place = [self.mine(params), self.mine(grads)], outs is params
+        if outs is not None and not in_place:
+            roles.append(self.mine(outs))
+        table = self._table.copy()
+        if not self.read(roles, in_place, table):
+            converted = self.converted(roles[1])
+            if converted is None:
+                return None
+            roles[1] = converted
+            if not self.read(roles, in_place, table):
+                return None
+        if outs is None:
+            roles.append([np.empty_like(x) for x in roles[0]])
+            table[2] = [address_of(x) for x in roles[2]]
+        elif in_place:
+            roles.append(roles[0])
+            table[2] = table[0]
+        mine, of_mine, new = roles
+        return Bound(mine, of_mine, new, table)
+
+    def read(self, roles: list[list[Any]], in_place: bool, table: Any) -> bool:
+        """Read where arrays lie into the first rows of `table`; return whether they look as they should.
+
+        Parameters
+        ----------
+        roles : list of list of object
+            Params, grads and, unless they are made anew or are the params, outs.
+        in_place : bool
+            Whether the params are written.
+        table : ndarray of int64
+            The addresses.
+
+        Returns
+        -------
+        bool
+            Whether they do.
+        """
+        for k, arrays in enumerate(roles):
+            written = k == 2 or (k == 0 and in_place)
+            if not self._look_right(arrays) or (written and not all(x.flags.writeable for x in arrays)):
+                return False
+            table[k] = [address_of(x) for x in arrays]
+        return True
+
+    def _look_right(self, arrays: list[Any]) -> bool:
+        return (
+            set(map(type, arrays)) == {np.ndarray}
+            and [x.shape for x in arrays] == self._shapes
+            and {x.dtype for x in arrays} == {self.dtype}
+            and [x.flags.c_contiguous for x in arrays] == self._in_c_order
+            and all(x.flags.forc for x in arrays)
+        )
+
+
+class HostSingle:
+    """A tensor in NumPy arrays that is updated alone.
+
+    Parameters
+    ----------
+    tensor : Tensor
+        The tensor, which is not kept.
+    """
+
+    def __init__(self, tensor: Tensor) -> None:
+        param, spec = tensor.param, tensor.spec
+        (self.slots,) = new_slots([tensor])
+        _, blocks = side_by_side(tensor.rule, [self.slots])
+        self.ones = None if not blocks else _ones(tensor, blocks)
+        (self.wide,) = of_arrays(tensor.rule, [self.slots])
+        self.rule, self.compute = tensor.rule, spec.compute
+        self.clipped = tensor.clipped
+        self.size: int = param.size
+        self.shape, self.dtype = spec.shape, spec.dtype
+        self._bytes = param.nbytes
+        self._contiguous = "c_contiguous" if param.flags.c_contiguous else "f_contiguous"
+
+    def bind(self, param: Any, grad: Any, out: Any) -> Any:
+        """Return where the result goes; None if an array is not as it was, or something lies in the way."""
+        if not (self._looks_right(param) and self._looks_right(grad)):
+            return None
+        if out is None:
+            return np.empty_like(param)
+        if not out.flags.writeable if out is param else not (self._looks_right(out) and out.flags.writeable):
+            return None
+        start, size = address_of(out), self._bytes
+        if abs(address_of(grad) - start) < size:
+            return None
+        # at the same address it is the same memory, for all are contiguous in one order
+        return None if out is not param and 0 < abs(address_of(param) - start) < size else out
+
+    def _looks_right(self, x: Any) -> bool:
+        return (
+            type(x) is np.ndarray
+            and x.shape == self.shape
+            and x.dtype == self.dtype
+            and getattr(x.flags, self._contiguous)
+        )
+
+
+def of_arrays(rule: Rule, slots: list[Any]) -> list[Any]:
+    """Return the slots of each tensor but those that are one number."""
+    return [tuple(of[k] for k in rule.wide) for of in slots] if rule.ones else slots
+
+
+def _ones(tensor: Tensor, blocks: list[Any]) -> Ones:
+    assert tensor.h is not None
+    return Ones(tensor.rule, tensor.h, clipped=tensor.clipped, blocks=blocks)
+
+
+def new_slots(tensors: Sequence[Tensor]) -> list[Any]:
+    """Return slots that may be written, with the state before the update.
+
+    Parameters
+    ----------
+    tensors : sequence of Tensor
+        In NumPy arrays, of one rule.
+
+    Returns
+    -------
+    list of NamedTuple of ndarray
+        The slots. Those of small tensors that follow each other lie in one array, up to a block.
+    """
+    rule = tensors[0].rule
+    results = []
+    shared: list[Any] = []
+    for i, tensor in enumerate(tensors):
+        size, old = tensor.param.size, tensor.slots
+        if tensor.owned:
+            slots = old
+        elif size > SHARED or not rule.fields or rule.ones or rule.narrow or len(tensors) == 1:
+            slots = rule.make_slots(_begun(tensor) if old is None else map(np.array, old))
+        else:
+            if not shared or len(shared[0]) < size:
+                shared = [np.zeros(_following(tensors, i), tensor.spec.compute) for _ in rule.fields]
+            slots = rule.make_slots([_shaped(x[:size], tensor.param) for x in shared])
+            shared = [x[size:] for x in shared]
+            if old is None and not rule.plain:
+                old = _begun(tensor)
+            for x, value in zip(slots, old or (), strict=old is not None):
+                x[...] = value
+        results.append(slots)
+    return results
+
+
+def _begun(tensor: Tensor) -> list[Any]:
+    """Return new arrays for the slots of a parameter that has none."""
+    rule, param, spec = tensor.rule, tensor.param, tensor.spec
+    if rule.plain:
+        return [np.zeros_like(param, spec.compute) for _ in rule.fields]
+    return started(tensor.library, spec, rule, param, tensor.h)
+
+
+def _following(tensors: Sequence[Tensor], first: int) -> int:
+    """Return how many elements the small tensors have that follow from one on, up to a block."""
+    total = 0
+    for tensor in itertools.islice(tensors, first, None):
+        size = tensor.param.size
+        if size > SHARED or tensor.owned or total + size > BLOCK:
+            break
+        total += size
+    return total
+
+
+def _shaped(x: Any, like: Any) -> Any:
+    return x.reshape(like.shape) if like.flags.c_contiguous else x.reshape(like.shape[::-1]).T
