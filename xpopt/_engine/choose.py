@@ -116,11 +116,12 @@ def launch_one(tensor: Tensor) -> tuple[Launched, Single | None]:
     """
     engine = "eager" if refusal(tensor) is not None else _fastest([tensor], compile_it=True)
     single = _SINGLE[engine](tensor) if engine in _SINGLE else None
-    result = None if single is None else single.bind(tensor.param, tensor.grad, tensor.out)
-    if single is None or result is None:
+    bound = None if single is None else single.bind(tensor.param, tensor.grad, tensor.out)
+    if single is None or bound is None:
         return _launch_eagerly([tensor])[0], None
     assert tensor.h is not None
-    write = single.launch(tensor.param, tensor.grad, result, tensor.h, tensor.key, tensor.proceed)
+    param, result = bound
+    write = single.launch(param, tensor.grad, result, tensor.h, tensor.key, tensor.proceed)
     return Launched([result], [single.slots], write), single
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
@@ -93,8 +94,8 @@ class Single(Protocol):
 
     def __init__(self, tensor: Tensor) -> None: ...
 
-    def bind(self, param: Any, grad: Any, out: Any) -> Any:
-        """Return where the result goes; None if an array is not as it was, or something lies in the way."""
+    def bind(self, param: Any, grad: Any, out: Any) -> tuple[Any, Any] | None:
+        """Return what is read and where the result goes; None if an array is not as it was, or there is an overlap."""
 
     def launch(
         self, param: Any, grad: Any, result: Any, h: Scalars, key: Key | None, proceed: Any
@@ -116,12 +117,14 @@ class Members:
     def __init__(self, members: list[int], tensors: list[Tensor], slots: list[Any]) -> None:
         self.rule = tensors[0].rule
         self.members = members
+        first = members[0]
+        self._pick = itemgetter(*members) if len(members) > 1 else itemgetter(slice(first, first + 1))
         self.slots = slots
         self._rows: list[int] = []  # of a step's numbers, that its tensors have
 
     def mine(self, arrays: list[Any]) -> list[Any]:
         """Return those arrays of the model that are this group's."""
-        return arrays if len(arrays) == len(self.members) else [arrays[i] for i in self.members]
+        return arrays if len(arrays) == len(self.members) else [*self._pick(arrays)]
 
     def take_rows(self, rows: list[int]) -> list[int]:
         """Note which rows of a step's numbers its tensors have; return that of each, counted among these alone."""

@@ -32,7 +32,7 @@ class HostGroup(FusedMembers):
         self.ones = None if not blocks else _ones(tensors[0], blocks)
         self.wide = of_arrays(rule, slots)
         self.dtype, self.compute = tensors[0].spec.dtype, tensors[0].spec.compute
-        self._in_c_order = [tensor.param.flags.c_contiguous for tensor in tensors]
+        self._orders = [_order_of(tensor.param) for tensor in tensors]
 
     @staticmethod
     def refuse(tensor: Tensor) -> str | None:
@@ -104,8 +104,7 @@ class HostGroup(FusedMembers):
             set(map(type, arrays)) == {np.ndarray}
             and [x.shape for x in arrays] == self._shapes
             and {x.dtype for x in arrays} == {self.dtype}
-            and [x.flags.c_contiguous for x in arrays] == self._in_c_order
-            and all(x.flags.forc for x in arrays)
+            and all(map(getattr, [x.flags for x in arrays], self._orders))
         )
 
 
@@ -129,29 +128,32 @@ class HostSingle:
         self.size: int = param.size
         self.shape, self.dtype = spec.shape, spec.dtype
         self._bytes = param.nbytes
-        self._contiguous = "c_contiguous" if param.flags.c_contiguous else "f_contiguous"
+        self._order = _order_of(param)
 
-    def bind(self, param: Any, grad: Any, out: Any) -> Any:
-        """Return where the result goes; None if an array is not as it was, or something lies in the way."""
+    def bind(self, param: Any, grad: Any, out: Any) -> tuple[Any, Any] | None:
+        """Return what is read and where the result goes: one array where they are the same memory."""
         if not (self._looks_right(param) and self._looks_right(grad)):
             return None
         if out is None:
-            return np.empty_like(param)
+            return param, np.empty_like(param)
         if not out.flags.writeable if out is param else not (self._looks_right(out) and out.flags.writeable):
             return None
         start, size = address_of(out), self._bytes
         if abs(address_of(grad) - start) < size:
             return None
-        # at the same address it is the same memory, for all are contiguous in one order
-        return None if out is not param and 0 < abs(address_of(param) - start) < size else out
+        if out is param or (apart := abs(address_of(param) - start)) == 0:
+            return out, out  # all are contiguous in one order
+        return None if apart < size else (param, out)
 
     def _looks_right(self, x: Any) -> bool:
         return (
-            type(x) is np.ndarray
-            and x.shape == self.shape
-            and x.dtype == self.dtype
-            and getattr(x.flags, self._contiguous)
+            type(x) is np.ndarray and x.shape == self.shape and x.dtype == self.dtype and getattr(x.flags, self._order)
         )
+
+
+def _order_of(x: Any) -> str:
+    """Return the name of the flag that says in which order a contiguous array is."""
+    return "c_contiguous" if x.flags.c_contiguous else "f_contiguous"
 
 
 def of_arrays(rule: Rule, slots: list[Any]) -> list[Any]:

@@ -28,6 +28,8 @@ class Model:
 
     def __init__(self, groups: list[Group]) -> None:
         self.groups = groups
+        sizes = [group.bytes for group in groups if group.bytes is not None]
+        self._bytes = np.concatenate(sizes) if sizes else _NONE  # of each tensor that is written where it lies
         # the last addresses to be written; these and the ends in ascending order; whether they overlap each other
         self._last: tuple[bytes, Any, Any, bool] = b"", _NONE, np.zeros(1, np.int64), False
 
@@ -77,25 +79,21 @@ class Model:
         bool
             Whether one would.
         """
-        fused = [(group, one) for group, one in zip(self.groups, bound, strict=True) if one.table is not None]
+        tables = [one.table for one in bound if one.table is not None]
         written = [x for one in bound if one.table is None for x in one.outs]
-        if not fused:
+        if not tables:
             return find_shared(enumerate([*written, *filter(lies_in_memory, resting)])) is not None
-        starts, sizes, others, lengths = [], [], [], []
-        for group, (params, _, outs, table) in fused:
-            starts.append(table[2])
-            sizes.append(group.bytes)
-            others.append(table[1])
-            lengths.append(group.bytes)
-            if outs is not params and np.count_nonzero(apart := table[0] != table[2]):
-                others.append(table[0][apart])
-                lengths.append(group.bytes[apart])
-        for arrays, lows, spans in ((written, starts, sizes), (resting, others, lengths)):
-            if arrays:
-                low, span = _spans(arrays)
-                lows.append(low)
-                spans.append(span)
-        return self._overlap(*map(_joined, (starts, sizes, others, lengths)))
+        table = tables[0] if len(tables) == 1 else np.concatenate([of[:3] for of in tables], axis=1)
+        starts, sizes, others, lengths = table[2], self._bytes, table[1], self._bytes
+        if any(one.outs is not one.params for one in bound if one.table is not None):
+            apart = table[0] != starts
+            if np.count_nonzero(apart):
+                others, lengths = np.concatenate([others, table[0][apart]]), np.concatenate([lengths, sizes[apart]])
+        if written:
+            starts, sizes = _with_spans(written, starts, sizes)
+        if resting:
+            others, lengths = _with_spans(resting, others, lengths)
+        return self._overlap(starts, sizes, others, lengths)
 
     def launch(self, bound: list[Bound], numbers: StepNumbers) -> list[Launched]:
         """Do all that can fail.
@@ -156,15 +154,11 @@ def _call_all(calls: Iterator[Callable[[], None]]) -> None:
 _NONE = np.zeros(0, np.int64)
 
 
-def _joined(parts: list[Any]) -> Any:
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
-def _spans(arrays: Sequence[Any]) -> tuple[Any, Any]:
-    """Return where arrays begin, and how many bytes lie between there and their ends."""
+def _with_spans(arrays: Sequence[Any], starts: Any, sizes: Any) -> tuple[Any, Any]:
+    """Return where arrays begin, and how many bytes lie between there and their ends, behind those of others."""
     spans = [(address_of(x), x.nbytes) if type(x) is np.ndarray and x.flags.forc else _bounds(x) for x in arrays]
-    starts, sizes = np.array(spans, np.int64).T
-    return starts, sizes
+    low, size = np.array(spans, np.int64).T
+    return np.concatenate([starts, low]), np.concatenate([sizes, size])
 
 
 def _bounds(x: Any) -> tuple[int, int]:

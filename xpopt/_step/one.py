@@ -164,5 +164,5 @@ def bind(state: State, settings: Settings, param: Any, grad: Any, name: Hashable
         return None
     if len(rule.made) != made or choose.changed(rule) or choose.changed(settings.rule):
         return None  # there may be a faster engine by now, or none any more
-    result = single.bind(param, grad, out)
-    return None if result is None else BoundUpdate(state, record, single, settings, param, grad, result, name)
+    bound = single.bind(param, grad, out)
+    return None if bound is None else BoundUpdate(state, record, single, settings, bound[0], grad, bound[1], name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -95,8 +96,8 @@ class CompiledGroup(HostGroup):
         read = _reader()
         if read is None:
             return super().read(roles, in_place, table)
-        arrays = [x for role in roles for x in role]
-        held = _Held(np.fromiter(arrays, object, len(arrays)), self._usual, self._flags[len(roles), in_place])
+        arrays = np.fromiter(itertools.chain.from_iterable(roles), object, len(roles) * len(self.members))
+        held = _Held(arrays, self._usual, self._flags[len(roles), in_place])
         # an array that was unpickled has a dtype that is equal to the usual one, and another object
         return held.read(read, self._ndims, self._shape_of_each, table) or super().read(roles, in_place, table)
 

@@ -126,8 +126,8 @@ class CudaSingle:
         self._group.set_rows([0])
         self.rule, (self.slots,) = tensor.rule, self._group.slots
 
-    def bind(self, param: Any, grad: Any, out: Any) -> Any:
-        """Return where the result goes; None if an array is not as it was, or something lies in the way."""
+    def bind(self, param: Any, grad: Any, out: Any) -> tuple[Any, Any] | None:
+        """Return what is read and where the result goes; None if an array is not as it was, or there is an overlap."""
         group = self._group
         bound = group.bind([param], [grad], None if out is None else [out])
         if bound is None:
@@ -136,7 +136,7 @@ class CudaSingle:
         size, (result,) = int(group.bytes[0]), bound.outs
         # at the same address it is the same memory, for all are contiguous in one order
         crosses = abs(of_grad - of_out) < size or 0 < abs(of_param - of_out) < size
-        return None if crosses else result
+        return None if crosses else (param, result)
 
     def launch(
         self, param: Any, grad: Any, result: Any, h: Scalars, key: Key | None, proceed: Any
