@@ -36,11 +36,16 @@ from .schedulers.king import KingScheduler as KingScheduler
 from .schedulers.make import SchedulerInitializer as SchedulerInitializer
 from .schedulers.make import make_scheduler as make_scheduler
 from .schedulers.noam import NoamScheduler as NoamScheduler
+from .transforms.average import EMA as EMA
+from .transforms.average import SWA as SWA
 from .transforms.base import Transform as Transform
+from .transforms.lookahead import Lookahead as Lookahead
 from .transforms.weight_decay import WeightDecay as WeightDecay
 
 __all__ = [
+    "EMA",
     "SGD",
+    "SWA",
     "AMSGrad",
     "AdaGrad",
     "Adam",
@@ -49,6 +54,7 @@ __all__ = [
     "ConstantScheduler",
     "ExponentialScheduler",
     "KingScheduler",
+    "Lookahead",
     "NoamScheduler",
     "OptimizerBase",
     "OptimizerInitializer",

@@ -41,6 +41,9 @@ NAMES = {
     "Transforms": {
         "Transform": "transforms.base",
         "WeightDecay": "transforms.weight_decay",
+        "EMA": "transforms.average",
+        "SWA": "transforms.average",
+        "Lookahead": "transforms.lookahead",
     },
     "An optimizer of your own": {
         "setting": "_settings.setting",

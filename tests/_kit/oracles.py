@@ -91,14 +91,32 @@ def seen(p, g, *, maximize=False, bounds=None, clip_value=None, **others):
     return g if clip_value is None else max(-clip_value, min(g, clip_value))
 
 
-def around(equation, *, lr_scale=1.0, l2=0.0, cautious=False, weight_decay=0.0, bounds=None, **others):
-    """An equation with what goes with it, in the documented order."""
+def looking_ahead(equation, every, pull):
+    """Zhang et al., Algorithm 1, around an equation of which the state is maintained: it remembers that, and phi."""
 
     def step(p, g, memory, t, lr, **settings):
+        inner, slow = memory or (None, p)
+        new, inner = equation(p, g, inner, t, lr, **settings)
+        if t % every == 0:
+            new = slow = slow + pull * (new - slow)
+        return new, (inner, slow)
+
+    return step
+
+
+def around(equation, *, lr_scale=1.0, l2=0.0, cautious=False, weight_decay=0.0, lookahead=None, bounds=None, **others):
+    """An equation with what goes with it, in the documented order."""
+
+    def decayed(p, g, memory, t, lr, **settings):
         lr, g = lr * lr_scale, g + l2 * p
         new, memory = equation(p, g, memory, t, lr, **settings)
         new = p if cautious and (p - new) * g <= 0 else new
-        new = new - lr * weight_decay * p
+        return new - lr * weight_decay * p, memory
+
+    ahead = decayed if lookahead is None else looking_ahead(decayed, lookahead.every, lookahead.pull)
+
+    def step(p, g, memory, t, lr, **settings):
+        new, memory = ahead(p, g, memory, t, lr, **settings)
         low, high = bounds or (None, None)
         new = new if low is None else max(low, new)
         return new if high is None else min(new, high), memory

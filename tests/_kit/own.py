@@ -108,13 +108,17 @@ class OwnScheduleFree(OptimizerBase):
         keep = h.lr * (1 - h.momentum * (1 - part))
         return param - part * (param - s.z) - keep * grad, FreeState(z, weights)
 
+    @staticmethod
+    def evaluated(xp: Any, param: Any, s: Any, h: Any) -> Any:
+        return (param - (1 - h.momentum) * s.z) / h.momentum
+
 
 def schedule_free(p: float, g: float, memory: Any, t: int, lr: float, momentum: float) -> Any:
     """y = (1 - b) z + b x; z' = z - lr g; x' = (1 - c) x + c z', with c the part of lr^2 in the sum of all so far."""
     z, total, x = memory or (p, 0.0, p)
     z, total = z - lr * g, total + lr * lr
     c = lr * lr / total
-    x = (1 - c) * x + c * z
+    x = (1 - c) * x + c * z  # where the model is evaluated
     return (1 - momentum) * z + momentum * x, (z, total, x)
 
 

@@ -18,6 +18,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "narrow slots": {"slots_dtype": "float16"},
     "decayed": {"lr_scale": 0.5, "weight_decay": 0.0625, "l2": 0.125, "maximize": True, "clip_norm": 0.8},
     "bounded": {"bounds": (-0.375, 0.25), "clip_value": 0.5, "cautious": True},
+    "remembered": {"lookahead": xpopt.Lookahead(every=2, pull=0.25), "average": xpopt.EMA(0.75)},
     "clipped twice": {"clip_value": 0.5, "clip_norm": 0.8},
     "groups": {"groups": {"[bv]*": {"lr": 0.25, "clip_norm": 0.5, "weight_decay": 0.125}}},
 }
@@ -29,7 +30,7 @@ def settings_of(options: Mapping[str, Any], name: str) -> dict[str, Any]:
     return {**options, **next((own for pattern, own in groups if fnmatchcase(name, pattern)), {})}
 
 
-AROUND = ("lr_scale", "maximize", "bounds", "clip_value", "l2", "cautious", "weight_decay")
+AROUND = ("lr_scale", "maximize", "bounds", "clip_value", "l2", "cautious", "weight_decay", "lookahead", "average")
 """Options that change the formula, as `oracles.around` has it."""
 
 DEFAULTS: Mapping[str, Any] = {
@@ -45,6 +46,8 @@ DEFAULTS: Mapping[str, Any] = {
     "l2": 0.0,
     "cautious": False,
     "weight_decay": 0.0,
+    "lookahead": None,
+    "average": None,
     "transforms": (),
     "groups": {},
 }

@@ -20,6 +20,8 @@ xpopt.SGD(lr_scheduler={"id": "NoamScheduler", "model_dim": 64})
 xpopt.RMSProp(decay=0.5, lr_scheduler=xpopt.NoamScheduler(model_dim=64))
 xpopt.Adam(**xpopt.Adam().hyperparameters)
 xpopt.AdamW(0.1, 0.9, 0.999, 1e-8, weight_decay=0.1, l2=0.01, cautious=True, maximize=True, lr_scale=0.5)
+xpopt.Adam(average=xpopt.EMA(0.99, warmup=False), lookahead=xpopt.Lookahead(every=5, pull=0.5))
+xpopt.Adam(average=xpopt.SWA(1000, 100))
 xpopt.SGD(bounds=(0, None), clip_value=1.0, weight_decay=xpopt.WeightDecay(0.1, times_lr=False, towards="start"))
 
 xpopt.Adam(learning_rate=0.1)  # type: ignore[call-arg]
@@ -33,6 +35,8 @@ xpopt.Adam(lr_scheduler=0.1)  # type: ignore[arg-type]
 xpopt.Adam(bounds=1.0)  # type: ignore[arg-type]
 xpopt.Adam(transforms=[0.1])  # type: ignore[list-item]
 xpopt.WeightDecay(decay=0.1)  # type: ignore[call-arg]
+xpopt.Adam(average=0.99)  # type: ignore[arg-type]
+xpopt.SWA()  # type: ignore[call-arg]
 xpopt.SGD(0.1, 0.9, True)  # type: ignore[call-arg]
 
 xpopt.KingScheduler(0.1, patience=100, decay=0.5)

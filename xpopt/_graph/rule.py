@@ -71,6 +71,9 @@ class Rule:
     limit : callable, optional
         ``limit(h, largest, size) -> float``: how large an element of a gradient may be so that `inner` sees none above
         `largest`; ``size()`` is the largest magnitude in the parameter.
+    evaluated : callable, optional
+        ``evaluated(xp, param, s, h) -> array``: what the model is to be evaluated with, where that is not `param`;
+        elementwise, of the parameter and the slots after an update, and of the numbers of its count.
     """
 
     function: Callable[..., tuple[Array, Any]]
@@ -87,6 +90,7 @@ class Rule:
     inner: Rule | None = None
     measured: Callable[..., Array] | None = None
     limit: Callable[[Scalars, Any, Callable[[], Any]], Any] | None = None
+    evaluated: Callable[..., Array] | None = None
 
     @once
     def made(self) -> dict[Any, Any]:

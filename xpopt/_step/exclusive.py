@@ -15,8 +15,11 @@ Ts = TypeVarTuple("Ts")
 _get_ident = threading.get_ident
 
 UPDATE, LOAD, SETTINGS = "another update", "a load", "a change of its settings or state"
-COPY, SAVE = "a copy", "a save"
+COPY, SAVE, AVERAGE = "a copy", "a save", "an average of its parameters"
 """What a call does, for the errors of others."""
+
+AVERAGED = "a block in which its parameters are averaged"
+"""What goes on between two calls, and has an error of its own."""
 
 _process = 0
 """Counts forks: a forked process has none of the other threads, whose turns have ended with them."""
@@ -124,6 +127,54 @@ class Exclusive:
         finally:
             self._reading.pop(id(call), None)
 
+    def occupy(self, what: str, function: Callable[[], None]) -> _Call:
+        """Call `function` as `change` does, and let nothing change the optimizer from then on.
+
+        Parameters
+        ----------
+        what : str
+            What goes on, for the errors of others.
+        function : callable
+            Takes nothing.
+
+        Returns
+        -------
+        list
+            What to give to `vacate`.
+
+        Raises
+        ------
+        RuntimeError
+            As for `change`.
+        """
+        call = [what, _get_ident()]
+
+        def occupied() -> None:
+            self._reading[id(call)] = call
+            try:
+                function()
+            except BaseException:
+                del self._reading[id(call)]
+                raise
+
+        self.change(what, occupied)
+        return call
+
+    def vacate(self, call: _Call, function: Callable[[], None]) -> None:
+        """Call `function` with signals held back, and let the optimizer be changed again."""
+        before, thread = held.phase, _get_ident()
+        try:
+            hold(call, thread)
+            function()
+        finally:
+            self._reading.pop(id(call), None)
+            release(call, thread, before)
+
+    def check_not(self, what: str) -> None:
+        """Raise a RuntimeError while `what` goes on."""
+        if any(call[0] == what for call in list(self._reading.values())):
+            raise self._refusal([])
+
     def check_free(self) -> None:
         """Raise a RuntimeError if a call changes the optimizer or reads it."""
         if self._changing or self._reading:
@@ -138,6 +189,11 @@ class Exclusive:
         others = [self._changing.get(_process), *list(self._reading.values())]
         other = next((one for one in others if one is not None and one is not call), None)
         what = "another update" if other is None else other[0]  # None: it has just ended
+        if what == AVERAGED:
+            return RuntimeError(
+                f"the parameters of this {self._of} are averaged, in a block that has not ended: `with averaged(...)`, "
+                f"of another thread or of this one; leave the block first"
+            )
         return RuntimeError(
             f"this {self._of} is in the middle of {what}, of another thread or of this one; give each thread an "
             f"optimizer of its own (copy()), or take turns with a lock, and leave it alone in schedules and callbacks"

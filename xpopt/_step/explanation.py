@@ -39,6 +39,8 @@ class ExplainedParameter(_Row):
     """The rate from which its schedule starts; 0 where it is frozen."""
     decay: float = 0.0
     """Its weight decay, where the algorithm has one."""
+    slots: tuple[str, ...] = ()
+    """The names of its slots: those of the algorithm, and those of transforms such as ``average``."""
 
 
 class Explanation(tuple[ExplainedParameter, ...]):
@@ -59,6 +61,7 @@ class Explanation(tuple[ExplainedParameter, ...]):
             if not settings.of(name).frozen
         ]
         described = dict(zip((tensor.name for tensor in tensors), _rows(tensors), strict=True))
+        slots = {tensor.name: tensor.rule.fields for tensor in tensors}
         rows = []
         for name in leaves:
             own = settings.of(name)
@@ -67,6 +70,7 @@ class Explanation(tuple[ExplainedParameter, ...]):
             row.algorithm = "" if own.frozen else own.cls.__name__
             row.lr = 0.0 if own.frozen else stated_lr(own, parts.clock.others.get(own.number, parts.clock.scheduler))
             decay = 0.0 if own.frozen else own.values.get("weight_decay", 0.0)
+            row.slots = slots.get(name, ())
             row.decay = getattr(decay, "weight_decay", decay)  # a transform is its number and more
             rows.append(row)
         return cls(rows)

@@ -33,14 +33,17 @@ from .._state.groups import with_others
 from .._state.interrupts import WRITING, enter
 from .._state.parts import Parts
 from .._state.settings import Settings
+from .._step.averaged import averaged
 from .._step.exclusive import COPY, LOAD, SAVE, SETTINGS, UPDATE, Exclusive
 from .._step.explanation import Explanation
 from .._step.step import update, update_all
 from ..schedulers import SchedulerBase
 from ..schedulers.base import STEP
+from ..transforms.average import EMA, SWA, Average
 from ..transforms.base import Transform
 from ..transforms.bounds import BoundsCheck
-from ..transforms.make import NumberOr, Several, as_text
+from ..transforms.lookahead import Lookahead
+from ..transforms.make import NumberOr, OfKind, Several, as_text
 from ..transforms.weight_decay import WeightDecay
 
 
@@ -80,8 +83,9 @@ class OptimizerBase(Declared):
 
     A subclass declares `slots`, the NamedTuple class of its state, each hyperparameter with `setting`, and the static
     method ``rule(xp, param, grad, s, h) -> (param, slots)``, one line per equation. It may add the static method
-    ``scalars(h) -> dict``, further numbers computed on the host, and `entry`, the form of a parameter's state in
-    `cache`: ``"dict"``, or ``"array"``.
+    ``scalars(h) -> dict``, further numbers computed on the host; the static method ``evaluated(xp, param, s, h)``, what
+    `averaged` returns where the model is not to be evaluated with the parameter itself; and `entry`, the form of a
+    parameter's state in `cache`: ``"dict"``, or ``"array"``.
 
     In place of declarations, a class may have `ranges`, what its hyperparameters may be, and an ``__init__`` that
     passes them on by keyword.
@@ -108,7 +112,8 @@ class OptimizerBase(Declared):
         What stochastic rounding draws from, together with name, count and place. At least 0.
     slots_dtype : {None, "float16", "bfloat16", "float32"}
         A dtype, no wider than that of the arithmetic, in which slots are kept that are like the parameter and state
-        none of their own; not a master copy. They are rounded once when they are stored.
+        none of their own; none that holds parameters, such as a master copy or an average. They are rounded once when
+        they are stored.
     lr_scale : float
         A factor on the learning rate, whatever the schedule. At least 0.
     maximize : bool
@@ -125,6 +130,10 @@ class OptimizerBase(Declared):
     weight_decay : float or WeightDecay
         Decoupled weight decay: what is subtracted of each parameter beside the step of the rule, times the learning
         rate. At least 0. A `WeightDecay` has more settings.
+    lookahead : Lookahead or None
+        Slow weights, which follow the parameters at every k-th step, and to which these then go back.
+    average : EMA, SWA or None
+        An average of the parameters along their way, the slot ``average``, which `averaged` returns.
     transforms : sequence of Transform
         Transforms of your own, each an instance of another class. What they do before the rule happens in this order,
         next to the rule; what they do after it in the reverse order.
@@ -172,6 +181,18 @@ class OptimizerBase(Declared):
     l2: float = option(default=0.0, range=NON_NEGATIVE, kw_only=True, gives_way=True)
     cautious: bool = option(default=False, range=FLAG, kw_only=True, gives_way=True)
     weight_decay: float | WeightDecay = option(default=0.0, range=NumberOr(WeightDecay), kw_only=True, gives_way=True)
+    lookahead: Lookahead | None = option(
+        default=None,
+        range=OrNone(OfKind(Lookahead, "Lookahead(every=6, pull=0.5), or None")),
+        kw_only=True,
+        gives_way=True,
+    )
+    average: EMA | SWA | None = option(
+        default=None,
+        range=OrNone(OfKind(Average, "EMA(0.999), SWA(start=1000), or None")),
+        kw_only=True,
+        gives_way=True,
+    )
     transforms: Sequence[Transform] = option(default=(), range=Several(), kw_only=True)
     groups: Mapping[str, Any] = option(default={}, range=_GROUPS, kw_only=True, of_step=True)
 
@@ -447,8 +468,8 @@ class OptimizerBase(Declared):
         tuple
             A row for each parameter: its `name`, the `engine`, the number of its `launch`, the `state_bytes` of its
             slots, and the `reason` why no faster engine runs it, or ``""``; beside these, as attributes, its `group`,
-            the name of the `algorithm`, and the starting `lr` and weight `decay`. Shown as a table, in which the latter
-            four are columns where they differ.
+            the name of the `algorithm`, the starting `lr` and weight `decay`, and the names of its `slots`. Shown as a
+            table, in which the group to the decay are columns where they differ.
 
         Raises
         ------
@@ -456,6 +477,51 @@ class OptimizerBase(Declared):
             As for `update_all`.
         """
         return Explanation.of(self._parts, params)
+
+    def averaged(self, params: Tree) -> Any:
+        """Return what the model is to be evaluated with: averages of its parameters, in new arrays.
+
+        What is returned may be entered with ``with``: in the block, the caller's own arrays hold the averages, and at
+        its end the very bits that they held before. In the block the optimizer cannot update.
+
+        Parameters
+        ----------
+        params : mapping, list or tuple of array, nested at will
+            The parameters after the last update, by the names of their updates; only read, but for ``with``.
+
+        Returns
+        -------
+        containers of the kinds of `params`
+            The averages, like the parameters. A parameter that has none comes as it is: one that is frozen, whose group
+            has no average, or that was never updated. Of arrays that can be written, the outermost container is a dict
+            where that of `params` is a mapping.
+
+        Raises
+        ------
+        ValueError
+            There is no `average`; or none of `params` was ever updated; or, of ``with``, an array is read-only.
+        TypeError
+            `params` is no container; or, of ``with``, an array cannot be written: none of JAX and Dask can.
+        RuntimeError
+            An update is under way, or the parameters are averaged already, by a block that has not ended.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import xpopt
+        >>> opt = xpopt.SGD(lr=1.0, average=xpopt.SWA(start=0))
+        >>> params = {"W": np.array([3.0])}
+        >>> for grad in (1.0, 2.0):
+        ...     params = opt.update_all(params, {"W": np.array([grad])})
+        >>> opt.averaged(params)  # of 3, 2 and 0
+        {'W': array([1.66666667])}
+        >>> with opt.averaged(params):
+        ...     params["W"]
+        array([1.66666667])
+        >>> params["W"]
+        array([0.])
+        """
+        return averaged(self._parts, self._exclusive, params)
 
     @classmethod
     def choose_rule(cls, settings: Mapping[str, Any]) -> Rule | tuple[Rule, ...]:
@@ -479,7 +545,13 @@ class OptimizerBase(Declared):
         return once_for(
             cls,
             "_rule_once",
-            lambda: Rule(own.rule, cls.slots, scalars, follows=cls.follows, entry=cls.entry, fused=cls.fused),
+            lambda: Rule(
+                *(own.rule, cls.slots, scalars),
+                follows=cls.follows,
+                entry=cls.entry,
+                fused=cls.fused,
+                evaluated=getattr(cls, "evaluated", None),
+            ),
         )
 
     # Copies and checkpoints

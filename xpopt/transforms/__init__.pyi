@@ -1,8 +1,14 @@
 # Written by tests/_kit/stubs.py from the table in xpopt/_names.py.
+from .average import EMA as EMA
+from .average import SWA as SWA
 from .base import Transform as Transform
+from .lookahead import Lookahead as Lookahead
 from .weight_decay import WeightDecay as WeightDecay
 
 __all__ = [
+    "EMA",
+    "SWA",
+    "Lookahead",
     "Transform",
     "WeightDecay",
 ]

@@ -77,6 +77,7 @@ def _around(rule: Rule, pieces: tuple[Piece, ...], first: int, scalars: Any, dty
         inner=rule,
         measured=_measured(rule, pieces, first, dtype) if first else None,
         limit=_limit(pieces),
+        evaluated=_evaluated(rule, pieces, dtype),
     )
 
 
@@ -148,6 +149,24 @@ def _measured(rule: Rule, pieces: Sequence[Piece], first: int, dtype: str) -> Ca
         return grad
 
     return measured
+
+
+def _evaluated(rule: Rule, pieces: Sequence[Piece], dtype: str) -> Callable[..., Array] | None:
+    """Return what the model is evaluated with: what the outermost piece says that says it, else the rule."""
+    own = len(rule.fields)
+    place = next((i for i, piece in enumerate(pieces) if piece.evaluated is not None), None)
+    if place is None and rule.evaluated is None:
+        return None
+
+    def evaluated(xp: Namespace, param: Array, s: Any, h: Scalars) -> Array:
+        if place is not None:
+            piece, state = pieces[place], _states(rule, pieces, s)[place]
+            found: Array = _of(piece, "evaluated", xp, param, state, _Numbers(h, piece, dtype))
+            return found
+        assert rule.evaluated is not None
+        return rule.evaluated(xp, param, rule.make_slots(s[:own]), h)
+
+    return evaluated
 
 
 def _of(piece: Piece, name: str, *args: Any) -> Any:

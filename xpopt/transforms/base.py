@@ -17,6 +17,7 @@ from .._settings.values import check_values, complete
 Before = Callable[[Namespace, Array, Array, Any, Scalars], Any]
 After = Callable[[Namespace, Array, Array, Array, Any, Scalars], tuple[Array, Any]]
 Limit = Callable[[Scalars, Any, Callable[[], Any]], Any]
+Evaluated = Callable[[Namespace, Array, Any, Scalars], Array]
 
 
 class Piece(NamedTuple):
@@ -29,6 +30,7 @@ class Piece(NamedTuple):
     scalars: Callable[[Scalars], Mapping[str, float]] | None
     limit: Limit | None
     rate: Callable[[Scalars], float] | None
+    evaluated: Evaluated | None
     slots: type[Any]
     measured: bool
     rounded: tuple[str, ...]
@@ -72,7 +74,8 @@ class Transform(Declared):
       the gradient that are passed on;
     - ``after(xp, new, param, grad, s, h)``, which returns the new parameter and its slots. `new` is what comes from
       inside, `param` and `grad` are what its own `before` was given;
-    - ``scalars(h)``, further numbers computed on the host, as for an optimizer.
+    - ``scalars(h)``, further numbers computed on the host, as for an optimizer;
+    - ``evaluated(xp, param, s, h)``, what `OptimizerBase.averaged` returns in the place of the parameter.
 
     `xp` is the namespace of the arrays, `s` the transform's own slots: an instance of `slots`, a NamedTuple class as
     for an optimizer. `h` has the transform's settings, what its `scalars` returns, the count `h.t` and the learning
@@ -120,6 +123,9 @@ class Transform(Declared):
     rate: ClassVar[Any] = None
     """``rate(h)``: the learning rate that rule and other transforms have, where it is not `h.lr`."""
 
+    evaluated: ClassVar[Any] = None
+    """``evaluated(xp, param, s, h)``: what the model is to be evaluated with, where it is not `param`."""
+
     keyword: ClassVar[str] = ""
     """The option of every optimizer that it is; empty for a transform that is given in a list."""
     measured: ClassVar[bool] = False
@@ -140,7 +146,7 @@ class Transform(Declared):
     def __init_subclass__(cls, **keywords: Any) -> None:
         """Refuse methods that would be called with an instance."""
         super().__init_subclass__(**keywords)
-        for name in ("before", "after", "scalars", "limit", "rate"):
+        for name in ("before", "after", "scalars", "limit", "rate", "evaluated"):
             if isinstance(vars(cls).get(name), FunctionType):
                 raise TypeError(f"{cls.__name__}.{name} takes no self: decorate it with @staticmethod")
 
@@ -182,6 +188,7 @@ class Transform(Declared):
             self.scalars,
             self.limit,
             self.rate,
+            self.evaluated,
             self.state(),
             self.measured,
             self.rounded,

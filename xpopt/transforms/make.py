@@ -131,10 +131,53 @@ class NumberOr:
                 return range_of(self.kind, first).check(owner, name, value)
             except TypeError as error:
                 raise TypeError(f"{error}, or a {self.kind.__name__}") from None
+        return OfKind(self.kind, f"a number, or a {self.kind.__name__}").check(owner, name, value)
+
+
+@dataclass(frozen=True)
+class OfKind:
+    """A transform of some kind.
+
+    Parameters
+    ----------
+    kind : type
+        The transform's class, or a base of several.
+    wanted : str
+        How one is made, for messages.
+    """
+
+    kind: type[Transform]
+    wanted: str
+
+    def check(self, owner: str, name: str, value: object) -> Transform:
+        """Return the transform, or say what is wrong with what came.
+
+        Parameters
+        ----------
+        owner, name : str
+            The class and the keyword, for the message.
+        value : object
+            What came: the transform, text or a dict.
+
+        Returns
+        -------
+        Transform
+            What is to be kept.
+
+        Raises
+        ------
+        TypeError, ValueError
+            It is none.
+        """
+        if not isinstance(value, str | Mapping | Call | Transform):
+            way_out = f"; call it, {value.__name__}()" if isinstance(value, type) else ""
+            raise TypeError(
+                f"{owner}: {name}={short(value)} is a {type(value).__name__}; wanted {self.wanted}{way_out}"
+            )
         with naming(f"{owner}: {name}"):
             made = make_transform(value)
             if not isinstance(made, self.kind):
-                raise TypeError(f"{made} is a {type(made).__name__}; wanted a number, or a {self.kind.__name__}")
+                raise TypeError(f"{made} is a {type(made).__name__}; wanted {self.wanted}")
         return made
 
 

@@ -69,9 +69,18 @@ def _of_copy(rule: Rule, as_param: Callable[[Namespace, Array], Array]) -> Rule:
         assert rule.measured is not None
         return rule.measured(xp, copy_of(xp, param, s), grad, s[:-1], h)
 
+    def evaluated(xp: Namespace, param: Array, s: Any, h: Scalars) -> Array:
+        assert rule.evaluated is not None
+        return rule.evaluated(xp, copy_of(xp, param, s), rule.make_slots(s[:-1]), h)
+
     slots = state_class(rule.slots.__name__, {**dict(zip(rule.fields, rule.specs, strict=True)), MASTER: LIKE})
     return dataclasses.replace(
-        rule, function=of_copy, slots=slots, added=rule.added + 1, measured=None if rule.measured is None else measured
+        rule,
+        function=of_copy,
+        slots=slots,
+        added=rule.added + 1,
+        measured=None if rule.measured is None else measured,
+        evaluated=None if rule.evaluated is None else evaluated,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from .._graph.rule import Rule
-from .._graph.slots import state_class
+from .._graph.slots import PARAM, state_class
 
 
 def with_slots_of(rule: Rule, dtype: str) -> Rule:
@@ -16,7 +16,8 @@ def with_slots_of(rule: Rule, dtype: str) -> Rule:
     rule : Rule
         Any rule.
     dtype : str
-        For each slot that is like the parameter and states no dtype of its own.
+        For each slot that is like the parameter, states no dtype of its own, and does not start as the parameter: such
+        a one holds parameters, whose steps are too small for 16 bits.
 
     Returns
     -------
@@ -37,7 +38,7 @@ def _with_slots_of(rule: Rule, dtype: str) -> Rule:
     if not rule.fields:
         return rule
     slots = {
-        field: spec._replace(dtype=dtype) if spec.shape is None and spec.dtype is None else spec
+        field: spec._replace(dtype=dtype) if spec[1:] == (None, None) and spec.start != PARAM else spec
         for field, spec in zip(rule.fields, rule.specs, strict=True)
     }
     state = state_class(rule.slots.__name__, slots)

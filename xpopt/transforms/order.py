@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from .average import Average
 from .base import Transform
 from .bounds import Bounds
 from .cautious import Cautious
 from .clip_value import ClipValue
 from .l2 import L2
+from .lookahead import Lookahead
 from .lr_scale import LrScale
 from .maximize import Maximize
 from .weight_decay import WeightDecay
 
-ORDER: tuple[type[Transform], ...] = (LrScale, Maximize, Bounds, ClipValue, L2, WeightDecay, Cautious)
+ORDER: tuple[type[Transform], ...] = (
+    *(LrScale, Maximize, Average, Bounds, ClipValue, L2, Lookahead, WeightDecay, Cautious),
+)
 """Those that are options of every optimizer, the outermost first: their `before` in this order, `after` in reverse."""
 
 

@@ -18,6 +18,7 @@ from ..kernel import Variant
 from ..numbers import Key
 from ..rounding import round_stochastically
 from ..start import started
+from ..tensor import Tensor
 
 
 class Kernel:
@@ -127,6 +128,45 @@ def update(
     if low:
         new_param = xp.astype(new_param, spec.dtype, copy=False)
     return library.result(new_param, given), new_slots
+
+
+def evaluate(tensor: Tensor) -> Array:
+    """Return what a model is evaluated with in the place of a parameter.
+
+    Parameters
+    ----------
+    tensor : Tensor
+        With slots, the numbers of its count, and a rule that has `evaluated`.
+
+    Returns
+    -------
+    array
+        Like the parameter, in memory of its own.
+
+    Raises
+    ------
+    TypeError
+        The rule returned something that is not like its parameter.
+    """
+    evaluated: Array = _evaluator(tensor.library)(tensor.param, tensor)
+    return evaluated
+
+
+@functools.cache
+def _evaluator(library: Library) -> Callable[[Array, Tensor], Array]:
+    """Return what computes it, set up for the arrays of one library."""
+    xp = library.xp
+
+    def evaluate(given: Array, tensor: Tensor) -> Array:
+        rule, spec = tensor.rule, tensor.spec
+        assert rule.evaluated is not None
+        param, *slots = (xp.astype(x, spec.compute, copy=False) for x in (given, *tensor.slots))
+        slots = [library.pieces(x, param) for x in slots]
+        new = rule.evaluated(xp, param, rule.make_slots(slots), tensor.h)
+        new = _own(rule, library, spec, new, "evaluated", spec.shape, [given, param, *slots])
+        return library.result(xp.astype(new, spec.dtype, copy=False), given)
+
+    return library.guard(evaluate)
 
 
 def _own(
