@@ -26,7 +26,7 @@ from xpopt._print.cuda import OPTIONS, print_cuda, print_finite
 from xpopt._state.cache import State
 from xpopt._state.skipped import Skipped
 from xpopt._step.check import check
-from xpopt.transforms.master import with_masters
+from xpopt._transforms.master import with_masters
 
 cupy = pytest.importorskip("cupy", reason="CuPy, whose arrays these are, is missing")
 cuda_on_cpu = pytest.importorskip("cuda_on_cpu")

@@ -25,7 +25,7 @@ from xpopt._graph.rule import Rule
 from xpopt._graph.trace import trace
 from xpopt._print.cuda import OPTIONS, PIECE, THREADS, print_cuda, print_finite
 from xpopt._print.host import print_numbers
-from xpopt.transforms.master import with_masters
+from xpopt._transforms.master import with_masters
 
 on_cpu = [
     pytest.mark.backends("numpy"),

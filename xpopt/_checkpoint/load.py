@@ -24,8 +24,8 @@ from .._state.parts import Parts
 from .._state.settings import Group, Settings
 from .._state.skipped import Skipped
 from .._state.stored import Stored, dtype_of, moved
+from .._transforms.make import is_of_transform, slots_of_all
 from ..schedulers import SchedulerBase, make_scheduler
-from ..transforms.make import is_of_transform, slots_of_all
 from .header import Grouped, Header, Parameter, Schedule, refusal
 from .reading import from_json
 from .renaming import Renaming

@@ -18,8 +18,8 @@ from .._state.groups import changes, stated_lr
 from .._state.names import array_key
 from .._state.parts import Parts
 from .._state.settings import Group, Settings
+from .._transforms.make import as_text
 from ..schedulers import SchedulerBase
-from ..transforms.make import as_text
 from .header import Current, Grouped, Header, Parameter, Schedule, Slot
 
 

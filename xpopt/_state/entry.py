@@ -14,7 +14,7 @@ from .._arrays.typing import Array
 from .._graph.rule import MASTER, Rule
 from .._graph.slots import LIKE
 from .._settings.ranges import LARGEST, LARGEST_TEXT, whole
-from ..transforms.make import is_of_transform
+from .._transforms.make import is_of_transform
 from .ownership import SEEN
 
 Slots = Any

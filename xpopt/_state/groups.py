@@ -15,8 +15,8 @@ from .._settings.registry import Registry
 from .._settings.text import Call, naming, parse, short
 from .._settings.values import Hyperparameters, names_of_step
 from .._settings.values import shown as shown_values
+from .._transforms.make import as_text
 from ..schedulers import SchedulerBase, make_scheduler
-from ..transforms.make import as_text
 from .settings import Group, Settings
 
 FREEZE = "freeze"

@@ -17,10 +17,10 @@ from .._graph.rule import Rule, one_of
 from .._graph.slots import check_in_dtype, check_specs
 from .._settings.misuse import no_name
 from .._settings.values import changed_values, check_values, of_rules
-from ..transforms.around import transformed
-from ..transforms.master import with_masters
-from ..transforms.narrow import with_slots_of
-from ..transforms.order import active
+from .._transforms.around import transformed
+from .._transforms.master import with_masters
+from .._transforms.narrow import with_slots_of
+from .._transforms.order import active
 
 _NAMES_KEPT = 100_000
 """Names whose group is remembered: a program may never use one again."""
@@ -82,8 +82,8 @@ class Settings:
                         f"name; rename one of them"
                     )
                 self.of_rule[name] = value
-        pieces = tuple(one.piece() for one in self.transforms)
-        return transformed(rule, pieces, clipped=self.values["clip_norm"] is not None)
+        formulas = tuple(one.formula() for one in self.transforms)
+        return transformed(rule, formulas, clipped=self.values["clip_norm"] is not None)
 
     @classmethod
     def checked(cls, optimizer: type[Any], values: Mapping[str, Any]) -> Self:

@@ -37,13 +37,13 @@ from .._step.averaged import averaged
 from .._step.exclusive import COPY, LOAD, SAVE, SETTINGS, UPDATE, Exclusive
 from .._step.explanation import Explanation
 from .._step.step import update, update_all
+from .._transforms.make import NumberOr, OfKind, Several, as_text
 from ..schedulers import SchedulerBase
 from ..schedulers.base import STEP
 from ..transforms.average import EMA, SWA, Average
 from ..transforms.base import Transform
 from ..transforms.bounds import BoundsCheck
 from ..transforms.lookahead import Lookahead
-from ..transforms.make import NumberOr, OfKind, Several, as_text
 from ..transforms.weight_decay import WeightDecay
 
 

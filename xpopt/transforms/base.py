@@ -20,8 +20,8 @@ Limit = Callable[[Scalars, Any, Callable[[], Any]], Any]
 Evaluated = Callable[[Namespace, Array, Any, Scalars], Array]
 
 
-class Piece(NamedTuple):
-    """What a transform does, whatever its numbers are: with equal pieces around it, a rule is one and the same."""
+class Formula(NamedTuple):
+    """What a transform does, whatever its numbers are: with equal formulas around it, a rule is one and the same."""
 
     name: str  # for messages
     prefix: str  # what its numbers are called among those of a step: this alone, or with their own name behind
@@ -177,10 +177,10 @@ class Transform(Declared):
         """
         return value if isinstance(value, cls) else cls(**{next(iter(cls.ranges)): value})
 
-    def piece(self) -> Piece:
+    def formula(self) -> Formula:
         """Return what it does; its numbers are those of `numbers`."""
         cls = type(self)
-        return Piece(
+        return Formula(
             cls.__name__,
             self.keyword or cls.__name__,
             self.before,
@@ -201,7 +201,7 @@ class Transform(Declared):
 
     def numbers(self) -> dict[str, Any]:
         """Return its numbers by what they are called among the numbers of a step."""
-        number = self.piece().number
+        number = self.formula().number
         return {number(name): value for name, value in self.values().items()}
 
     def check_dtype(self, dtype: str, what: str) -> None:

@@ -93,7 +93,7 @@ class Bounds(Transform):
     def numbers(self) -> dict[str, Any]:
         """Return the bounds, and those of each dtype."""
         found = super().numbers()
-        number = self.piece().number
+        number = self.formula().number
         for dtype in _FORMATS:
             low, high = self._within(dtype)
             found |= {number("low", dtype): low, number("high", dtype): high}

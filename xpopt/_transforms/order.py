@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .average import Average
-from .base import Transform
-from .bounds import Bounds
-from .cautious import Cautious
-from .clip_value import ClipValue
-from .l2 import L2
-from .lookahead import Lookahead
-from .lr_scale import LrScale
-from .maximize import Maximize
-from .weight_decay import WeightDecay
+from ..transforms.average import Average
+from ..transforms.base import Transform
+from ..transforms.bounds import Bounds
+from ..transforms.cautious import Cautious
+from ..transforms.clip_value import ClipValue
+from ..transforms.l2 import L2
+from ..transforms.lookahead import Lookahead
+from ..transforms.lr_scale import LrScale
+from ..transforms.maximize import Maximize
+from ..transforms.weight_decay import WeightDecay
 
 ORDER: tuple[type[Transform], ...] = (
     *(LrScale, Maximize, Average, Bounds, ClipValue, L2, Lookahead, WeightDecay, Cautious),

@@ -13,7 +13,7 @@ from .._settings.declared import range_of
 from .._settings.registry import Registry, below
 from .._settings.suggest import suggest
 from .._settings.text import Call, naming, parse, short
-from .base import Transform
+from ..transforms.base import Transform
 
 
 def make_transform(spec: Any) -> Transform:
