@@ -413,6 +413,96 @@ def test_a_rate_goes_with_its_group(backend, between):
 
 
 @pytest.mark.backends("numpy")
+def test_what_is_frozen_is_kept_in_the_dtype_that_it_had(backend):
+    x, other = np.ones(2, np.float32), Adam()
+    opt = Adam(groups={"a": {"slots_dtype": "float16"}})
+    for one in (opt, other):
+        one.update(x, x, "a")
+    opt.set_params({"groups": {"a": "freeze"}})
+    again = Adam()
+    again.load_state_dict(opt.state_dict())
+    assert again.cache["a"]["mean"].dtype == np.float16
+    again.set_params({"groups": {}})
+    np.testing.assert_allclose(again.update(x, x, "a"), other.update(x, x, "a"), rtol=1e-3)
+    assert again.cache["a"]["mean"].dtype == np.float32
+
+
+@pytest.mark.backends("numpy")
+def test_schedules_of_groups_that_do_not_change_go_on(backend):
+    """What a plateau has learned stays where pattern, kind and settings of the schedule stay; elsewhere it is new."""
+    king = "KingScheduler(initial_lr={}, patience=2, decay=0.5)".format
+    groups = {
+        "a": {"lr": 0.5},
+        "b": {"lr_scheduler": king(0.25)},
+        "c": SGD(lr_scheduler=king(0.125)),
+        "d": {"lr": 2.0},
+    }
+    zero = dict.fromkeys("abcde", np.zeros(()))
+
+    def rates(opt):
+        return {
+            name: -float(x) for name, x in opt.copy().update_all(zero, dict.fromkeys(zero, np.ones(())), 1.0).items()
+        }
+
+    opt = SGD(lr_scheduler=king(1.0), groups=groups)
+    for _ in range(6):
+        opt.update_all(zero, zero, 1.0)
+    now = rates(opt)
+    assert now == {"a": now["e"] / 2, "b": now["e"] / 4, "c": now["e"] / 8, "d": 2 * now["e"], "e": now["e"]}
+    assert now["e"] < 0.5
+    shown = opt.hyperparameters["groups"]
+    opt.set_params({"groups": {"e": {"l2": 0.0}, **shown}})  # with other numbers
+    assert rates(opt) == now
+    opt.set_params({"groups": {**shown, "a": {"lr": 0.75}, "b": {"lr": 0.25}, "c": {"lr_scheduler": king(0.125)}}})
+    assert rates(opt) == {**now, "a": 0.75, "b": 0.25, "c": 0.125}
+    opt.set_params({"groups": shown, "lr_scheduler": king(1.0)})
+    assert rates(opt) == {"a": 0.5, "b": 0.25, "c": 0.125, "d": 2.0, "e": 1.0}
+
+
+RENAMED = {
+    "a name": ({"scale": "gain"}, {"scale": "gain"}),
+    "a nested one": ({("enc", "w"): ("enc", "kernel")}, {"enc/w": "enc/kernel"}),
+    "all below": ({("head", "*"): ("top", "*")}, {"head/*": "top/*"}),
+    "both": ({"scale": "gain", ("enc", "*"): ("body", "*")}, {"scale": "gain", "enc/w": "body/w"}),
+    "frozen": ({"embed": "table"}, {"embed": "table"}),
+    "with brackets": ({"scale": "gain[0]"}, {"scale": "gain[[]0]"}),
+}
+
+
+@pytest.mark.backends("numpy")
+@pytest.mark.parametrize(("rename", "patterns"), RENAMED.values(), ids=RENAMED)
+def test_patterns_of_groups_are_renamed_with_the_parameters(backend, rename, patterns):
+    """Each parameter has the rate that it had, under its new name."""
+    rates = {"scale": 1.0, "enc/w": 2.0, "head/*": 4.0}
+    opt = SGD(lr=0.5, momentum=0.5, groups={"embed": "freeze", **{key: {"lr": lr} for key, lr in rates.items()}})
+    params = tree({**draw(backend, 1), "embed": np.ones(2)})
+    opt.update_all(params, params)
+    again = SGD()
+    loaded = again.load_state_dict(opt.state_dict(), rename=rename).loaded
+    assert list(again.groups) == [patterns.get(one, one) for one in ("embed", *rates)]
+    for old, new in zip(opt.cache, loaded, strict=True):
+        ones, zeros = np.ones(np.shape(opt.cache[old])), np.zeros(np.shape(opt.cache[old]))
+        assert np.array_equal(again.update(zeros, ones, new), opt.update(zeros, ones, old))
+
+
+@pytest.mark.backends("numpy")
+def test_a_parameter_that_leaves_its_group_by_a_new_name_is_warned_of(backend):
+    x = np.ones(2)
+    opt = SGD(momentum=0.5, groups={"*/b": {"lr": 1.0}, "c": {"lr": 2.0}})
+    opt.update_all({"enc/b": x, "c": x, "d": x}, {"enc/b": x, "c": x, "d": x})
+    again = SGD()
+    with pytest.warns(
+        UserWarning, match=r"'enc/b' was in the group '\*/b', and is renamed to 'bias', which is in no gr"
+    ):
+        again.load_state_dict(opt.state_dict(), rename={"enc/b": "bias"})
+    assert set(again.cache) == {"bias", "c", "d"}
+    opt = SGD(momentum=0.5, groups={"b": {"lr": 1.0}, "c": "freeze"})
+    opt.update_all({"b": x, "c": x}, {"b": x, "c": x})
+    with pytest.raises(xpopt.CheckpointError, match="rename gives two groups the pattern 'c'"):
+        again.load_state_dict(opt.state_dict(), rename={"b": "c"})
+
+
+@pytest.mark.backends("numpy")
 def test_each_group_has_the_dtype_of_its_slots_after_loading(backend, tmp_path):
     pytest.importorskip("safetensors", reason="checkpoints need safetensors: pip install 'xpopt[checkpoint]'")
     x = backend.array([1.0, 2.0], "float32")

@@ -292,14 +292,28 @@ def with_slot(**spec):
         ({"start": "clip_norm"}, TypeError, "starts at 'clip_norm', None; wanted a finite number"),
         ({"start": float("inf")}, ValueError, "starts at inf; wanted a finite number"),
         ({"start": float("nan")}, ValueError, "starts at nan; wanted a finite number"),
-        ({"start": None}, TypeError, "starts at None, None; wanted a finite number"),
-        ({"start": True}, TypeError, "starts at True, True; wanted a finite number"),
+        ({"start": None}, TypeError, "starts at None; wanted a finite number"),
+        ({"start": True}, TypeError, "starts at True; wanted a finite number"),
+        ({"start": 10**400}, ValueError, "starts at 1000.*000; wanted a finite number"),
         ({"start": "param", "shape": one}, ValueError, "starts at 'param' and has a shape of its own"),
         ({"shape": (3, 1)}, TypeError, "has shape=.*; wanted a function of the parameter's shape"),
         ({"dtype": "int8"}, ValueError, "has dtype='int8'; wanted one of float16"),
         ({"default": 0.0}, TypeError, r"has the default 0.0; wanted xpopt.slot\(...\), or no default"),
     ],
-    ids=["unknown", "option", "None by name", "inf", "nan", "None", "flag", "param", "shape", "dtype", "default"],
+    ids=[
+        "unknown",
+        "option",
+        "None by name",
+        "inf",
+        "nan",
+        "None",
+        "flag",
+        "int",
+        "param",
+        "shape",
+        "dtype",
+        "default",
+    ],
 )
 def test_a_slot_that_cannot_be_is_an_error_when_the_optimizer_is_made(backend, spec, kind, message):
     with pytest.raises(kind, match=f"^Mine: the slot 'second' {message}"):
@@ -544,3 +558,55 @@ def test_no_slot_is_called_like_the_count():
 
     with pytest.raises(ValueError, match="Own: the slot 't' has the name of the count in an entry of the cache"):
         Own(lr=0.1)
+
+
+@pytest.mark.backends("numpy", "torch", "jax")
+@pytest.mark.parametrize(("before", "after"), [("float16", None), (None, "float16"), ("float16", "float32")])
+@pytest.mark.parametrize("way", ["update", "update_all"])
+def test_state_of_other_dtypes_than_the_settings_have_now_is_kept_in_files_and_goes_on(backend, before, after, way):
+    """The state is written as it is; each reader converts it once, as the next update would have done."""
+    opt, x = xpopt.Adam(slots_dtype=before), backend.array([0.3, -0.7], "float32")
+    opt.update(x, x, "W")
+    opt.set_params({"slots_dtype": after})
+    state = opt.state_dict()
+    assert all(array.dtype == backend.dtype(before or "float32") for array in state["arrays"].values())
+    by_hand = xpopt.Adam(slots_dtype=after)
+    slots = {key[2:]: backend.array(backend.numpy(x), after or "float32") for key, x in state["arrays"].items()}
+    by_hand.set_params(cache_dict={"W": {"t": 1, **slots}})
+    readers = [xpopt.Adam(), xpopt.Adam(), copy.copy(opt), pickle.loads(pickle.dumps(opt)), opt]
+    readers[0].load_state_dict(state)
+    readers[1].load_state_dict(state, like={"W": x})
+    ends = []
+    for each in (by_hand, *readers):
+        each.state_dict()
+        new = each.update(x, x, "W") if way == "update" else each.update_all({"W": x}, {"W": x})["W"]
+        ends.append((new, each.cache))
+    assert all(same(backend, end, ends[0]) for end in ends)
+
+
+@pytest.mark.backends("numpy")
+def test_a_caller_sets_slots_of_the_dtype_that_the_settings_say(backend):
+    """Only what updates made is converted."""
+    x = np.ones(2, np.float32)
+    opt = xpopt.Adam(slots_dtype="float16")
+    opt.update(x, x, "W")
+    entry = dict(opt.cache["W"])
+    opt.set_params({"slots_dtype": None})
+    opt.cache["W"] = entry
+    for call in (opt.state_dict, lambda: opt.update(x, x, "W"), lambda: opt.set_params(cache_dict={"W": entry})):
+        with pytest.raises(ValueError, match="cache of 'W' holds 'mean' as numpy float16"):
+            call()
+
+
+@pytest.mark.backends("numpy")
+def test_a_scalar_of_numpy_in_the_cache_is_told_of(backend):
+    opt, x = Started(), np.ones(2)
+    opt.update(x, x, "W")
+    entry = {**opt.cache["W"], "alone": np.float64(0.5)}
+    with pytest.raises(ValueError, match=r"'alone' as a scalar of float64, which is no array \(np.asarray makes one"):
+        opt.set_params(cache_dict={"W": entry})
+    opt.cache["W"] = entry
+    with pytest.raises(ValueError, match=r"'alone' as a scalar of float64, which is no array"):
+        opt.update(x, x, "W")
+    opt.cache["W"]["alone"] = np.asarray(entry["alone"])
+    opt.update(x, x, "W")

@@ -277,6 +277,31 @@ def test_what_they_are_not(options, message):
     assert str(opt) == str(Adam())
 
 
+class Safe(Transform):
+    floor: float = setting(default=1e-60, range=Range(low=0, open_low=True, in_dtype=True))
+
+    @staticmethod
+    def before(xp, param, grad, s, h):
+        return grad / (xp.abs(grad) + h.floor)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"clip_value": 1e-60}, "Adam: clip_value=1e-60 rounds to 0 in float32, the compute dtype of 'W'"),
+        ({"transforms": [Safe()]}, "Adam: Safe: floor=1e-60 rounds to 0 in float32, the compute dtype of 'W'"),
+    ],
+    ids=str,
+)
+def test_what_rounds_to_zero_in_the_arithmetic_is_refused(options, message):
+    opt = Adam(**options)
+    for dtype in (np.float32, np.float16):
+        with pytest.raises(ValueError, match=message):
+            opt.update(np.ones(2, dtype), np.ones(2, dtype), "W")
+    assert opt.cache == {}
+    opt.update(np.ones(2), np.ones(2), "W")
+
+
 # Between bounds
 
 
@@ -360,7 +385,7 @@ def test_what_are_no_bounds(bounds, message):
 
 
 def test_open_on_both_sides_is_no_bound():
-    for bounds in (None, (None, None), (-np.inf, np.inf), [None, None]):
+    for bounds in (None, (None, None), (-np.inf, np.inf), [None, None], (np.float32(-np.inf), np.float16(np.inf))):
         opt = Adam(bounds=bounds)
         assert opt.bounds is None
         assert rule_of(opt) is rule_of(Adam())
@@ -781,6 +806,68 @@ def test_what_no_transform_has_is_no_state():
     x = np.ones(2)
     with pytest.raises(ValueError, match=r"cache of 'W' is a dict of .*; Adam keeps a dict"):
         opt.set_params(cache_dict={"W": {"t": 1, "mean": x, "var": x, "nobody's": x}})
+
+
+class Same(Transform):
+    """Has slots with the names of Adam's, and of SGD's."""
+
+    class slots(NamedTuple):  # noqa: N801
+        mean: Any
+        var: Any
+        velocity: Any
+
+    @staticmethod
+    def after(xp, new, param, grad, s, h):
+        return new, s
+
+
+def test_state_of_an_algorithm_is_not_dropped_for_a_transform_that_has_slots_of_its_names():
+    x = np.ones(2)
+    for momentum in (0.0, 0.5):
+        with pytest.raises(ValueError, match=r"cache of 'W' is a dict of t: 1, mean: .*; SGD.* keeps"):
+            xpopt.SGD(momentum=momentum).set_params(cache_dict={"W": {"t": 1, "mean": x, "var": x}})
+    opt = xpopt.SGD(groups={"W": Adam()})
+    opt.update(x, x, "W")
+    with pytest.raises(ValueError, match=r"SGD: groups give 'W' to SGD, which cannot go on from the state of Adam"):
+        opt.set_params({"groups": {}})
+    assert list(opt.cache["W"]) == ["t", "mean", "var"]
+    opt = xpopt.SGD(momentum=0.5, transforms=[Halved()], master=True)
+    opt.update(x.astype(np.float16), x.astype(np.float16), "W")
+    again = xpopt.SGD()
+    again.load_state_dict(opt.state_dict())
+    assert list(again.cache["W"]) == ["t", "velocity", "master"]
+
+
+@pytest.mark.filterwarnings("ignore:.*cannot be traced")
+@pytest.mark.parametrize("engine", ["eager", "auto"])
+@pytest.mark.parametrize(
+    ("slots", "message"),
+    [
+        (
+            lambda new, s: (s.seen, s.seen),
+            r"Odd.after returned float64 of shape \(\) as 'average'; wanted float64",
+        ),
+        (lambda new, s: (s.average, new), r"Odd.after returned float64 of shape \(3,\) as 'seen'; wanted float64"),
+        (lambda new, s: (0.5, s.seen), r"Odd.after returned a float as 'average'; wanted float64"),
+        (lambda new, s: OddState(new), r"Odd.after returned a OddState without 'seen'; wanted \(new, slots\)"),
+    ],
+    ids=["one number", "array", "number", "left out"],
+)
+def test_a_wrong_slot_of_a_transform_is_told_of_it(slots, message, engine):
+    odd = type(
+        "Odd",
+        (Transform,),
+        {"slots": OddState, "after": staticmethod(lambda xp, new, param, grad, s, h: (new, slots(new, s)))},
+    )
+    opt = Adam(transforms=[odd()])
+    with xpopt.engine(engine), pytest.raises(TypeError, match=message):
+        update(opt)
+    assert opt.cache == {}
+
+
+class OddState(NamedTuple):
+    average: Any
+    seen: Any = slot(shape=xpopt.one)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])

@@ -16,6 +16,11 @@ LOW = ("float16", "bfloat16")
 SUPPORTED = (*LOW, "float32", "float64")
 
 
+def compute_of(dtype: str) -> str:
+    """Return the name of the dtype that parameters of a dtype are computed in and keep their state in."""
+    return "float32" if dtype in LOW else dtype
+
+
 Layout = tuple[int, tuple[int, ...], tuple[int, ...], int]
 """An array's address, shape, strides in bytes and item size."""
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from .._arrays.library import Library
+from .._arrays.library import Library, compute_of
 from .._arrays.namespace import copy_array, library_of
 from .._arrays.parameter import Spec, dtype_text, examine
 from .._arrays.tree import flatten
 from .._arrays.typing import Array, Tree
 from .._graph.rule import Rule
+from .._graph.slots import narrower
 from .._settings.constructor import names
 from .._settings.ranges import NON_NEGATIVE
 from .._settings.text import short
@@ -18,16 +19,17 @@ from .._settings.values import check_values, names_of_step, neutral_values
 from .._state.cache import State
 from .._state.clock import Pass
 from .._state.entry import Record, check_entry, left_by, unpack
-from .._state.groups import Schedules
 from .._state.names import array_key
 from .._state.parts import Parts
+from .._state.schedules import Schedules
 from .._state.settings import Group, Settings
 from .._state.skipped import Skipped
 from .._state.stored import Stored, dtype_of, moved
-from .._transforms.make import is_of_transform, slots_of_all
+from .._transforms.make import slots_of_all, slots_of_transforms
 from ..schedulers import SchedulerBase, make_scheduler
 from .header import Grouped, Header, Parameter, Schedule, refusal
 from .reading import from_json
+from .regrouping import regrouped, warn_of_others
 from .renaming import Renaming
 
 Home = tuple[Library, Spec, Array]
@@ -88,8 +90,9 @@ def load(
         raise TypeError("cast=True needs like=, the parameters whose dtypes are wanted")
     renaming = Renaming(rename)
     homes = None if like is None else _homes(like)
-    found = from_json(header, owned=owned)
+    written = from_json(header, owned=owned)
     problems: list[str] = []
+    found = regrouped(written, renaming, problems) if rename and written.groups else written
     parameters = _renamed(found, renaming, problems)
     settings = _checked_settings(parts.settings.cls, found, problems)
     kinds = {type(one).__name__: type(one) for one in (*parts.clock.others.values(), parts.clock.scheduler)}
@@ -114,6 +117,8 @@ def load(
     rates = {number: one.rate for number, one in enumerate(found.groups, 1) if one.rate is not None}
     current = found.current and Pass(found.current.rate, rates, tuple(map(renaming, found.current.names)))
     clock, state = parts.clock.at(scheduler, others, found.cur_step, current), State.of(loaded)
+    if found is not written:
+        warn_of_others(written, found, {name: one for name, one in parameters.items() if name in loaded})
     report = LoadReport(tuple(loaded), {name: "; ".join(lines) for name, lines in faults.items()})
     return Parts(settings, clock, state, Skipped(found.skipped)), report
 
@@ -315,11 +320,13 @@ def _faults_of_arrays(parameter: Parameter, arrays: Mapping[str, Any], rule: Rul
     except (TypeError, ValueError) as error:
         return [f"slots of {parameter.name!r} are {short(list(parameter.slots))}: {error}"]
     lines = []
-    usual = {None: ("float32", "float64"), "float64": ("float64",)}.get(parameter.dtype, ("float32",))
+    usual = {None: ["float32", "float64"], "float64": ["float64"]}.get(parameter.dtype, ["float32"])
     stated = dict(zip(rule.fields, (spec.dtype for spec in rule.specs), strict=True))
     for slot, described in parameter.slots.items():
-        wanted = usual if stated.get(slot) is None else (stated[slot],)
+        wanted = usual if stated.get(slot) is None else [stated[slot]]
         likely = " or ".join(map(str, wanted))
+        if parameter.dtype is not None and described.dtype is not None:  # other settings than these may have made it
+            wanted = narrower(compute_of(parameter.dtype))
         key = array_key(parameter.name, slot)
         if key not in arrays:
             lines.append(f"array {key!r} is missing")
@@ -373,7 +380,9 @@ def _entry(settings: Settings, parameter: Parameter, name: Hashable, arrays: Map
     fields = cls.slots._fields
     slots = {slot: arrays[array_key(parameter.name, slot)] for slot in parameter.slots}
     rule = left_by(settings.rule, slots, parameter.dtype, parameter.shape)
-    own = tuple(slot for slot in slots if slot in fields or not is_of_transform(slot))
+    left = () if rule.follows is None else rule.follows._fields
+    around = slots_of_transforms(slots.keys() - {*fields, *rule.own, *left})
+    own = tuple(slot for slot in slots if slot not in around)
     if own and own not in (rule.own, fields):
         kept = ", ".join(fields) or "none"
         raise ValueError(f"{name!r} has the slots {', '.join(slots)}; {cls.__name__} keeps {kept}")
@@ -383,7 +392,7 @@ def _entry(settings: Settings, parameter: Parameter, name: Hashable, arrays: Map
             unpack(rule, entry, name)
         except ValueError:  # then the one slot is the entry
             (entry,) = slots.values()
-    check_entry(rule, entry, name)
+    check_entry(rule, entry, name, None if parameter.dtype is None else compute_of(parameter.dtype))
     return entry
 
 

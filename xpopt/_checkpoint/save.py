@@ -14,9 +14,10 @@ from .._graph.rule import Rule
 from .._settings.values import neutral_values
 from .._state.clock import Clock, Pass
 from .._state.entry import check_entry, left_by
-from .._state.groups import changes, stated_lr
+from .._state.groups import changes
 from .._state.names import array_key
 from .._state.parts import Parts
+from .._state.schedules import stated_lr
 from .._state.settings import Group, Settings
 from .._transforms.make import as_text
 from ..schedulers import SchedulerBase
@@ -48,7 +49,7 @@ def take_down(parts: Parts) -> tuple[Header, dict[str, Array]]:
         shape, dtype, updates = state.described(name)
         own = settings.of(name)
         rule = left_by(own.rule, entry, dtype, shape)
-        slots = _slots(own.cls, rule, name, entry)
+        slots = _slots(own.cls, rule, name, entry, state.converted(name, own.rule))
         if isinstance(entry, dict):
             updates = operator.index(entry["t"])
         if shape is None:  # that of a slot that is like the parameter
@@ -98,9 +99,9 @@ def _schedule(scheduler: SchedulerBase, state: dict[str, Any]) -> Schedule:
     return Schedule(keywords.pop("id"), keywords, state)
 
 
-def _slots(cls: type[Any], rule: Rule, name: Hashable, entry: Any) -> Mapping[str, Array]:
+def _slots(cls: type[Any], rule: Rule, name: Hashable, entry: Any, converted: str | None) -> Mapping[str, Array]:
     """Return the arrays in a cache entry by the names of their slots."""
-    check_entry(rule, entry, name)
+    check_entry(rule, entry, name, converted)
     if isinstance(entry, dict):
         return {slot: x for slot, x in entry.items() if slot != "t"}
     library = library_of(entry)

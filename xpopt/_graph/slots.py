@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._arrays.library import SUPPORTED
+from .._settings.ranges import LARGEST
 from .._settings.text import short
 
 Shape = tuple[int, ...]
@@ -51,6 +52,12 @@ class Slot(NamedTuple):
 
 BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 """The bytes of a number of each dtype."""
+
+
+def narrower(compute: str) -> list[str]:
+    """Return the names of the dtypes that a slot of a parameter may be kept in, which is computed in `compute`."""
+    return [dtype for dtype, size in BYTES.items() if size <= BYTES[compute]]
+
 
 _LARGEST = {"float16": 65504.0, "bfloat16": 2.0**128 - 2.0**120, "float32": 2.0**128 - 2.0**104}
 
@@ -215,10 +222,11 @@ def check_specs(fields: Iterable[str], specs: Iterable[Any], values: Mapping[str
                 raise ValueError(f"{what} starts at {start!r}; wanted a number, 'param', or a setting: {known}")
             start = values[start]
         if start != PARAM:
+            came = f"{spec.start!r}, {short(start)}" if isinstance(spec.start, str) else short(start)
             if isinstance(start, bool) or not isinstance(start, int | float):
-                raise TypeError(f"{what} starts at {spec.start!r}, {short(start)}; wanted a finite number")
-            if not math.isfinite(start):
-                raise ValueError(f"{what} starts at {start}; wanted a finite number")
+                raise TypeError(f"{what} starts at {came}; wanted a finite number")
+            if not abs(start) <= LARGEST:
+                raise ValueError(f"{what} starts at {came}; wanted a finite number")
         elif shape is not None:
             raise ValueError(f"{what} starts at 'param' and has a shape of its own; leave one of them out")
         if shape is not None and not callable(shape):

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
+from .._arrays.library import compute_of
 from .._arrays.parameter import Spec, dtype_text
+from .._graph.rule import Rule
 from .entry import Record, copy_entry
 from .ownership import Ownership
 from .stored import Stored
@@ -54,6 +56,28 @@ class State:
         if stored is not None and stored.entry is entry:
             return stored.shape, stored.dtype, stored.t
         return None, None, self.count(name)
+
+    def converted(self, name: Hashable, rule: Rule) -> str | None:
+        """Return the dtype of a parameter's arithmetic if its next update converts what other settings made.
+
+        Parameters
+        ----------
+        name : hashable
+            A name in the cache.
+        rule : Rule
+            The rule of its settings, which may be other ones than those that made its slots.
+
+        Returns
+        -------
+        str or None
+            None where the entry has to be as the rule keeps it: then a caller has set it, or the rule itself made it.
+        """
+        entry, record, stored = self.names[name], self.records.get(name), self.stored.get(name)
+        if record is not None and record.entry is entry:
+            return None if record.made_by(rule) else dtype_text(record.spec.compute)
+        if stored is not None and stored.entry is entry and stored.dtype is not None:
+            return compute_of(stored.dtype)
+        return None
 
     def become(self, other: State) -> None:
         """Take over what another state holds, which is none of this one's any more; nothing in it can fail."""

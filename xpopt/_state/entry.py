@@ -6,15 +6,17 @@ from collections.abc import Hashable, Mapping
 from operator import is_
 from typing import Any
 
+import numpy as np
+
 from .._arrays.library import Library
 from .._arrays.namespace import copy_array, library_of
 from .._arrays.parameter import Spec, dtype_text, is_slot
 from .._arrays.tree import show
 from .._arrays.typing import Array
 from .._graph.rule import MASTER, Rule
-from .._graph.slots import LIKE
+from .._graph.slots import LIKE, narrower
 from .._settings.ranges import LARGEST, LARGEST_TEXT, whole
-from .._transforms.make import is_of_transform
+from .._transforms.make import slots_of_transforms
 from .ownership import SEEN
 
 Slots = Any
@@ -56,6 +58,10 @@ class Record:
     def of(self, entry: Any) -> Record:
         """Return what is known where the cache holds `entry`."""
         return self if self.entry is entry else Record(None, self.spec, self.t)
+
+    def made_by(self, rule: Rule) -> bool:
+        """Whether the slots in `entry` are of the class of a rule's: if not, other settings made them, or a file."""
+        return type(self.slots) is rule.of(dtype_text(self.spec.dtype), self.spec.shape).slots
 
     def untouched(self, rule: Rule) -> bool:
         """Whether the entry still holds the very arrays that `rule` left there, of the shape and dtype they had."""
@@ -135,29 +141,30 @@ def _taken_apart(rule: Rule, entry: Any) -> tuple[int | None, dict[str, Array] |
             return None, {own[0]: entry}
         return None, {} if rule.entry == "array" and len(left) == 1 and not own else None
     slots = {field: x for field, x in entry.items() if field != "t"}
-    added = [field for field in slots if field not in own and (field in rule.fields or is_of_transform(field))]
-    of_transforms = {field: slots.pop(field) for field in added}
+    added = {*rule.fields[len(own) :], *slots_of_transforms(slots.keys() - {*own, *left})}
+    of_transforms = {field: slots.pop(field) for field in list(slots) if field in added}
     kept = {field: x for field, x in of_transforms.items() if field in rule.fields}
     t = whole(entry.get("t"))
     if t is None or not 0 <= t <= LARGEST:
         return None, None
-    if slots.keys() == set(own) and not (rule.bare and not added):
+    if slots.keys() == set(own) and not (rule.bare and not of_transforms):
         return t, slots | kept
-    is_array = rule.entry == "array" and len(slots) == 1 and not added  # where the entry is this array alone
+    is_array = rule.entry == "array" and len(slots) == 1 and not of_transforms  # where the entry is this array alone
     if rule.follows is None or slots.keys() != set(left) or is_array:
         return t, None
     return t, {field: x for field, x in slots.items() if field in own} | kept
 
 
 def in_dtypes(rule: Rule, library: Library, spec: Spec, slots: Slots) -> Slots:
-    """Return slots that another rule left, of the same names, in the dtypes that this one keeps them in."""
-    names = rule.dtypes(dtype_text(spec.compute))
+    """Return slots that other settings made, in the dtypes that these keep them in; others are left to be refused."""
+    compute = dtype_text(spec.compute)
+    left = narrower(compute)
     return rule.make_slots(
         [
-            x
-            if library_of(x) is not library or library.dtype_name(x.dtype) in (name, None)
-            else library.astype(x, library.dtype(name))
-            for x, name in zip(slots, names, strict=True)
+            library.astype(x, library.dtype(name))
+            if library_of(x) is library and name != library.dtype_name(x.dtype) in left
+            else x
+            for x, name in zip(slots, rule.dtypes(compute), strict=True)
         ]
     )
 
@@ -208,11 +215,29 @@ def left_by(rule: Rule, entry: Any, dtype: str | None, shape: tuple[int, ...] | 
     return rule.chosen(dtype or "float32", shape or ())
 
 
-def check_entry(rule: Rule, entry: Any, name: Hashable) -> None:
-    """Raise unless `entry` can be restored as the state of a parameter: its form, its arrays, and these alike."""
+def check_entry(rule: Rule, entry: Any, name: Hashable, converted: str | None = None) -> None:
+    """Raise unless an entry can be restored as the state of a parameter: its form, its arrays, and these alike.
+
+    Parameters
+    ----------
+    rule : Rule
+        Of which it is to be the state.
+    entry : array or dict
+        The entry.
+    name : hashable
+        The parameter's name, for messages.
+    converted : str, optional
+        The dtype of the parameter's arithmetic, where the next update converts what other settings made. Then the
+        arrays may be of any dtype that is no wider.
+
+    Raises
+    ------
+    ValueError
+        It cannot.
+    """
     for one in rule.among[:-1]:  # which of them, its parameter says
         try:
-            check_entry(one, entry, name)
+            check_entry(one, entry, name, converted)
         except ValueError:
             continue
         return
@@ -226,20 +251,23 @@ def check_entry(rule: Rule, entry: Any, name: Hashable) -> None:
         library, wanted = library_of(slot), ["float32", "float64"]
         if field in rule.fields and (dtype := rule.specs[rule.fields.index(field)].dtype) is not None:
             wanted = [dtype]
+        if converted is not None:
+            wanted = narrower(converted)
         if library is None or library.dtype_name(slot.dtype) not in wanted:
             raise ValueError(
                 f"cache of {show(name)} holds {field!r} as {_outline(slot)}; wanted an array of {' or '.join(wanted)}"
             )
-    _check_alike(rule, {field: x for field, x in held.items() if field in rule.fields or field == MASTER}, name)
+    alike = {field: x for field, x in held.items() if field in rule.fields or field == MASTER}
+    _check_alike(rule, alike, name, of_one_dtype=converted is None)
 
 
-def _check_alike(rule: Rule, held: Mapping[str, Any], name: Hashable) -> None:
+def _check_alike(rule: Rule, held: Mapping[str, Any], name: Hashable, *, of_one_dtype: bool) -> None:
     """Raise a ValueError unless some slots are of one library, dtype and device, and their shapes fit together.
 
     A slot may state a shape, a dtype or both, which are then its own.
     """
     specs = dict(zip(rule.fields, rule.specs, strict=True))
-    usual = [field for field in held if specs.get(field, LIKE).dtype is None]
+    usual = [field for field in held if of_one_dtype and specs.get(field, LIKE).dtype is None]
     like = next((field for field in held if specs.get(field, LIKE).shape is None), None)
     shapes = None if like is None else dict(zip(rule.fields, rule.shapes(tuple(held[like].shape)), strict=True))
     first: str | None = like
@@ -273,6 +301,8 @@ def _outline(value: Any) -> str:
         return "a dict of " + ", ".join(f"{key}: {_outline(item)}" for key, item in value.items())
     if type(value) is int and abs(value) > LARGEST:
         return f"an int beyond {LARGEST_TEXT}"
+    if isinstance(value, np.generic):
+        return f"a scalar of {value.dtype}, which is no array (np.asarray makes one of it)"
     return repr(value) if isinstance(value, int | float | None) else f"a {type(value).__name__}"
 
 

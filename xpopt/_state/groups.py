@@ -16,13 +16,11 @@ from .._settings.text import Call, naming, parse, short
 from .._settings.values import Hyperparameters, names_of_step
 from .._settings.values import shown as shown_values
 from .._transforms.make import as_text
-from ..schedulers import SchedulerBase, make_scheduler
+from ..schedulers import SchedulerBase
+from .schedules import Schedules, from_rate, own_scheduler, stated_lr
 from .settings import Group, Settings
 
 FREEZE = "freeze"
-
-Schedules = dict[int, SchedulerBase]
-"""The schedules that groups have of their own, by the number of the group."""
 
 
 class Other(NamedTuple):
@@ -163,45 +161,6 @@ def regrouped(
             lr = stated_lr(group.settings, schedules[number])
             after = {**after, number: from_rate(scheduler, lr, f"{place}: lr", memo)}
     return settings.with_groups(tuple(groups)), after
-
-
-def stated_lr(settings: Settings, scheduler: SchedulerBase) -> float:
-    """Return the rate that a schedule starts from, else the one that was given."""
-    rate: float = settings.values["lr"]
-    return rate if scheduler.rate_name is None else scheduler.hyperparameters[scheduler.rate_name]
-
-
-def own_scheduler(spec: Any, lr: float, place: str, memo: dict[int, Any]) -> SchedulerBase:
-    """Make the schedule that an optimizer was given, which no other optimizer shares.
-
-    Parameters
-    ----------
-    spec : None, str, mapping or SchedulerBase
-        What it was given.
-    lr : float
-        The starting rate, where `spec` does not state one.
-    place : str
-        What it was given as, for messages.
-    memo : dict
-        For a copy: the optimizer by its id, to which a schedule may refer.
-
-    Returns
-    -------
-    SchedulerBase
-        The schedule; a copy of an object.
-    """
-    with naming(place):
-        scheduler = make_scheduler(spec, lr=lr)
-    return copy.deepcopy(scheduler, dict(memo)) if scheduler is spec else scheduler
-
-
-def from_rate(scheduler: SchedulerBase, lr: float, place: str, memo: dict[int, Any]) -> SchedulerBase:
-    """Return a copy of a schedule that starts from another rate, where it has one."""
-    changed = copy.deepcopy(scheduler, dict(memo))  # a dict of its own: a second copy is another one
-    if scheduler.rate_name is not None:
-        with naming(place):
-            changed.set_params({scheduler.rate_name: lr})
-    return changed
 
 
 def keywords(settings: Settings, scheduler: SchedulerBase) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 from .._arrays.tree import show
 from .._settings.constructor import names
 from ..schedulers import SchedulerBase
-from . import groups
+from . import groups, schedules
 from .cache import State
 from .clock import Clock
 from .entry import check_entry, copy_entry
@@ -69,13 +69,13 @@ class Parts:
             The schedule or a group cannot be made.
         """
         place = f"{settings.cls.__name__}: lr_scheduler"
-        scheduler = groups.own_scheduler(scheduler, settings.values["lr"], place, memo)
+        scheduler = schedules.own_scheduler(scheduler, settings.values["lr"], place, memo)
         settings, others = groups.grouped(settings, scheduler, spec, memo) if spec else (settings, {})
         return cls(settings, Clock(scheduler, others))
 
     def stated_lr(self) -> float:
         """Return the rate that the schedule starts from, else the one that was given."""
-        return groups.stated_lr(self.settings, self.clock.scheduler)
+        return schedules.stated_lr(self.settings, self.clock.scheduler)
 
     def value(self, name: str) -> Any:
         """Return what a hyperparameter is now."""
@@ -123,6 +123,8 @@ class Parts:
         others = self.clock.others
         if "groups" in changes:
             settings, others = groups.grouped(settings, scheduler or self.clock.scheduler, changes["groups"], memo)
+            replaced = "lr_scheduler" in changes
+            others = schedules.going_on(settings, others, self.settings, self.clock.others, replaced=replaced)
         elif self.settings.groups:
             follow = scheduler if "lr_scheduler" in changes else None
             settings, others = groups.regrouped(settings, self.settings, others, follow, memo)
@@ -150,8 +152,12 @@ class Parts:
             if before.cls is after.cls:
                 continue
             try:
+                left = () if after.rule.follows is None else after.rule.follows._fields
                 if not isinstance(entry, dict) and before.rule.fields != after.rule.fields:
                     raise ValueError(f"an array, {', '.join(before.rule.fields)}")
+                lost = [slot for slot in before.rule.own if slot not in (*after.rule.fields, *left)]
+                if lost and isinstance(entry, dict) and not entry.keys().isdisjoint(lost):
+                    raise ValueError(f"it keeps no {', '.join(lost)}")
                 check_entry(after.rule, entry, name)
             except ValueError as error:
                 raise ValueError(
@@ -166,10 +172,10 @@ class Parts:
         """Return the schedule after `changes`, or None if they leave it alone."""
         lr, scheduler, owner = settings.values["lr"], self.clock.scheduler, settings.cls.__name__
         if "lr_scheduler" in changes:
-            return groups.own_scheduler(changes["lr_scheduler"], lr, f"{owner}: lr_scheduler", memo)
+            return schedules.own_scheduler(changes["lr_scheduler"], lr, f"{owner}: lr_scheduler", memo)
         if "lr" not in changes or scheduler.rate_name is None:
             return None
-        return groups.from_rate(scheduler, lr, f"{owner}: lr", memo)
+        return schedules.from_rate(scheduler, lr, f"{owner}: lr", memo)
 
     def snapshot(self, memo: dict[int, Any]) -> Parts:
         """Return what is pickled: the state is taken down here, and may go on while the rest is pickled."""

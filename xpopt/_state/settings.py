@@ -154,15 +154,10 @@ class Settings:
         And so it does if a slot would start at infinity.
         """
         dtype = dtype_text(spec.compute)
-        for key, declared in self.cls.ranges.items():
-            if getattr(declared, "in_dtype", False):
-                rounded = np.dtype(dtype).type(self.values[key])
-                if rounded == 0 or (spec.library in FLUSHING and rounded < np.finfo(dtype).tiny):
-                    raise ValueError(
-                        f"{self.cls.__name__}: {key}={self.values[key]!r} rounds to 0 in {dtype}, the compute dtype of "
-                        f"{show(name)}; choose a larger one"
-                    )
+        _check_above_zero(self.cls, self.cls.__name__, self.values, dtype, spec, name)
         for one in self.transforms:
+            place = self.cls.__name__ if one.keyword else f"{self.cls.__name__}: {type(one).__name__}"
+            _check_above_zero(type(one), place, one.values(), dtype, spec, name)
             one.check_dtype(dtype_text(spec.dtype), show(name))
         rule = self.rule.of(dtype_text(spec.dtype), spec.shape)
         if not rule.plain:
@@ -176,6 +171,20 @@ class Settings:
     def __deepcopy__(self, memo: dict[int, Any]) -> Settings:
         """Return the same."""
         return self
+
+
+def _check_above_zero(
+    kind: type[Any], place: str, values: Mapping[str, Any], dtype: str, spec: Spec, name: Hashable
+) -> None:
+    """Raise a ValueError if a setting that must stay above 0 rounds to 0 in a parameter's compute dtype."""
+    for key, declared in kind.ranges.items():
+        if getattr(declared, "in_dtype", False):
+            rounded = np.dtype(dtype).type(values[key])
+            if rounded == 0 or (spec.library in FLUSHING and rounded < np.finfo(dtype).tiny):
+                raise ValueError(
+                    f"{place}: {key}={values[key]!r} rounds to 0 in {dtype}, the compute dtype of {show(name)}; choose "
+                    f"a larger one"
+                )
 
 
 class Group(NamedTuple):

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 from .._arrays.library import Library
 from .._arrays.namespace import library_of
-from .._arrays.parameter import Spec
+from .._arrays.parameter import Spec, dtype_text
 from .._arrays.tree import show
 from .._arrays.typing import Array
 from .._graph.rule import Rule
-from .._graph.slots import LIKE
+from .._graph.slots import LIKE, narrower
 from .entry import Record
 
 
@@ -64,10 +64,12 @@ class Stored(NamedTuple):
                 f"this one is {spec.describe()}; load the checkpoint with like=, which says what there is to do"
             )
 
+        converted = [] if self.dtype is None else narrower(dtype_text(spec.compute))
+
         def placed(x: Any, slot: str) -> Any:
             source = library_of(x)
             dtype = dtype_of(rule, slot, library, spec)
-            if source is None or source.dtype_name(x.dtype) != library.dtype_name(dtype):
+            if source is None or source.dtype_name(x.dtype) not in {library.dtype_name(dtype), *converted}:
                 return x
             return moved(x, library, spec, param, dtype)
 

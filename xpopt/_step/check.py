@@ -70,7 +70,7 @@ def check(
     t, slots = unpack(rule, entry, name)
     if slots is not None:
         slots = rule.make_slots(map(library.values, slots))
-        if record is not None and record.entry is entry and type(record.slots) is not rule.slots:
+        if state.converted(name, rule):
             slots = in_dtypes(rule, library, spec, slots)
         check_slots(rule, library, spec, slots, name)
     if t is None:

@@ -13,8 +13,9 @@ from .._arrays.typing import Tree
 from .._engine import choose
 from .._engine.tensor import Tensor
 from .._graph.slots import BYTES
-from .._state.groups import check_matched, stated_lr
+from .._state.groups import check_matched
 from .._state.parts import Parts
+from .._state.schedules import stated_lr
 from .._state.settings import Settings
 from .check import check
 from .draws import key_of

@@ -128,7 +128,7 @@ def _function(
         for i, transform in reversed(list(enumerate(transforms))):
             if transform.after is not None:
                 returned = _of(transform, "after", xp, new, *given[i], states[i], numbers[i])
-                new, states[i] = _taken_apart(transform, returned)
+                new, states[i] = _taken_apart(transform, states[i], returned)
                 _check_like(param, new, f"{transform.name}.after", "param")
         return new, (*slots, *(slot for state in states for slot in state))
 
@@ -208,7 +208,7 @@ def _described(x: Any) -> str:
     return f"{dtype_text(x.dtype)} of shape {tuple(x.shape)}" if hasattr(x, "dtype") else f"a {type(x).__name__}"
 
 
-def _taken_apart(transform: Formula, returned: Any) -> tuple[Array, Any]:
+def _taken_apart(transform: Formula, state: Any, returned: Any) -> tuple[Array, Any]:
     """Return the new parameter and the slots that a transform returned, if that is what it returned."""
     fields = transform.slots._fields
     wanted = f"wanted (new, slots), with the slots {', '.join(fields) or '(none)'}"
@@ -217,6 +217,10 @@ def _taken_apart(transform: Formula, returned: Any) -> tuple[Array, Any]:
     new, slots = returned
     if not isinstance(slots, tuple | list) or len(slots) != len(fields):
         raise TypeError(f"{transform.name}.after returned a {type(slots).__name__} for the slots; {wanted}")
+    for field, before, x in zip(fields, state, slots, strict=True):
+        if isinstance(x, Slot):  # the default of the field
+            raise TypeError(f"{transform.name}.after returned a {type(slots).__name__} without {field!r}; {wanted}")
+        _check_like(before, x, f"{transform.name}.after", field)
     return new, slots
 
 

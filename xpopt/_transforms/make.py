@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,20 +59,23 @@ def slots_of_all() -> set[str]:
     return {MASTER}.union(*(kind.slots._fields for kind in below(Transform)))
 
 
-def is_of_transform(slot: str) -> bool:
-    """Whether a slot may be that of a transform, which need not be there any more.
+def slots_of_transforms(slots: Collection[str]) -> set[str]:
+    """Return which slots may be those of transforms that need not be there any more.
 
     Parameters
     ----------
-    slot : str
-        Its name.
+    slots : collection of str
+        The names of some slots that no algorithm is known to have.
 
     Returns
     -------
-    bool
-        Whether there is such a transform.
+    set of str
+        Master copies, and those of each transform that has all its slots among them.
     """
-    return slot in slots_of_all()
+    if not slots:  # as it nearly always is
+        return set()
+    found = {MASTER}.intersection(slots)
+    return found.union(*(of for kind in below(Transform) if (of := set(kind.slots._fields)) <= set(slots)))
 
 
 def as_text(value: Any) -> Any:

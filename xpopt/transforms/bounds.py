@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import numbers
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
@@ -161,7 +162,9 @@ class BoundsCheck:
             )
         open_sides = (-math.inf, math.inf)
         pair = [
-            None if isinstance(end, float) and end == side else _END.check(owner, f"{end_name} end of {name}", end)
+            None
+            if isinstance(end, numbers.Real) and end == side
+            else _END.check(owner, f"{end_name} end of {name}", end)
             for end, side, end_name in zip(value, open_sides, ("low", "high"), strict=True)
         ]
         low, high = pair

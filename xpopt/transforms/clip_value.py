@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .._arrays.typing import Array, Namespace, Scalars
-from .._settings.ranges import POSITIVE
+from .._settings.ranges import EPS
 from .._settings.setting import setting
 from .base import Transform
 
@@ -26,7 +26,7 @@ class ClipValue(Transform):
         `clip_value` is no number, or out of range.
     """
 
-    clip_value: float = setting(range=POSITIVE)
+    clip_value: float = setting(range=EPS)
 
     keyword = "clip_value"
     measured = True

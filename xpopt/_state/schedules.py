@@ -1,0 +1,95 @@
+"""The schedules of an optimizer and of its groups: made, started from another rate, kept where groups change."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from .._settings.text import naming
+from ..schedulers import SchedulerBase, make_scheduler
+from .settings import Group, Settings
+
+Schedules = dict[int, SchedulerBase]
+"""The schedules that groups have of their own, by the number of the group."""
+
+
+def stated_lr(settings: Settings, scheduler: SchedulerBase) -> float:
+    """Return the rate that a schedule starts from, else the one that was given."""
+    rate: float = settings.values["lr"]
+    return rate if scheduler.rate_name is None else scheduler.hyperparameters[scheduler.rate_name]
+
+
+def own_scheduler(spec: Any, lr: float, place: str, memo: dict[int, Any]) -> SchedulerBase:
+    """Make the schedule that an optimizer was given, which no other optimizer shares.
+
+    Parameters
+    ----------
+    spec : None, str, mapping or SchedulerBase
+        What it was given.
+    lr : float
+        The starting rate, where `spec` does not state one.
+    place : str
+        What it was given as, for messages.
+    memo : dict
+        For a copy: the optimizer by its id, to which a schedule may refer.
+
+    Returns
+    -------
+    SchedulerBase
+        The schedule; a copy of an object.
+    """
+    with naming(place):
+        scheduler = make_scheduler(spec, lr=lr)
+    return copy.deepcopy(scheduler, dict(memo)) if scheduler is spec else scheduler
+
+
+def from_rate(scheduler: SchedulerBase, lr: float, place: str, memo: dict[int, Any]) -> SchedulerBase:
+    """Return a copy of a schedule that starts from another rate, where it has one."""
+    changed = copy.deepcopy(scheduler, dict(memo))  # a dict of its own: a second copy is another one
+    if scheduler.rate_name is not None:
+        with naming(place):
+            changed.set_params({scheduler.rate_name: lr})
+    return changed
+
+
+def going_on(
+    settings: Settings, schedules: Schedules, before: Settings, running: Schedules, *, replaced: bool
+) -> Schedules:
+    """Return the schedules of groups that have been made anew, and in their place those that need not start anew.
+
+    Parameters
+    ----------
+    settings : Settings
+        The optimizer's, with its new groups.
+    schedules : dict
+        The new schedules.
+    before : Settings
+        The optimizer's, with the groups that there were.
+    running : dict
+        The schedules that these have.
+    replaced : bool
+        Whether the optimizer has another schedule: groups that follow it at a rate of their own then start with it.
+
+    Returns
+    -------
+    dict
+        A schedule goes on where a group of the same pattern had one of the same class and settings.
+    """
+    had = {group.pattern: group for group in before.groups}
+    found = dict(schedules)
+    for number, new in schedules.items():
+        group = settings.groups[number - 1]
+        old = had.get(group.pattern)
+        follows = group.own is not None and "lr_scheduler" not in group.own
+        if old is None or _kind(old) != _kind(group) or (replaced and follows):
+            continue
+        now = running[old.settings.number]
+        if type(now) is type(new) and now.hyperparameters == new.hyperparameters:
+            found[number] = now
+    return found
+
+
+def _kind(group: Group) -> tuple[Any, bool, bool]:
+    """Return where a group has its schedule from."""
+    own = group.own or {}
+    return group.settings.cls if group.own is None else None, "lr" in own, "lr_scheduler" in own
