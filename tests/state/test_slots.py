@@ -374,6 +374,7 @@ def test_what_a_rule_returns_is_of_the_slots_shape(backend):
         assert opt.cache == {}
 
 
+@eagerly
 @pytest.mark.backends("numpy")
 def test_explain_counts_the_bytes_of_every_shape(backend):
     params = {"W": np.ones((3, 4), np.float32), "V": np.ones((5, 7))}
