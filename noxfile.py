@@ -57,8 +57,11 @@ PYTHONS = ("3.12", "3.13", "3.14", "3.14t")
 
 SOAKED = ("array-api-strict", "torch", "jax")  # libraries that have a long run, alone in a process
 
-# Rows that differ from others in no way that a version of NumPy could matter to; CUDA's source, which g++ compiles.
-FEWER = ["-m", "not row_of_numpy", "--ignore=tests/backends/test_cuda_source.py"]
+# Rows and files that differ from others in no way that a version of NumPy could matter to: CUDA's source, which g++
+# compiles; threads and processes, signals, failing allocations, and bytes of files.
+ANY_NUMPY = ["backends/test_cuda_source", "backends/test_pool", "faults/test_interrupts", "faults/test_memory_errors"]
+ANY_NUMPY += ["files/test_hostile_files"]
+FEWER = ["-m", "not row_of_numpy", *(f"--ignore=tests/{name}.py" for name in ANY_NUMPY)]
 
 WORKERS = min(os.cpu_count() or 1, 4)  # processes that share a suite
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ import pytest
 import xpopt
 from xpopt._graph.rule import Rule
 
-from .table import BY_RULE
+from .table import BY_RULE, PROMISES
 
 needs_numba = pytest.mark.numba
 
@@ -18,12 +19,16 @@ FUSED = ["blocked", pytest.param("compiled", marks=needs_numba)]
 """The engines that fuse operations of NumPy arrays, for the fixture `fused`."""
 
 MAKE = {label: partial(row.make, lr=0.1) for label, row in BY_RULE.items()}
-every_optimizer = pytest.mark.parametrize("name", MAKE)
+FEW = [name for name in MAKE if name in PROMISES]
+"""Rules that differ in kind: what is true of an engine, whatever it runs, is tested on these."""
+few_rules = pytest.mark.parametrize("name", FEW)
 
 
-def with_dtypes(turn: int, others: tuple[str, ...] = ("float16", "bfloat16", "float64")) -> Any:
-    """Return a mark for every optimizer in float32 and in one more dtype, which rotates by row and begins at `turn`."""
-    pairs = [(name, dtype) for k, name in enumerate(MAKE, turn) for dtype in ("float32", others[k % len(others)])]
+def with_dtypes(
+    turn: int, names: Iterable[str] = MAKE, others: tuple[str, ...] = ("float16", "bfloat16", "float64")
+) -> Any:
+    """Return a mark for rules in float32 and in one more dtype, which rotates by row and begins at `turn`."""
+    pairs = [(name, dtype) for k, name in enumerate(names, turn) for dtype in ("float32", others[k % len(others)])]
     return pytest.mark.parametrize(("name", "dtype"), pairs)
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from _kit.bits import compare, dtype_of, dyadic, normal, same_bits, special
-from _kit.engines import MAKE, Two, every_optimizer, of_rule, with_dtypes
+from _kit.engines import FEW, MAKE, Two, few_rules, of_rule, with_dtypes
 from _kit.own import OWN
 
 import xpopt
@@ -133,7 +133,7 @@ NARROW = ["float16", "bfloat16"]
 
 
 @pytest.mark.parametrize("dtype", NARROW)
-@every_optimizer
+@few_rules
 def test_bits_of_master_copies_are_eager_numpys(backend, name, dtype):
     """Over sizes, clips, and values that overflow 16 bits, or are not finite."""
     compare(lambda: MAKE[name](master=True), SIZES, dtype, 4)
@@ -145,7 +145,7 @@ SHARED = [(7,), (1000, 1000), (65_537,)]
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
-@every_optimizer
+@few_rules
 def test_bits_are_eager_numpys_where_threads_share_the_work(backend, name, dtype):
     with xpopt.num_threads(3):
         compare(MAKE[name], SHARED, dtype, 2)
@@ -162,14 +162,14 @@ def test_bits_are_eager_numpys_for_special_values(backend, name, dtype):
     compare(MAKE[name], [(999,), ()], dtype, 3, special)
 
 
-@with_dtypes(0, ("bfloat16", "float16"))
+@with_dtypes(0, FEW, ("bfloat16", "float16"))
 def test_bits_are_eager_numpys_under_a_clip(backend, name, dtype):
     """The sum of the squares is one of float64 in any order, far finer than the factor that is made of it."""
     for draw in (normal, special):
         compare(lambda: MAKE[name](clip_norm=0.5), [(), (0,), (1001,), (70_001,)], dtype, 5, draw)
 
 
-@every_optimizer
+@few_rules
 def test_each_tensor_has_its_own_bound(backend, name):
     """In one launch; some share a block, one is large, and some are not clipped."""
     bounds = [0.5, 3.0, None, 1e-30, 0.5, 3.0, None]
@@ -223,7 +223,7 @@ def test_clip_factors_whose_sums_float64_cannot_hold(backend, scale, clip_norm):
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64"])
-@every_optimizer
+@few_rules
 def test_bits_are_eager_numpys_under_a_clip_far_below_the_gradient(backend, name, dtype):
     """The factor is no number of the dtype; the sum is exact in any order. Some tensors are clipped like any."""
     large = 2.0**1000 if dtype == "float64" else 2.0**120

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from _kit.bits import cast, same_bits
-from _kit.engines import MAKE, every_optimizer, needs_numba
+from _kit.engines import MAKE, few_rules, needs_numba
 
 import xpopt
 
@@ -41,7 +41,7 @@ def trained(engine: str, make: Any, dtype: str, steps: int = 5, **kwargs: Any) -
 
 
 @low
-@every_optimizer
+@few_rules
 def test_bits_are_those_of_the_eager_engine(backend, name, dtype):
     want, reference = trained("eager", MAKE[name], dtype)
     got, opt = trained("compiled", MAKE[name], dtype)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from _kit.bits import dtype_of, dyadic, same_bits
-from _kit.engines import MAKE, every_optimizer
+from _kit.engines import MAKE, few_rules
 
 import xpopt
 from xpopt._engine.eager.group import EagerGroup
@@ -248,7 +248,7 @@ COPIES = [set_some_parameters, drop_copies, copies_come_and_go, draw_for_a_while
 
 
 @pytest.mark.parametrize("deed", COPIES)
-@every_optimizer
+@few_rules
 def test_a_deed_to_what_has_a_copy(backend, name, deed):
     """In a model of all dtypes, of which some have copies and some have none."""
     assert_as_eager(deed, lambda: MAKE[name](master=True), *MIXED)
@@ -273,7 +273,7 @@ def test_a_model_of_all_dtypes_is_kept(backend, monkeypatch, master):
     assert same_bits(model.opt.cache, want.opt.cache)
 
 
-@every_optimizer
+@few_rules
 def test_a_clip_that_comes_and_goes(backend, name):
     def deed(model: Model) -> None:
         for clip_norm in (0.5, None, 0.25):
