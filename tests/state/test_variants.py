@@ -9,7 +9,7 @@ import threading
 import numpy as np
 import pytest
 from _kit.low_precision import LOST
-from _kit.rows import FULL, rows
+from _kit.rows import FULL
 from _kit.states import KING, RISING, LossScheduler, frozen, held, model, nothing_changes
 from _kit.table import BY_LABEL, PROMISES, SIGNATURES
 from _kit.trajectories import HAVE_16_BITS
@@ -20,8 +20,16 @@ import xpopt
 OPTIONS = {name: options for name, options in VARIANTS.items() if options}
 NOT_LAZY = pytest.mark.backends("numpy", "numpy-readonly", "array-api-strict", "torch", "jax", "jax-x64", "cupy")
 MARKS = {"raise": [NOT_LAZY], "narrow slots": [HAVE_16_BITS]}
-every_variant = pytest.mark.parametrize("variant", [pytest.param(name, marks=MARKS.get(name, [])) for name in OPTIONS])
-one_and_another = pytest.mark.parametrize("row", rows({x: BY_LABEL[x] for x in ("Adam", "SGD-momentum")}, ["Adam"]))
+REMEMBER = ("skip", "raise", "master", "narrow slots", "remembered", "groups")
+"""Options that keep something or make arrays of their own; libraries with one engine run no others here."""
+every_variant = pytest.mark.parametrize(
+    "variant",
+    [
+        pytest.param(name, marks=[*MARKS.get(name, []), *([] if name in REMEMBER else [pytest.mark.row_of_numpy])])
+        for name in OPTIONS
+    ],
+)
+ADAM = BY_LABEL["Adam"]
 STEPS = 6
 
 
@@ -95,10 +103,9 @@ ELSEWHERE = ("copy", "pickle", "state")  # the others differ only on the host
 
 
 @every_variant
-@pytest.mark.parametrize("row", rows(PROMISES, ["SGD", "Adam"]))
-def test_copies_go_on_alone_and_bit_for_bit(backend, row, variant):
+def test_copies_go_on_alone_and_bit_for_bit(backend, variant):
     for dtype in dtypes_for(backend, variant):
-        opt = make(row, variant, lr_scheduler=KING)
+        opt = make(ADAM, variant, lr_scheduler=KING)
         params = walk(backend, opt, variant, range(3), model(backend, dtype)[0], dtype)
         before = everything(backend, opt, params)
         assert opt.skipped == (variant == "skip")
@@ -112,15 +119,14 @@ def test_copies_go_on_alone_and_bit_for_bit(backend, row, variant):
 
 
 @every_variant
-@one_and_another
-def test_a_training_that_is_cut_ends_as_if_it_had_not_been(backend, row, variant, tmp_path):
+def test_a_training_that_is_cut_ends_as_if_it_had_not_been(backend, variant, tmp_path):
     pytest.importorskip("safetensors", reason="checkpoints need safetensors: pip install 'xpopt[checkpoint]'")
     dtype = dtypes_for(backend, variant)[-1]
     start, _ = model(backend, dtype)
-    opt = make(row, variant, lr_scheduler=KING)
+    opt = make(ADAM, variant, lr_scheduler=KING)
     end = everything(backend, opt, walk(backend, opt, variant, range(STEPS), start, dtype))
     for cut in (0, 2, 5) if backend.name == "numpy" else (2,):
-        first = make(row, variant, lr_scheduler=KING)
+        first = make(ADAM, variant, lr_scheduler=KING)
         params = walk(backend, first, variant, range(cut), start, dtype)
         first.save(tmp_path / "cut")
         other = type(first)()
@@ -131,10 +137,9 @@ def test_a_training_that_is_cut_ends_as_if_it_had_not_been(backend, row, variant
 
 
 @every_variant
-@one_and_another
-def test_what_fails_leaves_everything(backend, row, variant):
+def test_what_fails_leaves_everything(backend, variant):
     dtype = dtypes_for(backend, variant)[0]
-    opt = make(row, variant, lr_scheduler=LossScheduler())
+    opt = make(ADAM, variant, lr_scheduler=LossScheduler())
     params = walk(backend, opt, variant, range(3), model(backend, dtype)[0], dtype)
     _, grads = model(backend, dtype)
     wrong = {**grads, "b": backend.array(np.ones(7), dtype)}
@@ -155,8 +160,7 @@ def test_what_fails_leaves_everything(backend, row, variant):
 
 @pytest.mark.backends("numpy")
 @every_variant
-@one_and_another
-def test_two_threads_at_once_are_an_error(backend, row, variant):
+def test_two_threads_at_once_are_an_error(backend, variant):
     """The first stands in its schedule, and ends as if it had been alone."""
     inside, go_on = threading.Event(), threading.Event()
 
@@ -169,7 +173,7 @@ def test_two_threads_at_once_are_an_error(backend, row, variant):
             assert go_on.wait(60)
             return self.lr
 
-    opt, alone = make(row, variant, lr_scheduler=Waiting()), make(row, variant)
+    opt, alone = make(ADAM, variant, lr_scheduler=Waiting()), make(ADAM, variant)
     params, grads = model(backend, dtypes_for(backend, variant)[0])
     results = []
     context = contextvars.copy_context()  # which says the engine
