@@ -19,6 +19,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "decayed": {"lr_scale": 0.5, "weight_decay": 0.0625, "l2": 0.125, "maximize": True, "clip_norm": 0.8},
     "bounded": {"bounds": (-0.375, 0.25), "clip_value": 0.5, "cautious": True},
     "remembered": {"lookahead": xpopt.Lookahead(every=2, pull=0.25), "average": xpopt.EMA(0.75)},
+    "accumulated": {"accumulate": 2},
     "clipped twice": {"clip_value": 0.5, "clip_norm": 0.8},
     "groups": {"groups": {"[bv]*": {"lr": 0.25, "clip_norm": 0.5, "weight_decay": 0.125}}},
 }
@@ -39,6 +40,7 @@ DEFAULTS: Mapping[str, Any] = {
     "rounding": "nearest",
     "seed": 0,
     "slots_dtype": None,
+    "accumulate": 1,
     "lr_scale": 1.0,
     "maximize": False,
     "bounds": None,

@@ -59,6 +59,13 @@ class Current(NamedTuple):
     names: tuple[Hashable, ...]
 
 
+class Gathered(NamedTuple):
+    """Of a step of several gradients, the passes that are over, and the parameters that the next one has reached."""
+
+    passes: int
+    names: tuple[Hashable, ...]
+
+
 class Grouped(NamedTuple):
     """What is written of a group: parameters with settings of their own."""
 
@@ -91,6 +98,8 @@ class Header:
         How many steps were left out, at least 0.
     current : Current or None
         The pass that is under way.
+    gathered : Gathered or None
+        How far a step of several gradients is; None between two steps.
     parameters : tuple of Parameter
         In the order of the cache.
     """
@@ -103,6 +112,7 @@ class Header:
     cur_step: int
     skipped: int
     current: Current | None
+    gathered: Gathered | None
     parameters: tuple[Parameter, ...]
 
 

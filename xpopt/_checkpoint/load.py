@@ -21,6 +21,7 @@ from .._state.clock import Pass
 from .._state.entry import Record, check_entry, left_by, unpack
 from .._state.names import array_key
 from .._state.parts import Parts
+from .._state.passes import Passes
 from .._state.schedules import Schedules
 from .._state.settings import Group, Settings
 from .._state.skipped import Skipped
@@ -100,6 +101,8 @@ def load(
     others: Schedules = {}
     if settings is not None:
         settings, others = _with_groups(settings, parts, found.groups, kinds, find, problems)
+    if settings is not None and found.gathered is not None and found.gathered.passes >= settings.accumulate:
+        problems.append(f"gathered has {found.gathered.passes} passes, and accumulate is {settings.accumulate}")
     faults = _faults(parts.settings, settings, parameters, arrays, homes, cast)
     if owned:  # a file has the arrays that its header names, and no others
         problems += _missing_or_unknown(settings or parts.settings, parameters, arrays)
@@ -116,7 +119,8 @@ def load(
     }
     rates = {number: one.rate for number, one in enumerate(found.groups, 1) if one.rate is not None}
     current = found.current and Pass(found.current.rate, rates, tuple(map(renaming, found.current.names)))
-    clock, state = parts.clock.at(scheduler, others, found.cur_step, current), State.of(loaded)
+    passes = Passes() if found.gathered is None else Passes(found.gathered.passes, map(renaming, found.gathered.names))
+    clock, state = parts.clock.at(scheduler, others, found.cur_step, current, passes), State.of(loaded)
     if found is not written:
         warn_of_others(written, found, {name: one for name, one in parameters.items() if name in loaded})
     report = LoadReport(tuple(loaded), {name: "; ".join(lines) for name, lines in faults.items()})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from reprlib import repr as short
 from typing import Any
 
@@ -10,11 +10,11 @@ from .._arrays.library import SUPPORTED
 from .._arrays.tree import show
 from .._settings.ranges import LARGEST, LARGEST_TEXT
 from .._state.names import check_hashes, decode
-from .header import CheckpointError, Current, Grouped, Header, Parameter, Schedule, Slot, check_format, plain
+from .header import CheckpointError, Current, Gathered, Grouped, Header, Parameter, Schedule, Slot, check_format, plain
 
 _KEYS = (
     *("format_version", "xpopt_version", "rule", "groups"),
-    *("schedule", "cur_step", "skipped", "pass", "parameters"),
+    *("schedule", "cur_step", "skipped", "pass", "gathered", "parameters"),
 )
 _PARAMETER_KEYS = ("name", "shape", "dtype", "updates", "slots")
 
@@ -61,18 +61,19 @@ def _read(value: Any) -> Header:
     if type(value) is dict and "hyperparameters" in value:  # written before there were groups
         value = {**value, "groups": [{"match": None, "settings": value["hyperparameters"]}]}
         del value["hyperparameters"]
-    _, _, rule, groups, schedule, cur_step, skipped, current, parameters = _fields(value, "it", _KEYS)
+    if type(value) is dict:
+        value = {"gathered": None, **value}  # which is written between the gradients of one step alone
+    _, _, rule, groups, schedule, cur_step, skipped, current, gathered, parameters = _fields(value, "it", _KEYS)
     name, version = _rule(rule)
     if not _kind(groups, list, "groups"):
         raise ValueError("groups are []; the first is for all parameters")
     settings, *grouped = groups
     if current is not None:
         rate, names = _fields(current, "pass", ("rate", "names"))
-        reached = tuple(decode(one) for one in _kind(names, list, "names"))
-        check_hashes(reached)
-        if len(set(reached)) != len(reached):
-            raise ValueError(f"pass names {short(reached)}, one of them twice")
-        current = Current(_kind(rate, float, "rate"), reached)
+        current = Current(_kind(rate, float, "rate"), _names(names, "pass"))
+    if gathered is not None:
+        passes, names = _fields(gathered, "gathered", ("passes", "names"))
+        gathered = Gathered(_count(passes, "passes"), _names(names, "gathered"))
     described = tuple(_parameter(one) for one in _kind(parameters, list, "parameters"))
     check_hashes([parameter.name for parameter in described])
     return Header(
@@ -84,8 +85,17 @@ def _read(value: Any) -> Header:
         _count(cur_step, "cur_step"),
         _count(skipped, "skipped"),
         current,
+        gathered,
         described,
     )
+
+
+def _names(value: Any, place: str) -> tuple[Hashable, ...]:
+    reached = tuple(decode(one) for one in _kind(value, list, "names"))
+    check_hashes(reached)
+    if len(set(reached)) != len(reached):
+        raise ValueError(f"{place} names {short(reached)}, one of them twice")
+    return reached
 
 
 def _parameter(value: Any) -> Parameter:

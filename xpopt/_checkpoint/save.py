@@ -21,7 +21,7 @@ from .._state.schedules import stated_lr
 from .._state.settings import Group, Settings
 from .._transforms.make import as_text
 from ..schedulers import SchedulerBase
-from .header import Current, Grouped, Header, Parameter, Schedule, Slot
+from .header import Current, Gathered, Grouped, Header, Parameter, Schedule, Slot
 
 
 def take_down(parts: Parts) -> tuple[Header, dict[str, Array]]:
@@ -60,7 +60,8 @@ def take_down(parts: Parts) -> tuple[Header, dict[str, Array]]:
         parameters.append(Parameter(name, sizes, dtype, updates, described))
         for slot, x in slots.items():
             arrays[array_key(name, slot)] = x
-    current = clock.current()
+    current, passes = clock.current(), clock.passes.copy()
+    between = settings.accumulate > 1 and (passes.done or passes.names)
     return Header(
         settings.cls.__name__,
         settings.cls.version,
@@ -70,6 +71,7 @@ def take_down(parts: Parts) -> tuple[Header, dict[str, Array]]:
         clock.cur_step,
         parts.count_skipped(),
         None if current is None else Current(current.rate, current.names),
+        Gathered(passes.done, tuple(sorted(passes.names, key=repr))) if between else None,
         tuple(parameters),
     ), arrays
 

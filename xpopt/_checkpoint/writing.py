@@ -33,7 +33,7 @@ def to_json(header: Header) -> dict[str, Any]:
     CheckpointError
         What came out could not be read.
     """
-    current = header.current
+    current, gathered = header.current, header.gathered
     written = {
         "format_version": FORMAT,
         "xpopt_version": __version__,
@@ -54,6 +54,8 @@ def to_json(header: Header) -> dict[str, Any]:
             for p in header.parameters
         ],
     }
+    if gathered is not None:
+        written["gathered"] = {"passes": gathered.passes, "names": [encode(name) for name in gathered.names]}
     from_json(written, owned=True)  # nothing is written that could not be read
     return written
 

@@ -10,6 +10,7 @@ from .._arrays.tree import show
 from .._settings.caller import warn
 from ..schedulers import ConstantScheduler, ExponentialScheduler, KingScheduler, NoamScheduler, SchedulerBase
 from .interrupts import HELD, OPEN, WRITING, enter
+from .passes import Passes
 
 _NOTHING: dict[str, Any] = {}  # the state of a schedule that has none
 
@@ -48,6 +49,8 @@ class Clock:
         self._asked: dict[int, float] = {}  # the same, of a pass that is not confirmed
         self._undo_others: dict[int, dict[str, Any]] = {}
         self.cur_step = 0
+        self.passes = Passes()
+        """Those that make a step of several gradients."""
         self._rate: float | None = None
         self._names: dict[Hashable, None] = {}  # a set of which the last can be taken out unhashed
         self._undo: dict[str, Any] | None = None  # to take back a rate that has been asked for
@@ -65,12 +68,14 @@ class Clock:
         twin._undo_others = dict(self._undo_others)
         twin._names = dict(self._names)
         twin._warned = set(self._warned)
+        twin.passes = self.passes.copy()
         twin.take_back()
         return twin
 
     def settled(self, memo: dict[int, Any]) -> Clock:
         """Return it as it was before an update that has not been confirmed, if there is one."""
-        return self if self._undo is None and not self._joined else copy.deepcopy(self, memo)
+        settled = self._undo is None and not self._joined and self.passes.is_settled
+        return self if settled else copy.deepcopy(self, memo)
 
     def history(self, number: int = 0) -> dict[str, Any]:
         """Return the state of the schedule of a group, or of the optimizer, before what has not been confirmed."""
@@ -98,18 +103,28 @@ class Clock:
         names = list(self._names)[: len(self._names) - self._joined]
         return Pass(self._rate, self._rates, tuple(sorted(names, key=repr)))
 
-    def at(self, scheduler: SchedulerBase, others: dict[int, SchedulerBase], step: int, current: Pass | None) -> Clock:
+    def at(
+        self,
+        scheduler: SchedulerBase,
+        others: dict[int, SchedulerBase],
+        step: int,
+        current: Pass | None,
+        passes: Passes,
+    ) -> Clock:
         """Return a clock that goes on from where another one was."""
         twin = Clock(scheduler, others)
         twin.cur_step = step
+        twin.passes = passes
         twin._rate, twin._rates, names = current or (None, {}, ())
         twin._names = dict.fromkeys(names)
         twin._moved = step > 0
         twin._warned = set(self._warned)
         return twin
 
-    def tick(self) -> None:
-        """Count one step."""
+    def tick(self, accumulate: int = 1) -> None:
+        """Count one step; of several gradients, if the pass that ends here is the last that it has."""
+        if accumulate > 1 and not self.passes.end(accumulate):
+            return
         self.cur_step += 1
         self._moved = True
         self._rate = None
@@ -180,6 +195,7 @@ class Clock:
 
     def take_back(self) -> None:
         """The update has failed: leave the schedule as it was."""
+        self.passes.take_back()
         if self._joined:
             self._names.popitem()
             self._joined = False

@@ -14,6 +14,7 @@ from .cache import State
 from .clock import Clock
 from .entry import check_entry, copy_entry
 from .interrupts import WRITING, enter
+from .passes import Passes
 from .settings import Settings
 from .skipped import Skipped
 
@@ -119,7 +120,12 @@ class Parts:
             As for `OptimizerBase.set_params`.
         """
         settings = self.settings.changed(self.stated_lr(), changes)
-        scheduler = self._changed_scheduler(settings, changes, memo)
+        scheduler, length = self._changed_scheduler(settings, changes, memo), self.settings.accumulate
+        if settings.accumulate != length and self.clock.passes.is_between(length):
+            raise ValueError(
+                f"{settings.cls.__name__}: accumulate={settings.accumulate} comes in the midst of a step of {length} "
+                f"gradients; make the step whole first"
+            )
         others = self.clock.others
         if "groups" in changes:
             settings, others = groups.grouped(settings, scheduler or self.clock.scheduler, changes["groups"], memo)
@@ -142,6 +148,8 @@ class Parts:
             self.state.become(state)
         self.state.ownership.drop_plan()
         self.settings = settings
+        if settings.accumulate != length:
+            self.clock.passes = Passes()
         if scheduler is not None or others is not self.clock.others:
             self.clock.replace_schedulers(scheduler or self.clock.scheduler, others)
 

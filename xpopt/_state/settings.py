@@ -18,6 +18,7 @@ from .._graph.slots import check_in_dtype, check_specs
 from .._settings.misuse import no_name
 from .._settings.values import changed_values, check_values, of_rules
 from .._transforms.around import transformed
+from .._transforms.gathering import gathering
 from .._transforms.master import with_masters
 from .._transforms.narrow import with_slots_of
 from .._transforms.order import active
@@ -44,7 +45,8 @@ class Settings:
     """
 
     __slots__ = (
-        *("_found", "cls", "draws", "frozen", "groups", "guards", "number", "of_rule", "rule", "transforms", "values"),
+        *("_between", "_found", "accumulate", "cls", "draws", "frozen", "groups", "guards", "number", "of_rule"),
+        *("rule", "step", "transforms", "values"),
     )
 
     def __init__(
@@ -71,6 +73,10 @@ class Settings:
         self.rule = with_masters(rule) if values["master"] else rule
         self.guards = values["nonfinite"] != "propagate"
         self.draws = values["rounding"] == "stochastic"
+        self.accumulate: int = values["accumulate"] if cls._settings["accumulate"].option else 1
+        self.step = 1
+        """By how much an update counts."""
+        self._between: Settings | None = None
 
     def _transformed(self, rule: Rule) -> Rule:
         """Return the rule with the transforms around it that are asked for, whose numbers it will read."""
@@ -117,6 +123,19 @@ class Settings:
     def with_groups(self, groups: tuple[Group, ...]) -> Settings:
         """Return these settings with groups, which have been checked."""
         return Settings(self.cls, self.values, groups)
+
+    @property
+    def between(self) -> Settings:
+        """Those of updates between whole steps: they add gradients up and count nothing."""
+        if self._between is None:
+            twin = object.__new__(Settings)
+            for name in Settings.__slots__:
+                setattr(twin, name, getattr(self, name))
+            twin.rule, twin.step, twin.draws, twin._found = gathering(self.rule), 0, False, {}
+            twin.of_rule = {**self.of_rule, "clip_norm": None}
+            twin.groups = tuple(group._replace(settings=group.settings.between) for group in self.groups)
+            self._between = twin
+        return self._between
 
     def of(self, name: Hashable) -> Settings:
         """Return the settings of a parameter: those of the first group whose pattern its name matches, else these."""
@@ -214,7 +233,9 @@ class Group(NamedTuple):
         """
         before = self.settings
         if self.own is None:
-            return self
+            values = {**before.values, "accumulate": optimizer.accumulate}
+            same = before.accumulate == optimizer.accumulate
+            return self if same else self._replace(settings=Settings(before.cls, values, (), before.number))
         values = {**optimizer.values, **{name: value for name, value in self.own.items() if name != "lr_scheduler"}}
         optimizer.cls._check_together(values)
         return self._replace(settings=Settings(optimizer.cls, values, (), before.number, before.frozen))

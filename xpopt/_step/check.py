@@ -16,7 +16,13 @@ from .._state.entry import check_slots, in_dtypes, unpack
 
 
 def check(
-    state: State, rule: Rule, param: Any, grad: Any, name: Hashable, check_new: Callable[[Spec, Hashable], None]
+    state: State,
+    rule: Rule,
+    param: Any,
+    grad: Any,
+    name: Hashable,
+    check_new: Callable[[Spec, Hashable], None],
+    step: int = 1,
 ) -> Tensor:
     """Check a parameter, its gradient and its state against each other; nothing is changed.
 
@@ -30,6 +36,8 @@ def check(
         As for `OptimizerBase.update`.
     check_new : callable
         Called with the description of a parameter that is new here.
+    step : int
+        By how much the update counts.
 
     Returns
     -------
@@ -50,7 +58,7 @@ def check(
     entries = state.ownership.entries  # no entry of a planned model, whose counts may be behind, is looked at here
     if name not in entries:
         check_new(spec, name)
-        return Tensor(name, rule, library, spec, param, grad, 1, None, False)
+        return Tensor(name, rule, library, spec, param, grad, step, None, False)
     entry = entries[name]
     if record is None or record.entry is not entry:
         check_new(spec, name)
@@ -64,9 +72,9 @@ def check(
             f"use another name, or forget the old one with del opt.cache[...]"
         )
     elif type(record.slots) is rule.slots and state.ownership.may_write(record.mark):
-        return Tensor(name, rule, library, spec, param, grad, record.t + 1, record.slots, True)
+        return Tensor(name, rule, library, spec, param, grad, record.t + step, record.slots, True)
     elif record.untouched(rule):
-        return Tensor(name, rule, library, spec, param, grad, record.t + 1, record.slots, False)
+        return Tensor(name, rule, library, spec, param, grad, record.t + step, record.slots, False)
     t, slots = unpack(rule, entry, name)
     if slots is not None:
         slots = rule.make_slots(map(library.values, slots))
@@ -75,4 +83,4 @@ def check(
         check_slots(rule, library, spec, slots, name)
     if t is None:
         t = state.count(name)
-    return Tensor(name, rule, library, spec, param, grad, t + 1, slots, False)
+    return Tensor(name, rule, library, spec, param, grad, t + step, slots, False)

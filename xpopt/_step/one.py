@@ -36,7 +36,7 @@ class OneUpdate:
     def __init__(self, state: State, settings: Settings, param: Any, grad: Any, name: Hashable, out: Any) -> None:
         self._state = state
         self._settings = settings
-        self._tensor = tensor = check(state, settings.rule, param, grad, name, settings.check_in_dtype)
+        self._tensor = tensor = check(state, settings.rule, param, grad, name, settings.check_in_dtype, settings.step)
         if out is not None:
             tensor.param, tensor.out = check_out(tensor.library, tensor.spec, tensor.param, out, name)
         self.rule, self.param, self.grad, self.t = tensor.rule, tensor.param, tensor.grad, tensor.t
@@ -132,7 +132,7 @@ class BoundUpdate:
         self._name = name
         self.param, self.grad, self.result = param, grad, result
         self.rule: Rule = single.rule
-        self.t = record.count[0] + 1
+        self.t = record.count[0] + settings.step
 
     def prepare(self, h: Scalars, proceed: Any) -> None:
         """Do all that can fail; as for `OneUpdate`."""

@@ -48,6 +48,7 @@ class Plan:
         records: list[Record],
     ) -> None:
         self.settings = settings
+        self._step = settings.step
         self.names = names
         self.layout = Layout(names)
         self.model = model
@@ -92,7 +93,7 @@ class Plan:
 
     def next_rows(self) -> list[Row]:
         """Return the group and the next count of each row."""
-        return [(group, t + 1) for group, (t,) in zip(self.group_of_row, self.counts, strict=True)]
+        return [(group, t + self._step) for group, (t,) in zip(self.group_of_row, self.counts, strict=True)]
 
     def of(self, leaves: list[object]) -> list[object]:
         """Return those of all leaves that the groups update."""
@@ -131,7 +132,9 @@ class Plan:
         for group, (params, grads, outs, _) in zip(self.model.groups, bound, strict=True):
             for k, i in enumerate(() if group.in_place else group.members):
                 known, record = self._new[i], self.records[i]
-                tensor = Tensor(known.name, known.rule, known.library, known.spec, params[k], grads[k], record.t + 1)
+                tensor = Tensor(
+                    known.name, known.rule, known.library, known.spec, params[k], grads[k], record.t + self._step
+                )
                 tensor.slots, tensor.owned, tensor.out, tensor.as_float = record.slots, True, outs[k], known.as_float
                 yield i, tensor
 

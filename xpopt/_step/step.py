@@ -23,14 +23,18 @@ def update(parts: Parts, param: Any, param_grad: Any, name: Hashable, cur_loss: 
     """Do what `OptimizerBase.update` does."""
     settings, state, clock = parts.settings, parts.state, parts.clock
     common = settings.values["nonfinite"] if settings.guards else None
+    accumulate = settings.accumulate
     if settings.groups and (settings := settings.of(name)).frozen:
         return rest(param, param_grad, name, out)
+    whole = settings
     ownership = state.ownership
     lr: float | None = None
     rounds = 0
     try:
         if cur_loss is not None and type(cur_loss) is not float:
             check_loss(cur_loss, "param")
+        if accumulate > 1 and not clock.passes.begin(name, accumulate):
+            settings = settings.between
         while True:
             shown = ownership.shown
             one = bind(state, settings, param, param_grad, name, out) or OneUpdate(
@@ -40,12 +44,12 @@ def update(parts: Parts, param: Any, param_grad: Any, name: Hashable, cur_loss: 
             if guard is not None and guard.refuses:
                 return _skip_one(parts, param, one.param, out)
             if lr is None:
-                lr = clock.ask(name, cur_loss)
+                lr = clock.ask(name, cur_loss) if settings.step else settings.values["lr"]
             rate = clock.rate_of(settings.number, lr) if settings.number else lr
             h = one.rule.scalars_at(settings.of_rule, rate, one.t)
             proceed = None
             if guard is not None:
-                formula = {one.t: (settings.rule, h)}
+                formula = {one.t: (settings.rule, h) if settings.step else (whole.rule, whole.numbers_at(one.t + 1))}
                 proceed = guard.proceed(formula, {name: one.t}, partial(dict, ((name, one.param),)))
             if proceed is False:
                 return _skip_one(parts, param, one.param, out)
@@ -57,7 +61,10 @@ def update(parts: Parts, param: Any, param_grad: Any, name: Hashable, cur_loss: 
             enter(HELD)  # the user's code has looked at the cache meanwhile: what it saw is not to be written
             rounds = _next_round(rounds)
         one.finish()
-        clock.confirm(lr)
+        if settings.step:
+            clock.confirm(lr)
+        if accumulate > 1:
+            clock.passes.confirm()
         if proceed is not None:
             parts.skipped = skipped
     except BaseException:
@@ -73,12 +80,15 @@ def update(parts: Parts, param: Any, param_grad: Any, name: Hashable, cur_loss: 
 
 def update_all(parts: Parts, params: Any, grads: Any, cur_loss: Any, out: Any) -> Any:
     """Do what `OptimizerBase.update_all` does."""
-    settings, state, clock = parts.settings, parts.state, parts.clock
+    settings = whole = parts.settings
+    state, clock, accumulate = parts.state, parts.clock, whole.accumulate
     lr: float | None = None
     rounds = 0
     try:
         if cur_loss is not None and type(cur_loss) is not float:
             check_loss(cur_loss, "params")
+        if accumulate > 1 and not clock.passes.begin_whole(accumulate):
+            settings = whole.between
         while True:
             shown = state.ownership.shown
             update = WholeUpdate(state, settings, params, grads, out)
@@ -86,13 +96,16 @@ def update_all(parts: Parts, params: Any, grads: Any, cur_loss: Any, out: Any) -
             if guard is not None and guard.refuses:
                 return _skip(parts, SkippedUpdate(params, out, update.taken))
             if lr is None:
-                lr = clock.ask_whole(cur_loss)
+                lr = clock.ask_whole(cur_loss) if settings.step else settings.values["lr"]
             scalars = {
                 (k, t): settings.numbered(k).numbers_at(t, clock.rate_of(k, lr) if k else lr) for k, t in update.rows
             }
             proceed = None
             if guard is not None:
                 formulas = {row: (settings.numbered(row[0]).rule, h) for row, h in scalars.items()}
+                if not settings.step:  # each is to pass for a step of itself alone, so that their mean does
+                    each = {(k, t): whole.numbered(k) for k, t in scalars}
+                    formulas = {row: (own.rule, own.numbers_at(row[1] + 1)) for row, own in each.items()}
                 proceed = guard.proceed(formulas, update.row_of, partial(getattr, update, "taken"))
             if proceed is False:
                 return _skip(parts, SkippedUpdate(params, out, update.taken))
@@ -105,7 +118,10 @@ def update_all(parts: Parts, params: Any, grads: Any, cur_loss: Any, out: Any) -
             enter(HELD)  # as in `update`
             rounds = _next_round(rounds)
         update.finish()
-        clock.confirm_whole(step)
+        if settings.step:
+            clock.confirm_whole(step)
+        if accumulate > 1:
+            clock.passes.confirm()
         if proceed is not None:
             parts.skipped = skipped
     except BaseException:

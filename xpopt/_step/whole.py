@@ -115,7 +115,7 @@ class WholeUpdate:
         for place, (name, param) in enumerate(leaves.items()):
             if gradients[name] is not None:
                 own = self._settings.of(name)
-                tensor = check(self._state, own.rule, param, gradients[name], name, own.check_in_dtype)
+                tensor = check(self._state, own.rule, param, gradients[name], name, own.check_in_dtype, own.step)
                 tensor.group = own.number
                 if out:
                     tensor.param, tensor.out = check_out(tensor.library, tensor.spec, tensor.param, out[name], name)
@@ -163,7 +163,7 @@ class WholeUpdate:
         """The group and the count of each of these."""
         if self._plan is None:
             return {tensor.name: (tensor.group, tensor.t) for tensor in self._tensors}
-        counts = [record.t + 1 for record in self._plan.records]
+        counts = [record.t + self._settings.step for record in self._plan.records]
         return dict(zip(self._plan.of(self._names), zip(self._plan.groups, counts, strict=True), strict=True))
 
     def _arrays(self, role: str, checked: list[Any]) -> dict[Hashable, Any]:

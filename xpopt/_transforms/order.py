@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..transforms.accumulate import Accumulate
 from ..transforms.average import Average
 from ..transforms.base import Transform
 from ..transforms.bounds import Bounds
@@ -17,7 +18,7 @@ from ..transforms.maximize import Maximize
 from ..transforms.weight_decay import WeightDecay
 
 ORDER: tuple[type[Transform], ...] = (
-    *(LrScale, Maximize, Average, Bounds, ClipValue, L2, Lookahead, WeightDecay, Cautious),
+    *(Accumulate, LrScale, Maximize, Average, Bounds, ClipValue, L2, Lookahead, WeightDecay, Cautious),
 )
 """Those that are options of every optimizer, the outermost first: their `before` in this order, `after` in reverse."""
 

@@ -114,6 +114,9 @@ class OptimizerBase(Declared):
         A dtype, no wider than that of the arithmetic, in which slots are kept that are like the parameter and state
         none of their own; none that holds parameters, such as a master copy or an average. They are rounded once when
         they are stored.
+    accumulate : int
+        How many gradients make a step, which is taken with their mean. Between whole steps they are added up in the
+        slot ``grad_sum``, and nothing else changes or is counted. At least 1.
     lr_scale : float
         A factor on the learning rate, whatever the schedule. At least 0.
     maximize : bool
@@ -172,6 +175,7 @@ class OptimizerBase(Declared):
     slots_dtype: Literal["float16", "bfloat16", "float32"] | None = option(
         default=None, range=OrNone(Choice(("float16", "bfloat16", "float32"))), kw_only=True
     )
+    accumulate: int = option(default=1, range=Range(low=1, kind="int"), kw_only=True, gives_way=True, of_step=True)
     lr_scale: float = option(default=1.0, range=NON_NEGATIVE, kw_only=True, gives_way=True)
     maximize: bool = option(default=False, range=FLAG, kw_only=True, gives_way=True)
     bounds: tuple[float | None, float | None] | None = option(
@@ -336,7 +340,7 @@ class OptimizerBase(Declared):
         return self._parts.count_skipped()
 
     def step(self, *given: Never) -> None:
-        """Count one optimisation step. `update_all` does so itself.
+        """Count one optimisation step, where `accumulate` makes it whole. `update_all` does so itself.
 
         Parameters
         ----------
@@ -353,7 +357,7 @@ class OptimizerBase(Declared):
         self._exclusive.check_free()  # and no more: these are a few assignments
         parts = self._parts
         parts.state.forget()
-        parts.clock.tick()
+        parts.clock.tick(parts.settings.accumulate)
 
     def reset_step(self) -> None:
         """Go back to step 0 and start the schedule over; slots and counts stay."""
