@@ -57,6 +57,7 @@ def rounded(values, key, dtype):
 # Exact results
 
 
+@pytest.mark.any_width
 @pytest.mark.parametrize("shape", [(), (0,), (1,), (7, 5), (2, 1, 3), (4099,)])
 @pytest.mark.parametrize(("seed", "name"), [(0, "W"), (3, ("enc", 0, "w")), (2**70, None)])
 def test_results_are_those_of_the_formula(backend, shape, seed, name):

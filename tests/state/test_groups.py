@@ -133,7 +133,7 @@ def in_groups(row, scheduler):
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("scheduler", [None, *SCHEDULERS[1:]], ids=lambda s: str(s).partition("(")[0])
-@pytest.mark.parametrize("row", rows(PROMISES, ["Adam", "SGD-momentum"]))
+@pytest.mark.parametrize("row", rows(PROMISES, ["Adam"]))
 def test_it_is_several_optimizers_bit_for_bit(backend, row, scheduler, way):
     """Rates, bounds, decays, schedules, another algorithm, and what stays; one has no gradient at one step."""
     opt, several = in_groups(row, scheduler)
