@@ -82,8 +82,9 @@ def clipped(gradient, clip_norm):
     return [math.ldexp(digits * (a / b), k + up - down - shift) for digits, k in map(math.frexp, gradient)]
 
 
-def seen(p, g, *, maximize=False, bounds=None, clip_value=None, **others):
+def seen(p, g, *, loss_scale=1.0, maximize=False, bounds=None, clip_value=None, **others):
     """An element of the gradient with what comes before its norm is taken, in the documented order."""
+    g = g / loss_scale
     g = -g if maximize else g
     low, high = bounds or (None, None)
     if (low is not None and p <= low and g > 0) or (high is not None and p >= high and g < 0):

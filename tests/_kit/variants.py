@@ -20,6 +20,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "bounded": {"bounds": (-0.375, 0.25), "clip_value": 0.5, "cautious": True},
     "remembered": {"lookahead": xpopt.Lookahead(every=2, pull=0.25), "average": xpopt.EMA(0.75)},
     "accumulated": {"accumulate": 2},
+    "scaled": {"loss_scale": 8.0, "clip_norm": 0.8},
     "clipped twice": {"clip_value": 0.5, "clip_norm": 0.8},
     "groups": {"groups": {"[bv]*": {"lr": 0.25, "clip_norm": 0.5, "weight_decay": 0.125}}},
 }
@@ -31,7 +32,10 @@ def settings_of(options: Mapping[str, Any], name: str) -> dict[str, Any]:
     return {**options, **next((own for pattern, own in groups if fnmatchcase(name, pattern)), {})}
 
 
-AROUND = ("lr_scale", "maximize", "bounds", "clip_value", "l2", "cautious", "weight_decay", "lookahead", "average")
+AROUND = (
+    *("loss_scale", "lr_scale", "maximize", "bounds", "clip_value", "l2", "cautious", "weight_decay"),
+    *("lookahead", "average"),
+)
 """Options that change the formula, as `oracles.around` has it."""
 
 DEFAULTS: Mapping[str, Any] = {
@@ -40,6 +44,7 @@ DEFAULTS: Mapping[str, Any] = {
     "rounding": "nearest",
     "seed": 0,
     "slots_dtype": None,
+    "loss_scale": 1.0,
     "accumulate": 1,
     "lr_scale": 1.0,
     "maximize": False,

@@ -22,6 +22,7 @@ from .._transforms.gathering import gathering
 from .._transforms.master import with_masters
 from .._transforms.narrow import with_slots_of
 from .._transforms.order import active
+from ..transforms.loss_scale import LossScale
 
 _NAMES_KEPT = 100_000
 """Names whose group is remembered: a program may never use one again."""
@@ -131,7 +132,9 @@ class Settings:
             twin = object.__new__(Settings)
             for name in Settings.__slots__:
                 setattr(twin, name, getattr(self, name))
-            twin.rule, twin.step, twin.draws, twin._found = gathering(self.rule), 0, False, {}
+            scaled = any(type(one) is LossScale for one in self.transforms)
+            twin.rule, twin.step, twin.draws = gathering(self.rule, scaled=scaled), 0, False
+            twin._found = {}
             twin.of_rule = {**self.of_rule, "clip_norm": None}
             twin.groups = tuple(group._replace(settings=group.settings.between) for group in self.groups)
             self._between = twin
@@ -233,8 +236,10 @@ class Group(NamedTuple):
         """
         before = self.settings
         if self.own is None:
-            values = {**before.values, "accumulate": optimizer.accumulate}
-            same = before.accumulate == optimizer.accumulate
+            options = optimizer.cls._settings
+            common = {name: optimizer.values[name] for name in ("accumulate", "loss_scale") if options[name].option}
+            values = {**before.values, **common}
+            same = values == before.values
             return self if same else self._replace(settings=Settings(before.cls, values, (), before.number))
         values = {**optimizer.values, **{name: value for name, value in self.own.items() if name != "lr_scheduler"}}
         optimizer.cls._check_together(values)

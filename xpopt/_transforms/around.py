@@ -44,7 +44,7 @@ def transformed(rule: Rule, transforms: tuple[Formula, ...], *, clipped: bool) -
     key = "transformed", transforms, first
     found: Rule | None = rule.made.get(key)
     if found is None:  # one, whichever thread makes it
-        found = rule.made.setdefault(key, _transformed(rule, transforms, first, _scalars(rule, transforms)))
+        found = rule.made.setdefault(key, _transformed(rule, transforms, first, _scalars(rule, transforms, first)))
     return found
 
 
@@ -224,17 +224,21 @@ def _taken_apart(transform: Formula, state: Any, returned: Any) -> tuple[Array, 
     return new, slots
 
 
-def _scalars(rule: Rule, transforms: Sequence[Formula]) -> Callable[[Scalars], Mapping[str, float]] | None:
-    """Return the further numbers of a rule and of what is around it."""
+def _scalars(rule: Rule, transforms: Sequence[Formula], first: int) -> Callable[[Scalars], Mapping[str, float]] | None:
+    """Return the further numbers of a rule and of what is around it, of which the first come before clipping."""
     having = [transform for transform in transforms if transform.scalars is not None]
     rating = [transform for transform in transforms if transform.rate is not None]
-    if not having and not rating:
+    bounding = [transform for transform in transforms[first:] if transform.bound is not None]
+    if not having and not rating and not bounding:
         return rule.scalars
 
     def scalars(h: Scalars) -> Mapping[str, float]:
         for transform in rating:  # first, so that what is derived from the rate has the new one
             assert transform.rate is not None
             h.lr = transform.rate(_Numbers(h, transform))
+        for transform in bounding:  # whose factors come after the norm is taken
+            assert transform.bound is not None
+            h.clip_norm = None if h.clip_norm is None else transform.bound(_Numbers(h, transform), h.clip_norm)
         found = dict(rule.scalars(h)) if rule.scalars is not None else {}
         for transform in having:
             assert transform.scalars is not None

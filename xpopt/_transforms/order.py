@@ -13,12 +13,13 @@ from ..transforms.cautious import Cautious
 from ..transforms.clip_value import ClipValue
 from ..transforms.l2 import L2
 from ..transforms.lookahead import Lookahead
+from ..transforms.loss_scale import LossScale
 from ..transforms.lr_scale import LrScale
 from ..transforms.maximize import Maximize
 from ..transforms.weight_decay import WeightDecay
 
 ORDER: tuple[type[Transform], ...] = (
-    *(Accumulate, LrScale, Maximize, Average, Bounds, ClipValue, L2, Lookahead, WeightDecay, Cautious),
+    *(LossScale, Accumulate, LrScale, Maximize, Average, Bounds, ClipValue, L2, Lookahead, WeightDecay, Cautious),
 )
 """Those that are options of every optimizer, the outermost first: their `before` in this order, `after` in reverse."""
 

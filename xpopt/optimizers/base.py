@@ -114,6 +114,9 @@ class OptimizerBase(Declared):
         A dtype, no wider than that of the arithmetic, in which slots are kept that are like the parameter and state
         none of their own; none that holds parameters, such as a master copy or an average. They are rounded once when
         they are stored.
+    loss_scale : float
+        What the loss was multiplied by before its gradients were taken, so that 16 bits hold them: they are divided by
+        it. Greater than 0.
     accumulate : int
         How many gradients make a step, which is taken with their mean. Between whole steps they are added up in the
         slot ``grad_sum``, and nothing else changes or is counted. At least 1.
@@ -175,6 +178,7 @@ class OptimizerBase(Declared):
     slots_dtype: Literal["float16", "bfloat16", "float32"] | None = option(
         default=None, range=OrNone(Choice(("float16", "bfloat16", "float32"))), kw_only=True
     )
+    loss_scale: float = option(default=1.0, range=POSITIVE, kw_only=True, gives_way=True, of_step=True)
     accumulate: int = option(default=1, range=Range(low=1, kind="int"), kw_only=True, gives_way=True, of_step=True)
     lr_scale: float = option(default=1.0, range=NON_NEGATIVE, kw_only=True, gives_way=True)
     maximize: bool = option(default=False, range=FLAG, kw_only=True, gives_way=True)

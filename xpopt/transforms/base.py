@@ -17,6 +17,7 @@ from .._settings.values import check_values, complete
 Before = Callable[[Namespace, Array, Array, Any, Scalars], Any]
 After = Callable[[Namespace, Array, Array, Array, Any, Scalars], tuple[Array, Any]]
 Limit = Callable[[Scalars, Any, Callable[[], Any]], Any]
+Bound = Callable[[Scalars, float], float]
 Evaluated = Callable[[Namespace, Array, Any, Scalars], Array]
 
 
@@ -30,6 +31,7 @@ class Formula(NamedTuple):
     scalars: Callable[[Scalars], Mapping[str, float]] | None
     limit: Limit | None
     rate: Callable[[Scalars], float] | None
+    bound: Bound | None
     evaluated: Evaluated | None
     slots: type[Any]
     measured: bool
@@ -123,6 +125,12 @@ class Transform(Declared):
     rate: ClassVar[Any] = None
     """``rate(h)``: the learning rate that rule and other transforms have, where it is not `h.lr`."""
 
+    bound: ClassVar[Any] = None
+    """``bound(h, norm)``: the largest norm of the gradient that comes, so that what `before` returns has `norm`.
+
+    It is for a factor, which clipping by the norm may come before as well as after.
+    """
+
     evaluated: ClassVar[Any] = None
     """``evaluated(xp, param, s, h)``: what the model is to be evaluated with, where it is not `param`."""
 
@@ -146,7 +154,7 @@ class Transform(Declared):
     def __init_subclass__(cls, **keywords: Any) -> None:
         """Refuse methods that would be called with an instance."""
         super().__init_subclass__(**keywords)
-        for name in ("before", "after", "scalars", "limit", "rate", "evaluated"):
+        for name in ("before", "after", "scalars", "limit", "rate", "bound", "evaluated"):
             if isinstance(vars(cls).get(name), FunctionType):
                 raise TypeError(f"{cls.__name__}.{name} takes no self: decorate it with @staticmethod")
 
@@ -188,6 +196,7 @@ class Transform(Declared):
             self.scalars,
             self.limit,
             self.rate,
+            self.bound,
             self.evaluated,
             self.state(),
             self.measured,
