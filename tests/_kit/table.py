@@ -30,6 +30,10 @@ class Interval(NamedTuple):
         above = value > self.low if "low" in self.open else value >= self.low
         return above and (value < self.high if "high" in self.open else value <= self.high) and math.isfinite(value)
 
+    def some(self, value: float) -> float:
+        """Return `value`, moved into it by its lower end where it does not hold it."""
+        return value if self.holds(value) else self.low + value
+
     def inside(self) -> list[float | None]:
         """Return the first and the last that it holds, and None where that is a value."""
         low = math.nextafter(self.low, math.inf) if "low" in self.open else self.low
