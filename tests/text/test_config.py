@@ -309,9 +309,9 @@ def test_errors_about_the_rate_of_a_schedule_name_the_argument():
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("AdaMax", "this algorithm is not here: write it as a rule of your own. Known: "),
-        ("NAdam(lr=0.1)", "this algorithm is not here: write it as a rule of your own. Known: "),
-        ("radam", "this algorithm is not here: write it as a rule of your own. Known: "),
+        ("Shampoo", "this algorithm is not here: write it as a rule of your own. Known: "),
+        ("ASGD(lr=0.1)", "this algorithm is not here: write it as a rule of your own. Known: "),
+        ("sm3", "this algorithm is not here: write it as a rule of your own. Known: "),
         ("L-BFGS", None),
         ("momentum", r"momentum is a keyword, SGD\(momentum=0.9\). Known: "),
         ("gradient_descent", "did you mean 'SGD'?"),
