@@ -97,8 +97,9 @@ class Row:
     equation's memory; `counts` says whether an entry of the cache is a dict with the count `t` before them, else the
     one slot is the entry. `roundings` bounds the error of one step in float32, in roundings (2**-24) of its size: the
     reason is beside each row. In float64 every row has the same bound, see `trajectories.bound`. At the rate `plane`,
-    250 steps fit a plane through points. `promises` says where all promises are tested of it, and not only its numbers
-    and pairs: on every library, on NumPy, or nowhere. `settings` are those of the class; its first row has them.
+    250 steps fit a plane through points. `signs` says whether its steps have a length of their own and the sign of
+    something. `promises` says where all promises are tested of it, and not only its numbers and pairs: on every
+    library, on NumPy, or nowhere. `settings` are those of the class; its first row has them.
     """
 
     label: str
@@ -111,6 +112,7 @@ class Row:
     valleys: tuple[Valley, ...] = ()
     plane: float = 0.3
     peer: Peer | None = None
+    signs: bool = False
     promises: Literal["everywhere", "numpy", "nowhere"] = "nowhere"
     settings: Mapping[str, Setting] | None = None
 
