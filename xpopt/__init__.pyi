@@ -27,6 +27,7 @@ from .optimizers.adam import Adam as Adam
 from .optimizers.adamw import AdamW as AdamW
 from .optimizers.amsgrad import AMSGrad as AMSGrad
 from .optimizers.base import OptimizerBase as OptimizerBase
+from .optimizers.lion import Lion as Lion
 from .optimizers.rmsprop import RMSProp as RMSProp
 from .optimizers.sgd import SGD as SGD
 from .schedulers.base import SchedulerBase as SchedulerBase
@@ -54,6 +55,7 @@ __all__ = [
     "ConstantScheduler",
     "ExponentialScheduler",
     "KingScheduler",
+    "Lion",
     "Lookahead",
     "NoamScheduler",
     "OptimizerBase",

@@ -16,6 +16,7 @@ NAMES = {
         "Adam": "optimizers.adam",
         "AdamW": "optimizers.adamw",
         "AMSGrad": "optimizers.amsgrad",
+        "Lion": "optimizers.lion",
     },
     "Schedules": {
         "SchedulerBase": "schedulers.base",

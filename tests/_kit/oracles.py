@@ -59,6 +59,17 @@ def amsgrad(p, g, memory, t, lr, decay1, decay2, eps):
     return p - lr * (m / (1 - decay1**t)) / (math.sqrt(v_hat / (1 - decay2**t)) + eps), (m, v, v_hat)
 
 
+def lion(p, g, memory, t, lr, decay1, decay2):
+    """Chen et al., Algorithm 2, without weight decay."""
+    (m,) = memory or (0.0,)
+    c = decay1 * m + (1 - decay1) * g
+    return p - lr * sign(c), (decay2 * m + (1 - decay2) * g,)
+
+
+def sign(x):
+    return float(x > 0) - float(x < 0)
+
+
 def lookback(p, g, memory, t, lr):
     """No published method: it moves along this gradient and the one before."""
     (before,) = memory or (0.0,)

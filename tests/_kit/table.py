@@ -255,6 +255,19 @@ ROWS = [
         ),
         settings=signature(0.001, decay1=decay(0.9), decay2=decay(0.999), eps=eps()),
     ),
+    Row(
+        "Lion",
+        xpopt.Lion,
+        {"decay1": 0.9, "decay2": 0.99},
+        oracles.lion,
+        ("mean",),
+        160,  # the step is the rate, rounded; the mean as SGD's momentum, for 50 steps
+        counts=True,
+        valleys=(Valley({"lr": 0.01, "lr_scheduler": "ExponentialScheduler(stage_length=800)"}, 3000),),
+        plane=0.1,
+        signs=True,
+        settings=signature(1e-4, decay1=decay(0.9), decay2=decay(0.99)),
+    ),
 ]
 BY_LABEL = {row.label: row for row in ROWS}
 SIGNATURES = {row.optimizer: row.settings for row in ROWS if row.settings is not None}

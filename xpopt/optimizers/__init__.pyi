@@ -4,6 +4,7 @@ from .adam import Adam as Adam
 from .adamw import AdamW as AdamW
 from .amsgrad import AMSGrad as AMSGrad
 from .base import OptimizerBase as OptimizerBase
+from .lion import Lion as Lion
 from .rmsprop import RMSProp as RMSProp
 from .sgd import SGD as SGD
 
@@ -13,6 +14,7 @@ __all__ = [
     "AdaGrad",
     "Adam",
     "AdamW",
+    "Lion",
     "OptimizerBase",
     "RMSProp",
 ]
