@@ -28,6 +28,7 @@ from .optimizers.adamw import AdamW as AdamW
 from .optimizers.amsgrad import AMSGrad as AMSGrad
 from .optimizers.base import OptimizerBase as OptimizerBase
 from .optimizers.lion import Lion as Lion
+from .optimizers.radam import RAdam as RAdam
 from .optimizers.rmsprop import RMSProp as RMSProp
 from .optimizers.sgd import SGD as SGD
 from .schedulers.base import SchedulerBase as SchedulerBase
@@ -60,6 +61,7 @@ __all__ = [
     "NoamScheduler",
     "OptimizerBase",
     "OptimizerInitializer",
+    "RAdam",
     "RMSProp",
     "Range",
     "Rule",

@@ -17,6 +17,7 @@ NAMES = {
         "AdamW": "optimizers.adamw",
         "AMSGrad": "optimizers.amsgrad",
         "Lion": "optimizers.lion",
+        "RAdam": "optimizers.radam",
     },
     "Schedules": {
         "SchedulerBase": "schedulers.base",

@@ -4,6 +4,7 @@ An equation takes one element of the parameter and of the gradient, what it reme
 this update from 1, the rate and the settings, and returns the new element and what it remembers next.
 """
 
+import functools
 import math
 import struct
 from fractions import Fraction
@@ -64,6 +65,27 @@ def lion(p, g, memory, t, lr, decay1, decay2):
     (m,) = memory or (0.0,)
     c = decay1 * m + (1 - decay1) * g
     return p - lr * sign(c), (decay2 * m + (1 - decay2) * g,)
+
+
+def radam(p, g, memory, t, lr, decay1, decay2, eps, threshold):
+    """Liu et al., Algorithm 2, line by line, with Adam's eps; rho in fractions: it is a difference of large ones."""
+    m, v = memory or (0.0, 0.0)
+    m = decay1 * m + (1 - decay1) * g
+    v = decay2 * v + (1 - decay2) * g**2
+    m_hat = m / (1 - decay1**t)
+    rho, longest, correction = radam_length(decay2, t)
+    if rho <= threshold:
+        return p - lr * m_hat, (m, v)
+    r = math.sqrt((rho - 4) * (rho - 2) * longest / ((longest - 4) * (longest - 2) * rho))
+    return p - lr * r * m_hat / (math.sqrt(v / correction) + eps), (m, v)
+
+
+@functools.cache
+def radam_length(decay2, t):
+    """rho(t), rho(infinity), and 1 - decay2**t."""
+    decay2 = Fraction(decay2)
+    longest = 2 / (1 - decay2) - 1
+    return float(longest - 2 * t * decay2**t / (1 - decay2**t)), float(longest), float(1 - decay2**t)
 
 
 def sign(x):

@@ -25,4 +25,5 @@ NUMBERS = {
     "decay": 0.9,
     "momentum": 0.8,
     "eps": 1e-7,
+    "threshold": 5.0,
 }

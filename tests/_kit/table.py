@@ -268,6 +268,25 @@ ROWS = [
         signs=True,
         settings=signature(1e-4, decay1=decay(0.9), decay2=decay(0.99)),
     ),
+    Row(
+        "RAdam",
+        xpopt.RAdam,
+        {"decay1": 0.9, "decay2": 0.999, "eps": 1e-7, "threshold": 4.0},
+        oracles.radam,
+        ("mean", "var"),
+        170,  # as Adam, and of two kinds of step the sum, of which one is 0
+        counts=True,
+        valleys=(Valley({"lr": 0.01, "clip_norm": 1.0}, 5000),),
+        # torch adds eps before the correction
+        peer=Peer("RAdam", {"betas": (0.8, 0.99), "eps": 0.0}, {"decay1": 0.8, "decay2": 0.99, "eps": 1e-30}),
+        settings=signature(
+            0.001,
+            decay1=decay(0.9),
+            decay2=decay(0.999),
+            eps=eps(),
+            threshold=Setting(5.0, Interval(4), (4.0, 6.0)),
+        ),
+    ),
 ]
 BY_LABEL = {row.label: row for row in ROWS}
 SIGNATURES = {row.optimizer: row.settings for row in ROWS if row.settings is not None}

@@ -5,6 +5,7 @@ from .adamw import AdamW as AdamW
 from .amsgrad import AMSGrad as AMSGrad
 from .base import OptimizerBase as OptimizerBase
 from .lion import Lion as Lion
+from .radam import RAdam as RAdam
 from .rmsprop import RMSProp as RMSProp
 from .sgd import SGD as SGD
 
@@ -16,5 +17,6 @@ __all__ = [
     "AdamW",
     "Lion",
     "OptimizerBase",
+    "RAdam",
     "RMSProp",
 ]
