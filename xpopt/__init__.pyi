@@ -24,6 +24,7 @@ from .config import make_optimizer as make_optimizer
 from .explain import kernel_source as kernel_source
 from .optimizers.adagrad import AdaGrad as AdaGrad
 from .optimizers.adam import Adam as Adam
+from .optimizers.adamax import Adamax as Adamax
 from .optimizers.adamw import AdamW as AdamW
 from .optimizers.amsgrad import AMSGrad as AMSGrad
 from .optimizers.base import OptimizerBase as OptimizerBase
@@ -52,6 +53,7 @@ __all__ = [
     "AdaGrad",
     "Adam",
     "AdamW",
+    "Adamax",
     "CheckpointError",
     "ConstantScheduler",
     "ExponentialScheduler",

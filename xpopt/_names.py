@@ -18,6 +18,7 @@ NAMES = {
         "AMSGrad": "optimizers.amsgrad",
         "Lion": "optimizers.lion",
         "RAdam": "optimizers.radam",
+        "Adamax": "optimizers.adamax",
     },
     "Schedules": {
         "SchedulerBase": "schedulers.base",

@@ -88,6 +88,14 @@ def radam_length(decay2, t):
     return float(longest - 2 * t * decay2**t / (1 - decay2**t)), float(longest), float(1 - decay2**t)
 
 
+def adamax(p, g, memory, t, lr, decay1, decay2, eps):
+    """Kingma and Ba, Algorithm 2, line by line, with eps added to the magnitude of the gradient."""
+    m, u = memory or (0.0, 0.0)
+    m = decay1 * m + (1 - decay1) * g
+    u = max(decay2 * u, abs(g) + eps)
+    return p - lr / (1 - decay1**t) * m / u, (m, u)
+
+
 def sign(x):
     return float(x > 0) - float(x < 0)
 

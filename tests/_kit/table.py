@@ -287,6 +287,18 @@ ROWS = [
             threshold=Setting(5.0, Interval(4), (4.0, 6.0)),
         ),
     ),
+    Row(
+        "Adamax",
+        xpopt.Adamax,
+        {"decay1": 0.9, "decay2": 0.999, "eps": 1e-7},
+        oracles.adamax,
+        ("mean", "top"),
+        120,  # the mean as SGD's momentum; the largest may be 50 products old
+        counts=True,
+        valleys=(Valley({"lr": 0.1}, 4000),),
+        peer=Peer("Adamax", {"betas": (0.8, 0.99), "eps": 1e-3}, {"decay1": 0.8, "decay2": 0.99, "eps": 1e-3}),
+        settings=signature(0.002, decay1=decay(0.9), decay2=decay(0.999), eps=eps()),
+    ),
 ]
 BY_LABEL = {row.label: row for row in ROWS}
 SIGNATURES = {row.optimizer: row.settings for row in ROWS if row.settings is not None}

@@ -1,6 +1,7 @@
 # Written by tests/_kit/stubs.py from the table in xpopt/_names.py.
 from .adagrad import AdaGrad as AdaGrad
 from .adam import Adam as Adam
+from .adamax import Adamax as Adamax
 from .adamw import AdamW as AdamW
 from .amsgrad import AMSGrad as AMSGrad
 from .base import OptimizerBase as OptimizerBase
@@ -15,6 +16,7 @@ __all__ = [
     "AdaGrad",
     "Adam",
     "AdamW",
+    "Adamax",
     "Lion",
     "OptimizerBase",
     "RAdam",
