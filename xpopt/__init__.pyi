@@ -22,6 +22,7 @@ from .checkpoint import load_optimizer as load_optimizer
 from .config import OptimizerInitializer as OptimizerInitializer
 from .config import make_optimizer as make_optimizer
 from .explain import kernel_source as kernel_source
+from .optimizers.adabelief import AdaBelief as AdaBelief
 from .optimizers.adagrad import AdaGrad as AdaGrad
 from .optimizers.adam import Adam as Adam
 from .optimizers.adamax import Adamax as Adamax
@@ -50,6 +51,7 @@ __all__ = [
     "SGD",
     "SWA",
     "AMSGrad",
+    "AdaBelief",
     "AdaGrad",
     "Adam",
     "AdamW",

@@ -19,6 +19,7 @@ NAMES = {
         "Lion": "optimizers.lion",
         "RAdam": "optimizers.radam",
         "Adamax": "optimizers.adamax",
+        "AdaBelief": "optimizers.adabelief",
     },
     "Schedules": {
         "SchedulerBase": "schedulers.base",

@@ -96,6 +96,15 @@ def adamax(p, g, memory, t, lr, decay1, decay2, eps):
     return p - lr / (1 - decay1**t) * m / u, (m, u)
 
 
+def adabelief(p, g, memory, t, lr, decay1, decay2, eps):
+    """Zhuang et al., Algorithm 2, line by line."""
+    m, s = memory or (0.0, 0.0)
+    m = decay1 * m + (1 - decay1) * g
+    s = decay2 * s + (1 - decay2) * (g - m) ** 2 + eps
+    m_hat, s_hat = m / (1 - decay1**t), s / (1 - decay2**t)
+    return p - lr * m_hat / (math.sqrt(s_hat) + eps), (m, s)
+
+
 def sign(x):
     return float(x > 0) - float(x < 0)
 

@@ -299,6 +299,23 @@ ROWS = [
         peer=Peer("Adamax", {"betas": (0.8, 0.99), "eps": 1e-3}, {"decay1": 0.8, "decay2": 0.99, "eps": 1e-3}),
         settings=signature(0.002, decay1=decay(0.9), decay2=decay(0.999), eps=eps()),
     ),
+    Row(
+        "AdaBelief",
+        xpopt.AdaBelief,
+        {"decay1": 0.9, "decay2": 0.999, "eps": 1e-16},
+        oracles.adabelief,
+        ("mean", "var"),
+        200,  # as Adam; the distance from the mean may cancel to a part of its terms
+        counts=True,
+        valleys=(Valley({"lr": 0.05}, 3000),),
+        # with less decay the mean is nearly the gradient, and of their distance no digits are left
+        settings=signature(
+            0.001,
+            decay1=Setting(0.9, DECAY, (0.3, 0.999), (1 - 1e-6,)),
+            decay2=Setting(0.999, DECAY, (0.3, 0.999), (1 - 1e-6,)),
+            eps=eps(1e-16),
+        ),
+    ),
 ]
 BY_LABEL = {row.label: row for row in ROWS}
 SIGNATURES = {row.optimizer: row.settings for row in ROWS if row.settings is not None}

@@ -1,4 +1,5 @@
 # Written by tests/_kit/stubs.py from the table in xpopt/_names.py.
+from .adabelief import AdaBelief as AdaBelief
 from .adagrad import AdaGrad as AdaGrad
 from .adam import Adam as Adam
 from .adamax import Adamax as Adamax
@@ -13,6 +14,7 @@ from .sgd import SGD as SGD
 __all__ = [
     "SGD",
     "AMSGrad",
+    "AdaBelief",
     "AdaGrad",
     "Adam",
     "AdamW",
