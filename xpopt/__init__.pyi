@@ -23,6 +23,7 @@ from .config import OptimizerInitializer as OptimizerInitializer
 from .config import make_optimizer as make_optimizer
 from .explain import kernel_source as kernel_source
 from .optimizers.adabelief import AdaBelief as AdaBelief
+from .optimizers.adadelta import Adadelta as Adadelta
 from .optimizers.adagrad import AdaGrad as AdaGrad
 from .optimizers.adam import Adam as Adam
 from .optimizers.adamax import Adamax as Adamax
@@ -53,6 +54,7 @@ __all__ = [
     "AMSGrad",
     "AdaBelief",
     "AdaGrad",
+    "Adadelta",
     "Adam",
     "AdamW",
     "Adamax",

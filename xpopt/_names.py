@@ -20,6 +20,7 @@ NAMES = {
         "RAdam": "optimizers.radam",
         "Adamax": "optimizers.adamax",
         "AdaBelief": "optimizers.adabelief",
+        "Adadelta": "optimizers.adadelta",
     },
     "Schedules": {
         "SchedulerBase": "schedulers.base",

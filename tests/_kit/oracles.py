@@ -105,6 +105,15 @@ def adabelief(p, g, memory, t, lr, decay1, decay2, eps):
     return p - lr * m_hat / (math.sqrt(s_hat) + eps), (m, s)
 
 
+def adadelta(p, g, memory, t, lr, decay, eps):
+    """Zeiler, Algorithm 1, line by line, with a rate before the update."""
+    of_g, of_x = memory or (0.0, 0.0)
+    of_g = decay * of_g + (1 - decay) * g**2
+    x = -math.sqrt(of_x + eps) / math.sqrt(of_g + eps) * g
+    of_x = decay * of_x + (1 - decay) * x**2
+    return p + lr * x, (of_g, of_x)
+
+
 def sign(x):
     return float(x > 0) - float(x < 0)
 

@@ -316,6 +316,19 @@ ROWS = [
             eps=eps(1e-16),
         ),
     ),
+    Row(
+        "Adadelta",
+        xpopt.Adadelta,
+        {"decay": 0.95, "eps": 1e-6},
+        oracles.adadelta,
+        ("var", "delta"),
+        200,  # an update is made of those before it, three roundings more at each of 50 steps; the root as RMSProp's
+        counts=True,
+        valleys=(Valley({"lr": 1.0, "eps": 1e-4, "lr_scheduler": "ExponentialScheduler(stage_length=2000)"}, 6000),),
+        plane=30.0,  # first steps are of the length of eps
+        peer=Peer("Adadelta", {"rho": 0.8, "eps": 1e-3}, {"decay": 0.8, "eps": 1e-3}),
+        settings=signature(1.0, decay=decay(0.95), eps=eps(1e-6)),
+    ),
 ]
 BY_LABEL = {row.label: row for row in ROWS}
 SIGNATURES = {row.optimizer: row.settings for row in ROWS if row.settings is not None}

@@ -1,5 +1,6 @@
 # Written by tests/_kit/stubs.py from the table in xpopt/_names.py.
 from .adabelief import AdaBelief as AdaBelief
+from .adadelta import Adadelta as Adadelta
 from .adagrad import AdaGrad as AdaGrad
 from .adam import Adam as Adam
 from .adamax import Adamax as Adamax
@@ -16,6 +17,7 @@ __all__ = [
     "AMSGrad",
     "AdaBelief",
     "AdaGrad",
+    "Adadelta",
     "Adam",
     "AdamW",
     "Adamax",
