@@ -34,6 +34,7 @@ from .optimizers.lion import Lion as Lion
 from .optimizers.radam import RAdam as RAdam
 from .optimizers.rmsprop import RMSProp as RMSProp
 from .optimizers.sgd import SGD as SGD
+from .optimizers.signum import Signum as Signum
 from .schedulers.base import SchedulerBase as SchedulerBase
 from .schedulers.constant import ConstantScheduler as ConstantScheduler
 from .schedulers.exponential import ExponentialScheduler as ExponentialScheduler
@@ -73,6 +74,7 @@ __all__ = [
     "Rule",
     "SchedulerBase",
     "SchedulerInitializer",
+    "Signum",
     "Transform",
     "WeightDecay",
     "__version__",

@@ -21,6 +21,7 @@ NAMES = {
         "Adamax": "optimizers.adamax",
         "AdaBelief": "optimizers.adabelief",
         "Adadelta": "optimizers.adadelta",
+        "Signum": "optimizers.signum",
     },
     "Schedules": {
         "SchedulerBase": "schedulers.base",

@@ -114,6 +114,13 @@ def adadelta(p, g, memory, t, lr, decay, eps):
     return p + lr * x, (of_g, of_x)
 
 
+def signum(p, g, memory, t, lr, momentum):
+    """Bernstein et al., Algorithm 2."""
+    (m,) = memory or (0.0,)
+    m = momentum * m + (1 - momentum) * g
+    return p - lr * sign(m), (m,)
+
+
 def sign(x):
     return float(x > 0) - float(x < 0)
 

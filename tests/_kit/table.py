@@ -329,6 +329,19 @@ ROWS = [
         peer=Peer("Adadelta", {"rho": 0.8, "eps": 1e-3}, {"decay": 0.8, "eps": 1e-3}),
         settings=signature(1.0, decay=decay(0.95), eps=eps(1e-6)),
     ),
+    Row(
+        "Signum",
+        xpopt.Signum,
+        {"momentum": 0.9},
+        oracles.signum,
+        ("mean",),
+        60,  # the step is the rate, rounded; the mean as SGD's momentum
+        counts=True,
+        valleys=(Valley({"lr": 0.01, "lr_scheduler": "ExponentialScheduler(stage_length=800)"}, 3000),),
+        plane=0.1,
+        signs=True,
+        settings=signature(1e-4, momentum=decay(0.9)),
+    ),
 ]
 BY_LABEL = {row.label: row for row in ROWS}
 SIGNATURES = {row.optimizer: row.settings for row in ROWS if row.settings is not None}

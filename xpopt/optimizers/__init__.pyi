@@ -11,6 +11,7 @@ from .lion import Lion as Lion
 from .radam import RAdam as RAdam
 from .rmsprop import RMSProp as RMSProp
 from .sgd import SGD as SGD
+from .signum import Signum as Signum
 
 __all__ = [
     "SGD",
@@ -25,4 +26,5 @@ __all__ = [
     "OptimizerBase",
     "RAdam",
     "RMSProp",
+    "Signum",
 ]
