@@ -28,6 +28,7 @@ from .optimizers.adagrad import AdaGrad as AdaGrad
 from .optimizers.adam import Adam as Adam
 from .optimizers.adamax import Adamax as Adamax
 from .optimizers.adamw import AdamW as AdamW
+from .optimizers.adan import Adan as Adan
 from .optimizers.amsgrad import AMSGrad as AMSGrad
 from .optimizers.base import OptimizerBase as OptimizerBase
 from .optimizers.lion import Lion as Lion
@@ -59,6 +60,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "Adamax",
+    "Adan",
     "CheckpointError",
     "ConstantScheduler",
     "ExponentialScheduler",

@@ -22,6 +22,7 @@ NAMES = {
         "AdaBelief": "optimizers.adabelief",
         "Adadelta": "optimizers.adadelta",
         "Signum": "optimizers.signum",
+        "Adan": "optimizers.adan",
     },
     "Schedules": {
         "SchedulerBase": "schedulers.base",

@@ -121,6 +121,17 @@ def signum(p, g, memory, t, lr, momentum):
     return p - lr * sign(m), (m,)
 
 
+def adan(p, g, memory, t, lr, decay1, decay2, decay3, eps):
+    """Xie et al., Algorithm 1, with b = 1 - decay, means that start at 0, and its authors' corrections."""
+    b1, b2, b3 = 1 - decay1, 1 - decay2, 1 - decay3
+    m, v, n, before = memory or (0.0, 0.0, 0.0, g)
+    m = (1 - b1) * m + b1 * g
+    v = (1 - b2) * v + b2 * (g - before)
+    n = (1 - b3) * n + b3 * (g + (1 - b2) * (g - before)) ** 2
+    rate = lr / (math.sqrt(n / (1 - decay3**t)) + eps)
+    return p - rate * (m / (1 - decay1**t) + (1 - b2) * v / (1 - decay2**t)), (m, v, n, g)
+
+
 def sign(x):
     return float(x > 0) - float(x < 0)
 

@@ -25,5 +25,6 @@ NUMBERS = {
     "decay": 0.9,
     "momentum": 0.8,
     "eps": 1e-7,
+    "decay3": 0.99,
     "threshold": 5.0,
 }

@@ -342,6 +342,18 @@ ROWS = [
         signs=True,
         settings=signature(1e-4, momentum=decay(0.9)),
     ),
+    Row(
+        "Adan",
+        xpopt.Adan,
+        {"decay1": 0.98, "decay2": 0.92, "decay3": 0.99, "eps": 1e-8},
+        oracles.adan,
+        ("mean", "slope", "var", "last"),
+        300,  # as Adam, and once more for the slope; the two may cancel
+        counts=True,
+        valleys=(Valley({"lr": 0.01, "decay1": 0.9}, 4000),),
+        plane=1.0,
+        settings=signature(0.001, decay1=decay(0.98), decay2=decay(0.92), decay3=decay(0.99), eps=eps(1e-8)),
+    ),
 ]
 BY_LABEL = {row.label: row for row in ROWS}
 SIGNATURES = {row.optimizer: row.settings for row in ROWS if row.settings is not None}

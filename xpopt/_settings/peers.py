@@ -119,7 +119,7 @@ CLASSES = {"adam_w": "AdamW", "gd": "SGD", "gradient_descent": "SGD", "stochasti
 ABSENT_CLASSES = {
     **rows("momentum heavy_ball polyak", "momentum is a keyword, SGD(momentum=0.9)"),
     **rows(
-        "adafactor adan asgd ftrl lamb lars lbfgs madgrad muon "
+        "adafactor asgd ftrl lamb lars lbfgs madgrad muon "
         "nadam nadamw nag nesterov novograd prodigy rprop shampoo sm3 sophia sparse_adam yogi",
         "this algorithm is not here: write it as a rule of your own",
     ),

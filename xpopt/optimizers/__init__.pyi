@@ -5,6 +5,7 @@ from .adagrad import AdaGrad as AdaGrad
 from .adam import Adam as Adam
 from .adamax import Adamax as Adamax
 from .adamw import AdamW as AdamW
+from .adan import Adan as Adan
 from .amsgrad import AMSGrad as AMSGrad
 from .base import OptimizerBase as OptimizerBase
 from .lion import Lion as Lion
@@ -22,6 +23,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "Adamax",
+    "Adan",
     "Lion",
     "OptimizerBase",
     "RAdam",
