@@ -29,6 +29,7 @@ from .optimizers.adam import Adam as Adam
 from .optimizers.adamax import Adamax as Adamax
 from .optimizers.adamw import AdamW as AdamW
 from .optimizers.adan import Adan as Adan
+from .optimizers.adopt import ADOPT as ADOPT
 from .optimizers.amsgrad import AMSGrad as AMSGrad
 from .optimizers.base import OptimizerBase as OptimizerBase
 from .optimizers.lion import Lion as Lion
@@ -50,6 +51,7 @@ from .transforms.lookahead import Lookahead as Lookahead
 from .transforms.weight_decay import WeightDecay as WeightDecay
 
 __all__ = [
+    "ADOPT",
     "EMA",
     "SGD",
     "SWA",

@@ -23,6 +23,7 @@ NAMES = {
         "Adadelta": "optimizers.adadelta",
         "Signum": "optimizers.signum",
         "Adan": "optimizers.adan",
+        "ADOPT": "optimizers.adopt",
     },
     "Schedules": {
         "SchedulerBase": "schedulers.base",

@@ -132,6 +132,16 @@ def adan(p, g, memory, t, lr, decay1, decay2, decay3, eps):
     return p - rate * (m / (1 - decay1**t) + (1 - b2) * v / (1 - decay2**t)), (m, v, n, g)
 
 
+def adopt(p, g, memory, t, lr, decay1, decay2, eps):
+    """Taniguchi et al., Algorithm 2, clipped at the fourth root of its count, which is 0 where v begins."""
+    if memory is None:
+        return p, (0.0, g**2)
+    m, v = memory
+    c = (t - 1) ** 0.25
+    m = decay1 * m + (1 - decay1) * max(-c, min(g / max(math.sqrt(v), eps), c))
+    return p - lr * m, (m, decay2 * v + (1 - decay2) * g**2)
+
+
 def sign(x):
     return float(x > 0) - float(x < 0)
 

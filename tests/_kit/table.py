@@ -354,6 +354,19 @@ ROWS = [
         plane=1.0,
         settings=signature(0.001, decay1=decay(0.98), decay2=decay(0.92), decay3=decay(0.99), eps=eps(1e-8)),
     ),
+    Row(
+        "ADOPT",
+        xpopt.ADOPT,
+        {"decay1": 0.9, "decay2": 0.9999, "eps": 1e-6},
+        oracles.adopt,
+        ("mean", "var"),
+        160,  # as Adam, without corrections
+        counts=True,
+        valleys=(
+            Valley({"lr": 0.02, "decay2": 0.999, "lr_scheduler": "ExponentialScheduler(stage_length=1500)"}, 5000),
+        ),
+        settings=signature(0.001, decay1=decay(0.9), decay2=decay(0.9999), eps=eps(1e-6)),
+    ),
 ]
 BY_LABEL = {row.label: row for row in ROWS}
 SIGNATURES = {row.optimizer: row.settings for row in ROWS if row.settings is not None}

@@ -6,6 +6,7 @@ from .adam import Adam as Adam
 from .adamax import Adamax as Adamax
 from .adamw import AdamW as AdamW
 from .adan import Adan as Adan
+from .adopt import ADOPT as ADOPT
 from .amsgrad import AMSGrad as AMSGrad
 from .base import OptimizerBase as OptimizerBase
 from .lion import Lion as Lion
@@ -15,6 +16,7 @@ from .sgd import SGD as SGD
 from .signum import Signum as Signum
 
 __all__ = [
+    "ADOPT",
     "SGD",
     "AMSGrad",
     "AdaBelief",
