@@ -29,6 +29,7 @@ from .optimizers.adam import Adam as Adam
 from .optimizers.adamax import Adamax as Adamax
 from .optimizers.adamw import AdamW as AdamW
 from .optimizers.adan import Adan as Adan
+from .optimizers.ademamix import AdEMAMix as AdEMAMix
 from .optimizers.adopt import ADOPT as ADOPT
 from .optimizers.amsgrad import AMSGrad as AMSGrad
 from .optimizers.base import OptimizerBase as OptimizerBase
@@ -56,6 +57,7 @@ __all__ = [
     "SGD",
     "SWA",
     "AMSGrad",
+    "AdEMAMix",
     "AdaBelief",
     "AdaGrad",
     "Adadelta",

@@ -24,6 +24,7 @@ NAMES = {
         "Signum": "optimizers.signum",
         "Adan": "optimizers.adan",
         "ADOPT": "optimizers.adopt",
+        "AdEMAMix": "optimizers.ademamix",
     },
     "Schedules": {
         "SchedulerBase": "schedulers.base",

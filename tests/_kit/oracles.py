@@ -142,6 +142,21 @@ def adopt(p, g, memory, t, lr, decay1, decay2, eps):
     return p - lr * m, (m, decay2 * v + (1 - decay2) * g**2)
 
 
+def ademamix(p, g, memory, t, lr, decay1, decay2, decay3, alpha, eps, alpha_steps=0.0, decay3_steps=0.0):
+    """Pagliardini, Ablin and Grangier, Algorithm 1, line by line, with the schedules of section 3."""
+    m1, m2, v = memory or (0.0, 0.0, 0.0)
+    if t < alpha_steps:
+        alpha = t * alpha / alpha_steps
+    if t < decay3_steps:
+        x, start, end = t / decay3_steps, math.log(decay1) if decay1 else -math.inf, math.log(decay3)
+        decay3 = min(math.exp(end / ((1 - x) * end / start + x)), decay3)  # numerator and denominator over ln(start)
+    m1 = decay1 * m1 + (1 - decay1) * g
+    m2 = decay3 * m2 + (1 - decay3) * g
+    v = decay2 * v + (1 - decay2) * g**2
+    m1_hat, v_hat = m1 / (1 - decay1**t), v / (1 - decay2**t)
+    return p - lr * (m1_hat + alpha * m2) / (math.sqrt(v_hat) + eps), (m1, m2, v)
+
+
 def sign(x):
     return float(x > 0) - float(x < 0)
 

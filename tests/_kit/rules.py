@@ -25,6 +25,9 @@ NUMBERS = {
     "decay": 0.9,
     "momentum": 0.8,
     "eps": 1e-7,
+    "decay3_steps": 20.0,
+    "alpha_steps": 20.0,
+    "alpha": 5.0,
     "decay3": 0.99,
     "threshold": 5.0,
 }

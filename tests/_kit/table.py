@@ -367,6 +367,34 @@ ROWS = [
         ),
         settings=signature(0.001, decay1=decay(0.9), decay2=decay(0.9999), eps=eps(1e-6)),
     ),
+    Row(
+        "AdEMAMix",
+        xpopt.AdEMAMix,
+        {
+            "decay1": 0.9,
+            "decay2": 0.999,
+            "decay3": 0.99,
+            "alpha": 5.0,
+            "eps": 1e-8,
+            "alpha_steps": 20.0,
+            "decay3_steps": 20.0,
+        },
+        oracles.ademamix,
+        ("fast", "slow", "var"),
+        300,  # as Adam, and once more for the slow mean; the two may cancel
+        counts=True,
+        valleys=(Valley({"lr": 0.01, "decay3": 0.99, "alpha": 1.0, "alpha_steps": 1000, "decay3_steps": 1000}, 4000),),
+        settings=signature(
+            0.001,
+            decay1=decay(0.9),
+            decay2=decay(0.999),
+            decay3=Setting(0.9999, DECAY, (0.01, 0.999), (1 - 1e-6,)),
+            alpha=Setting(5.0, Interval(0), (0.0, 8.0)),
+            eps=eps(1e-8),
+            alpha_steps=Setting(0.0, Interval(0), (0.0, 8.0)),
+            decay3_steps=Setting(0.0, Interval(0), (0.0, 8.0)),
+        ),
+    ),
 ]
 BY_LABEL = {row.label: row for row in ROWS}
 SIGNATURES = {row.optimizer: row.settings for row in ROWS if row.settings is not None}

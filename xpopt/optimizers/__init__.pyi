@@ -6,6 +6,7 @@ from .adam import Adam as Adam
 from .adamax import Adamax as Adamax
 from .adamw import AdamW as AdamW
 from .adan import Adan as Adan
+from .ademamix import AdEMAMix as AdEMAMix
 from .adopt import ADOPT as ADOPT
 from .amsgrad import AMSGrad as AMSGrad
 from .base import OptimizerBase as OptimizerBase
@@ -19,6 +20,7 @@ __all__ = [
     "ADOPT",
     "SGD",
     "AMSGrad",
+    "AdEMAMix",
     "AdaBelief",
     "AdaGrad",
     "Adadelta",
