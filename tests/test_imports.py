@@ -136,7 +136,15 @@ def test_type_hints_are_shipped():
 
 
 METHODS = [path for path in (PACKAGE / "optimizers").glob("*.py") if path.stem not in ("__init__", "base")]
-ALLOWED = {".base", "..schedulers", ".._settings.setting", ".._arrays.typing", ".._graph.rule", ".._settings.ranges"}
+ALLOWED = {
+    ".base",
+    "..schedulers",
+    ".._settings.setting",
+    ".._settings.ranges",
+    ".._arrays.typing",
+    ".._graph.rule",
+    ".._graph.slots",
+}
 DERIVED = {"adamw": ".adam"}
 """Methods that are another one with another default, and where that is."""
 

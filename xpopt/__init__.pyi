@@ -38,6 +38,7 @@ from .optimizers.radam import RAdam as RAdam
 from .optimizers.rmsprop import RMSProp as RMSProp
 from .optimizers.sgd import SGD as SGD
 from .optimizers.signum import Signum as Signum
+from .optimizers.yogi import Yogi as Yogi
 from .schedulers.base import SchedulerBase as SchedulerBase
 from .schedulers.constant import ConstantScheduler as ConstantScheduler
 from .schedulers.exponential import ExponentialScheduler as ExponentialScheduler
@@ -83,6 +84,7 @@ __all__ = [
     "Signum",
     "Transform",
     "WeightDecay",
+    "Yogi",
     "__version__",
     "cols",
     "default_namespace",

@@ -25,6 +25,7 @@ NAMES = {
         "Adan": "optimizers.adan",
         "ADOPT": "optimizers.adopt",
         "AdEMAMix": "optimizers.ademamix",
+        "Yogi": "optimizers.yogi",
     },
     "Schedules": {
         "SchedulerBase": "schedulers.base",

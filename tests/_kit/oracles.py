@@ -157,6 +157,14 @@ def ademamix(p, g, memory, t, lr, decay1, decay2, decay3, alpha, eps, alpha_step
     return p - lr * (m1_hat + alpha * m2) / (math.sqrt(v_hat) + eps), (m1, m2, v)
 
 
+def yogi(p, g, memory, t, lr, decay1, decay2, eps, initial):
+    """Zaheer et al., Algorithm 2, line by line, with Adam's corrections."""
+    m, v = memory or (0.0, initial)
+    m = decay1 * m + (1 - decay1) * g
+    v = v - (1 - decay2) * sign(v - g**2) * g**2
+    return p - lr * (m / (1 - decay1**t)) / (math.sqrt(v / (1 - decay2**t)) + eps), (m, v)
+
+
 def sign(x):
     return float(x > 0) - float(x < 0)
 

@@ -25,6 +25,7 @@ NUMBERS = {
     "decay": 0.9,
     "momentum": 0.8,
     "eps": 1e-7,
+    "initial": 0.1,
     "decay3_steps": 20.0,
     "alpha_steps": 20.0,
     "alpha": 5.0,

@@ -395,6 +395,24 @@ ROWS = [
             decay3_steps=Setting(0.0, Interval(0), (0.0, 8.0)),
         ),
     ),
+    Row(
+        "Yogi",
+        xpopt.Yogi,
+        {"decay1": 0.9, "decay2": 0.999, "eps": 1e-3, "initial": 1e-6},
+        oracles.yogi,
+        ("mean", "var"),
+        200,  # as Adam; the variance is a difference where the gradient is smaller
+        counts=True,
+        valleys=(Valley({"lr": 0.05}, 3000),),
+        # with less decay a variance may lose most of itself in a step, and with it its digits
+        settings=signature(
+            0.01,
+            decay1=decay(0.9),
+            decay2=Setting(0.999, DECAY, (0.3, 0.999), (1 - 1e-6,)),
+            eps=eps(1e-3),
+            initial=Setting(1e-6, Interval(0), (0.0, 1.0)),
+        ),
+    ),
 ]
 BY_LABEL = {row.label: row for row in ROWS}
 SIGNATURES = {row.optimizer: row.settings for row in ROWS if row.settings is not None}

@@ -120,7 +120,7 @@ ABSENT_CLASSES = {
     **rows("momentum heavy_ball polyak", "momentum is a keyword, SGD(momentum=0.9)"),
     **rows(
         "adafactor asgd ftrl lamb lars lbfgs madgrad muon "
-        "nadam nadamw nag nesterov novograd prodigy rprop shampoo sm3 sophia sparse_adam yogi",
+        "nadam nadamw nag nesterov novograd prodigy rprop shampoo sm3 sophia sparse_adam",
         "this algorithm is not here: write it as a rule of your own",
     ),
 }

@@ -15,6 +15,7 @@ from .radam import RAdam as RAdam
 from .rmsprop import RMSProp as RMSProp
 from .sgd import SGD as SGD
 from .signum import Signum as Signum
+from .yogi import Yogi as Yogi
 
 __all__ = [
     "ADOPT",
@@ -33,4 +34,5 @@ __all__ = [
     "RAdam",
     "RMSProp",
     "Signum",
+    "Yogi",
 ]
