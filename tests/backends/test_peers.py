@@ -1,0 +1,81 @@
+"""Beside other libraries, where they can compute the same: 50 steps in float64, in three shapes."""
+
+import functools
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+from _kit import problems
+from _kit.peers import FACTS, NOT_THERE, OPTAX, TORCH
+from _kit.table import SIGNATURES
+
+SHAPES = {"number": (), "matrix": (7, 5), "vector": (131,)}
+LR = 0.1
+
+
+def of_torch(fact, start, gradients):
+    """Return the values after each step, and the steps' lengths."""
+    torch = pytest.importorskip("torch")
+    weight = torch.nn.Parameter(torch.tensor(start, dtype=torch.float64))
+    opt = getattr(torch.optim, fact.name)([weight], lr=LR, foreach=False, **fact.theirs)
+    for gradient in gradients:
+        weight.grad = torch.tensor(gradient, dtype=torch.float64)
+        opt.step()
+        yield weight.detach().numpy().copy()
+
+
+def of_optax(fact, start, gradients):
+    """Return the same of optax; JAX has to be told of float64 before."""
+    optax, jax = pytest.importorskip("optax"), pytest.importorskip("jax")
+    transform = functools.reduce(getattr, fact.name.split("."), optax)(**fact.theirs)
+    param, step = jax.numpy.asarray(start), jax.jit(transform.update)
+    state = transform.init(param)
+    for gradient in gradients:
+        update, state = step(jax.numpy.asarray(gradient), state, param)
+        param = param - LR * update
+        yield np.asarray(param)
+
+
+def walked_and_off(fact, theirs, shape):
+    """Return the distance walked, and the largest distance between here and there, after each step."""
+    var = problems.variable(51, shape)
+    start, gradients = np.reshape(var.start, shape), [np.reshape(g, shape) for g in var.gradients]
+    opt, param, before, walked = fact.optimizer(lr=LR, **fact.ours), start, start, 0.0
+    for gradient, want in zip(gradients, theirs(fact, start, gradients), strict=True):
+        param = opt.update(param, gradient, "W")
+        opt.step()
+        walked += np.max(np.abs(want - before))
+        before = want
+        yield walked, np.max(np.abs(param - want))
+
+
+def compare(fact, theirs, shape):
+    """Compare each step; what is not the same must be seen not to be."""
+    steps = list(walked_and_off(fact, theirs, shape))
+    assert len(steps) == 50
+    if fact.same:
+        assert all(off <= 1e-9 * walked for walked, off in steps)
+    else:
+        assert steps[-1][1] > 1e-3 * steps[-1][0], f"{fact.library} computes the same by now: correct the fact"
+
+
+@pytest.mark.backends("torch")
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("fact", TORCH, ids=lambda fact: fact.label)
+def test_torch(fact, shape):
+    compare(fact, of_torch, shape)
+
+
+@pytest.mark.backends("jax-x64")
+@pytest.mark.parametrize("fact", OPTAX if find_spec("optax") else OPTAX[:1], ids=lambda fact: fact.label)
+def test_optax(backend, fact):
+    """Where optax is missing, one of them says so."""
+    for shape in SHAPES.values():
+        compare(fact, of_optax, shape)
+
+
+@pytest.mark.parametrize("library", NOT_THERE)
+def test_of_every_algorithm_it_is_said_what_a_library_has(library):
+    told = {fact.optimizer for fact in FACTS if fact.library == library}
+    assert told | NOT_THERE[library] == set(SIGNATURES)
+    assert not told & NOT_THERE[library]
