@@ -36,6 +36,7 @@ from .optimizers.base import OptimizerBase as OptimizerBase
 from .optimizers.lion import Lion as Lion
 from .optimizers.radam import RAdam as RAdam
 from .optimizers.rmsprop import RMSProp as RMSProp
+from .optimizers.rprop import Rprop as Rprop
 from .optimizers.sgd import SGD as SGD
 from .optimizers.signum import Signum as Signum
 from .optimizers.yogi import Yogi as Yogi
@@ -78,6 +79,7 @@ __all__ = [
     "RAdam",
     "RMSProp",
     "Range",
+    "Rprop",
     "Rule",
     "SchedulerBase",
     "SchedulerInitializer",

@@ -16,6 +16,7 @@ NAMES = {
         "Adam": "optimizers.adam",
         "AdamW": "optimizers.adamw",
         "AMSGrad": "optimizers.amsgrad",
+        "Rprop": "optimizers.rprop",
         "Lion": "optimizers.lion",
         "RAdam": "optimizers.radam",
         "Adamax": "optimizers.adamax",

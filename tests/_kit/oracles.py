@@ -169,6 +169,17 @@ def sign(x):
     return float(x > 0) - float(x < 0)
 
 
+def rprop(p, g, memory, t, lr, down, up, least, most):
+    """Igel and Huesken, iRprop-, line by line."""
+    before, size = memory or (0.0, lr)
+    if g * before > 0:
+        size = min(size * up, most)
+    elif g * before < 0:
+        size = max(size * down, least)
+        g = 0.0
+    return p - sign(g) * size, (sign(g), size)
+
+
 def lookback(p, g, memory, t, lr):
     """No published method: it moves along this gradient and the one before."""
     (before,) = memory or (0.0,)

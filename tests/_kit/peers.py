@@ -20,8 +20,8 @@ NO_SETTINGS: Mapping[str, Any] = MappingProxyType({})
 class Fact(NamedTuple):
     """What a library has of an algorithm.
 
-    Of optax, `name` is the transformation whose result is subtracted, times the rate; ``lion`` there is
-    ``scale_by_lion`` with a rate and a decay of weights. `same` says whether `theirs` and `ours` mean the same.
+    Of optax, `name` is the transformation whose result is subtracted, times the rate unless it takes one: ``lion``
+    there is ``scale_by_lion``, a rate and a decay of weights. `same` says whether `theirs` and `ours` mean the same.
     """
 
     label: str
@@ -38,6 +38,7 @@ TORCH_DIFFERS = {
     "SGD-momentum": "the rate is outside the velocity there: the same while it is constant",
     "RAdam": "eps is added before the bias correction there",
     "Adadelta": "the decay is 0.9 there by default",
+    "Rprop": "lr is brought between the bounds there; whether a gradient turns is asked of a product, which may be 0",
     "AdamW": "the decay of weights is applied before the step there: the same",
 }
 """By row: what differs in `torch.optim`. Everywhere: its ``weight_decay`` is `l2` here, but for AdamW."""
@@ -122,6 +123,7 @@ OPTAX = [
         {**OUR_MEANS, "eps": 1e-3, "initial": 0.0},
         "the mean starts at initial_accumulator_value there, and not only the variance",
     ),
+    _optax("Rprop", "scale_by_rprop", {"learning_rate": 0.1, "eta_plus": 1.3}, {"up": 1.3}),
 ]
 
 FACTS = [*TORCH, *OPTAX]

@@ -82,11 +82,15 @@ class Valley(NamedTuple):
 
 
 class Peer(NamedTuple):
-    """The same mathematics in `torch.optim`: its name, its settings, and ours that mean the same."""
+    """The same mathematics in `torch.optim`: its name, its settings, and ours that mean the same.
+
+    `decays` says whether it has a decay of weights.
+    """
 
     name: str
     theirs: Mapping[str, Any]
     ours: Mapping[str, float]
+    decays: bool = True
 
 
 @dataclass(frozen=True)
@@ -411,6 +415,25 @@ ROWS = [
             decay2=Setting(0.999, DECAY, (0.3, 0.999), (1 - 1e-6,)),
             eps=eps(1e-3),
             initial=Setting(1e-6, Interval(0), (0.0, 1.0)),
+        ),
+    ),
+    Row(
+        "Rprop",
+        xpopt.Rprop,
+        {"down": 0.5, "up": 1.2, "least": 1e-6, "most": 50.0},
+        oracles.rprop,
+        ("direction", "size"),
+        60,  # a length may be 50 products old
+        counts=True,
+        valleys=(Valley({"lr": 0.01}, 5000),),
+        peer=Peer("Rprop", {"etas": (0.4, 1.3)}, {"down": 0.4, "up": 1.3}, decays=False),
+        signs=True,
+        settings=signature(
+            0.01,
+            down=Setting(0.5, Interval(0, 1), (0.1, 0.9), (1.0,)),
+            up=Setting(1.2, Interval(1), (1.0, 2.0)),
+            least=Setting(1e-6, Interval(0, open="low"), (1e-6, 0.01)),
+            most=Setting(50.0, Interval(0, open="low"), (0.1, 50.0)),
         ),
     ),
 ]

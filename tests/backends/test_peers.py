@@ -29,10 +29,10 @@ def of_optax(fact, start, gradients):
     optax, jax = pytest.importorskip("optax"), pytest.importorskip("jax")
     transform = functools.reduce(getattr, fact.name.split("."), optax)(**fact.theirs)
     param, step = jax.numpy.asarray(start), jax.jit(transform.update)
-    state = transform.init(param)
+    state, rate = transform.init(param), 1.0 if "learning_rate" in fact.theirs else LR
     for gradient in gradients:
         update, state = step(jax.numpy.asarray(gradient), state, param)
-        param = param - LR * update
+        param = param - rate * update
         yield np.asarray(param)
 
 

@@ -27,6 +27,8 @@ MEANT = {
     "mu": "momentum or decay1",
     "rho": "decay or decay2",
     "smoothing_constant": "decay",
+    "etas": "down and up",
+    "step_sizes": "least and most",
     "delta": "eps",
     "epsilon": "eps",
     "fuzz": "eps",
@@ -120,7 +122,7 @@ ABSENT_CLASSES = {
     **rows("momentum heavy_ball polyak", "momentum is a keyword, SGD(momentum=0.9)"),
     **rows(
         "adafactor asgd ftrl lamb lars lbfgs madgrad muon "
-        "nadam nadamw nag nesterov novograd prodigy rprop shampoo sm3 sophia sparse_adam",
+        "nadam nadamw nag nesterov novograd prodigy shampoo sm3 sophia sparse_adam",
         "this algorithm is not here: write it as a rule of your own",
     ),
 }

@@ -13,6 +13,7 @@ from .base import OptimizerBase as OptimizerBase
 from .lion import Lion as Lion
 from .radam import RAdam as RAdam
 from .rmsprop import RMSProp as RMSProp
+from .rprop import Rprop as Rprop
 from .sgd import SGD as SGD
 from .signum import Signum as Signum
 from .yogi import Yogi as Yogi
@@ -33,6 +34,7 @@ __all__ = [
     "OptimizerBase",
     "RAdam",
     "RMSProp",
+    "Rprop",
     "Signum",
     "Yogi",
 ]

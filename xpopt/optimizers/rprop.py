@@ -1,0 +1,100 @@
+"""Rprop."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from .._arrays.typing import Array, Namespace, Scalars
+from .._graph.slots import slot
+from .._settings.ranges import FRACTION, POSITIVE, Range
+from .._settings.setting import setting
+from .base import OptimizerBase
+
+
+class RpropState(NamedTuple):
+    """What Rprop remembers of each parameter."""
+
+    direction: Array  # like param; the sign of the last gradient, or 0 where no step was made; starts at 0
+    size: Array = slot(start="lr")  # like param, in its units; the length of the last step, starts at `lr`
+
+
+class Rprop(OptimizerBase):
+    r"""Step by a length of each element's own, which grows while the gradient keeps its sign, else shrinks.
+
+    .. math::
+
+        \Delta_t &= \begin{cases}
+            \min(\eta^+ \Delta_{t-1}, \Delta_{\max}) & \text{if } g_t s_{t-1} > 0 \\
+            \max(\eta^- \Delta_{t-1}, \Delta_{\min}) & \text{if } g_t s_{t-1} < 0 \\
+            \Delta_{t-1} & \text{else}
+        \end{cases} \\
+        s_t &= \begin{cases}
+            0 & \text{if } g_t s_{t-1} < 0 \\
+            \mathrm{sign}(g_t) & \text{else}
+        \end{cases} \\
+        \theta_t &= \theta_{t-1} - s_t \Delta_t
+
+    Parameters
+    ----------
+    lr : float
+        The length :math:`\Delta_0` that steps begin with, in units of the parameter. Finite, at least 0. It is read at
+        a parameter's first update, and a schedule that states its own rate wins over it; later rates count for the
+        decay of weights alone.
+    down, up : float
+        By what a length is multiplied where the gradient turns, :math:`\eta^-` in [0, 1], and where it keeps its sign,
+        :math:`\eta^+`, at least 1.
+    least, most : float
+        How far a length shrinks and grows, :math:`\Delta_{\min}` and :math:`\Delta_{\max}`, in units of the parameter.
+        Greater than 0.
+    clip_norm : float or None
+        The largest L2 norm of each parameter's gradient. Greater than 0; None leaves gradients alone.
+    lr_scheduler : None, str, dict or SchedulerBase
+        The schedule of the learning rate; None keeps it constant.
+    **options
+        Options common to all optimizers: see `OptimizerBase`.
+
+    Raises
+    ------
+    TypeError
+        An unknown keyword, or a value that is no number.
+    ValueError
+        A value out of its range.
+
+    Notes
+    -----
+    Where the gradient turns, no step is made and the next one starts anew: iRprop- of [2]_, as in PyTorch, where [1]_
+    takes the last step back. Made for gradients of all the data, and not of batches. PyTorch multiplies two gradients
+    to see whether they turn, which is 0 for very small ones; here only signs are kept.
+
+    References
+    ----------
+    .. [1] Riedmiller and Braun, "A Direct Adaptive Method for Faster Backpropagation Learning: The RPROP Algorithm",
+       ICNN 1993.
+    .. [2] Igel and Hüsken, "Improving the Rprop Learning Algorithm", NC 2000, the algorithm iRprop-.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> opt = Rprop(lr=0.1)
+    >>> W = opt.update(np.array([1.0, 2.0]), np.array([0.5, -0.5]), "W")
+    >>> W, opt.update(W, np.array([0.25, 0.5]), "W").round(6)
+    (array([0.9, 2.1]), array([0.78, 2.1 ]))
+    """
+
+    lr: float = setting(default=0.01)
+    down: float = setting(default=0.5, range=FRACTION)
+    up: float = setting(default=1.2, range=Range(low=1))
+    least: float = setting(default=1e-6, range=POSITIVE)
+    most: float = setting(default=50.0, range=POSITIVE)
+
+    slots = RpropState
+
+    @staticmethod
+    def rule(xp: Namespace, param: Array, grad: Array, s: RpropState, h: Scalars) -> tuple[Array, RpropState]:
+        """The algorithm iRprop- of Igel and Hüsken."""
+        turn = xp.sign(grad) * s.direction
+        grown = xp.minimum(h.up * s.size, h.most)
+        shrunk = xp.maximum(h.down * s.size, h.least)
+        size = xp.where(turn > 0, grown, xp.where(turn < 0, shrunk, s.size))
+        direction = xp.where(turn < 0, 0.0, xp.sign(grad))
+        return param - direction * size, RpropState(direction, size)
