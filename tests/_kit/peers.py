@@ -123,7 +123,14 @@ OPTAX = [
         {**OUR_MEANS, "eps": 1e-3, "initial": 0.0},
         "the mean starts at initial_accumulator_value there, and not only the variance",
     ),
-    _optax("Rprop", "scale_by_rprop", {"learning_rate": 0.1, "eta_plus": 1.3}, {"up": 1.3}),
+    _optax(
+        "Rprop",
+        "scale_by_rprop",
+        {"learning_rate": 0.1, "eta_plus": 1.3},
+        {"up": 1.3},
+        "each step is made one update later there",
+        same=False,
+    ),
 ]
 
 FACTS = [*TORCH, *OPTAX]
