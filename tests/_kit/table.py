@@ -384,7 +384,7 @@ ROWS = [
             "decay3_steps": 20.0,
         },
         oracles.ademamix,
-        ("fast", "slow", "var"),
+        ("mean", "long_mean", "var"),
         300,  # as Adam, and once more for the slow mean; the two may cancel
         counts=True,
         valleys=(Valley({"lr": 0.01, "decay3": 0.99, "alpha": 1.0, "alpha_steps": 1000, "decay3_steps": 1000}, 4000),),

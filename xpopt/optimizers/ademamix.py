@@ -14,8 +14,8 @@ from .base import OptimizerBase
 class AdEMAMixState(NamedTuple):
     """What AdEMAMix remembers of each parameter."""
 
-    fast: Array  # like param; running mean of the gradients, starts at 0
-    slow: Array  # like param; running mean of the gradients with a longer memory, starts at 0
+    mean: Array  # like param; running mean of the gradients, starts at 0
+    long_mean: Array  # like param; running mean of the gradients with a longer memory, starts at 0
     var: Array  # like param; running mean of the squared gradients, starts at 0, never negative
 
 
@@ -106,11 +106,11 @@ class AdEMAMix(OptimizerBase):
     @staticmethod
     def rule(xp: Namespace, param: Array, grad: Array, s: AdEMAMixState, h: Scalars) -> tuple[Array, AdEMAMixState]:
         """Algorithm 1 of Pagliardini, Ablin and Grangier."""
-        fast = h.decay1 * s.fast + (1 - h.decay1) * grad
-        slow = h.keep * s.slow + (1 - h.keep) * grad
+        mean = h.decay1 * s.mean + (1 - h.decay1) * grad
+        long_mean = h.keep * s.long_mean + (1 - h.keep) * grad
         var = h.decay2 * s.var + (1 - h.decay2) * grad * grad
-        of_fast = h.lr / (1 - h.decay1**h.t)
-        of_slow = h.lr * h.mix
+        of_mean = h.lr / (1 - h.decay1**h.t)
+        of_long = h.lr * h.mix
         scale = 1 / (1 - h.decay2**h.t)
-        step = (of_fast * fast + of_slow * slow) / (xp.sqrt(scale * var) + h.eps)
-        return param - step, AdEMAMixState(fast, slow, var)
+        step = (of_mean * mean + of_long * long_mean) / (xp.sqrt(scale * var) + h.eps)
+        return param - step, AdEMAMixState(mean, long_mean, var)
