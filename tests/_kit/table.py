@@ -280,7 +280,9 @@ ROWS = [
         ("mean", "var"),
         170,  # as Adam, and of two kinds of step the sum, of which one is 0
         counts=True,
-        valleys=(Valley({"lr": 0.01, "clip_norm": 1.0}, 5000),),
+        valleys=(
+            Valley({"lr": 0.01, "clip_norm": 1.0, "lr_scheduler": "ExponentialScheduler(stage_length=1000)"}, 2500),
+        ),
         # torch adds eps before the correction
         peer=Peer("RAdam", {"betas": (0.8, 0.99), "eps": 0.0}, {"decay1": 0.8, "decay2": 0.99, "eps": 1e-30}),
         settings=signature(
@@ -366,9 +368,7 @@ ROWS = [
         ("mean", "var"),
         160,  # as Adam, without corrections
         counts=True,
-        valleys=(
-            Valley({"lr": 0.02, "decay2": 0.999, "lr_scheduler": "ExponentialScheduler(stage_length=1500)"}, 5000),
-        ),
+        valleys=(Valley({"lr": 0.05, "decay2": 0.9, "lr_scheduler": "ExponentialScheduler(stage_length=1500)"}, 3000),),
         settings=signature(0.001, decay1=decay(0.9), decay2=decay(0.9999), eps=eps(1e-6)),
     ),
     Row(
