@@ -280,9 +280,7 @@ ROWS = [
         ("mean", "var"),
         170,  # as Adam, and of two kinds of step the sum, of which one is 0
         counts=True,
-        valleys=(
-            Valley({"lr": 0.01, "clip_norm": 1.0, "lr_scheduler": "ExponentialScheduler(stage_length=1000)"}, 2500),
-        ),
+        valleys=(Valley({"lr": 0.01, "clip_norm": 1.0}, 2500),),
         # torch adds eps before the correction
         peer=Peer("RAdam", {"betas": (0.8, 0.99), "eps": 0.0}, {"decay1": 0.8, "decay2": 0.99, "eps": 1e-30}),
         settings=signature(

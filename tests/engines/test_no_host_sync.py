@@ -17,28 +17,28 @@ from xpopt._state.skipped import Skipped
 from xpopt._step.finite import Guard
 
 RULES = [
-    pytest.param(rule.function, rule.slots, row.arguments, id=row.label)
+    pytest.param(rule, row.make().hyperparameters, id=row.label)
     for row in table.BY_RULE.values()
     for rule in [row.rule()]
 ]
 
 
 @pytest.mark.backends("jax", "jax-x64")
-@pytest.mark.parametrize(("rule", "slots", "arguments"), RULES)
+@pytest.mark.parametrize(("rule", "settings"), RULES)
 @pytest.mark.parametrize("clip_norm", [None, 0.5])
-def test_rule_and_clip_under_jit(backend, rule, slots, arguments, clip_norm):
+def test_rule_and_clip_under_jit(backend, rule, settings, clip_norm):
     """A tracer has no value: whoever asks for one, by `if`, `float` or NumPy, gets an error."""
     import jax
 
     dtype, x64 = backend.widest, backend.name == "jax-x64"
-    h = SimpleNamespace(**arguments, lr=0.1, t=3)
+    h = rule.scalars_at(settings, 0.1, 3)
     param, grad = backend.array([[1.0, -2.0]], dtype), backend.array([[3.0, 4.0]], dtype)
-    state = tuple(backend.array([[0.5, 0.25]], dtype) for _ in getattr(slots, "_fields", ()))
+    state = tuple(backend.array([[0.5, 0.25]], dtype) for _ in rule.fields)
 
     def step(param, grad, state):
         if clip_norm is not None:
             grad = clip(backend.xp, grad, clip_norm, float64=x64)
-        param, new = rule(backend.xp, param, grad, slots(*state), h)
+        param, new = rule.function(backend.xp, param, grad, rule.make_slots(state), h)
         return param, tuple(new)
 
     traced, eager = jax.jit(step)(param, grad, state), step(param, grad, state)
