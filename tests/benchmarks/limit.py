@@ -26,7 +26,7 @@ class Limit:
     ----------
     model : Model
         For its size and its gradients.
-    slots : {1, 2}
+    slots : int
         How many each parameter has.
     threads : int
         How many threads share it.
@@ -62,19 +62,14 @@ class Limit:
 
 @functools.cache
 def _loop(slots: int) -> Callable[..., None]:
+    """Return a loop over the gradient, the parameter and so many slots, each of which is added to the next."""
     import numba
 
-    def one(g: Array, p: Array, a: Array) -> None:
-        for i in range(len(p)):
-            a[i] = a[i] + g[i]
-            p[i] = p[i] - a[i]
-
-    def two(g: Array, p: Array, a: Array, b: Array) -> None:
-        for i in range(len(p)):
-            a[i] = a[i] + g[i]
-            b[i] = b[i] - g[i]
-            p[i] = p[i] + b[i]
-
+    names = [f"slot_{i}" for i in range(slots)]
+    steps = [f"{new}[i] = {new}[i] + {old}[i]" for old, new in zip(["grad", *names], [*names, "param"], strict=True)]
+    text = f"def loop(grad, param, {', '.join(names)}):\n  for i in range(len(param)):\n    " + "\n    ".join(steps)
+    made: dict[str, Callable[..., None]] = {}
+    exec(text, made)
     arrays = ", ".join(["float32[::1]"] * (2 + slots))
-    compiled: Callable[..., None] = numba.njit(f"void({arrays})", nogil=True)({1: one, 2: two}[slots])
+    compiled: Callable[..., None] = numba.njit(f"void({arrays})", nogil=True)(made["loop"])
     return compiled

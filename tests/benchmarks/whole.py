@@ -20,9 +20,13 @@ ALONE = {"1 x 10M": 3.3, "3000 x 3500": 1.25}
 """How many times as fast as the textbook the blocked engine should be."""
 
 OPTIMIZERS = {
-    "SGD with momentum": partial(xpopt.SGD, momentum=0.9),
-    "AdaGrad": xpopt.AdaGrad,
-    "RMSProp": xpopt.RMSProp,
+    **{name: getattr(xpopt, name) for name in xpopt.optimizers.__all__ if name not in ("Adam", "OptimizerBase")},
+    "SGD, momentum": partial(xpopt.SGD, momentum=0.9),
+    "Adam, l2, clip_value, decay, cautious, bounds": partial(
+        xpopt.Adam, l2=1e-4, clip_value=1.0, weight_decay=0.01, cautious=True, bounds=(-3, 3)
+    ),
+    "Adam, average": partial(xpopt.Adam, average=xpopt.EMA(0.999)),
+    "Adam, lookahead": partial(xpopt.Adam, lookahead=xpopt.Lookahead()),
 }
 
 TEXT = """\
@@ -65,7 +69,7 @@ def section(works: Sequence[Work], threads: int, timed: Stopwatch, begin: Begin)
 
 def optimizers(threads: int, timed: Stopwatch, begin: Begin) -> Section:
     """Measure the other optimizers beside their own traffic."""
-    found = Section("The other optimizers", "10M elements, compiled, beside the traffic of each.")
+    found = Section("The other optimizers", "10M elements, compiled, beside the traffic of each with all its slots.")
     found.headings = ["optimizer", "ms a step", "traffic, ms", "traffic / step"]
     model = Model(((10 * M,),))
     for name, make in OPTIMIZERS.items():
@@ -73,10 +77,11 @@ def optimizers(threads: int, timed: Stopwatch, begin: Begin) -> Section:
         if Compiled.why_not() is not None:
             continue
         kind: Any = type(name, (Compiled,), {"make": staticmethod(make)})
-        peer, limit = kind(model, threads), Limit(model, slots=1, threads=threads)
+        (row,) = make().explain([np.zeros(1000, np.float32)])
+        peer, limit = kind(model, threads), Limit(model, row.state_bytes // 4000, threads)  # not those of one number
         result = timed([peer.side(), Side(limit.step, limit.feed)])
         found.rows.append([marked(name, result), *(map(_ms, result.seconds.T)), spread(result.gain(0, 1), 3)])
-        found.goals.append(near(marked(f"1 x 10M, {name}", result), 5, result.gain(0, 1), "its traffic alone"))
+        found.goals.append(near(marked(f"1 x 10M, {name}", result), 8, result.gain(0, 1), "its traffic alone"))
     return found
 
 
