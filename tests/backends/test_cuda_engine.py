@@ -203,9 +203,10 @@ def test_slots_that_start_elsewhere_have_the_bits_of_numpy(runtime, dtype):
 def test_transforms_have_the_bits_of_numpy(runtime, dtype):
     decay = xpopt.WeightDecay(0.125, towards="start", cautious=True)
     around = {"l2": 0.0625, "clip_value": 0.75, "cautious": True, "maximize": True, "bounds": (-0.1, 0.3)}
-    opt = xpopt.Adam(lr=0.25, weight_decay=decay, **around)
+    memory = {"average": xpopt.EMA(0.5), "lookahead": xpopt.Lookahead(every=2), "accumulate": 2, "loss_scale": 2.0}
+    opt = xpopt.Adam(lr=0.25, weight_decay=decay, **around, **memory)
     model = Model(opt, {name: draw(shape, dtype, 1) for name, shape in SHAPES.items()})
-    for step in range(3):
+    for step in range(4):
         model.step({name: draw(shape, dtype, 10 + step) for name, shape in SHAPES.items()})
     assert model.same()
     assert {name for name, *_ in runtime.launches} == {"update"}
