@@ -51,6 +51,7 @@ from .transforms.average import EMA as EMA
 from .transforms.average import SWA as SWA
 from .transforms.base import Transform as Transform
 from .transforms.lookahead import Lookahead as Lookahead
+from .transforms.loss_scale import DynamicLossScale as DynamicLossScale
 from .transforms.weight_decay import WeightDecay as WeightDecay
 
 __all__ = [
@@ -69,6 +70,7 @@ __all__ = [
     "Adan",
     "CheckpointError",
     "ConstantScheduler",
+    "DynamicLossScale",
     "ExponentialScheduler",
     "KingScheduler",
     "Lion",

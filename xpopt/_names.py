@@ -55,6 +55,7 @@ NAMES = {
         "EMA": "transforms.average",
         "SWA": "transforms.average",
         "Lookahead": "transforms.lookahead",
+        "DynamicLossScale": "transforms.loss_scale",
     },
     "An optimizer of your own": {
         "setting": "_settings.setting",

@@ -66,6 +66,14 @@ class Gathered(NamedTuple):
     names: tuple[Hashable, ...]
 
 
+class LossScale(NamedTuple):
+    """What the loss is multiplied by: that, the finite steps since it moved, and what the pass under way has met."""
+
+    value: float
+    steps: int
+    failed: bool | None
+
+
 class Grouped(NamedTuple):
     """What is written of a group: parameters with settings of their own."""
 
@@ -100,6 +108,8 @@ class Header:
         The pass that is under way.
     gathered : Gathered or None
         How far a step of several gradients is; None between two steps.
+    loss_scale : LossScale or None
+        Where steps decide about it, and have.
     parameters : tuple of Parameter
         In the order of the cache.
     """
@@ -113,6 +123,7 @@ class Header:
     skipped: int
     current: Current | None
     gathered: Gathered | None
+    loss_scale: LossScale | None
     parameters: tuple[Parameter, ...]
 
 

@@ -22,6 +22,7 @@ from .._state.entry import Record, check_entry, left_by, unpack
 from .._state.names import array_key
 from .._state.parts import Parts
 from .._state.passes import Passes
+from .._state.scale import Scale
 from .._state.schedules import Schedules
 from .._state.settings import Group, Settings
 from .._state.skipped import Skipped
@@ -124,7 +125,8 @@ def load(
     if found is not written:
         warn_of_others(written, found, {name: one for name, one in parameters.items() if name in loaded})
     report = LoadReport(tuple(loaded), {name: "; ".join(lines) for name, lines in faults.items()})
-    return Parts(settings, clock, state, Skipped(found.skipped)), report
+    scale = None if found.loss_scale is None else Scale(*found.loss_scale)
+    return Parts(settings, clock, state, Skipped(found.skipped), scale), report
 
 
 def _homes(like: Tree) -> dict[Hashable, Home]:

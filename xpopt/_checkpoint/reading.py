@@ -10,11 +10,23 @@ from .._arrays.library import SUPPORTED
 from .._arrays.tree import show
 from .._settings.ranges import LARGEST, LARGEST_TEXT
 from .._state.names import check_hashes, decode
-from .header import CheckpointError, Current, Gathered, Grouped, Header, Parameter, Schedule, Slot, check_format, plain
+from .header import (
+    CheckpointError,
+    Current,
+    Gathered,
+    Grouped,
+    Header,
+    LossScale,
+    Parameter,
+    Schedule,
+    Slot,
+    check_format,
+    plain,
+)
 
 _KEYS = (
     *("format_version", "xpopt_version", "rule", "groups"),
-    *("schedule", "cur_step", "skipped", "pass", "gathered", "parameters"),
+    *("schedule", "cur_step", "skipped", "pass", "gathered", "loss_scale", "parameters"),
 )
 _PARAMETER_KEYS = ("name", "shape", "dtype", "updates", "slots")
 
@@ -62,8 +74,8 @@ def _read(value: Any) -> Header:
         value = {**value, "groups": [{"match": None, "settings": value["hyperparameters"]}]}
         del value["hyperparameters"]
     if type(value) is dict:
-        value = {"gathered": None, **value}  # which is written between the gradients of one step alone
-    _, _, rule, groups, schedule, cur_step, skipped, current, gathered, parameters = _fields(value, "it", _KEYS)
+        value = {"gathered": None, "loss_scale": None, **value}  # which are written where there is something to say
+    _, _, rule, groups, schedule, cur_step, skipped, current, gathered, scale, parameters = _fields(value, "it", _KEYS)
     name, version = _rule(rule)
     if not _kind(groups, list, "groups"):
         raise ValueError("groups are []; the first is for all parameters")
@@ -86,8 +98,17 @@ def _read(value: Any) -> Header:
         _count(skipped, "skipped"),
         current,
         gathered,
+        None if scale is None else _loss_scale(scale),
         described,
     )
+
+
+def _loss_scale(value: Any) -> LossScale:
+    scale, steps, failed = _fields(value, "loss_scale", ("value", "steps", "failed"))
+    if not 0 < _kind(scale, float, "loss_scale") < float("inf"):
+        raise ValueError(f"loss_scale is {scale}; wanted a finite number above 0")
+    found = None if failed is None else _kind(failed, bool, "failed")
+    return LossScale(scale, _count(steps, "steps of loss_scale"), found)
 
 
 def _names(value: Any, place: str) -> tuple[Hashable, ...]:

@@ -21,7 +21,7 @@ from .._state.schedules import stated_lr
 from .._state.settings import Group, Settings
 from .._transforms.make import as_text
 from ..schedulers import SchedulerBase
-from .header import Current, Gathered, Grouped, Header, Parameter, Schedule, Slot
+from .header import Current, Gathered, Grouped, Header, LossScale, Parameter, Schedule, Slot
 
 
 def take_down(parts: Parts) -> tuple[Header, dict[str, Array]]:
@@ -72,6 +72,7 @@ def take_down(parts: Parts) -> tuple[Header, dict[str, Array]]:
         parts.count_skipped(),
         None if current is None else Current(current.rate, current.names),
         Gathered(passes.done, tuple(sorted(passes.names, key=repr))) if between else None,
+        None if parts.scale is None or settings.dynamic is None else LossScale(*parts.scale.read()),
         tuple(parameters),
     ), arrays
 

@@ -56,6 +56,8 @@ def to_json(header: Header) -> dict[str, Any]:
     }
     if gathered is not None:
         written["gathered"] = {"passes": gathered.passes, "names": [encode(name) for name in gathered.names]}
+    if header.loss_scale is not None:
+        written["loss_scale"] = header.loss_scale._asdict()
     from_json(written, owned=True)  # nothing is written that could not be read
     return written
 

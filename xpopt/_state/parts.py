@@ -15,6 +15,7 @@ from .clock import Clock
 from .entry import check_entry, copy_entry
 from .interrupts import WRITING, enter
 from .passes import Passes
+from .scale import Scale
 from .settings import Settings
 from .skipped import Skipped
 
@@ -32,17 +33,25 @@ class Parts:
         The cache and what is known of each parameter; by default there is none.
     skipped : Skipped, optional
         The count of steps that were left out; replaced when it grows.
+    scale : Scale, optional
+        What the loss is multiplied by where steps decide about it, once they have; replaced when it moves.
     """
 
-    __slots__ = ("clock", "settings", "skipped", "state")
+    __slots__ = ("clock", "scale", "settings", "skipped", "state")
 
     def __init__(
-        self, settings: Settings, clock: Clock, state: State | None = None, skipped: Skipped | None = None
+        self,
+        settings: Settings,
+        clock: Clock,
+        state: State | None = None,
+        skipped: Skipped | None = None,
+        scale: Scale | None = None,
     ) -> None:
         self.settings = settings
         self.clock = clock
         self.state = State() if state is None else state
         self.skipped = Skipped() if skipped is None else skipped
+        self.scale = scale
 
     @classmethod
     def made(cls, settings: Settings, scheduler: Any, spec: Mapping[str, Any], memo: dict[int, Any]) -> Parts:
@@ -147,6 +156,8 @@ class Parts:
         if state is not None:
             self.state.become(state)
         self.state.ownership.drop_plan()
+        if settings.dynamic != self.settings.dynamic:
+            self.scale = None
         self.settings = settings
         if settings.accumulate != length:
             self.clock.passes = Passes()
@@ -187,12 +198,13 @@ class Parts:
 
     def snapshot(self, memo: dict[int, Any]) -> Parts:
         """Return what is pickled: the state is taken down here, and may go on while the rest is pickled."""
-        return Parts(self.settings, self.clock.settled(memo), self.state.snapshot(), self.skipped)
+        return Parts(self.settings, self.clock.settled(memo), self.state.snapshot(), self.skipped, self.scale)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the parts, in every protocol."""
-        return Parts, (self.settings, self.clock, self.state, self.skipped)
+        return Parts, (self.settings, self.clock, self.state, self.skipped, self.scale)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Parts:
         """Return parts that go on alone."""
-        return Parts(self.settings, copy.deepcopy(self.clock, memo), copy.deepcopy(self.state, memo), self.skipped)
+        clock, state = copy.deepcopy(self.clock, memo), copy.deepcopy(self.state, memo)
+        return Parts(self.settings, clock, state, self.skipped, self.scale)

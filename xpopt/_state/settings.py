@@ -22,7 +22,7 @@ from .._transforms.gathering import gathering
 from .._transforms.master import with_masters
 from .._transforms.narrow import with_slots_of
 from .._transforms.order import active
-from ..transforms.loss_scale import LossScale
+from ..transforms.loss_scale import DynamicLossScale, LossScale
 
 _NAMES_KEPT = 100_000
 """Names whose group is remembered: a program may never use one again."""
@@ -46,7 +46,8 @@ class Settings:
     """
 
     __slots__ = (
-        *("_between", "_found", "accumulate", "cls", "draws", "frozen", "groups", "guards", "number", "of_rule"),
+        *("_between", "_found", "accumulate", "cls", "draws", "dynamic", "frozen", "groups", "guards", "number"),
+        "of_rule",
         *("rule", "step", "transforms", "values"),
     )
 
@@ -75,6 +76,7 @@ class Settings:
         self.guards = values["nonfinite"] != "propagate"
         self.draws = values["rounding"] == "stochastic"
         self.accumulate: int = values["accumulate"] if cls._settings["accumulate"].option else 1
+        self.dynamic = next((one for one in self.transforms if isinstance(one, DynamicLossScale)), None)
         self.step = 1
         """By how much an update counts."""
         self._between: Settings | None = None
@@ -132,7 +134,7 @@ class Settings:
             twin = object.__new__(Settings)
             for name in Settings.__slots__:
                 setattr(twin, name, getattr(self, name))
-            scaled = any(type(one) is LossScale for one in self.transforms)
+            scaled = any(isinstance(one, LossScale) for one in self.transforms)
             twin.rule, twin.step, twin.draws = gathering(self.rule, scaled=scaled), 0, False
             twin._found = {}
             twin.of_rule = {**self.of_rule, "clip_norm": None}
@@ -166,9 +168,25 @@ class Settings:
         """These, and those of each group by its number."""
         return (self, *(group.settings for group in self.groups))
 
-    def numbers_at(self, t: int, lr: float | None = None) -> Scalars:
-        """Return what the rule reads at a count and a learning rate, by default the one that was given."""
-        return self.rule.scalars_at(self.of_rule, self.values["lr"] if lr is None else lr, t)
+    def numbers_at(self, t: int, lr: float | None = None, others: Mapping[str, Any] | None = None) -> Scalars:
+        """Return what the rule reads at a count and a learning rate, by default the one that was given.
+
+        Parameters
+        ----------
+        t : int
+            The count.
+        lr : float, optional
+            The rate.
+        others : mapping, optional
+            Numbers that are not those that were given.
+
+        Returns
+        -------
+        Scalars
+            All of them.
+        """
+        numbers = {**self.of_rule, **others} if others else self.of_rule
+        return self.rule.scalars_at(numbers, self.values["lr"] if lr is None else lr, t)
 
     def check_in_dtype(self, spec: Spec, name: Hashable) -> None:
         """Raise a ValueError if a value that must stay above 0 rounds to 0 in a parameter's compute dtype.

@@ -8,10 +8,12 @@ from typing import Any
 
 from .._state.interrupts import HELD, WRITING, enter
 from .._state.parts import Parts
+from .._state.scale import Scale
 from .commit import forget
 from .finite import Guard
 from .loss import check_loss
 from .one import OneUpdate, bind
+from .scaling import scale_of, unscaled
 from .skip import SkippedUpdate, rest
 from .whole import WholeUpdate
 
@@ -27,7 +29,8 @@ def update(parts: Parts, param: Any, param_grad: Any, name: Hashable, cur_loss: 
     if settings.groups and (settings := settings.of(name)).frozen:
         return rest(param, param_grad, name, out)
     whole = settings
-    ownership = state.ownership
+    ownership, scale = state.ownership, None if settings.dynamic is None else scale_of(parts)
+    scaled, others = param_grad, None
     lr: float | None = None
     rounds = 0
     try:
@@ -37,22 +40,28 @@ def update(parts: Parts, param: Any, param_grad: Any, name: Hashable, cur_loss: 
             settings = settings.between
         while True:
             shown = ownership.shown
-            one = bind(state, settings, param, param_grad, name, out) or OneUpdate(
-                state, settings, param, param_grad, name, out
+            if scale is not None:
+                (scaled,), number = unscaled(scale, [param_grad])
+                others = {"loss_scale": number}
+            one = bind(state, settings, param, scaled, name, out) or OneUpdate(
+                state, settings, param, scaled, name, out
             )
             guard = None if common is None else Guard(common, {name: one.grad})
             if guard is not None and guard.refuses:
-                return _skip_one(parts, param, one.param, out)
+                return _skip_one(parts, param, one.param, out, scale)
             if lr is None:
                 lr = clock.ask(name, cur_loss) if settings.step else settings.values["lr"]
             rate = clock.rate_of(settings.number, lr) if settings.number else lr
-            h = one.rule.scalars_at(settings.of_rule, rate, one.t)
+            h = one.rule.scalars_at({**settings.of_rule, **others} if others else settings.of_rule, rate, one.t)
             proceed = None
             if guard is not None:
-                formula = {one.t: (settings.rule, h) if settings.step else (whole.rule, whole.numbers_at(one.t + 1))}
-                proceed = guard.proceed(formula, {name: one.t}, partial(dict, ((name, one.param),)))
+                formula = settings.rule, h
+                if not settings.step:
+                    formula = whole.rule, whole.numbers_at(one.t + 1, others=others)
+                proceed = guard.proceed({one.t: formula}, {name: one.t}, partial(dict, ((name, one.param),)))
             if proceed is False:
-                return _skip_one(parts, param, one.param, out)
+                return _skip_one(parts, param, one.param, out, scale)
+            after = None if scale is None else scale.noted(True if proceed is None else proceed)
             one.prepare(h, proceed)
             skipped = parts.skipped if proceed is None else parts.skipped.unless(proceed)
             enter(WRITING)
@@ -67,6 +76,8 @@ def update(parts: Parts, param: Any, param_grad: Any, name: Hashable, cur_loss: 
             clock.passes.confirm()
         if proceed is not None:
             parts.skipped = skipped
+        if scale is not None:
+            parts.scale = after
     except BaseException:
         enter(WRITING)
         clock.take_back()
@@ -81,7 +92,9 @@ def update(parts: Parts, param: Any, param_grad: Any, name: Hashable, cur_loss: 
 def update_all(parts: Parts, params: Any, grads: Any, cur_loss: Any, out: Any) -> Any:
     """Do what `OptimizerBase.update_all` does."""
     settings = whole = parts.settings
-    state, clock, accumulate = parts.state, parts.clock, whole.accumulate
+    state, clock, accumulate, dynamic = parts.state, parts.clock, whole.accumulate, whole.dynamic
+    scale = None if dynamic is None else scale_of(parts)
+    scaled, others = grads, None
     lr: float | None = None
     rounds = 0
     try:
@@ -91,24 +104,32 @@ def update_all(parts: Parts, params: Any, grads: Any, cur_loss: Any, out: Any) -
             settings = whole.between
         while True:
             shown = state.ownership.shown
-            update = WholeUpdate(state, settings, params, grads, out)
+            if scale is not None:
+                scaled, number = unscaled(scale, grads)
+                others = {"loss_scale": number}
+            update = WholeUpdate(state, settings, params, scaled, out)
             guard = Guard(settings.values["nonfinite"], update.gradients) if settings.guards else None
             if guard is not None and guard.refuses:
-                return _skip(parts, SkippedUpdate(params, out, update.taken))
+                smaller = None if scale is None or dynamic is None else scale.moved(dynamic, False)
+                return _skip(parts, SkippedUpdate(params, out, update.taken), smaller)
             if lr is None:
                 lr = clock.ask_whole(cur_loss) if settings.step else settings.values["lr"]
             scalars = {
-                (k, t): settings.numbered(k).numbers_at(t, clock.rate_of(k, lr) if k else lr) for k, t in update.rows
+                (k, t): settings.numbered(k).numbers_at(t, clock.rate_of(k, lr) if k else lr, others)
+                for k, t in update.rows
             }
             proceed = None
             if guard is not None:
                 formulas = {row: (settings.numbered(row[0]).rule, h) for row, h in scalars.items()}
                 if not settings.step:  # each is to pass for a step of itself alone, so that their mean does
                     each = {(k, t): whole.numbered(k) for k, t in scalars}
-                    formulas = {row: (own.rule, own.numbers_at(row[1] + 1)) for row, own in each.items()}
+                    formulas = {row: (own.rule, own.numbers_at(row[1] + 1, others=others)) for row, own in each.items()}
                 proceed = guard.proceed(formulas, update.row_of, partial(getattr, update, "taken"))
+            after = None
+            if scale is not None and dynamic is not None:
+                after = scale.moved(dynamic, True if proceed is None else proceed)
             if proceed is False:
-                return _skip(parts, SkippedUpdate(params, out, update.taken))
+                return _skip(parts, SkippedUpdate(params, out, update.taken), after)
             answer = update.prepare(scalars, proceed)
             skipped = parts.skipped if proceed is None else parts.skipped.unless(proceed)
             step = clock.cur_step + 1
@@ -124,6 +145,8 @@ def update_all(parts: Parts, params: Any, grads: Any, cur_loss: Any, out: Any) -
             clock.passes.confirm()
         if proceed is not None:
             parts.skipped = skipped
+        if scale is not None:
+            parts.scale = after
     except BaseException:
         enter(WRITING)
         clock.take_back()
@@ -132,19 +155,21 @@ def update_all(parts: Parts, params: Any, grads: Any, cur_loss: Any, out: Any) -
     return answer
 
 
-def _skip_one(parts: Parts, param: Any, taken: Any, out: Any) -> Any:
+def _skip_one(parts: Parts, param: Any, taken: Any, out: Any, scale: Scale | None) -> Any:
     """Leave out the update of one parameter; return what that does."""
     step = SkippedUpdate([param if param is out else taken], None if out is None else [out], {0: taken})
-    return _skip(parts, step)[0]
+    return _skip(parts, step, None if scale is None else scale.noted(False))[0]
 
 
-def _skip(parts: Parts, step: SkippedUpdate) -> Any:
+def _skip(parts: Parts, step: SkippedUpdate, scale: Scale | None) -> Any:
     """Count a step that changes nothing; return what the update does."""
     skipped = parts.skipped.one_more()
     enter(WRITING)
     parts.clock.take_back()  # the rate, if it has been asked for
     step.finish()
     parts.skipped = skipped
+    if scale is not None:
+        parts.scale = scale
     return step.answer
 
 

@@ -8,7 +8,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Never, Self, overload
 
 from .. import optimizers
-from .._arrays.namespace import copy_array
+from .._arrays.namespace import copy_array, library_of
 from .._arrays.typing import ArrayT, Tree, TreeT
 from .._checkpoint.load import LoadReport, load
 from .._checkpoint.progress import Progress
@@ -36,6 +36,7 @@ from .._state.settings import Settings
 from .._step.averaged import averaged
 from .._step.exclusive import COPY, LOAD, SAVE, SETTINGS, UPDATE, Exclusive
 from .._step.explanation import Explanation
+from .._step.scaling import scale_of
 from .._step.step import update, update_all
 from .._transforms.make import NumberOr, OfKind, Several, as_text
 from ..schedulers import SchedulerBase
@@ -44,6 +45,7 @@ from ..transforms.average import EMA, SWA, Average
 from ..transforms.base import Transform
 from ..transforms.bounds import BoundsCheck
 from ..transforms.lookahead import Lookahead
+from ..transforms.loss_scale import DynamicLossScale
 from ..transforms.weight_decay import WeightDecay
 
 
@@ -114,9 +116,10 @@ class OptimizerBase(Declared):
         A dtype, no wider than that of the arithmetic, in which slots are kept that are like the parameter and state
         none of their own; none that holds parameters, such as a master copy or an average. They are rounded once when
         they are stored.
-    loss_scale : float
+    loss_scale : float or DynamicLossScale
         What the loss was multiplied by before its gradients were taken, so that 16 bits hold them: they are divided by
-        it. Greater than 0.
+        it. Greater than 0. A `DynamicLossScale` follows from the steps; it needs ``nonfinite="skip"``, and
+        `cur_loss_scale` says what it is.
     accumulate : int
         How many gradients make a step, which is taken with their mean. Between whole steps they are added up in the
         slot ``grad_sum``, and nothing else changes or is counted. At least 1.
@@ -178,7 +181,9 @@ class OptimizerBase(Declared):
     slots_dtype: Literal["float16", "bfloat16", "float32"] | None = option(
         default=None, range=OrNone(Choice(("float16", "bfloat16", "float32"))), kw_only=True
     )
-    loss_scale: float = option(default=1.0, range=POSITIVE, kw_only=True, gives_way=True, of_step=True)
+    loss_scale: float | DynamicLossScale = option(
+        default=1.0, range=NumberOr(DynamicLossScale), kw_only=True, gives_way=True, of_step=True
+    )
     accumulate: int = option(default=1, range=Range(low=1, kind="int"), kw_only=True, gives_way=True, of_step=True)
     lr_scale: float = option(default=1.0, range=NON_NEGATIVE, kw_only=True, gives_way=True)
     maximize: bool = option(default=False, range=FLAG, kw_only=True, gives_way=True)
@@ -229,6 +234,11 @@ class OptimizerBase(Declared):
             raise ValueError(
                 f"{cls.__name__}: master=True and rounding='stochastic' do not go together: a master copy loses "
                 f"nothing by rounding; choose one of them"
+            )
+        if isinstance(values["loss_scale"], DynamicLossScale) and values["nonfinite"] != "skip":
+            raise ValueError(
+                f"{cls.__name__}: a DynamicLossScale needs nonfinite='skip', which leaves out the steps after which it "
+                f"becomes smaller; it is {values['nonfinite']!r}"
             )
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
@@ -343,6 +353,14 @@ class OptimizerBase(Declared):
         """How many steps were left out by ``nonfinite="skip"``; to read it is to wait for the device that decides."""
         return self._parts.count_skipped()
 
+    @property
+    def cur_loss_scale(self) -> Any:
+        """What the next loss is to be multiplied by: a float; or where a device has decided, an array of it."""
+        scale = scale_of(self._parts)
+        if scale is None:
+            return self.loss_scale
+        return scale.value if library_of(scale.value) is None else copy_array(scale.value)
+
     def step(self, *given: Never) -> None:
         """Count one optimisation step, where `accumulate` makes it whole. `update_all` does so itself.
 
@@ -361,6 +379,8 @@ class OptimizerBase(Declared):
         self._exclusive.check_free()  # and no more: these are a few assignments
         parts = self._parts
         parts.state.forget()
+        if parts.scale is not None and parts.settings.dynamic is not None:
+            parts.scale = parts.scale.ended(parts.settings.dynamic)
         parts.clock.tick(parts.settings.accumulate)
 
     def reset_step(self) -> None:

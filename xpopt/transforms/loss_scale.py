@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .._arrays.typing import Array, Namespace, Scalars
-from .._settings.ranges import POSITIVE
+from .._settings.ranges import POSITIVE, Range
 from .._settings.setting import setting
 from .base import Transform
 
@@ -49,3 +49,39 @@ class LossScale(Transform):
         """So much larger may its norm be: engines measure the gradient that comes."""
         bound: float = norm * h.loss_scale
         return bound
+
+
+class DynamicLossScale(LossScale):
+    r"""Divide the gradient by what the loss was multiplied by, and let that follow from the steps.
+
+    After a step with a gradient that is not finite, which is left out, it is times `backoff`. After so many steps
+    without one as `every` says, it is times `growth`. `OptimizerBase.cur_loss_scale` is what it is.
+
+    Parameters
+    ----------
+    loss_scale : float
+        What it is at first. Finite, greater than 0.
+    growth : float
+        Its factor after steps that are finite, at least 1.
+    backoff : float
+        Its factor after one that is not, in (0, 1).
+    every : int
+        After how many steps that are finite it grows. At least 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A value is of the wrong type, or out of range.
+
+    Notes
+    -----
+    It stays between :math:`2^{-60}` and :math:`2^{60}`. The defaults are those of ``torch.amp.GradScaler``.
+
+    References
+    ----------
+    .. [1] Micikevicius et al., "Mixed Precision Training", ICLR 2018, arXiv:1710.03740, section 3.2.
+    """
+
+    growth: float = setting(default=2.0, range=Range(low=1), kw_only=True)
+    backoff: float = setting(default=0.5, range=Range(low=0, high=1, open_low=True, open_high=True), kw_only=True)
+    every: int = setting(default=2000, range=Range(low=1, kind="int"), kw_only=True)
