@@ -15,7 +15,7 @@ import numpy as np
 import nvrtc
 import pytest
 from _kit.bits import dtype_of, normal, same_bits
-from _kit.engines import Two
+from _kit.engines import FEW, Two
 from _kit.own import OWN
 from _kit.rules import NUMBERS, wild
 from _kit.table import BY_RULE
@@ -85,7 +85,9 @@ class Clash(NamedTuple):
 OPTIMIZERS = {label: row.rule() for label, row in BY_RULE.items()}
 EXACT = {**OPTIMIZERS, "exact": Rule(exact, Exact), "swapped": Rule(swapped, Two), "clashing": Rule(clashing, Clash)}
 ALL = {**EXACT, "wild": Rule(wild, Two)}
-COPIED = {(name, dtype): rule for name, plain in OPTIMIZERS.items() for dtype, rule in with_masters(plain).low.items()}
+KINDS = {name: OPTIMIZERS[name] for name in FEW}
+"""Rules that differ in kind, for what is true of all."""
+COPIED = {(name, dtype): rule for name, plain in KINDS.items() for dtype, rule in with_masters(plain).low.items()}
 """With master copies; a rule for each dtype."""
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
@@ -93,7 +95,7 @@ SIZES = (0, 1, 7, 4097, 100_003)
 
 
 exact_rules = pytest.mark.parametrize("rule", EXACT.values(), ids=EXACT)
-optimizers = pytest.mark.parametrize("rule", OPTIMIZERS.values(), ids=OPTIMIZERS)
+few_rules = pytest.mark.parametrize("rule", KINDS.values(), ids=KINDS)
 with_copies = pytest.mark.parametrize(
     ("dtype", "rule"), [(key[1], rule) for key, rule in COPIED.items()], ids=map(str, COPIED)
 )
@@ -127,7 +129,7 @@ def build_all(dtype: str) -> None:
     cuda_on_cpu.build(
         [
             *(source(rule, dtype) for rule in rules.values()),
-            *(source(rule, dtype, clipped=True) for rule in OPTIMIZERS.values()),
+            *(source(rule, dtype, clipped=True) for rule in KINDS.values()),
             *(source(rule, dtype) for (_, low), rule in COPIED.items() if low == dtype),
             source(OPTIMIZERS["Adam"], dtype, by_value=True),
         ]
@@ -243,12 +245,11 @@ class TestOnTheProcessor:
             one = Tensor(bits, np.full(65536, grad, np.float16), [], np.empty_like(bits), 1)
             check(kernels, [one])
 
-    @pytest.mark.parametrize("draw", [normal, special])
     @every_dtype
     @exact_rules
-    def test_bits_are_numpys(self, rule, dtype, draw):
+    def test_bits_are_numpys(self, rule, dtype):
         kernels, dtype = Kernels(rule, dtype), dtype_of(dtype)
-        for apart in (True, False):
+        for apart, draw in itertools.product((True, False), (normal, special)):
             check(kernels, [tensor(rule, dtype, size, draw, t=k, apart=apart) for k, size in enumerate(SIZES, 1)])
 
     @pytest.mark.parametrize("draw", [normal, special])
@@ -285,7 +286,7 @@ class TestOnTheProcessor:
             check(kernels, [tensor(rule, dtype_, size, normal, offsets=offsets)])
 
     @every_dtype
-    @optimizers
+    @few_rules
     def test_bits_after_50_steps(self, rule, dtype):
         kernels, dtype = Kernels(rule, dtype), dtype_of(dtype)
         one = tensor(rule, dtype, 1001, normal, apart=False)
@@ -332,7 +333,7 @@ class TestOnTheProcessor:
                 np.testing.assert_allclose(got, expected, rtol=bound, atol=bound)
 
     @every_dtype
-    @optimizers
+    @few_rules
     def test_clipped_bits_are_those_of_the_clipped_gradient(self, rule, dtype):
         kernels, dtype = Kernels(rule, dtype, clipped=True), dtype_of(dtype)
         tensors = [tensor(rule, dtype, size, normal, t=t) for t, size in enumerate(SIZES, 1)]

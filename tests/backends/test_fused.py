@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from _kit.bits import compare, dtype_of, dyadic, normal, same_bits, special
-from _kit.engines import FEW, MAKE, Two, few_rules, of_rule, with_dtypes
+from _kit.engines import MAKE, Two, few_rules, of_rule, with_dtypes
 from _kit.own import OWN
 
 import xpopt
@@ -23,7 +23,8 @@ pytestmark = [pytest.mark.backends("numpy"), pytest.mark.usefixtures("fused")]
 SIZES = [(), (0,), (1,), (7,), (3, 5), (4097,), (BLOCK,), (BLOCK + 1,), (5, 40_001)]
 
 
-@with_dtypes(0)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", MAKE)
 def test_bits_are_eager_numpys_over_sizes(backend, name, dtype):
     compare(MAKE[name], SIZES, dtype, 3)
 
@@ -162,7 +163,7 @@ def test_bits_are_eager_numpys_for_special_values(backend, name, dtype):
     compare(MAKE[name], [(999,), ()], dtype, 3, special)
 
 
-@with_dtypes(0, FEW, ("bfloat16", "float16"))
+@with_dtypes(0, ("bfloat16", "float16"))
 def test_bits_are_eager_numpys_under_a_clip(backend, name, dtype):
     """The sum of the squares is one of float64 in any order, far finer than the factor that is made of it."""
     for draw in (normal, special):

@@ -10,7 +10,7 @@ import xpopt
 from xpopt import schedulers
 
 CASES = pytest.mark.parametrize("case", table.ROWS, ids=str)
-FEW = pytest.mark.parametrize("case", rows(table.BY_LABEL, ["SGD-momentum", "Adam"]))
+FEW = pytest.mark.parametrize("case", rows(table.PROMISES, ["SGD-momentum", "Adam"]))
 CLIP = 0.8  # the gradients of the matrices are 6 long, those of the scalars 1
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from _kit import oracles
 from _kit.bits import cast, same_bits
-from _kit.table import BY_RULE
+from _kit.table import PROMISES
 from _kit.variants import AROUND
 
 import xpopt
@@ -20,7 +20,7 @@ from xpopt.transforms import Transform, WeightDecay
 
 pytestmark = pytest.mark.backends("numpy")
 
-ROWS = pytest.mark.parametrize("row", BY_RULE.values(), ids=BY_RULE)
+ROWS = pytest.mark.parametrize("row", PROMISES.values(), ids=PROMISES)
 
 
 def rule_of(opt):

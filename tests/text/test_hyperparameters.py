@@ -73,24 +73,22 @@ def test_by_position_and_by_keyword(cls):
 
 
 @every_value
-@pytest.mark.parametrize(
-    "kind", [float, np.float64, np.float32, np.float16, np.longdouble, Fraction], ids=lambda kind: kind.__name__
-)
-def test_every_real_number_becomes_a_float(cls, name, kind):
+def test_every_real_number_becomes_a_float(cls, name):
     value = SIGNATURES[cls][name].range.some(0.5)
-    shown = cls(**{name: kind(value)}).hyperparameters
-    assert shown[name] == value
-    assert type(shown[name]) is float
+    for kind in (float, np.float64, np.float32, np.float16, np.longdouble, Fraction):
+        shown = cls(**{name: kind(value)}).hyperparameters
+        assert shown[name] == value
+        assert type(shown[name]) is float, kind
 
 
 @every_value
-@pytest.mark.parametrize("kind", [int, np.int64, np.uint8], ids=lambda kind: kind.__name__)
-def test_every_integer_becomes_a_float(cls, name, kind):
+def test_every_integer_becomes_a_float(cls, name):
     allowed = SIGNATURES[cls][name].range
     number = 0 if allowed.holds(0) else int(allowed.some(3))
-    value = cls(**{name: kind(number)}).hyperparameters[name]
-    assert value == number
-    assert type(value) is float
+    for kind in (int, np.int64, np.uint8):
+        value = cls(**{name: kind(number)}).hyperparameters[name]
+        assert value == number
+        assert type(value) is float, kind
 
 
 @every_value
@@ -247,19 +245,15 @@ def test_a_misspelt_keyword_suggests_the_nearest(cls, keyword, meant):
     assert {end.partition(" Known: lr, ")[0] for end in refusals(cls, keyword)} == {f"did you mean {meant!r}?"}
 
 
-@pytest.mark.parametrize(
-    "schedule",
-    [ConstantScheduler(), ConstantScheduler, lambda step: 0.1, {"id": "noam"}],
-    ids=lambda x: type(x).__name__,
-)
 @every_class
-def test_a_schedule_in_the_place_of_the_rate(cls, schedule):
-    for call in (lambda: cls(schedule), lambda: cls(lr=schedule), lambda: cls().set_params({"lr": schedule})):
-        with pytest.raises(TypeError, match=rf"^{cls.__name__}: lr\b.*wanted a.* number"):
-            call()
-    for call in (lambda: cls(lr=schedule), lambda: cls().set_params({"lr": schedule})):
-        with pytest.raises(TypeError, match=r"\. A schedule is given as lr_scheduler$"):
-            call()
+def test_a_schedule_in_the_place_of_the_rate(cls):
+    for schedule in (ConstantScheduler(), ConstantScheduler, lambda step: 0.1, {"id": "noam"}):
+        for make in (cls, lambda x: cls(lr=x), lambda x: cls().set_params({"lr": x})):
+            with pytest.raises(TypeError, match=rf"^{cls.__name__}: lr\b.*wanted a.* number"):
+                make(schedule)
+        for make in (lambda x: cls(lr=x), lambda x: cls().set_params({"lr": x})):
+            with pytest.raises(TypeError, match=r"\. A schedule is given as lr_scheduler$"):
+                make(schedule)
 
 
 @every_class
@@ -306,9 +300,8 @@ def test_every_way_to_change_a_dict_is_tried():
 
 
 @pytest.mark.parametrize("mutate", MUTATIONS.values(), ids=MUTATIONS)
-@every_class
-def test_the_dict_shown_refuses_changes_and_points_to_set_params(cls, mutate):
-    opt = cls()
+def test_the_dict_shown_refuses_changes_and_points_to_set_params(mutate):
+    opt = Adam()
     shown, before = opt.hyperparameters, str(opt)
     copied = dict(shown)
     with pytest.raises(TypeError, match="set_params"):
