@@ -44,6 +44,8 @@ nitpick_ignore = [
     ("py:class", "xpopt.schedulers._misuse.Guided"),
     ("py:class", "xpopt._settings.declared.Declared"),
     ("py:class", "xpopt._graph.rule.NoSlots"),
+    ("py:class", "xpopt.transforms.average.Average"),
+    ("py:class", "xpopt.transforms.loss_scale.LossScale"),
 ]
 default_role = "autolink"  # `Adam` in a docstring becomes a link,
 nitpick_ignore_regex = [("py:obj", ".*")]  # and `eps` need not

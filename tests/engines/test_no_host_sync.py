@@ -146,6 +146,25 @@ def test_dask_computes_nothing(backend, case, clip_norm, schedule, nonfinite):
 
 
 @pytest.mark.backends("dask")
+def test_dask_computes_nothing_for_what_is_remembered(backend):
+    """Neither where a step is whole, nor for the scale of the loss, nor the average."""
+    import dask
+
+    memory = {"accumulate": 2, "average": xpopt.EMA(0.5), "lookahead": xpopt.Lookahead(every=2)}
+    opt = xpopt.Adam(nonfinite="skip", loss_scale=xpopt.DynamicLossScale(8.0, every=2), **memory)
+    params = {"W": backend.array(np.ones((3, 2))), "b": backend.array(1.0)}
+    grads = {name: x * 0.25 for name, x in params.items()}
+    with dask.config.set(scheduler=refuse):
+        params = {name: opt.update(x, grads[name], name) for name, x in params.items()}
+        opt.step()
+        for _ in range(3):
+            params = opt.update_all(params, grads)
+        averages, scale = opt.averaged(params), opt.cur_loss_scale
+    assert float(backend.computed(scale)) == 32.0
+    assert np.all(np.isfinite(backend.numpy(averages["W"])))
+
+
+@pytest.mark.backends("dask")
 def test_dask_computes_no_loss_that_no_schedule_reads(backend):
     import dask
 

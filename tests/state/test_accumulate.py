@@ -84,6 +84,19 @@ def test_on_every_library(backend):
     assert opt.cache["W"]["t"] == 2
 
 
+@on_numpy
+@pytest.mark.parametrize("way", ["in place", "apart"])
+def test_between_whole_steps_out_gets_the_parameter(backend, way):
+    opt = SGD(lr=1.0, accumulate=2)
+    params = {"W": backend.writable([1.0, 2.0])}
+    out = params if way == "in place" else {"W": backend.writable([7.0, 7.0])}
+    walked = []
+    for _ in range(2):
+        assert opt.update_all(params, {"W": backend.array([1.0, 1.0])}, out=out) is out
+        walked.append(backend.numpy(out["W"]).tolist())
+    assert walked == [[1.0, 2.0], [0.0, 1.0]]
+
+
 @HAVE_16_BITS
 def test_sums_of_16_bits_have_the_digits_of_float32(backend):
     for dtype in low_dtypes(backend):

@@ -190,7 +190,7 @@ def test_beside_torch(backend):
 def test_what_cannot_be_with_it(backend):
     with pytest.raises(ValueError, match=r"Adam: a DynamicLossScale needs nonfinite='skip', .*; it is 'propagate'"):
         Adam(loss_scale=MOVING)
-    with pytest.raises(ValueError, match="unknown transform 'dynamic'.*; did you mean 'DynamicLossScale'"):
+    with pytest.raises(ValueError, match=r"unknown transform 'dynamic'.*; did you mean 'DynamicLossScale'"):
         Adam(loss_scale="dynamic", nonfinite="skip")
     for text, message in (
         ("DynamicLossScale(growth=0.5)", "growth=0.5 is out of range"),
