@@ -7,6 +7,7 @@ from collections.abc import Hashable, Mapping
 
 from ._arrays.typing import Tree
 from ._checkpoint import file
+from ._checkpoint.constants import with_arrays
 from ._checkpoint.header import CheckpointError
 from ._checkpoint.progress import Progress
 from ._checkpoint.reading import from_json
@@ -70,7 +71,7 @@ def load_optimizer(
     """
     with file.naming(path):
         header, arrays = file.read(path, progress)
-        found = from_json(header, owned=True)
+        found, _ = with_arrays(from_json(header, owned=True), arrays, [])
         cls = OPTIMIZERS.find(found.rule)
         if cls is None or cls.__name__ != found.rule:
             raise CheckpointError(f"unknown optimizer {found.rule!r}; import the module that defines it first")

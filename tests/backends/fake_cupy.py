@@ -166,6 +166,8 @@ class FakeCuPy:
         return self._new(np.full_like(values_of(x), value, dtype))
 
     def array(self, x: Any, dtype: Any = None, *, order: str) -> Any:
+        if isinstance(x, np.ndarray):
+            return self._new(np.array(x, dtype, order=order))
         new = self._new(np.empty_like(values_of(x), dtype, order=order))
         self.enqueue(lambda: np.copyto(values_of(new), values_of(x)))
         return new

@@ -212,6 +212,22 @@ def test_transforms_have_the_bits_of_numpy(runtime, dtype):
     assert {name for name, *_ in runtime.launches} == {"update"}
 
 
+@every_dtype
+def test_bounds_and_rates_of_each_element_have_the_bits_of_numpy(runtime, dtype):
+    rng = np.random.default_rng(4)
+    groups = {
+        name: {"bounds": (-0.1, rng.uniform(size=shape)), "lr_scale": rng.uniform(size=shape)}
+        for name, shape in SHAPES.items()
+        if shape
+    }
+    model = Model(xpopt.Adam(lr=0.25, groups=groups), {name: draw(SHAPES[name], dtype, 1) for name in groups})
+    for step in range(3):
+        grads = {name: draw(SHAPES[name], dtype, 10 + step) for name in groups}
+        model.step(grads, in_place=step == 1)
+    assert model.same()
+    assert {name for name, *_ in runtime.launches} == {"update"}
+
+
 class Kept(NamedTuple):
     fast: Any = xpopt.slot(start=0.1, dtype="float16")
     slow: Any = xpopt.slot(dtype="bfloat16")

@@ -42,7 +42,12 @@ class _NumPyDtypes(Library):
         return np.dtype(np.float32) if self.dtype_name(dtype) in LOW else dtype
 
     def from_numpy(self, values: np.ndarray[Any, Any], like: Array) -> Array:
-        return self.xp.asarray(values.astype(like.dtype))
+        return self.xp.asarray(values.astype(like.dtype, order=order_of(like)))
+
+
+def order_of(x: Any) -> Any:
+    """Return the order in which an array of NumPy or CuPy lies, which engines that fuse want of all that go with it."""
+    return "F" if x.flags.f_contiguous and not x.flags.c_contiguous else "C"
 
 
 class _NumPy(_NumPyDtypes):

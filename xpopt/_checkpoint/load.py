@@ -29,6 +29,7 @@ from .._state.skipped import Skipped
 from .._state.stored import Stored, dtype_of, moved
 from .._transforms.make import slots_of_all, slots_of_transforms
 from ..schedulers import SchedulerBase, make_scheduler
+from .constants import with_arrays
 from .header import Grouped, Header, Parameter, Schedule, refusal
 from .reading import from_json
 from .regrouping import regrouped, warn_of_others
@@ -92,8 +93,9 @@ def load(
         raise TypeError("cast=True needs like=, the parameters whose dtypes are wanted")
     renaming = Renaming(rename)
     homes = None if like is None else _homes(like)
-    written = from_json(header, owned=owned)
     problems: list[str] = []
+    written, constants = with_arrays(from_json(header, owned=owned), arrays, problems)
+    kept = {key: x for key, x in arrays.items() if key not in constants}
     found = regrouped(written, renaming, problems) if rename and written.groups else written
     parameters = _renamed(found, renaming, problems)
     settings = _checked_settings(parts.settings.cls, found, problems)
@@ -104,16 +106,16 @@ def load(
         settings, others = _with_groups(settings, parts, found.groups, kinds, find, problems)
     if settings is not None and found.gathered is not None and found.gathered.passes >= settings.accumulate:
         problems.append(f"gathered has {found.gathered.passes} passes, and accumulate is {settings.accumulate}")
-    faults = _faults(parts.settings, settings, parameters, arrays, homes, cast)
+    faults = _faults(parts.settings, settings, parameters, kept, homes, cast)
     if owned:  # a file has the arrays that its header names, and no others
-        problems += _missing_or_unknown(settings or parts.settings, parameters, arrays)
+        problems += _missing_or_unknown(settings or parts.settings, parameters, kept)
     if problems or (strict and faults):
         raise refusal(dict.fromkeys([*problems, *(line for lines in faults.values() for line in lines)]))
 
     assert settings is not None and scheduler is not None
     loaded = {
         name: _settled(
-            _entry(settings, parameter, name, arrays), parameter, (homes or {}).get(name), owned, settings.of(name).rule
+            _entry(settings, parameter, name, kept), parameter, (homes or {}).get(name), owned, settings.of(name).rule
         )
         for name, parameter in parameters.items()
         if name not in faults

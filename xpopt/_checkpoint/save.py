@@ -21,6 +21,7 @@ from .._state.schedules import stated_lr
 from .._state.settings import Group, Settings
 from .._transforms.make import as_text
 from ..schedulers import SchedulerBase
+from .constants import as_reference
 from .header import Current, Gathered, Grouped, Header, LossScale, Parameter, Schedule, Slot
 
 
@@ -62,11 +63,12 @@ def take_down(parts: Parts) -> tuple[Header, dict[str, Array]]:
             arrays[array_key(name, slot)] = x
     current, passes = clock.current(), clock.passes.copy()
     between = settings.accumulate > 1 and (passes.done or passes.names)
-    return Header(
+    constants: dict[str, Array] = {}
+    header = Header(
         settings.cls.__name__,
         settings.cls.version,
-        _values(settings, clock.scheduler),
-        tuple(_group(group, clock, current) for group in settings.groups),
+        _values(settings, clock.scheduler, constants),
+        tuple(_group(group, clock, current, constants) for group in settings.groups),
         _schedule(clock.scheduler, clock.history()),
         clock.cur_step,
         parts.count_skipped(),
@@ -74,10 +76,11 @@ def take_down(parts: Parts) -> tuple[Header, dict[str, Array]]:
         Gathered(passes.done, tuple(sorted(passes.names, key=repr))) if between else None,
         None if parts.scale is None or settings.dynamic is None else LossScale(*parts.scale.read()),
         tuple(parameters),
-    ), arrays
+    )
+    return header, arrays | constants
 
 
-def _group(group: Group, clock: Clock, current: Pass | None) -> Grouped:
+def _group(group: Group, clock: Clock, current: Pass | None, constants: dict[str, Array]) -> Grouped:
     """Return what is written of a group."""
     mine, number = group.settings, group.settings.number
     scheduler = clock.others.get(number)
@@ -85,16 +88,23 @@ def _group(group: Group, clock: Clock, current: Pass | None) -> Grouped:
     rate = None if current is None or scheduler is None else current.rates[number]
     if group.own is None:
         assert scheduler is not None
-        return Grouped(group.pattern, (mine.cls.__name__, mine.cls.version), _values(mine, scheduler), schedule, rate)
+        values = _values(mine, scheduler, constants)
+        return Grouped(group.pattern, (mine.cls.__name__, mine.cls.version), values, schedule, rate)
     own = {**changes(group, clock.others), **({"lr_scheduler": None} if "lr_scheduler" in group.own else {})}
-    settings = None if mine.frozen else {name: as_text(value) for name, value in own.items()}
+    settings = None if mine.frozen else {name: _written(value, constants) for name, value in own.items()}
     return Grouped(group.pattern, None, settings, schedule, rate)
 
 
-def _values(settings: Settings, scheduler: SchedulerBase) -> dict[str, Any]:
+def _written(value: Any, constants: dict[str, Array]) -> Any:
+    return as_reference(as_text(value), constants)
+
+
+def _values(settings: Settings, scheduler: SchedulerBase, constants: dict[str, Array]) -> dict[str, Any]:
     """Return settings without those that leave the formula as it is without them."""
     values, neutral = {**settings.values, "lr": stated_lr(settings, scheduler)}, neutral_values(settings.cls)
-    return {key: as_text(value) for key, value in values.items() if key not in neutral or value != neutral[key]}
+    return {
+        key: _written(value, constants) for key, value in values.items() if key not in neutral or value != neutral[key]
+    }
 
 
 def _schedule(scheduler: SchedulerBase, state: dict[str, Any]) -> Schedule:

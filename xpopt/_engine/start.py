@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from .._arrays.elements import PerElement
 from .._arrays.library import Library
-from .._arrays.parameter import Spec
+from .._arrays.parameter import Spec, dtype_text
 from .._arrays.typing import Array, Scalars
 from .._graph.rule import Rule
+from .._graph.slots import Slot
 from .tensor import Tensor
 
 
-def started(library: Library, spec: Spec, rule: Rule, param: Array, h: Scalars) -> list[Any]:
-    """Return the slots of a new parameter, to be called where the library computes.
+def started(library: Library, spec: Spec, rule: Rule, param: Array, h: Scalars, held: Any = None) -> list[Any]:
+    """Return the slots of a parameter, those that it lacks new; to be called where the library computes.
 
     Parameters
     ----------
@@ -26,14 +28,23 @@ def started(library: Library, spec: Spec, rule: Rule, param: Array, h: Scalars) 
         The parameter, in its own dtype or in that of the arithmetic.
     h : Scalars
         The numbers of the step.
+    held : NamedTuple of array, or None
+        The slots that it has, with None for those that it lacks.
 
     Returns
     -------
     list of array
-        New ones, in memory of their own.
+        The new ones in memory of their own.
     """
     xp, slots = library.xp, []
-    for field, one, shape in zip(rule.fields, rule.specs, rule.shapes(spec.shape), strict=True):
+    held = (None,) * len(rule.fields) if held is None else held
+    for x, field, one, shape in zip(held, rule.fields, rule.specs, rule.shapes(spec.shape), strict=True):
+        if x is not None:
+            slots.append(x)
+            continue
+        if one.constant:
+            slots.append(constant(library, spec, one, param, h))
+            continue
         try:
             number, dtype = one.number(h), spec.compute if one.dtype is None else library.dtype(one.dtype)
         except TypeError as error:
@@ -45,11 +56,18 @@ def started(library: Library, spec: Spec, rule: Rule, param: Array, h: Scalars) 
     return slots
 
 
+def constant(library: Library, spec: Spec, slot: Slot, param: Array, h: Scalars) -> Any:
+    """Return the numbers of a setting as an array like a parameter, in the dtype of its arithmetic."""
+    values: PerElement = getattr(h, slot.start)
+    like = library.xp.astype(param, spec.compute, copy=False)
+    return library.from_numpy(values.numbers(dtype_text(spec.dtype)), like)
+
+
 def complete(tensor: Tensor) -> None:
-    """Let slots that a parameter has not, since another rule updated it before, start now."""
+    """Let slots that a parameter has not, since another rule updated it before or they are no state, start now."""
     slots = tensor.slots
     if slots is None or not any(x is None for x in slots):
         return
     rule, library = tensor.rule, tensor.library
-    new = library.guard(lambda param: started(library, tensor.spec, rule, param, tensor.h))(tensor.param)
-    tensor.slots = rule.make_slots([y if x is None else x for x, y in zip(slots, new, strict=True)])
+    new = library.guard(lambda param: started(library, tensor.spec, rule, param, tensor.h, slots))(tensor.param)
+    tensor.slots = rule.make_slots(new)

@@ -182,9 +182,23 @@ class Rule:
         return functools.partial(tuple.__new__, self.slots)
 
     @once
+    def constants(self) -> tuple[int, ...]:
+        """Which of its slots are numbers of a setting, and no state."""
+        return tuple(k for k, spec in enumerate(self.specs) if spec.constant)
+
+    @once
+    def kept(self) -> tuple[str, ...]:
+        """The names of the others."""
+        return tuple(name for name, spec in zip(self.fields, self.specs, strict=True) if not spec.constant)
+
+    def state(self, slots: tuple[Array, ...]) -> tuple[Array, ...]:
+        """Return those of its slots that are kept."""
+        return slots if not self.constants else tuple(x for k, x in enumerate(slots) if k not in self.constants)
+
+    @once
     def keys(self) -> tuple[str, ...]:
         """The keys of its cache entry where that is a dict."""
-        return ("t", *self.fields)
+        return ("t", *self.kept)
 
     @once
     def own(self) -> tuple[str, ...]:
@@ -199,7 +213,7 @@ class Rule:
     @once
     def bare(self) -> bool:
         """Whether its cache entry is an array."""
-        return self.single and not self.added
+        return self.single and len(self.kept) == 1
 
     def scalars_at(self, settings: Mapping[str, Any], lr: float, t: int) -> Scalars:
         """Return `h`: every hyperparameter, this step's `lr`, the count `t`, and what `scalars` derives from them."""

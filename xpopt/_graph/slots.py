@@ -25,6 +25,12 @@ class Slot(NamedTuple):
     start: Any = 0.0  # a number, the name of a setting, or "param"
     shape: Callable[[Shape], Shape] | None = None  # None: that of the parameter
     dtype: str | None = None  # None: that of the arithmetic
+    constant: bool = False  # numbers of a setting, like the parameter: never changed, so no state and not in the cache
+
+    @property
+    def is_like(self) -> bool:
+        """Whether it is state of the parameter's shape, in the dtype of the arithmetic."""
+        return self.shape is None and self.dtype is None and not self.constant
 
     def number(self, h: Any) -> float | None:
         """Return what it starts at, by the numbers of a step; None for the parameter."""
@@ -215,7 +221,9 @@ def check_specs(fields: Iterable[str], specs: Iterable[Any], values: Mapping[str
             raise ValueError(f"{what} has the name of the count in an entry of the cache; give it another name")
         if not isinstance(spec, Slot):
             raise TypeError(f"{what} has the default {short(spec)}; wanted xpopt.slot(...), or no default")
-        start, shape, dtype = spec
+        if spec.constant:
+            continue
+        start, shape, dtype, _ = spec
         if isinstance(start, str) and start != PARAM:
             if start not in values:
                 known = ", ".join(values)
@@ -257,6 +265,8 @@ def check_in_dtype(fields: Iterable[str], specs: Iterable[Slot], h: Any, compute
         A dtype is wider than the arithmetic's, or cannot hold where its slot starts.
     """
     for field, spec in zip(fields, specs, strict=True):
+        if spec.constant:
+            continue
         what, dtype, start = f"{owner}: the slot {field!r}", spec.dtype or compute, spec.number(h)
         if BYTES[dtype] > BYTES[compute]:
             raise ValueError(

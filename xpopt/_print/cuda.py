@@ -174,11 +174,16 @@ def print_cuda(
         *(
             f"at_{slot}.of[k] = {of.store.format(value)};"
             for slot, of, value in zip(slots, kinds, new_slots, strict=True)
+            if value != slot
         ),
     ]
     stores = [
         f"((Params *)at.target)[i] = at_{param};",
-        *(f"(({of.pack} *)at.{slot})[i] = at_{slot};" for slot, of in zip(slots, kinds, strict=True)),
+        *(
+            f"(({of.pack} *)at.{slot})[i] = at_{slot};"
+            for slot, of, value in zip(slots, kinds, new_slots, strict=True)
+            if value != slot  # what stays is there already
+        ),
     ]
     clips = bool(body.factors)
     words = {

@@ -125,6 +125,7 @@ def print_numba(graph: Graph, dtype: str = "float32", *, drawn: bool = False, sl
         *(
             f"at_{name}[i] = {of.store.format(value)}"
             for name, of, value in zip(names, kept, body.outputs[1:], strict=True)
+            if value != name  # what stays is there already
         ),
     ]
     calls = ["at", *([f"load_{dtype}"] if low else []), "move", "take"]

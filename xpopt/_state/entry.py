@@ -79,14 +79,14 @@ class Record:
                 return False
         if type(entry) is not dict:
             return slots[0] is entry
-        return tuple(entry) == rule.keys and all(map(is_, entry.values(), (self.t, *slots)))
+        return tuple(entry) == rule.keys and all(map(is_, entry.values(), (self.t, *rule.state(slots))))
 
 
 def pack(rule: Rule, t: int, slots: tuple[Array, ...]) -> Any:
     """Return what the cache holds: the slot itself if it is the whole state, else a dict of ``t`` and the slots."""
     if rule.bare:
         return slots[0]
-    return dict(zip(rule.keys, (t, *slots)))  # noqa: B905 - of one length, and `strict` is what costs most here
+    return dict(zip(rule.keys, (t, *rule.state(slots))))  # noqa: B905 - of one length, and `strict` is what costs most here
 
 
 def unpack(rule: Rule, entry: Any, name: Hashable) -> tuple[int | None, Slots | None]:
@@ -107,7 +107,7 @@ def unpack(rule: Rule, entry: Any, name: Hashable) -> tuple[int | None, Slots | 
         Updates so far; None where the form does not say.
     slots : NamedTuple of array, or None
         None to start anew: a rule without slots left the entry, or reads it. A slot is None where the rule that left
-        the entry has none of its name.
+        the entry has none of its name, or it is no state.
 
     Raises
     ------
@@ -141,7 +141,7 @@ def _taken_apart(rule: Rule, entry: Any) -> tuple[int | None, dict[str, Array] |
             return None, {own[0]: entry}
         return None, {} if rule.entry == "array" and len(left) == 1 and not own else None
     slots = {field: x for field, x in entry.items() if field != "t"}
-    added = {*rule.fields[len(own) :], *slots_of_transforms(slots.keys() - {*own, *left})}
+    added = {*rule.kept[len(own) :], *slots_of_transforms(slots.keys() - {*own, *left})}
     of_transforms = {field: slots.pop(field) for field in list(slots) if field in added}
     kept = {field: x for field, x in of_transforms.items() if field in rule.fields}
     t = whole(entry.get("t"))
@@ -309,4 +309,4 @@ def _outline(value: Any) -> str:
 def _wanted(rule: Rule) -> str:
     if rule.bare:
         return f"one array, {rule.fields[0]!r}"
-    return f"a dict of 't', an int in [0, {LARGEST_TEXT}]" + "".join(f", the array {field!r}" for field in rule.fields)
+    return f"a dict of 't', an int in [0, {LARGEST_TEXT}]" + "".join(f", the array {field!r}" for field in rule.kept)

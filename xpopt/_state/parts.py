@@ -152,12 +152,19 @@ class Parts:
         for name, spec in self.state.specs().items():
             settings.of(name).check_in_dtype(spec, name)
         state = self.state.with_entries({**self.state.cache, **entries}) if entries else None
+        stale = [
+            record
+            for name, record in (self.state if state is None else state).records.items()
+            if settings.of(name).constants != self.settings.of(name).constants
+        ]
         enter(WRITING)
         if state is not None:
             self.state.become(state)
         self.state.ownership.drop_plan()
         if settings.dynamic != self.settings.dynamic:
             self.scale = None
+        for record in stale:
+            record.slots = None
         self.settings = settings
         if settings.accumulate != length:
             self.clock.passes = Passes()

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from .._arrays.elements import PerElement
 from .._arrays.library import FLUSHING
 from .._arrays.parameter import Spec, dtype_text
 from .._arrays.tree import show, text_of
@@ -22,6 +23,7 @@ from .._transforms.gathering import gathering
 from .._transforms.master import with_masters
 from .._transforms.narrow import with_slots_of
 from .._transforms.order import active
+from ..transforms.base import Transform
 from ..transforms.loss_scale import DynamicLossScale, LossScale
 
 _NAMES_KEPT = 100_000
@@ -168,6 +170,11 @@ class Settings:
         """These, and those of each group by its number."""
         return (self, *(group.settings for group in self.groups))
 
+    @property
+    def constants(self) -> dict[str, PerElement]:
+        """Return the arrays that stand in the place of numbers."""
+        return {name: value for name, value in self.of_rule.items() if isinstance(value, PerElement)}
+
     def numbers_at(self, t: int, lr: float | None = None, others: Mapping[str, Any] | None = None) -> Scalars:
         """Return what the rule reads at a count and a learning rate, by default the one that was given.
 
@@ -198,6 +205,7 @@ class Settings:
         for one in self.transforms:
             place = self.cls.__name__ if one.keyword else f"{self.cls.__name__}: {type(one).__name__}"
             _check_above_zero(type(one), place, one.values(), dtype, spec, name)
+            _check_shapes(place, one, spec, name)
             one.check_dtype(dtype_text(spec.dtype), show(name))
         rule = self.rule.of(dtype_text(spec.dtype), spec.shape)
         if not rule.plain:
@@ -225,6 +233,17 @@ def _check_above_zero(
                     f"{place}: {key}={values[key]!r} rounds to 0 in {dtype}, the compute dtype of {show(name)}; choose "
                     f"a larger one"
                 )
+
+
+def _check_shapes(place: str, one: Transform, spec: Spec, name: Hashable) -> None:
+    """Raise a ValueError if an array in the place of a number is not of a parameter's shape."""
+    for key, value in one.values().items():
+        if isinstance(value, PerElement) and value.shape != spec.shape:
+            which = key if key == one.keyword else f"{one.keyword}: {key}"
+            raise ValueError(
+                f"{place}: {which} is an array of shape {value.shape}, and {show(name)} has shape {spec.shape}; "
+                f"give it to the parameters that it is for, groups={{{text_of(name)!r}: {{{one.keyword!r}: ...}}}}"
+            )
 
 
 class Group(NamedTuple):

@@ -14,6 +14,7 @@ from .._graph.slots import Slot, specs_of, state_class
 from .._graph.trace import InPlaceError, UntraceableError, called
 from .._settings.caller import PACKAGE
 from ..transforms.base import Formula
+from .numbers import Numbers, OnHost, read
 
 
 def transformed(rule: Rule, transforms: tuple[Formula, ...], *, clipped: bool) -> Rule:
@@ -82,26 +83,6 @@ def _around(rule: Rule, transforms: tuple[Formula, ...], first: int, scalars: An
     )
 
 
-class _Numbers:
-    """The numbers of a step as one transform reads them, by its own names."""
-
-    __slots__ = ("_dtype", "_h", "_transform")
-
-    def __init__(self, h: Scalars, transform: Formula, dtype: str = "") -> None:
-        self._h = h
-        self._transform = transform
-        self._dtype = dtype
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return getattr(self._h, name if name in ("lr", "t") else self._transform.number(name, self._dtype))
-        except AttributeError:
-            raise AttributeError(
-                f"{self._transform.name} reads h.{name}, which is none of its numbers; declare a setting {name!r}, or "
-                f"return it from `scalars`"
-            ) from None
-
-
 def _states(rule: Rule, transforms: Sequence[Formula], s: Any) -> list[Any]:
     """Return the slots of each transform, which come after those of the rule."""
     taken = iter(s[len(rule.fields) :])
@@ -116,7 +97,7 @@ def _function(
 
     def function(xp: Namespace, param: Array, grad: Array, s: Any, h: Scalars) -> tuple[Array, tuple[Array, ...]]:
         states = _states(rule, transforms, s)
-        numbers = [_Numbers(h, transform, dtype) for transform in transforms]
+        numbers, h = read(transforms, states, h, dtype)
         given = []
         for i, transform in enumerate(transforms):
             given.append((param, grad))
@@ -139,9 +120,11 @@ def _measured(rule: Rule, transforms: Sequence[Formula], first: int, dtype: str)
     """Return what the first transforms make of a gradient."""
 
     def measured(xp: Namespace, param: Array, grad: Array, s: Any, h: Scalars) -> Array:
-        for transform, state in zip(transforms[:first], _states(rule, transforms, s), strict=False):
+        states = _states(rule, transforms, s)[:first]
+        numbers, _ = read(transforms[:first], states, h, dtype)
+        for transform, state, of in zip(transforms[:first], states, numbers, strict=True):
             if transform.before is not None:
-                returned = _of(transform, "before", xp, param, grad, state, _Numbers(h, transform, dtype))
+                returned = _of(transform, "before", xp, param, grad, state, of)
                 passed, grad = _passed_on(transform, returned, param, grad)
                 if passed is not param:
                     raise TypeError(
@@ -162,7 +145,7 @@ def _evaluated(rule: Rule, transforms: Sequence[Formula], dtype: str) -> Callabl
     def evaluated(xp: Namespace, param: Array, s: Any, h: Scalars) -> Array:
         if place is not None:
             transform, state = transforms[place], _states(rule, transforms, s)[place]
-            found: Array = _of(transform, "evaluated", xp, param, state, _Numbers(h, transform, dtype))
+            found: Array = _of(transform, "evaluated", xp, param, state, Numbers(h, transform, dtype))
             return found
         assert rule.evaluated is not None
         return rule.evaluated(xp, param, rule.make_slots(s[:own]), h)
@@ -227,22 +210,26 @@ def _taken_apart(transform: Formula, state: Any, returned: Any) -> tuple[Array, 
 def _scalars(rule: Rule, transforms: Sequence[Formula], first: int) -> Callable[[Scalars], Mapping[str, float]] | None:
     """Return the further numbers of a rule and of what is around it, of which the first come before clipping."""
     having = [transform for transform in transforms if transform.scalars is not None]
+    has_rates = any(transform.rates is not None for transform in transforms)
     rating = [transform for transform in transforms if transform.rate is not None]
     bounding = [transform for transform in transforms[first:] if transform.bound is not None]
-    if not having and not rating and not bounding:
+    if not having and not rating and not bounding and not has_rates:
         return rule.scalars
 
     def scalars(h: Scalars) -> Mapping[str, float]:
         for transform in rating:  # first, so that what is derived from the rate has the new one
             assert transform.rate is not None
-            h.lr = transform.rate(_Numbers(h, transform))
+            h.lr = transform.rate(Numbers(h, transform))
         for transform in bounding:  # whose factors come after the norm is taken
             assert transform.bound is not None
-            h.clip_norm = None if h.clip_norm is None else transform.bound(_Numbers(h, transform), h.clip_norm)
-        found = dict(rule.scalars(h)) if rule.scalars is not None else {}
+            h.clip_norm = None if h.clip_norm is None else transform.bound(Numbers(h, transform), h.clip_norm)
+        found = {}
+        if rule.scalars is not None:
+            found = dict(rule.scalars(OnHost(h, rule.owner) if has_rates else h))
         for transform in having:
             assert transform.scalars is not None
-            numbers = transform.scalars(_Numbers(h, transform))
+            of = OnHost(h, transform.name) if has_rates else h
+            numbers = transform.scalars(Numbers(of, transform))
             if not isinstance(numbers, Mapping):
                 raise TypeError(
                     f"{transform.name}.scalars returned a {type(numbers).__name__}; wanted a dict of numbers"
@@ -257,6 +244,9 @@ def _scalars(rule: Rule, transforms: Sequence[Formula], first: int) -> Callable[
 def _slots(rule: Rule, transforms: Sequence[Formula]) -> type[Any]:
     """Return the class of the state of a rule and of what is around it."""
     slots = dict(zip(rule.fields, rule.specs, strict=True))
+    starts = [name for name, spec in slots.items() if getattr(spec, "start", None) == "lr"]
+    if starts and any(transform.rates is not None for transform in transforms):
+        raise ValueError(f"{rule.owner} starts the slot {starts[0]!r} at lr, one number; give lr_scale a number")
     for transform in transforms:
         for name, spec in zip(transform.slots._fields, specs_of(transform.slots), strict=True):
             if name in slots:
@@ -276,7 +266,7 @@ def _limit(transforms: Sequence[Formula]) -> Callable[[Scalars, Any, Callable[[]
     def limit(h: Scalars, largest: Any, size: Callable[[], Any]) -> Any:
         for transform in having:
             assert transform.limit is not None
-            largest = transform.limit(_Numbers(h, transform), largest, size)
+            largest = transform.limit(Numbers(h, transform), largest, size)
         return largest
 
     return limit

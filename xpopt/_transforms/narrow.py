@@ -38,7 +38,7 @@ def _with_slots_of(rule: Rule, dtype: str) -> Rule:
     if not rule.fields:
         return rule
     slots = {
-        field: spec._replace(dtype=dtype) if spec[1:] == (None, None) and spec.start != PARAM else spec
+        field: spec._replace(dtype=dtype) if spec.is_like and spec.start != PARAM else spec
         for field, spec in zip(rule.fields, rule.specs, strict=True)
     }
     state = state_class(rule.slots.__name__, slots)

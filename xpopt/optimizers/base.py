@@ -46,6 +46,7 @@ from ..transforms.base import Transform
 from ..transforms.bounds import BoundsCheck
 from ..transforms.lookahead import Lookahead
 from ..transforms.loss_scale import DynamicLossScale
+from ..transforms.lr_scale import FACTOR
 from ..transforms.weight_decay import WeightDecay
 
 
@@ -123,13 +124,14 @@ class OptimizerBase(Declared):
     accumulate : int
         How many gradients make a step, which is taken with their mean. Between whole steps they are added up in the
         slot ``grad_sum``, and nothing else changes or is counted. At least 1.
-    lr_scale : float
-        A factor on the learning rate, whatever the schedule. At least 0.
+    lr_scale : float or array
+        A factor on the learning rate, whatever the schedule: a number, or an array of a parameter's shape. At least 0.
     maximize : bool
         Whether to go up the function whose gradients come in.
-    bounds : tuple of (float or None), or None
-        The lower and the upper bound between which parameters stay, with None for an open side. A gradient that pushes
-        through a bound at which its parameter lies is 0 to the rule. Both are rounded inward to a parameter's dtype.
+    bounds : tuple of (float, array or None), or None
+        The lower and the upper bound between which parameters stay, with None for an open side; an array has one for
+        each element of a parameter. A gradient that pushes through a bound at which its parameter lies is 0 to the
+        rule. Both are rounded inward to a parameter's dtype.
     clip_value : float or None
         The largest magnitude that is left of each element of a gradient. Greater than 0. It comes before `clip_norm`.
     l2 : float
@@ -185,11 +187,9 @@ class OptimizerBase(Declared):
         default=1.0, range=NumberOr(DynamicLossScale), kw_only=True, gives_way=True, of_step=True
     )
     accumulate: int = option(default=1, range=Range(low=1, kind="int"), kw_only=True, gives_way=True, of_step=True)
-    lr_scale: float = option(default=1.0, range=NON_NEGATIVE, kw_only=True, gives_way=True)
+    lr_scale: Any = option(default=1.0, range=FACTOR, kw_only=True, gives_way=True)
     maximize: bool = option(default=False, range=FLAG, kw_only=True, gives_way=True)
-    bounds: tuple[float | None, float | None] | None = option(
-        default=None, range=BoundsCheck(), kw_only=True, gives_way=True
-    )
+    bounds: tuple[Any, Any] | None = option(default=None, range=BoundsCheck(), kw_only=True, gives_way=True)
     clip_value: float | None = option(default=None, range=OrNone(POSITIVE), kw_only=True, gives_way=True)
     l2: float = option(default=0.0, range=NON_NEGATIVE, kw_only=True, gives_way=True)
     cautious: bool = option(default=False, range=FLAG, kw_only=True, gives_way=True)

@@ -32,6 +32,7 @@ class Formula(NamedTuple):
     limit: Limit | None
     rate: Callable[[Scalars], float] | None
     bound: Bound | None
+    rates: Callable[[Any, Scalars], Array] | None
     evaluated: Evaluated | None
     slots: type[Any]
     measured: bool
@@ -131,6 +132,9 @@ class Transform(Declared):
     It is for a factor, which clipping by the norm may come before as well as after.
     """
 
+    rates: ClassVar[Any] = None
+    """``rates(s, h)``: the same for each element of the parameter, an array."""
+
     evaluated: ClassVar[Any] = None
     """``evaluated(xp, param, s, h)``: what the model is to be evaluated with, where it is not `param`."""
 
@@ -154,7 +158,7 @@ class Transform(Declared):
     def __init_subclass__(cls, **keywords: Any) -> None:
         """Refuse methods that would be called with an instance."""
         super().__init_subclass__(**keywords)
-        for name in ("before", "after", "scalars", "limit", "rate", "bound", "evaluated"):
+        for name in ("before", "after", "scalars", "limit", "rate", "rates", "bound", "evaluated"):
             if isinstance(vars(cls).get(name), FunctionType):
                 raise TypeError(f"{cls.__name__}.{name} takes no self: decorate it with @staticmethod")
 
@@ -166,7 +170,7 @@ class Transform(Declared):
         values = check_values(cls, complete(cls, given))
         cls._check_together(values)
         vars(self).update({name: values[name] for name in cls.ranges})
-        if self.before is self.after is self.rate is None:
+        if self.before is self.after is self.rate is self.rates is None:
             raise TypeError(f"{cls.__name__} has neither `before` nor `after`; write one of them")
 
     @classmethod
@@ -197,6 +201,7 @@ class Transform(Declared):
             self.limit,
             self.rate,
             self.bound,
+            self.rates,
             self.evaluated,
             self.state(),
             self.measured,

@@ -8,21 +8,20 @@ import numbers
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
+import numpy as np
+
+from .._arrays.elements import FORMATS, NumberOrArray, PerElement, rounded_up
 from .._arrays.typing import Array, Namespace, Scalars
+from .._graph.rule import NoSlots
+from .._graph.slots import Slot, state_class
 from .._settings.ranges import OrNone, Range
 from .._settings.setting import setting
 from .._settings.text import short
 from .base import Transform
 
-Pair = tuple[float | None, float | None]
+End = float | PerElement | None
 
-_END = OrNone(Range())
-_FORMATS = {
-    "float16": (11, -24, 65504.0),
-    "bfloat16": (8, -133, 2.0**128 - 2.0**120),
-    "float32": (24, -149, 2.0**128 - 2.0**104),
-}
-"""By dtype, the binary digits, the exponent of the smallest number, and the largest number."""
+_LOW, _HIGH = OrNone(NumberOrArray(Range(), -math.inf)), OrNone(NumberOrArray(Range(), math.inf))
 
 
 class Bounds(Transform):
@@ -37,14 +36,15 @@ class Bounds(Transform):
 
     Parameters
     ----------
-    low, high : float or None
-        The bounds :math:`a` and :math:`b`; None for an open side. A bound that is no number of the parameter's dtype is
-        rounded inward, so that no rounding leads out.
+    low, high : float, array or None
+        The bounds :math:`a` and :math:`b`: a number, or an array of the parameter's shape, in which infinity leaves an
+        element open; None for an open side. A bound that is no number of the parameter's dtype is rounded inward, so
+        that no rounding leads out.
 
     Raises
     ------
     TypeError, ValueError
-        A bound is no number, or `low` is above `high`.
+        A bound is no number, `low` is above `high`, or they are arrays of two shapes.
 
     References
     ----------
@@ -52,8 +52,8 @@ class Bounds(Transform):
        Control 21(2), 1976, for the projected step.
     """
 
-    low: float | None = setting(default=None, range=_END)
-    high: float | None = setting(default=None, range=_END)
+    low: Any = setting(default=None, range=_LOW)
+    high: Any = setting(default=None, range=_HIGH)
 
     keyword = "bounds"
     measured = True
@@ -61,9 +61,9 @@ class Bounds(Transform):
 
     @classmethod
     def _check_together(cls, values: Mapping[str, Any]) -> None:
-        low, high = values["low"], values["high"]
-        if low is not None and high is not None and low > high:
-            raise ValueError(f"low={low!r} is above high={high!r}; wanted (low, high), with None for an open side")
+        problem = _crossed(values["low"], values["high"])
+        if problem:
+            raise ValueError(f"{problem}; wanted (low, high), with None for an open side")
 
     @classmethod
     def of(cls, value: Any) -> Self:
@@ -84,20 +84,27 @@ class Bounds(Transform):
     @property
     def before(self) -> Any:
         """The first line, for the sides that there are."""
-        return _blocking(self.low is not None, self.high is not None)
+        return _blocking(_kind(self.low), _kind(self.high))
 
     @property
     def after(self) -> Any:
         """The second line, for the sides that there are."""
-        return _projecting(self.low is not None, self.high is not None)
+        return _projecting(_kind(self.low), _kind(self.high))
+
+    def state(self) -> type[Any]:
+        """Return the class of the arrays among the bounds."""
+        return _arrays(_kind(self.low), _kind(self.high))
 
     def numbers(self) -> dict[str, Any]:
-        """Return the bounds, and those of each dtype."""
-        found = super().numbers()
-        number = self.formula().number
-        for dtype in _FORMATS:
-            low, high = self._within(dtype)
-            found |= {number("low", dtype): low, number("high", dtype): high}
+        """Return the bounds, and those of each dtype where they are numbers."""
+        found: dict[str, Any] = {}
+        for name, end, sign in (("low", self.low, 1), ("high", self.high, -1)):
+            if isinstance(end, PerElement):
+                found[self.formula().number(name)] = end.rounded("up" if sign > 0 else "down")
+                continue
+            for dtype in ("", *FORMATS):
+                inward = end if end is None or not dtype else sign * float(rounded_up(sign * end, dtype))
+                found[self.formula().number(name, dtype)] = inward
         return found
 
     def check_dtype(self, dtype: str, what: str) -> None:
@@ -115,27 +122,20 @@ class Bounds(Transform):
         ValueError
             There is none.
         """
-        low, high = self._within(dtype)
-        lowest = -math.inf if low is None else low
-        highest = math.inf if high is None else high
-        if lowest > highest or lowest == math.inf or highest == -math.inf:
+        low = rounded_up(-math.inf if self.low is None else self.low, dtype)
+        high = -rounded_up(-math.inf if self.high is None else -np.asarray(self.high), dtype)
+        if np.any((low > high) | (low == math.inf) | (high == -math.inf)):
             raise ValueError(
                 f"bounds=({self.low!r}, {self.high!r}) have no number of {dtype} between them, the dtype of {what}; "
                 f"widen them"
             )
 
-    def _within(self, dtype: str) -> Pair:
-        low, high = self.low, self.high
-        if dtype not in _FORMATS:
-            return low, high
-        return None if low is None else _rounded_up(low, dtype), None if high is None else -_rounded_up(-high, dtype)
-
 
 class BoundsCheck:
     """What the option may be: None, or a pair."""
 
-    def check(self, owner: str, name: str, value: object) -> Pair | None:
-        """Return the pair of floats, with None for an open side, or say what is wrong with it.
+    def check(self, owner: str, name: str, value: object) -> tuple[End, End] | None:
+        """Return the pair of bounds, with None for an open side, or say what is wrong with it.
 
         Parameters
         ----------
@@ -152,54 +152,76 @@ class BoundsCheck:
         Raises
         ------
         TypeError, ValueError
-            It is no pair of numbers, or they are crossed.
+            It is no pair of numbers or arrays, or they are crossed.
         """
         if value is None:
             return None
         if not isinstance(value, tuple | list) or len(value) != 2:
+            by_name = f"; by name: groups={{'W': {{{name!r}: ...}}}}" if isinstance(value, Mapping) else ""
             raise TypeError(
-                f"{owner}: {name}={short(value)} is no pair; wanted (low, high), with None for an open side, or None"
+                f"{owner}: {name}={short(value)} is no pair; wanted (low, high), with None for an open side, or "
+                f"None{by_name}"
             )
-        open_sides = (-math.inf, math.inf)
-        pair = [
-            None
-            if isinstance(end, numbers.Real) and end == side
-            else _END.check(owner, f"{end_name} end of {name}", end)
-            for end, side, end_name in zip(value, open_sides, ("low", "high"), strict=True)
-        ]
-        low, high = pair
-        if low is not None and high is not None and low > high:
-            raise ValueError(f"{owner}: {name}={short(value)} are crossed; wanted (low, high), the lower one first")
+        low, high = (
+            None if isinstance(end, numbers.Real) and end == side else one.check(owner, f"{what} end of {name}", end)
+            for end, side, one, what in zip(value, (-math.inf, math.inf), (_LOW, _HIGH), ("low", "high"), strict=True)
+        )
+        if _crossed(low, high):
+            raise ValueError(
+                f"{owner}: {name}={short(value)} are crossed; wanted (low, high), the lower one first"
+                if _kind(low) == _kind(high) == "number"
+                else f"{owner}: {name}: {_crossed(low, high)}; wanted (low, high), the lower one first"
+            )
         return None if low is None and high is None else (low, high)
 
 
+def _crossed(low: End, high: End) -> str:
+    """Say where a lower bound is above an upper one, or that they are of two shapes; "" if they are right."""
+    if low is None or high is None:
+        return ""
+    below, above = np.asarray(low), np.asarray(high)
+    if isinstance(low, PerElement) and isinstance(high, PerElement) and low.shape != high.shape:
+        return f"the low end is of shape {low.shape}, and the high end of {high.shape}"
+    crossed = np.asarray(below > above)
+    if not crossed.any():
+        return ""
+    at = tuple(map(int, np.argwhere(crossed)[0]))
+    below, above = (np.broadcast_to(x, crossed.shape)[at].item() for x in (below, above))
+    return f"low={below!r} is above high={above!r}" + (f" at {at}" if at else "")
+
+
+def _kind(end: End) -> str:
+    return "" if end is None else "array" if isinstance(end, PerElement) else "number"
+
+
 @functools.cache
-def _blocking(has_low: bool, has_high: bool) -> Callable[..., Any]:
+def _arrays(low: str, high: str) -> type[Any]:
+    ends = {"bounds_low": low, "bounds_high": high}
+    slots = {name: Slot(name.removeprefix("bounds_"), constant=True) for name, kind in ends.items() if kind == "array"}
+    return state_class("Ends", slots) if slots else NoSlots
+
+
+@functools.cache
+def _blocking(low: str, high: str) -> Callable[..., Any]:
     def before(xp: Namespace, param: Array, grad: Any, s: Any, h: Scalars) -> Any:
-        if has_low:
-            grad = xp.where((param <= h.low) & (grad > 0.0), 0.0, grad)
-        if has_high:
-            grad = xp.where((param >= h.high) & (grad < 0.0), 0.0, grad)
+        if low:
+            grad = xp.where((param <= (s.bounds_low if low == "array" else h.low)) & (grad > 0.0), 0.0, grad)
+        if high:
+            grad = xp.where((param >= (s.bounds_high if high == "array" else h.high)) & (grad < 0.0), 0.0, grad)
         return grad
 
     return before
 
 
 @functools.cache
-def _projecting(has_low: bool, has_high: bool) -> Callable[..., tuple[Array, Any]]:
+def _projecting(low: str, high: str) -> Callable[..., tuple[Array, Any]]:
     def after(xp: Namespace, new: Any, param: Array, grad: Array, s: Any, h: Scalars) -> tuple[Any, Any]:
-        if has_low:
-            new = xp.where(new < h.low, h.low, new)
-        if has_high:
-            new = xp.where(new > h.high, h.high, new)
+        if low:
+            end = s.bounds_low if low == "array" else h.low
+            new = xp.where(new < end, end, new)
+        if high:
+            end = s.bounds_high if high == "array" else h.high
+            new = xp.where(new > end, end, new)
         return new, s
 
     return after
-
-
-def _rounded_up(value: float, dtype: str) -> float:
-    """Return the smallest number of a dtype that is not below `value`, or infinity."""
-    digits, smallest, largest = _FORMATS[dtype]
-    unit = math.ldexp(1.0, max(math.frexp(value)[1] - digits, smallest))
-    found = math.ceil(value / unit) * unit
-    return math.inf if found > largest else max(found, -largest)

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from ..._arrays.namespace import order_of
+from ..._arrays.parameter import dtype_text
 from ..._arrays.typing import Scalars
 from ..._graph.slots import Slot, one
 from .. import kernels
@@ -196,7 +198,11 @@ def _new_slots(tensor: Tensor) -> Any:
 
 def _started(on: Device, tensor: Tensor, spec: Slot) -> Any:
     """Return a new slot, as its spec says."""
-    param, number = tensor.param, spec.number(tensor.h)
+    param = tensor.param
+    if spec.constant:
+        values = getattr(tensor.h, spec.start).numbers(dtype_text(tensor.spec.dtype))
+        return on.copy(np.asarray(values, order=order_of(param)), tensor.spec.compute)
+    number = spec.number(tensor.h)
     dtype = tensor.spec.compute if spec.dtype is None else tensor.library.dtype(spec.dtype)
     if number is None:
         return on.copy(param, dtype)

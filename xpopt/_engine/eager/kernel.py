@@ -88,7 +88,8 @@ def update(
     param : array
         The new value, in the parameter's dtype.
     slots : tuple of array
-        The new state. These arrays share no memory with the inputs, nor with each other.
+        The new state. These arrays share no memory with the inputs, nor with each other; but what is no state, the
+        numbers of a setting, are the same arrays.
 
     Raises
     ------
@@ -116,13 +117,16 @@ def update(
     new_param, *new_slots = taken_apart(rule, rule.function(xp, param, grad, slots, h))
     taken = [param, grad, *slots]
     new_param = _own(rule, library, spec, new_param, "param", spec.shape, taken)
-    results = zip(new_slots, rule.fields, rule.shapes(spec.shape), strict=True)
-    new_slots = rule.make_slots([_own(rule, library, spec, x, field, shape, taken) for x, field, shape in results])
+    results = zip(new_slots, rule.fields, rule.specs, rule.shapes(spec.shape), strict=True)
+    new_slots = rule.make_slots(
+        [x if of.constant else _own(rule, library, spec, x, field, shape, taken) for x, field, of, shape in results]
+    )
     if noise is not None:
         new_param = round_stochastically(library, new_param, spec.dtype, noise)
     if proceed is not None:  # in a dtype that CuPy can choose in; after any rounding, which may change a zero's sign
         new_param = xp.where(proceed, xp.astype(new_param, spec.compute, copy=False), param)
-        new_slots = rule.make_slots([xp.where(proceed, x, old) for x, old in zip(new_slots, slots, strict=True)])
+        pairs = zip(new_slots, slots, strict=True)
+        new_slots = rule.make_slots([x if x is old else xp.where(proceed, x, old) for x, old in pairs])
     if dtypes:
         new_slots = rule.make_slots([xp.astype(x, to, copy=False) for x, to in zip(new_slots, dtypes, strict=True)])
     if low:
