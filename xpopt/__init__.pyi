@@ -5,6 +5,7 @@ from . import config as config
 from . import explain as explain
 from . import optimizers as optimizers
 from . import schedulers as schedulers
+from . import sharpness as sharpness
 from . import transforms as transforms
 from ._arrays.machine import default_namespace as default_namespace
 from ._checkpoint.header import CheckpointError as CheckpointError
@@ -33,10 +34,14 @@ from .optimizers.ademamix import AdEMAMix as AdEMAMix
 from .optimizers.adopt import ADOPT as ADOPT
 from .optimizers.amsgrad import AMSGrad as AMSGrad
 from .optimizers.base import OptimizerBase as OptimizerBase
+from .optimizers.ftrl import FTRL as FTRL
 from .optimizers.lion import Lion as Lion
+from .optimizers.nadam import NAdam as NAdam
 from .optimizers.radam import RAdam as RAdam
 from .optimizers.rmsprop import RMSProp as RMSProp
 from .optimizers.rprop import Rprop as Rprop
+from .optimizers.schedule_free import ScheduleFreeAdamW as ScheduleFreeAdamW
+from .optimizers.schedule_free import ScheduleFreeSGD as ScheduleFreeSGD
 from .optimizers.sgd import SGD as SGD
 from .optimizers.signum import Signum as Signum
 from .optimizers.yogi import Yogi as Yogi
@@ -47,6 +52,7 @@ from .schedulers.king import KingScheduler as KingScheduler
 from .schedulers.make import SchedulerInitializer as SchedulerInitializer
 from .schedulers.make import make_scheduler as make_scheduler
 from .schedulers.noam import NoamScheduler as NoamScheduler
+from .sharpness import climb as climb
 from .transforms.average import EMA as EMA
 from .transforms.average import SWA as SWA
 from .transforms.base import Transform as Transform
@@ -57,6 +63,7 @@ from .transforms.weight_decay import WeightDecay as WeightDecay
 __all__ = [
     "ADOPT",
     "EMA",
+    "FTRL",
     "SGD",
     "SWA",
     "AMSGrad",
@@ -75,6 +82,7 @@ __all__ = [
     "KingScheduler",
     "Lion",
     "Lookahead",
+    "NAdam",
     "NoamScheduler",
     "OptimizerBase",
     "OptimizerInitializer",
@@ -83,6 +91,8 @@ __all__ = [
     "Range",
     "Rprop",
     "Rule",
+    "ScheduleFreeAdamW",
+    "ScheduleFreeSGD",
     "SchedulerBase",
     "SchedulerInitializer",
     "Signum",
@@ -90,6 +100,7 @@ __all__ = [
     "WeightDecay",
     "Yogi",
     "__version__",
+    "climb",
     "cols",
     "default_namespace",
     "engine",

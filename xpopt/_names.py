@@ -12,21 +12,25 @@ NAMES = {
         "OptimizerBase": "optimizers.base",
         "SGD": "optimizers.sgd",
         "AdaGrad": "optimizers.adagrad",
+        "Adadelta": "optimizers.adadelta",
         "RMSProp": "optimizers.rmsprop",
+        "Rprop": "optimizers.rprop",
+        "FTRL": "optimizers.ftrl",
         "Adam": "optimizers.adam",
         "AdamW": "optimizers.adamw",
         "AMSGrad": "optimizers.amsgrad",
-        "Rprop": "optimizers.rprop",
-        "Lion": "optimizers.lion",
+        "NAdam": "optimizers.nadam",
         "RAdam": "optimizers.radam",
         "Adamax": "optimizers.adamax",
         "AdaBelief": "optimizers.adabelief",
-        "Adadelta": "optimizers.adadelta",
-        "Signum": "optimizers.signum",
+        "Yogi": "optimizers.yogi",
         "Adan": "optimizers.adan",
         "ADOPT": "optimizers.adopt",
         "AdEMAMix": "optimizers.ademamix",
-        "Yogi": "optimizers.yogi",
+        "Lion": "optimizers.lion",
+        "Signum": "optimizers.signum",
+        "ScheduleFreeSGD": "optimizers.schedule_free",
+        "ScheduleFreeAdamW": "optimizers.schedule_free",
     },
     "Schedules": {
         "SchedulerBase": "schedulers.base",
@@ -38,6 +42,9 @@ NAMES = {
     "Clipping": {
         "global_norm": "clipping",
         "clip_by_global_norm": "clipping",
+    },
+    "Sharpness": {
+        "climb": "sharpness",
     },
     "From text and dicts": {
         "make_optimizer": "config",
@@ -81,7 +88,7 @@ NAMES = {
 APART = ("clipping",)
 """Modules whose names are reached through them alone: ``xpopt.clipping.global_norm``."""
 
-MODULES = ("checkpoint", "clipping", "config", "explain", "optimizers", "schedulers", "transforms")
+MODULES = ("checkpoint", "clipping", "config", "explain", "optimizers", "schedulers", "sharpness", "transforms")
 """The public modules."""
 
 

@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from ._arrays.leaves import norm_of, taken_in
 from ._arrays.library import Library
-from ._arrays.namespace import library_of
-from ._arrays.norms import LEAST, bounded, joint_norm, scaled
-from ._arrays.parameter import admit, check_dtype, convert
+from ._arrays.norms import LEAST, bounded, scaled
 from ._arrays.tree import flatten, is_container, rebuild, show
 from ._arrays.typing import Array
 from ._settings.ranges import POSITIVE
@@ -113,38 +112,10 @@ _ALONE = "tree"
 
 def _taken_in(tree: Any) -> tuple[Library | None, dict[Hashable, Array]]:
     """Return the library of a tree's arrays, None if there are none, and the arrays by name."""
-    found = flatten(tree, "tree") if is_container(tree) else {_ALONE: tree}
-    leaves = {name: x for name, x in found.items() if x is not None}
-    named = next((name for name, x in leaves.items() if library_of(x) is not None), None)
-    like = leaves.get(named)
-    library = library_of(like)
-    for name, x in leaves.items():
-        what = f"leaf {show(name)}"
-        if library_of(x) is None:
-            leaves[name] = x = convert(x, library, like, what)
-        if library is None:  # numbers alone, which are arrays of NumPy now
-            named, like, library = name, x, library_of(x)
-        leaves[name] = _checked(library, x, what, like, f"leaf {show(named)}")
-    return library, leaves
-
-
-def _checked(library: Any, x: Any, what: str, like: Any, other: str) -> Array:
-    """Return a leaf as it may be computed with, or raise an error: it is not like the first."""
-    own = library_of(x)
-    assert own is not None
-    if own is not library:
-        raise TypeError(f"{what} is an array of {own.name}, {other} of {library.name}; convert one of them")
-    if own.name == "jax":  # also of a function that is being traced: nothing is kept
-        check_dtype(own, x, what)
-    else:
-        x = admit(own, x, what)
-    device, wanted = str(own.device(x)), str(own.device(like))
-    if device != wanted:
-        raise ValueError(
-            f"{what} is on {device}, {other} on {wanted}; move it, or take global_norm of what is on each device, "
-            f"and math.hypot of the norms"
-        )
-    return x
+    found: dict[Hashable, Any] = flatten(tree, "tree") if is_container(tree) else {_ALONE: tree}
+    names = [name for name, x in found.items() if x is not None]
+    library, leaves = taken_in([(f"leaf {show(name)}", found[name]) for name in names])
+    return library, dict(zip(names, leaves, strict=True))
 
 
 def _first(leaves: dict[Hashable, Array]) -> Array:
@@ -154,14 +125,14 @@ def _first(leaves: dict[Hashable, Array]) -> Array:
 def _norm(first: Array, library: Library, leaves: dict[Hashable, Array]) -> Array:
     """Return the norm; called with the library set up for the first array."""
     xp = library.xp
-    scale, rest = _parts(first, library, leaves)
+    scale, rest = norm_of(library, leaves.values())
     return xp.asarray(scale * rest)
 
 
 def _clipped(first: Array, library: Library, leaves: dict[Hashable, Array], max_norm: float) -> dict[Hashable, Array]:
     """Return the clipped arrays by name; called with the library set up for the first array."""
     xp = library.xp
-    norm = _parts(first, library, leaves)
+    norm = norm_of(library, leaves.values())
     wide = {name: x.dtype == xp.float64 for name, x in leaves.items()}
     factors = {is_wide: bounded(xp, *norm, max_norm, LEAST[is_wide]) for is_wide in set(wide.values())}
     clipped = {}
@@ -169,13 +140,3 @@ def _clipped(first: Array, library: Library, leaves: dict[Hashable, Array], max_
         new = scaled(xp, xp.astype(x, library.compute_dtype(x.dtype), copy=False), *factors[wide[name]])
         clipped[name] = xp.asarray(xp.astype(new, x.dtype, copy=False))  # NumPy makes scalars of 0-d arrays
     return clipped
-
-
-def _parts(first: Array, library: Library, leaves: dict[Hashable, Array]) -> tuple[Array, Array]:
-    """Return the norm as a scale and a rest."""
-    xp, float64 = library.xp, library.has_float64(first)
-    arrays = [x for x in leaves.values() if 0 not in x.shape]
-    if not arrays:
-        zero = xp.sum(xp.astype(first, xp.float64 if float64 else xp.float32))  # on its device
-        return zero, zero
-    return joint_norm(xp, arrays, float64=float64)

@@ -5,6 +5,7 @@ this update from 1, the rate and the settings, and returns the new element and w
 """
 
 import functools
+import inspect
 import math
 import struct
 from fractions import Fraction
@@ -21,6 +22,32 @@ def sgd_momentum(p, g, memory, t, lr, momentum):
     return p - update, (update,)
 
 
+def sgd_nesterov(p, g, memory, t, lr, momentum):
+    """Sutskever et al., eqs. 3 and 4, v' = mu v - lr f'(x + mu v) and x' = x + v', told of the point x + mu v."""
+    v = -memory[0] if memory else 0.0
+    x = p - momentum * v
+    v = momentum * v - lr * g
+    return x + v + momentum * v, (-v,)
+
+
+def sgd_dampened(p, g, memory, t, lr, momentum, dampening):
+    """As `sgd_momentum`, of 1 - dampening of each gradient but the first."""
+    update = lr * g if memory is None else momentum * memory[0] + lr * ((1 - dampening) * g)
+    return p - update, (update,)
+
+
+def sgd_outside(p, g, memory, t, lr, momentum, dampening=0.0):
+    """torch.optim.SGD, as its documentation has it: b = g at first, then b = momentum b + (1 - dampening) g."""
+    b = g if memory is None else momentum * memory[0] + (1 - dampening) * g
+    return p - lr * b, (b,)
+
+
+def sgd_outside_nesterov(p, g, memory, t, lr, momentum):
+    """The same with nesterov: g + momentum b takes the place of b."""
+    b = g if memory is None else momentum * memory[0] + g
+    return p - lr * (g + momentum * b), (b,)
+
+
 def adagrad(p, g, memory, t, lr, eps):
     """cache(t) = cache(t-1) + grad**2; update = lr * grad / (sqrt(cache(t)) + eps)."""
     (cache,) = memory or (0.0,)
@@ -28,11 +55,44 @@ def adagrad(p, g, memory, t, lr, eps):
     return p - lr * g / (math.sqrt(cache) + eps), (cache,)
 
 
+def adagrad_initial(p, g, memory, t, lr, eps, initial):
+    """The same with cache(0) = initial."""
+    return adagrad(p, g, memory or (initial,), t, lr, eps)
+
+
+def adagrad_decaying(p, g, memory, t, lr, eps, lr_decay):
+    """The same with the rate of torch.optim.Adagrad, clr = lr / (1 + (t - 1) lr_decay)."""
+    return adagrad(p, g, memory, t, lr / (1 + (t - 1) * lr_decay), eps)
+
+
 def rmsprop(p, g, memory, t, lr, decay, eps):
     """cache(t) = decay * cache(t-1) + (1 - decay) * grad**2; update = lr * grad / (sqrt(cache(t)) + eps)."""
     (cache,) = memory or (0.0,)
     cache = decay * cache + (1 - decay) * g**2
     return p - lr * g / (math.sqrt(cache) + eps), (cache,)
+
+
+def rmsprop_centered(p, g, memory, t, lr, decay, eps):
+    """Graves, eqs. 38 to 41, without his momentum: n and g decay, and the root is of n - g^2 + eps."""
+    n, mean = memory or (0.0, 0.0)
+    n, mean = decay * n + (1 - decay) * g**2, decay * mean + (1 - decay) * g
+    return p - lr * g / math.sqrt(max(n - mean**2, 0.0) + eps), (n, mean)
+
+
+def rmsprop_centered_momentum(p, g, memory, t, lr, decay, eps, momentum):
+    """The same with it, and eps outside the root."""
+    n, mean, velocity = memory or (0.0, 0.0, 0.0)
+    n, mean = decay * n + (1 - decay) * g**2, decay * mean + (1 - decay) * g
+    delta = momentum * -velocity - lr * g / (math.sqrt(max(n - mean**2, 0.0)) + eps)
+    return p + delta, (n, mean, -delta)
+
+
+def rmsprop_momentum(p, g, memory, t, lr, decay, eps, momentum):
+    """The same with n alone, and eps inside."""
+    n, velocity = memory or (0.0, 0.0)
+    n = decay * n + (1 - decay) * g**2
+    delta = momentum * -velocity - lr * g / math.sqrt(n + eps)
+    return p + delta, (n, -delta)
 
 
 def adam(p, g, memory, t, lr, decay1, decay2, eps):
@@ -43,6 +103,14 @@ def adam(p, g, memory, t, lr, decay1, decay2, eps):
     m_hat = m / (1 - decay1**t)
     v_hat = v / (1 - decay2**t)
     return p - lr * m_hat / (math.sqrt(v_hat) + eps), (m, v)
+
+
+def adam_uncorrected(p, g, memory, t, lr, decay1, decay2, eps):
+    """Kingma and Ba, end of section 2: alpha_t = alpha sqrt(1 - b2^t) / (1 - b1^t), and eps beside sqrt(v)."""
+    m, v = memory or (0.0, 0.0)
+    m = decay1 * m + (1 - decay1) * g
+    v = decay2 * v + (1 - decay2) * g**2
+    return p - lr * math.sqrt(1 - decay2**t) / (1 - decay1**t) * m / (math.sqrt(v) + eps), (m, v)
 
 
 def adamw(p, g, memory, t, lr, decay1, decay2, eps, weight_decay=0.01):
@@ -165,6 +233,46 @@ def yogi(p, g, memory, t, lr, decay1, decay2, eps, initial):
     return p - lr * (m / (1 - decay1**t)) / (math.sqrt(v / (1 - decay2**t)) + eps), (m, v)
 
 
+def nadam(p, g, memory, t, lr, decay1, decay2, eps, momentum_decay):
+    """Dozat, Algorithm 2, line by line, with mu_t = decay1 (1 - 0.96^(t psi) / 2) and the product of all of them."""
+    m, v, product = memory or (0.0, 0.0, 1.0)
+    mu, ahead = (decay1 * (1 - 0.5 * 0.96 ** (k * momentum_decay)) for k in (t, t + 1))
+    product *= mu
+    m, v = decay1 * m + (1 - decay1) * g, decay2 * v + (1 - decay2) * g * g
+    m_hat = ahead * m / (1 - product * ahead) + (1 - mu) * g / (1 - product)
+    return p - lr * m_hat / (math.sqrt(v / (1 - decay2**t)) + eps), (m, v, product)
+
+
+def ftrl(p, g, memory, t, lr, l1=0.0, l2=0.0, beta=1.0, initial=0.0):
+    """McMahan et al., Algorithm 1, its z times alpha; it begins where it gives the first parameter."""
+    w, n = memory or (p, initial)
+    z = -(beta + math.sqrt(n)) * w
+    sigma = math.sqrt(n + g * g) - math.sqrt(n)
+    z, n = z + lr * g - sigma * p, n + g * g
+    new = 0.0 if abs(z) <= lr * l1 else -(z - sign(z) * lr * l1) / (beta + math.sqrt(n) + lr * l2)
+    return new, (-z / (beta + math.sqrt(n)), n)
+
+
+def schedule_free(p, g, memory, t, lr, momentum, weight_decay=0.0):
+    """Defazio et al., eqs. 3 to 5, told of y; the weights are the authors', the square of the largest rate."""
+    z, weights, top = memory or (p, 0.0, 0.0)
+    x = (p - (1 - momentum) * z) / momentum
+    z = z - lr * (g + weight_decay * p)
+    weights, top = weights * top**2, max(top, lr)
+    weights = (weights + top**2) / top**2 if top else 1.0
+    x = (1 - 1 / weights) * x + 1 / weights * z
+    return (1 - momentum) * z + momentum * x, (z, weights, top)
+
+
+def schedule_free_adamw(p, g, memory, t, lr, momentum, decay2, eps, weight_decay=0.0):
+    """The same with the gradient that AdamW divides by the root of its mean square, of which the decay is none."""
+    v, *free = memory or (0.0,)
+    v = decay2 * v + (1 - decay2) * g**2
+    step = g / (math.sqrt(v / (1 - decay2**t)) + eps)
+    new, free = schedule_free(p, step, free or None, t, lr, momentum, weight_decay)
+    return new, (v, *free)
+
+
 def sign(x):
     return float(x > 0) - float(x < 0)
 
@@ -233,7 +341,7 @@ def around(equation, *, lr_scale=1.0, l2=0.0, cautious=False, weight_decay=0.0, 
         lr, g = lr * lr_scale, g + l2 * p
         new, memory = equation(p, g, memory, t, lr, **settings)
         new = p if cautious and (p - new) * g <= 0 else new
-        return new - lr * weight_decay * p, memory
+        return new - lr / (1 + (t - 1) * settings.get("lr_decay", 0.0)) * weight_decay * p, memory
 
     ahead = decayed if lookahead is None else looking_ahead(decayed, lookahead.every, lookahead.pull)
 
@@ -252,7 +360,9 @@ def walk(equation, start, gradients, rates, clip_norm=None, *, options=None, pla
     if options and equation is adamw:
         equation, options = adam, {"weight_decay": 0.01, **options}
     options = options or {}
-    equation = around(equation, **options)
+    within = inspect.signature(equation).parameters  # what an equation takes itself does not go around it
+    settings |= {name: value for name, value in options.items() if name in within}
+    equation = around(equation, **{name: value for name, value in options.items() if name not in within})
     elements, memories, path = list(start), [None for _ in start], []
     for t, (gradient, rate) in enumerate(zip(gradients, rates, strict=True), start=1):
         if places is not None:

@@ -29,13 +29,16 @@ class Fact(NamedTuple):
     library: Literal["torch", "optax"]
     name: str
     theirs: Mapping[str, Any]
-    ours: Mapping[str, float]
+    ours: Mapping[str, Any]
     differs: str = ""
     same: bool = True
 
 
 TORCH_DIFFERS = {
     "SGD-momentum": "the rate is outside the velocity there: the same while it is constant",
+    "SGD-nesterov": "the rate is outside the velocity there: the same while it is constant",
+    "RMSProp-centered-momentum": "the rate is outside the velocity there: the same while it is constant",
+    "NAdam": "the product of the momenta is kept in float32 there",
     "RAdam": "eps is added before the bias correction there",
     "Adadelta": "the decay is 0.9 there by default",
     "Rprop": "lr is brought between the bounds there; whether a gradient turns is asked of a product, which may be 0",
@@ -59,6 +62,13 @@ OUR_MEANS = {"decay1": 0.8, "decay2": 0.99}
 
 OPTAX = [
     _optax("SGD", "identity", {}, {}),
+    _optax("SGD-outside", "trace", {"decay": 0.9}, {"momentum": 0.9, "lr_inside": False}),
+    _optax(
+        "SGD-outside-nesterov",
+        "trace",
+        {"decay": 0.9, "nesterov": True},
+        {"momentum": 0.9, "nesterov": True, "lr_inside": False},
+    ),
     _optax(
         "SGD-momentum",
         "trace",
@@ -67,11 +77,11 @@ OPTAX = [
         "the rate is outside the velocity there: the same while it is constant",
     ),
     _optax(
-        "AdaGrad",
+        "AdaGrad-initial",
         "scale_by_rss",
-        {"initial_accumulator_value": 0.0, "eps": 0.0},
-        {"eps": 1e-30},
-        "eps is inside the root there, and the sum starts at 0.1",
+        {"initial_accumulator_value": 0.5, "eps": 0.0},
+        {"eps": 1e-30, "initial": 0.5},
+        "eps is inside the root there",
     ),
     _optax(
         "RMSProp",
@@ -79,6 +89,12 @@ OPTAX = [
         {"decay": 0.8, "eps": 1e-3, "eps_in_sqrt": False},
         {"decay": 0.8, "eps": 1e-3},
         "eps is inside the root there unless eps_in_sqrt=False",
+    ),
+    _optax(
+        "RMSProp-centered",
+        "scale_by_stddev",
+        {"decay": 0.8, "eps": 1e-3},
+        {"decay": 0.8, "eps": 1e-3, "centered": True, "eps_place": "inside"},
     ),
     _optax("Adam", "scale_by_adam", {**MEANS, "eps": 1e-3}, {**OUR_MEANS, "eps": 1e-3}),
     _optax(
@@ -88,6 +104,13 @@ OPTAX = [
         {**OUR_MEANS, "eps": 1e-3},
         "the largest mean is taken of corrected ones there, or nothing is corrected",
         same=False,
+    ),
+    _optax(
+        "NAdam",
+        "scale_by_adam",
+        {**MEANS, "eps": 1e-3, "nesterov": True},
+        {**OUR_MEANS, "eps": 1e-3, "momentum_decay": 1e6},
+        "the momentum is constant there",
     ),
     _optax("Lion", "scale_by_lion", {"b1": 0.8, "b2": 0.95}, {"decay1": 0.8, "decay2": 0.95}),
     _optax("RAdam", "scale_by_radam", {**MEANS, "eps": 1e-3}, {**OUR_MEANS, "eps": 1e-3}),
@@ -136,7 +159,18 @@ OPTAX = [
 FACTS = [*TORCH, *OPTAX]
 
 NOT_THERE = {
-    "torch": {xpopt.Lion, xpopt.AdaBelief, xpopt.Signum, xpopt.Adan, xpopt.ADOPT, xpopt.AdEMAMix, xpopt.Yogi},
-    "optax": {xpopt.AdamW, xpopt.Signum},  # it makes each of two transformations
+    "torch": {
+        xpopt.FTRL,
+        xpopt.AdaBelief,
+        xpopt.Yogi,
+        xpopt.Adan,
+        xpopt.ADOPT,
+        xpopt.AdEMAMix,
+        xpopt.Lion,
+        xpopt.Signum,
+        xpopt.ScheduleFreeSGD,
+        xpopt.ScheduleFreeAdamW,
+    },
+    "optax": {xpopt.FTRL, xpopt.AdamW, xpopt.Signum, xpopt.ScheduleFreeSGD, xpopt.ScheduleFreeAdamW},
 }
 """By library: what it has not, or not as one transformation."""

@@ -5,7 +5,7 @@ import math
 import random
 from dataclasses import dataclass
 
-from . import oracles, own, schedules, table
+from . import oracles, schedules, table
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ PROBLEMS = {
 @functools.cache
 def expected(label, schedule_label, clip_norm, problem):
     """The oracle's path of each variable of a problem, computed once for all backends and dtypes."""
-    case, schedule = (table.BY_LABEL | own.BY_LABEL)[label], schedules.BY_LABEL[schedule_label]
+    case, schedule = table.BY_LABEL[label], schedules.BY_LABEL[schedule_label]
     paths = {}
     for name, var in PROBLEMS[problem].items():
         rates = schedule.rates[var.joins : var.joins + len(var.gradients)]

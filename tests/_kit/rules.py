@@ -35,4 +35,11 @@ NUMBERS = {
     "alpha": 5.0,
     "decay3": 0.99,
     "threshold": 5.0,
+    "dampening": 0.25,
+    "lr_decay": 0.1,
+    "momentum_decay": 0.004,
+    "l1": 0.1,
+    "l2": 0.1,
+    "beta": 1.0,
+    "weight_decay": 0.1,
 }

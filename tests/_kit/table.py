@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import xpopt
@@ -48,12 +48,16 @@ class Interval(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """A hyperparameter: its default, what it may be, and between which values problems are drawn for it."""
+    """A hyperparameter: its default, what it may be, and between which values problems are drawn for it.
+
+    One that is `apart` is given by keyword alone, and text leaves it out at its default.
+    """
 
     default: float | None
     range: Interval
     drawn: tuple[float, float] | None = None
     also: tuple[float, ...] = ()
+    apart: bool = False
 
 
 RATE = Interval(0)
@@ -71,7 +75,18 @@ def decay(default: float) -> Setting:
 
 def signature(lr: float, **own: Setting) -> Mapping[str, Setting]:
     """Return a class's settings in the documented order, that of its arguments; all but `lr_scheduler` and options."""
-    return {"lr": Setting(lr, RATE), **own, "clip_norm": CLIP_NORM}
+    apart = {name: setting for name, setting in own.items() if setting.apart}
+    return {
+        "lr": Setting(lr, RATE),
+        **{name: setting for name, setting in own.items() if name not in apart},
+        "clip_norm": CLIP_NORM,
+        **apart,
+    }
+
+
+def apart(low: float, high: float = math.inf, drawn: tuple[float, float] | None = None) -> Setting:
+    """Return a setting that is apart and 0 by default."""
+    return Setting(0.0, Interval(low, high), drawn, apart=True)
 
 
 class Valley(NamedTuple):
@@ -89,7 +104,7 @@ class Peer(NamedTuple):
 
     name: str
     theirs: Mapping[str, Any]
-    ours: Mapping[str, float]
+    ours: Mapping[str, Any]
     decays: bool = True
 
 
@@ -97,13 +112,14 @@ class Peer(NamedTuple):
 class Row:
     """One algorithm.
 
-    `arguments` are the optimizer's and the equation's. `slots` are the names in the cache, in the order of the
-    equation's memory; `counts` says whether an entry of the cache is a dict with the count `t` before them, else the
-    one slot is the entry. `roundings` bounds the error of one step in float32, in roundings (2**-24) of its size: the
-    reason is beside each row. In float64 every row has the same bound, see `trajectories.bound`. At the rate `plane`,
-    250 steps fit a plane through points. `signs` says whether its steps have a length of their own and the sign of
-    something. `promises` says where all promises are tested of it, and not only its numbers and pairs: on every
-    library, on NumPy, or nowhere. `settings` are those of the class; its first row has them.
+    `arguments` are the optimizer's and the equation's, `chosen` those of the optimizer that are words or truths: they
+    choose the equation. `slots` are the names in the cache, in the order of the equation's memory; `counts` says
+    whether an entry of the cache is a dict with the count `t` before them, else the one slot is the entry.
+    `roundings` bounds the error of one step in float32, in roundings (2**-24) of its size: the reason is beside each
+    row. In float64 every row has the same bound, see `trajectories.bound`. At the rate `plane`, 250 steps fit a plane
+    through points. An element takes so many `divisions`. `signs` says whether its steps have a length of their own
+    and the sign of something. `promises` says where all promises are tested of it, and not only its numbers and
+    pairs: on every library, on NumPy, or nowhere. `settings` are those of the class; its first row has them.
     """
 
     label: str
@@ -119,13 +135,15 @@ class Row:
     signs: bool = False
     promises: Literal["everywhere", "numpy", "nowhere"] = "nowhere"
     settings: Mapping[str, Setting] | None = None
+    divisions: int = 1
+    chosen: Mapping[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return self.label
 
     def make(self, **settings: Any) -> xpopt.OptimizerBase:
         """Return an optimizer of this row, with other settings or more where they are given."""
-        return self.optimizer(**{**self.arguments, **settings})
+        return self.optimizer(**{**self.arguments, **self.chosen, **settings})
 
     def rule(self) -> Any:
         """Return the rule that its optimizers run."""
@@ -154,7 +172,10 @@ ROWS = [
         plane=0.1,
         peer=Peer("SGD", {}, {}),
         promises="everywhere",  # no state
-        settings=signature(0.01, momentum=Setting(0.0, Interval(0, 1), (0.01, 1.0))),
+        settings=signature(
+            0.01, momentum=Setting(0.0, Interval(0, 1), (0.01, 1.0)), dampening=apart(0, 1, (0.01, 1.0))
+        ),
+        divisions=0,
     ),
     Row(
         "SGD-momentum",
@@ -171,6 +192,64 @@ ROWS = [
         # torch keeps the rate outside SGD's velocity: at a constant rate that is the same
         peer=Peer("SGD", {"momentum": 0.9}, {"momentum": 0.9}),
         promises="everywhere",  # an array
+        divisions=0,
+    ),
+    Row(
+        "SGD-nesterov",
+        xpopt.SGD,
+        {"momentum": 0.9},
+        oracles.sgd_nesterov,
+        ("velocity",),
+        80,  # as the momentum, and once more
+        peer=Peer("SGD", {"momentum": 0.9, "nesterov": True}, {"momentum": 0.9, "nesterov": True}),
+        plane=0.1,
+        chosen={"nesterov": True},
+        divisions=0,
+    ),
+    Row(
+        "SGD-dampened",
+        xpopt.SGD,
+        {"momentum": 0.9, "dampening": 0.5},
+        oracles.sgd_dampened,
+        ("velocity",),
+        60,
+        counts=True,
+        plane=0.1,
+        divisions=0,
+    ),
+    Row(
+        "SGD-outside",
+        xpopt.SGD,
+        {"momentum": 0.9, "dampening": 0.25},
+        oracles.sgd_outside,
+        ("trace",),
+        80,  # as the momentum, and a product
+        counts=True,
+        plane=0.1,
+        peer=Peer(
+            "SGD",
+            {"momentum": 0.9, "dampening": 0.25},
+            {"momentum": 0.9, "dampening": 0.25, "lr_inside": False},
+        ),
+        chosen={"lr_inside": False},
+        divisions=0,
+    ),
+    Row(
+        "SGD-outside-nesterov",
+        xpopt.SGD,
+        {"momentum": 0.9},
+        oracles.sgd_outside_nesterov,
+        ("trace",),
+        100,
+        counts=True,
+        plane=0.1,
+        peer=Peer(
+            "SGD",
+            {"momentum": 0.9, "nesterov": True},
+            {"momentum": 0.9, "nesterov": True, "lr_inside": False},
+        ),
+        chosen={"lr_inside": False, "nesterov": True},
+        divisions=0,
     ),
     Row(
         "AdaGrad",
@@ -185,7 +264,32 @@ ROWS = [
         plane=1.0,
         peer=Peer("Adagrad", {"eps": 1e-3}, {"eps": 1e-3}),
         promises="numpy",  # what is kept is of RMSProp's kind
-        settings=signature(0.01, eps=eps()),
+        settings=signature(0.01, eps=eps(), initial=apart(0, drawn=(0.01, 2.0)), lr_decay=apart(0, drawn=(0.01, 2.0))),
+    ),
+    Row(
+        "AdaGrad-initial",
+        xpopt.AdaGrad,
+        {"eps": 1e-7, "initial": 0.1},
+        oracles.adagrad_initial,
+        ("total",),
+        55,
+        plane=1.0,
+        peer=Peer(
+            "Adagrad",
+            {"eps": 1e-3, "initial_accumulator_value": 0.5, "lr_decay": 0.1},
+            {"eps": 1e-3, "initial": 0.5, "lr_decay": 0.1},
+        ),
+    ),
+    Row(
+        "AdaGrad-decay",
+        xpopt.AdaGrad,
+        {"eps": 1e-7, "lr_decay": 0.1},
+        oracles.adagrad_decaying,
+        ("total",),
+        55,
+        counts=True,
+        plane=3.0,
+        peer=Peer("Adagrad", {"eps": 1e-3, "lr_decay": 0.1}, {"eps": 1e-3, "lr_decay": 0.1}),
     ),
     Row(
         "RMSProp",
@@ -197,7 +301,44 @@ ROWS = [
         valleys=(Valley({"lr": 0.01, "lr_scheduler": "ExponentialScheduler(stage_length=1500)"}, 5000),),
         peer=Peer("RMSprop", {"alpha": 0.8, "eps": 1e-3}, {"decay": 0.8, "eps": 1e-3}),
         promises="everywhere",  # an array under a root
-        settings=signature(0.001, decay=decay(0.9), eps=eps()),
+        settings=signature(0.001, decay=decay(0.9), eps=eps(), momentum=apart(0, 1, (0.01, 1.0))),
+    ),
+    Row(
+        "RMSProp-centered",
+        xpopt.RMSProp,
+        {"decay": 0.9, "eps": 1e-2},
+        oracles.rmsprop_centered,
+        ("var", "mean"),
+        100,  # the variance is a difference, which eps keeps from cancelling to nothing
+        counts=True,
+        chosen={"centered": True, "eps_place": "inside"},
+    ),
+    Row(
+        "RMSProp-momentum",
+        xpopt.RMSProp,
+        {"decay": 0.9, "eps": 1e-4, "momentum": 0.9},
+        oracles.rmsprop_momentum,
+        ("var", "velocity"),
+        80,  # as RMSProp, and the momentum of SGD
+        counts=True,
+        plane=0.1,
+        chosen={"eps_place": "inside"},
+    ),
+    Row(
+        "RMSProp-centered-momentum",
+        xpopt.RMSProp,
+        {"decay": 0.9, "eps": 0.1, "momentum": 0.9},
+        oracles.rmsprop_centered_momentum,
+        ("var", "mean", "velocity"),
+        160,
+        counts=True,
+        plane=0.1,
+        peer=Peer(
+            "RMSprop",
+            {"alpha": 0.8, "eps": 1e-3, "centered": True, "momentum": 0.9},
+            {"decay": 0.8, "eps": 1e-3, "centered": True, "momentum": 0.9},
+        ),
+        chosen={"centered": True},
     ),
     Row(
         "Adam",
@@ -226,6 +367,16 @@ ROWS = [
         ("mean", "var"),
         60,  # the same with an eps that counts
         counts=True,
+    ),
+    Row(
+        "Adam-uncorrected",
+        xpopt.Adam,
+        {"decay1": 0.9, "decay2": 0.999, "eps": 1e-7},
+        oracles.adam_uncorrected,
+        ("mean", "var"),
+        160,  # as Adam
+        counts=True,
+        chosen={"eps_place": "uncorrected"},
     ),
     Row(
         "AdamW",
@@ -271,6 +422,7 @@ ROWS = [
         plane=0.1,
         signs=True,
         settings=signature(1e-4, decay1=decay(0.9), decay2=decay(0.99)),
+        divisions=0,
     ),
     Row(
         "RAdam",
@@ -345,6 +497,7 @@ ROWS = [
         plane=0.1,
         signs=True,
         settings=signature(1e-4, momentum=decay(0.9)),
+        divisions=0,
     ),
     Row(
         "Adan",
@@ -416,6 +569,82 @@ ROWS = [
         ),
     ),
     Row(
+        "NAdam",
+        xpopt.NAdam,
+        {"decay1": 0.9, "decay2": 0.999, "eps": 1e-7, "momentum_decay": 0.004},
+        oracles.nadam,
+        ("mean", "var", "product"),
+        170,  # as Adam, and two numbers for the corrections
+        counts=True,
+        valleys=(
+            Valley({"lr": 0.02, "decay2": 0.99, "lr_scheduler": "ExponentialScheduler(stage_length=1500)"}, 4000),
+        ),
+        peer=Peer(
+            "NAdam",
+            {"betas": (0.8, 0.99), "eps": 1e-3, "momentum_decay": 0.02},
+            {"decay1": 0.8, "decay2": 0.99, "eps": 1e-3, "momentum_decay": 0.02},
+        ),
+        settings=signature(
+            0.002,
+            decay1=decay(0.9),
+            decay2=decay(0.999),
+            eps=eps(1e-8),
+            momentum_decay=Setting(0.004, Interval(0), (0.0, 1.0)),
+        ),
+    ),
+    Row(
+        "FTRL",
+        xpopt.FTRL,
+        {"l1": 0.01, "l2": 0.1, "beta": 1.0, "initial": 0.1},
+        oracles.ftrl,
+        ("leader", "total"),
+        200,  # the leader as AdaGrad's parameter, and four roundings more of what is left of it
+        counts=True,
+        valleys=(Valley({"lr": 0.7, "beta": 1e-7}, 8000),),
+        plane=1.0,
+        settings=signature(
+            0.1,
+            l1=Setting(0.0, Interval(0), (0.0, 1.0)),
+            l2=Setting(0.0, Interval(0), (0.0, 1.0)),
+            beta=eps(1.0),
+            initial=Setting(0.0, Interval(0), (0.0, 1.0)),
+        ),
+        divisions=2,
+    ),
+    Row(
+        "ScheduleFreeSGD",
+        xpopt.ScheduleFreeSGD,
+        {"momentum": 0.9},
+        oracles.schedule_free,
+        ("fast", "weights", "top"),
+        200,  # the fast point, the distance from it and the step: 4 roundings for each of 50 steps
+        counts=True,
+        plane=1.0,
+        divisions=0,
+        settings=signature(
+            1.0,
+            momentum=Setting(0.9, Interval(0, 1, open="low"), (0.3, 1.0)),
+            weight_decay=apart(0),
+        ),
+    ),
+    Row(
+        "ScheduleFreeAdamW",
+        xpopt.ScheduleFreeAdamW,
+        {"momentum": 0.9, "decay2": 0.999, "eps": 1e-7},
+        oracles.schedule_free_adamw,
+        ("var", "fast", "weights", "top"),
+        260,  # as both
+        counts=True,
+        plane=1.0,
+        settings=signature(
+            0.0025,
+            momentum=Setting(0.9, Interval(0, 1, open="low"), (0.3, 1.0)),
+            decay2=decay(0.999),
+            eps=eps(1e-8),
+            weight_decay=apart(0),
+        ),
+    ),
+    Row(
         "Rprop",
         xpopt.Rprop,
         {"down": 0.5, "up": 1.2, "least": 1e-6, "most": 50.0},
@@ -433,14 +662,32 @@ ROWS = [
             least=Setting(1e-6, Interval(0, open="low"), (1e-6, 0.01)),
             most=Setting(50.0, Interval(0, open="low"), (0.1, 50.0)),
         ),
+        divisions=0,
     ),
 ]
 BY_LABEL = {row.label: row for row in ROWS}
+SLOTTED = [BY_LABEL[label] for label in ("FTRL", "NAdam", "ScheduleFreeSGD")]
+"""Rows with slots that start elsewhere than at 0, or are one number."""
 SIGNATURES = {row.optimizer: row.settings for row in ROWS if row.settings is not None}
 """By class, its settings."""
 PROMISES = {row.label: row for row in ROWS if row.promises != "nowhere"}
 """The rows of which all promises are tested."""
 
-_FIRST = {(row.optimizer, row.slots): row for row in reversed(ROWS)}.values()
+CHOICES: Mapping[type, Mapping[str, tuple[Any, ...]]] = {
+    xpopt.SGD: {"nesterov": (False, True), "lr_inside": (True, False)},
+    xpopt.RMSProp: {"centered": (False, True), "eps_place": ("outside", "inside")},
+    xpopt.Adam: {"eps_place": ("corrected", "uncorrected")},
+    xpopt.AdamW: {"eps_place": ("corrected", "uncorrected")},
+}
+"""By class, its settings that are words or truths: the default, and the others. They are apart."""
+
+
+def apart_of(cls: type) -> dict[str, Any]:
+    """Return the settings that a class takes by keyword alone, and which text leaves out at their defaults."""
+    numbers = {name: setting.default for name, setting in SIGNATURES[cls].items() if setting.apart}
+    return {**numbers, **{name: values[0] for name, values in CHOICES.get(cls, {}).items()}}
+
+
+_FIRST = {(row.optimizer, row.slots, row.equation): row for row in reversed(ROWS)}.values()
 BY_RULE = {row.label: row for row in ROWS if row in _FIRST}
 """One row for each rule: the others differ in numbers alone."""

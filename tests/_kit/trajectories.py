@@ -109,7 +109,7 @@ def walk(backend, optimizer, problem, dtype, *, losses=None, whole=False):
 def verify(backend, case, schedule, clip_norm, dtype, *, optimizer=None, problem="two", whole=False):
     """Assert that an optimizer, or the class `optimizer` in place of it, walks as the oracle of `case` does."""
     opt = (optimizer or case.optimizer)(
-        lr=schedule.lr, **case.arguments, clip_norm=clip_norm, lr_scheduler=schedule.given
+        lr=schedule.lr, **case.arguments, **case.chosen, clip_norm=clip_norm, lr_scheduler=schedule.given
     )
     variables = problems.PROBLEMS[problem]
     paths = problems.expected(case.label, schedule.label, clip_norm, problem)
@@ -137,7 +137,7 @@ def verify_low(backend, case, dtype, *, optimizer=None, steps=12):
     parameter is; what comes out must be within half an ulp of that, give or take the error of float32.
     """
     var = problems.variable(21, (37,), steps=steps)
-    opt = (optimizer or case.optimizer)(lr=0.1, **case.arguments)
+    opt = (optimizer or case.optimizer)(lr=0.1, **case.arguments, **case.chosen)
 
     def rounded(values):
         return backend.numpy(backend.array(values, dtype)).ravel()

@@ -8,6 +8,8 @@ from typing import Any
 
 import xpopt
 
+from .table import SIGNATURES
+
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "plain": {},
     "clip_norm": {"clip_norm": 0.8},
@@ -63,7 +65,9 @@ DEFAULTS: Mapping[str, Any] = {
 
 def defaults_of(cls: type) -> dict[str, Any]:
     """Return the options of a class by default."""
-    return {**DEFAULTS, **({"weight_decay": 0.01} if issubclass(cls, xpopt.AdamW) else {})}
+    own = SIGNATURES.get(cls, {})
+    found = {**DEFAULTS, **({"weight_decay": 0.01} if issubclass(cls, xpopt.AdamW) else {})}
+    return {name: value for name, value in found.items() if name not in own}
 
 
 NARROW = ("master", "stochastic")

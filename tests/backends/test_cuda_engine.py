@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from _kit.bits import dtype_of, same_bits
 from _kit.engines import MAKE, Two, forget_what_was_made, of_rule
-from _kit.own import OWN
+from _kit.table import SLOTTED
 
 import xpopt
 from xpopt._arrays.library import LOW
@@ -278,11 +278,11 @@ def mixed(xp: Any, param: Any, grad: Any, s: Any, h: Any) -> Any:
 @pytest.mark.parametrize(
     ("make", "dtype"),
     [
-        *((row.make, dtype) for row, dtype in zip(OWN, ("float32", "float64", "bfloat16"), strict=True)),
+        *((row.make, dtype) for row, dtype in zip(SLOTTED, ("float32", "float64", "bfloat16"), strict=True)),
         (of_rule(mixed, Mixed), "float32"),
         (lambda: of_rule(mixed, Mixed)(clip_norm=2.0), "float32"),
-        (lambda: OWN[1].make(master=True), "bfloat16"),
-        (lambda: OWN[2].make(rounding="stochastic"), "float16"),
+        (lambda: SLOTTED[1].make(master=True), "bfloat16"),
+        (lambda: SLOTTED[2].make(rounding="stochastic"), "float16"),
     ],
     ids=["FTRL", "NAdam", "ScheduleFree", "mixed", "clipped", "master", "stochastic"],
 )

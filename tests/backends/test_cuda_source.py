@@ -16,9 +16,8 @@ import nvrtc
 import pytest
 from _kit.bits import dtype_of, normal, same_bits
 from _kit.engines import FEW, Two
-from _kit.own import OWN
 from _kit.rules import NUMBERS, wild
-from _kit.table import BY_RULE
+from _kit.table import BY_RULE, SLOTTED
 
 from xpopt._arrays.library import LOW
 from xpopt._graph.rule import Rule
@@ -474,7 +473,7 @@ def assert_it_compiles(name: str, rule: Rule, dtype: str, options: tuple[str, ..
 
 @compiled
 @every_dtype
-@pytest.mark.parametrize("row", OWN, ids=str)
+@pytest.mark.parametrize("row", SLOTTED, ids=str)
 def test_it_compiles_with_numbers_of_each_tensor(row, dtype):
     assert_it_compiles(row.label, row.rule(), dtype, OPTIONS, "sm_80")
 

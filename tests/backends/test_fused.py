@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from _kit.bits import compare, dtype_of, dyadic, normal, same_bits, special
 from _kit.engines import MAKE, Two, few_rules, of_rule, with_dtypes
-from _kit.own import OWN
+from _kit.table import SLOTTED
 
 import xpopt
 from xpopt._engine import choose
@@ -52,7 +52,7 @@ class Beside(NamedTuple):
     start: Any = xpopt.slot(start="param")
 
 
-@pytest.mark.parametrize("row", OWN, ids=str)
+@pytest.mark.parametrize("row", SLOTTED, ids=str)
 def test_bits_are_eager_numpys_of_algorithms_with_slots_of_their_own(backend, row):
     """Some with one number of each tensor; clipped, drawn from and kept in two precisions as any."""
     shapes = [(), (7,), (3, 5), (0,), (BLOCK + 1,)]

@@ -127,7 +127,7 @@ def test_dask_computes_nothing(backend, case, clip_norm, schedule, nonfinite):
     import dask
 
     options = {"clip_norm": clip_norm, "lr_scheduler": schedule.given, "nonfinite": nonfinite}
-    opt = case.optimizer(lr=0.1, **case.arguments, **options)
+    opt = case.make(lr=0.1, **options)
     params = {
         name: backend.array(np.ones(shape), dtype)
         for name, shape, dtype in (("W", (3, 2), "float32"), ("b", (), "float64"), ("h", (4,), "float16"))

@@ -71,7 +71,7 @@ def problems(draw):
 @given(problems())
 def test_any_problem(problem):
     case, settings, shape, dtype, start, gradients, rates, clip_norm, lay_param, lay_grad = problem
-    opt = case.optimizer(lr=1.0, **settings, clip_norm=clip_norm)
+    opt = case.make(lr=1.0, **settings, clip_norm=clip_norm)
     param = np.reshape(np.array(start, dtype), shape)
     rows = []
     for gradient, rate in zip(gradients, rates, strict=True):

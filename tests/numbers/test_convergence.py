@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from _kit.rows import rows
-from _kit.table import BY_LABEL, BY_RULE, ROWS
+from _kit.table import BY_LABEL, ROWS, SIGNATURES
 
 pytestmark = pytest.mark.any_width
 
@@ -21,7 +21,8 @@ def slope(x):
 
 
 def test_every_optimizer_is_tried():
-    assert {row.label for row, *_ in ROSENBROCK} == set(BY_RULE)
+    """But those that follow an average, which is beside a way as bent as this one."""
+    assert {row.optimizer for row, *_ in ROSENBROCK} == {cls for cls in SIGNATURES if not hasattr(cls, "evaluated")}
 
 
 @pytest.mark.parametrize(("case", "settings", "steps"), ROSENBROCK, ids=str)

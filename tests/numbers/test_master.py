@@ -42,7 +42,7 @@ def test_the_copy_has_the_bits_of_a_parameter_of_float32(backend, case):
     """And the parameter those of the copy, rounded once. One dtype is clipped: which one changes from row to row."""
     for i, dtype in enumerate(low_dtypes(backend)):
         clip_norm = 0.5 if i == list(table.BY_LABEL).index(str(case)) % 2 else None
-        low, wide = (case.optimizer(lr=0.05, **case.arguments, clip_norm=clip_norm) for _ in range(2))
+        low, wide = (case.make(lr=0.05, clip_norm=clip_norm) for _ in range(2))
         low.set_params({"master": True})
         x, _ = model(backend, dtype)
         y = {name: in_float32(backend, value) for name, value in x.items()}
@@ -62,7 +62,7 @@ def test_the_copy_walks_as_the_equation(backend, case):
     """In float64, over gradients that have been rounded to 16 bits."""
     var = problems.variable(31, (7, 5), steps=20)
     for dtype in low_dtypes(backend):
-        opt = case.optimizer(lr=0.1, **case.arguments, master=True)
+        opt = case.make(lr=0.1, master=True)
         start = nearest(var.start, dtype)
         grads = [nearest(g, dtype) for g in var.gradients]
         path = oracles.walk(case.equation, start.tolist(), [g.tolist() for g in grads], [0.1] * 20, **case.arguments)

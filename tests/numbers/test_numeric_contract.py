@@ -23,11 +23,11 @@ def arrays_of(entry):
 
 
 @CASES
-def test_an_element_takes_one_division_at_most(case):
+def test_an_element_takes_as_many_divisions_as_it_must(case):
     """Divisions by numbers of the step are products with a number that the host has folded."""
-    opt = case.optimizer(**case.arguments)
-    divisions = [node for node in trace(opt.choose_rule(opt.hyperparameters)).arrays() if node.op == "divide"]
-    assert len(divisions) == (not case.signs and case.equation not in (oracles.sgd, oracles.sgd_momentum))
+    opt = case.make()
+    nodes = trace(opt.choose_rule(opt.hyperparameters)).arrays()
+    assert [node.kind for node in nodes if node.op == "divide"].count("array") == case.divisions
 
 
 @pytest.mark.backends("numpy")
@@ -49,7 +49,7 @@ def test_one_step_of_adam_errs_by_less_than_six_roundings(backend, t):
 @pytest.mark.parametrize("clip_norm", [None, 0.5])
 def test_results_and_slots_are_like_the_parameter(backend, case, clip_norm):
     for dtype in backend.dtypes:
-        opt = case.optimizer(**case.arguments, clip_norm=clip_norm)
+        opt = case.make(clip_norm=clip_norm)
         compute = backend.dtype("float32" if dtype in ("float16", "bfloat16") else dtype)
         for shape in SHAPES:
             param = backend.array(np.full(shape, 0.5), dtype)
@@ -60,10 +60,11 @@ def test_results_and_slots_are_like_the_parameter(backend, case, clip_norm):
                 assert new.dtype == param.dtype == backend.dtype(dtype)
                 assert tuple(new.shape) == shape
                 assert array_api_compat.device(new) == array_api_compat.device(param)
-                for slot in arrays_of(opt.cache[shape]) if shape in opt.cache and case.slots else []:
+                slots = arrays_of(opt.cache[shape]) if shape in opt.cache and case.slots else []
+                for slot, own in zip(slots, case.rule().shapes(shape), strict=True):
                     assert type(slot) is type(param)
                     assert slot.dtype == compute
-                    assert tuple(slot.shape) == shape
+                    assert tuple(slot.shape) == own
                     assert array_api_compat.device(slot) == array_api_compat.device(param)
                 param = new
 
@@ -99,9 +100,9 @@ def test_scalars_are_folded_in_float64(backend, label, decay):
 @CASES
 def test_numpy_numbers_promote_nothing(backend, case):
     settings = {key: np.float64(value) for key, value in case.arguments.items()}
-    plain = case.optimizer(lr=QUICK, **case.arguments, clip_norm=0.5)
-    numpyish = case.optimizer(lr=np.float64(QUICK), **settings, clip_norm=np.float64(0.5))
-    scheduled = case.optimizer(
+    plain = case.make(lr=QUICK, clip_norm=0.5)
+    numpyish = case.make(lr=np.float64(QUICK), **settings, clip_norm=np.float64(0.5))
+    scheduled = case.make(
         **settings, clip_norm=0.5, lr_scheduler=xpopt.ExponentialScheduler(np.float64(QUICK), decay=np.float64(1.0))
     )
     results = []
@@ -157,7 +158,7 @@ HARSH = {
 def test_no_floating_point_error_stops_a_rule(backend, case, clip_norm):
     """Overflow, underflow, 0/0: whatever the caller's settings, nothing is raised and nothing is warned of."""
     for dtype in {"float32", backend.widest}:
-        opt = case.optimizer(lr=1e3, **case.arguments, clip_norm=clip_norm)
+        opt = case.make(lr=1e3, clip_norm=clip_norm)
         param = backend.array(HARSH[dtype], dtype)
         gradients = [backend.array(harsh, dtype) for harsh in (HARSH[dtype], HARSH[dtype][::-1])]
         with np.errstate(all="raise"), warnings.catch_warnings():
@@ -177,7 +178,7 @@ def test_what_is_not_finite_stays_where_it_is(backend, case):
     bounded = case.signs or case.equation is oracles.adopt
     bad = [math.nan, math.inf, -math.inf]
     for dtype in {"float32", backend.widest}:
-        opt = case.optimizer(lr=QUICK, **case.arguments)
+        opt = case.make(lr=QUICK)
         param, held, memory = backend.array([0.5] * 5, dtype), [0.5, 0.5], [None, None]
         for t, good in enumerate([(1.0, -2.0), (0.5, 4.0)], start=1):
             gradient = [good[0], *(bad if t == 1 else [1.0, 1.0, 1.0]), good[1]]
@@ -196,11 +197,14 @@ def test_what_is_not_finite_stays_where_it_is(backend, case):
 
 @CASES
 def test_a_parameter_that_is_not_finite_stays_so(backend, case):
-    opt = case.optimizer(lr=QUICK, **case.arguments, weight_decay=0.0)  # which takes infinity from infinity
+    opt = case.make(lr=QUICK, weight_decay=0.0)  # which takes infinity from infinity
     param = opt.update(backend.array([math.nan, math.inf, -math.inf]), backend.array([1.0, 2.0, -3.0]), "W")
     got = read(backend, param)
     assert math.isnan(got[0])
-    assert got[1:].tolist() == [math.inf, -math.inf]
+    if any(spec.start == "param" for spec in case.rule().specs):  # from which it takes infinity
+        assert not np.isfinite(got).any()
+    else:
+        assert got[1:].tolist() == [math.inf, -math.inf]
 
 
 @CASES
@@ -209,7 +213,8 @@ def test_without_a_gradient_nothing_moves(backend, case):
     for dtype in backend.dtypes:
         start = read(backend, backend.array([0.1, -3.7, 1e3, 0.0], dtype)).tolist()
         param = backend.array(start, dtype)
-        opt = case.optimizer(**case.arguments, clip_norm=1.0, weight_decay=0.0)
+        penalties = dict.fromkeys({"l1", "l2"} & set(case.arguments), 0.0)
+        opt = case.make(clip_norm=1.0, weight_decay=0.0, **penalties)
         for _ in range(3):
             param = opt.update(param, backend.array([0.0] * 4, dtype), "W")
         assert read(backend, param).tolist() == start
@@ -217,10 +222,10 @@ def test_without_a_gradient_nothing_moves(backend, case):
 
 @CASES
 def test_a_rate_of_zero_moves_nothing_and_still_learns(backend, case):
-    opt = case.optimizer(lr=0.0, **case.arguments)
+    opt = case.make(lr=0.0)
     param = opt.update(backend.array([0.1, -3.7]), backend.array([1.0, 2.0]), "W")
     assert read(backend, param).tolist() == read(backend, backend.array([0.1, -3.7])).tolist()
     if case.equation not in (oracles.sgd, oracles.sgd_momentum):
         _, want = case.equation(0.1, 1.0, None, 1, 0.0, **case.arguments)
-        got = [float(read(backend, x)[0]) for x in arrays_of(opt.cache["W"])]
+        got = [float(np.ravel(read(backend, x))[0]) for x in arrays_of(opt.cache["W"])]
         assert got == pytest.approx(list(want), rel=4 * UNIT["float32"])

@@ -105,7 +105,7 @@ def check_layout(backend, case, dtype, lay_param, lay_grad, alike=False):
     gradients = np.reshape(var.gradients, (4, *var.shape))
     if alike:  # along the first axis
         start, gradients = np.tile(start[:1], (7, 1)), np.tile(gradients[:, :1], (1, 7, 1))
-    opt = case.optimizer(lr=0.1, **case.arguments, clip_norm=CLIP)
+    opt = case.make(lr=0.1, clip_norm=CLIP)
     rows, param = [], lay_param(backend, start, dtype)
     for k, gradient in enumerate(gradients):
         if k > 0:

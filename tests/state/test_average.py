@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from _kit import own, problems
+from _kit import oracles, problems
 from _kit.rows import on_numpy
 from _kit.states import LossScheduler, writes
 from _kit.trajectories import HAVE_16_BITS, low_dtypes
@@ -331,26 +331,20 @@ def test_an_average_that_cannot_be(average, message):
 
 
 def test_a_class_may_say_what_it_is_evaluated_with(backend):
-    """Schedule-free: the parameter is y, and x is between it and the slot."""
+    """Schedule-free: the parameter is y, and x is, at a constant rate, the mean of all z, the way of SGD."""
     var = problems.variable(5, (6,), steps=5)
-    opt, param = own.OwnScheduleFree(lr=0.125, weight_decay=0.0), backend.array(var.start)
-    memories = [None] * 6
-    place = list(var.start)
-    for t, gradient in enumerate(var.gradients, 1):
+    opt, param = xpopt.ScheduleFreeSGD(lr=0.125), backend.array(var.start)
+    path = oracles.walk(oracles.schedule_free, var.start, var.gradients, [0.125] * 5, momentum=0.9)
+    for gradient in var.gradients:
         param = opt.update(param, backend.array(gradient), "W")
-        pairs = [
-            own.schedule_free(p, g, memory, t, 0.125, 0.9)
-            for p, g, memory in zip(place, gradient, memories, strict=True)
-        ]
-        place, memories = [p for p, _ in pairs], [memory for _, memory in pairs]
     tolerance = 1e-13 if backend.widest == "float64" else 2e-6
-    want = [x for _, _, x in memories]
+    want = np.mean([[z for z, _, _ in memories] for _, memories in path], axis=0)
     np.testing.assert_allclose(backend.numpy(opt.averaged({"W": param})["W"]), want, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.backends("numpy")
 def test_of_a_class_and_a_transform_the_transform_counts():
-    opt, x = own.OwnScheduleFree(lr=0.5, average=SWA(start=0)), np.array([2.0])
+    opt, x = xpopt.ScheduleFreeSGD(lr=0.5, average=SWA(start=0)), np.array([2.0])
     path = [x]
     for _ in range(3):
         path.append(opt.update(path[-1], np.ones(1), "W"))

@@ -6,16 +6,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from _kit import own, schedules
+from _kit import schedules
 from _kit.states import equal, frozen, same
+from _kit.table import SLOTTED
 from _kit.trajectories import verify
 
 import xpopt
 from xpopt import CheckpointError, OptimizerBase, Range, Rule, cols, one, rows, setting, slot
 
 eagerly = pytest.mark.usefixtures("eager")  # of rules that are not fused, without a warning
-
-every_own = pytest.mark.parametrize("row", own.OWN, ids=str)
 
 
 @pytest.mark.parametrize(
@@ -34,14 +33,12 @@ def test_the_shapes(shape, row, col):
     assert np.broadcast_shapes(row, col, shape) == shape
 
 
-@every_own
+@pytest.mark.parametrize("row", SLOTTED, ids=str)
 @pytest.mark.parametrize("clip_norm", [None, 0.8])
 def test_it_walks_as_published(backend, row, clip_norm):
     """One parameter joins late; the rate changes, and with it what a slot that starts at a setting meets."""
     for dtype in {backend.widest, "float32"}:
-        for whole in (False, True):
-            schedule = schedules.BY_LABEL["exponential"]
-            verify(backend, row, schedule, clip_norm, dtype, problem="five", whole=whole)
+        verify(backend, row, schedules.BY_LABEL["exponential"], clip_norm, dtype, problem="five", whole=True)
 
 
 class FactorsState(NamedTuple):
@@ -493,7 +490,7 @@ def test_an_option_narrows_the_slots_of_every_optimizer(backend):
         pytest.importorskip("ml_dtypes", reason="ml_dtypes, which has NumPy's bfloat16, is missing")
     for dtype in ("float32", "bfloat16"):
         x = backend.array([[1.0, -2.0], [0.5, 3.0]], dtype)
-        opt = own.OwnNAdam(slots_dtype="bfloat16", master=True)
+        opt = xpopt.NAdam(slots_dtype="bfloat16", master=True)
         opt.update(x, x, "W")
         kinds = {name: str(y.dtype).rpartition(".")[2] for name, y in opt.cache["W"].items() if name != "t"}
         usual = {"mean": "bfloat16", "var": "bfloat16", "product": "float32"}

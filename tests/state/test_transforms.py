@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 import json
+import math
 import pickle
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from _kit import oracles
 from _kit.bits import cast, same_bits
-from _kit.table import PROMISES
+from _kit.table import PROMISES, SIGNATURES
 from _kit.variants import AROUND
 
 import xpopt
@@ -31,25 +32,32 @@ def update(opt, start=(1.0, -2.0, 0.5), grad=(0.5, 0.25, -1.0)):
     return opt.update(np.array(start), np.array(grad), "W")
 
 
+def an_option(row):
+    """The decay, or the scale of the rate where a class has a decay of its own; and its default."""
+    return ("lr_scale", 1.0) if "weight_decay" in SIGNATURES[row.optimizer] else ("weight_decay", 0)
+
+
 @ROWS
 def test_at_its_default_a_transform_is_not_there(row):
     """The same rule, so the same kernel; and what is set to the default by hand is not there either."""
-    plain = row.optimizer(**row.arguments, weight_decay=0.0)
+    plain = row.make(weight_decay=0.0)
     rule = rule_of(plain)
     assert rule is plain.choose_rule(plain.hyperparameters)
     assert rule.inner is None
-    opt = row.optimizer(**row.arguments, weight_decay=0.5)
+    name, default = an_option(row)
+    opt = row.make(**{"weight_decay": 0.0, name: 0.5})
     assert rule_of(opt).inner is rule
-    opt.set_params({"weight_decay": 0})
+    opt.set_params({name: default})
     assert rule_of(opt) is rule
 
 
 @ROWS
 def test_rules_with_the_same_transforms_are_one(row):
-    one, other = (row.make(weight_decay=decay, l2=0.5) for decay in (0.25, 0.5))
+    name, default = an_option(row)
+    one, other = (row.make(**{name: value, "l2": 0.5}) for value in (0.25, 0.5))
     assert rule_of(one) is rule_of(other)
-    assert rule_of(row.make(l2=0.5, weight_decay=0.25)) is rule_of(one)
-    assert rule_of(row.make(l2=0.5, weight_decay=0)) is not rule_of(one)
+    assert rule_of(row.make(**{"l2": 0.5, name: 0.25})) is rule_of(one)
+    assert rule_of(row.make(**{"l2": 0.5, name: default})) is not rule_of(one)
 
 
 class OwnDecay(OptimizerBase):
@@ -745,7 +753,9 @@ def test_slots_of_transforms_are_beside_those_of_the_rule(row, engine):
         assert list(entry) == ["t", *row.slots, "average", "seen"]
         np.testing.assert_allclose(entry["average"], averaged(path, 0.5), rtol=1e-14)
         assert np.unique(entry["seen"]).tolist() == [6.5]
-    assert opt.explain([path[-1]])[0].state_bytes == 8 * 6 * (len(row.slots) + 2)
+    assert opt.explain([path[-1]])[0].state_bytes == 8 * sum(
+        map(math.prod, [*row.rule().shapes((3, 2)), (3, 2), (3, 2)])
+    )
 
 
 @ROWS

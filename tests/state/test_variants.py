@@ -11,7 +11,7 @@ import pytest
 from _kit.low_precision import LOST
 from _kit.rows import FULL
 from _kit.states import KING, RISING, LossScheduler, frozen, held, model, nothing_changes
-from _kit.table import BY_LABEL, PROMISES, SIGNATURES
+from _kit.table import BY_LABEL, CHOICES, PROMISES, SIGNATURES
 from _kit.trajectories import HAVE_16_BITS
 from _kit.variants import LEAVES_OUT, NARROW, VARIANTS
 
@@ -36,7 +36,8 @@ STEPS = 6
 def test_every_option_is_a_variant():
     known = {name for options in OPTIONS.values() for name in options}
     for cls, settings in SIGNATURES.items():
-        assert set(cls().hyperparameters) - set(settings) - {"id", "lr_scheduler", "transforms"} <= known
+        own = {*settings, *CHOICES.get(cls, {}), "id", "lr_scheduler", "transforms"}
+        assert set(cls().hyperparameters) - own <= known
 
 
 def make(row, variant, **settings):

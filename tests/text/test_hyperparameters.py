@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from _kit.states import SCHEDULERS, every_optimizer, held, model, nothing_changes, same, train
 from _kit.strategies import legal
-from _kit.table import ROWS, SIGNATURES
+from _kit.table import CHOICES, ROWS, SIGNATURES, apart_of
 from _kit.variants import defaults_of as options_of
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -29,16 +29,18 @@ every_value = pytest.mark.parametrize(
 
 
 def defaults_of(cls):
-    return {name: setting.default for name, setting in SIGNATURES[cls].items()}
+    return {name: setting.default for name, setting in SIGNATURES[cls].items() if not setting.apart}
 
 
 @every_class
 def test_documented_names_order_and_defaults(cls):
-    parameters = list(inspect.signature(cls).parameters.values())
+    *parameters, options = inspect.signature(cls).parameters.values()
     wanted = {**defaults_of(cls), "lr_scheduler": None}
-    assert [(p.name, p.default) for p in parameters[:-1]] == list(wanted.items())
-    assert all(p.kind is p.POSITIONAL_OR_KEYWORD for p in parameters[:-1])
-    assert parameters[-1].kind is inspect.Parameter.VAR_KEYWORD
+    first = parameters[: len(wanted)]
+    assert [(p.name, p.default) for p in first] == list(wanted.items())
+    assert all(p.kind is p.POSITIONAL_OR_KEYWORD for p in first)
+    assert {p.name: p.default for p in parameters[len(wanted) :] if p.kind is p.KEYWORD_ONLY} == apart_of(cls)
+    assert options.kind is inspect.Parameter.VAR_KEYWORD
 
 
 def test_the_base_takes_a_rate_and_a_scheduler():
@@ -54,9 +56,10 @@ def test_the_base_takes_a_rate_and_a_scheduler():
 def test_what_is_shown(cls):
     defaults = defaults_of(cls)
     constant = f"ConstantScheduler(lr={defaults['lr']!r})"
+    others = {**options_of(cls), "transforms": [], **apart_of(cls)}
     shown = cls().hyperparameters
-    assert shown == {"id": cls.__name__, **defaults, "lr_scheduler": constant, **options_of(cls), "transforms": []}
-    assert list(shown)[: len(defaults) + 1] == ["id", *defaults]
+    assert shown == {"id": cls.__name__, **defaults, "lr_scheduler": constant, **others}
+    assert [name for name in shown if name not in others] == ["id", *defaults, "lr_scheduler"]
     values = ", ".join(f"{name}={value!r}" for name, value in defaults.items())
     assert str(cls()) == repr(cls()) == f"{cls.__name__}({values}, lr_scheduler={constant})"
     assert cls().cache == {}
@@ -66,9 +69,9 @@ def test_what_is_shown(cls):
 
 @every_class
 def test_by_position_and_by_keyword(cls):
-    given = {name: setting.range.some(0.5) for name, setting in SIGNATURES[cls].items()}
+    given = {name: SIGNATURES[cls][name].range.some(0.5) for name in defaults_of(cls)}
     values = [*{**given, "lr": 0.25, "clip_norm": 2.0}.values(), SCHEDULERS[1]]
-    by_keyword = cls(**dict(zip([*SIGNATURES[cls], "lr_scheduler"], values, strict=True)))
+    by_keyword = cls(**dict(zip([*given, "lr_scheduler"], values, strict=True)))
     assert str(cls(*values)) == str(by_keyword)
 
 
@@ -84,7 +87,7 @@ def test_every_real_number_becomes_a_float(cls, name):
 @every_value
 def test_every_integer_becomes_a_float(cls, name):
     allowed = SIGNATURES[cls][name].range
-    number = 0 if allowed.holds(0) else int(allowed.some(3))
+    number = next(k for k in (0, 3, 1, 7) if allowed.holds(k))
     for kind in (int, np.int64, np.uint8):
         value = cls(**{name: kind(number)}).hyperparameters[name]
         assert value == number
@@ -161,7 +164,7 @@ def refusals(cls, keyword):
         (RMSProp, "alpha", "'decay' or 'lr'"),  # torch calls the one so, papers the other
         (SGD, "clipnorm", "'clip_norm'"),
         (SGD, "beta", "'momentum'"),
-        (RMSProp, "beta", "'decay'"),
+        (RMSProp, "beta", "'momentum' or 'decay'"),
         (Adam, "beta", "'decay1' and 'decay2'"),
         (Adam, "betas", "'decay1' and 'decay2'"),
         (Adam, "beta1", "'decay1'"),
@@ -191,19 +194,19 @@ def test_a_keyword_of_other_libraries_suggests_what_means_the_same(cls, keyword,
 @pytest.mark.parametrize(
     ("cls", "keyword", "words"),
     [
-        *[(cls, "l1", "l1 * sign(param)") for cls in SIGNATURES],
-        *[(cls, "nesterov", "no Nesterov momentum") for cls in SIGNATURES],
+        *[(cls, "l1", "l1 * sign(param)") for cls in SIGNATURES if "l1" not in SIGNATURES[cls]],
+        *[(cls, "nesterov", "SGD has it") for cls in SIGNATURES if "nesterov" not in CHOICES.get(cls, {})],
         *[(cls, "params", "update_all(params, grads)") for cls in SIGNATURES],
         *[(cls, "fused", "engine()") for cls in SIGNATURES],
         (Adam, "l1_reg", "l1 * sign(param)"),
         (Adam, "amsgrad", "AMSGrad is a class of its own"),
-        (SGD, "dampening", "nothing is dampened"),
+        (Adam, "dampening", "nothing is dampened"),
         (Adam, "foreach", "engine()"),
         (Adam, "capturable", "engine()"),
-        (RMSProp, "centered", "no centred form"),
-        (RMSProp, "momentum", "SGD has"),
+        (Adam, "centered", "RMSProp has one"),
+        (AdaGrad, "momentum", "SGD and RMSProp have"),
         (SGD, "decay", "is a schedule"),
-        (AdaGrad, "lr_decay", "is a schedule"),
+        (Adam, "lr_decay", "is a schedule"),
         (Adam, "global_clipnorm", "clip_by_global_norm(grads, max_norm)"),
         (Adam, "max_grad_norm", "clip_by_global_norm(grads, max_norm)"),
         (Adam, "use_ema", "no average"),
@@ -263,6 +266,35 @@ def test_an_unknown_keyword_without_a_likeness_lists_the_known(cls):
             call()
         for name in [*SIGNATURES[cls], "lr_scheduler"]:
             assert name in str(raised.value)
+
+
+@pytest.mark.parametrize(("cls", "name"), [(cls, name) for cls, names in CHOICES.items() for name in names], ids=str)
+def test_what_is_chosen_by_a_word_or_a_truth(cls, name):
+    """Text leaves it out at its default; nothing else is taken."""
+    default, *others = CHOICES[cls][name]
+    assert str(cls(**{name: default})) == str(cls())
+    for value in others:
+        opt = cls(**{name: value})
+        assert f"{name}={value!r}, " in str(opt)
+        assert make_optimizer(str(opt)).hyperparameters == opt.hyperparameters != cls().hyperparameters
+        opt.set_params({name: default})
+        assert str(opt) == str(cls())
+    for value, error in [
+        (1, TypeError),
+        (None, TypeError),
+        ("both", TypeError if isinstance(default, bool) else ValueError),
+    ]:
+        with pytest.raises(error, match=rf"{cls.__name__}: {name}=.*; wanted "):
+            cls(**{name: value})
+
+
+def test_nesterov_takes_gradients_whole():
+    with pytest.raises(ValueError, match=r"SGD: nesterov=True and dampening=0.5 do not go together.*choose one"):
+        SGD(momentum=0.9, nesterov=True, dampening=0.5)
+    opt = SGD(momentum=0.9, nesterov=True)
+    with pytest.raises(ValueError, match="choose one"):
+        opt.set_params({"dampening": 0.5})
+    assert opt.dampening == 0.0
 
 
 @every_class

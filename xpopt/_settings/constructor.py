@@ -55,7 +55,7 @@ def by_position(cls: type[Any]) -> tuple[str, ...]:
     """Return the names of the settings that a constructor takes by position, in this order."""
     # type checkers take the last of them, which are common to all, by keyword alone; here a class's own come first
     known = {name: one for name in names(cls) if (one := cls._settings.get(name)) and not one.option}
-    all_are = not any(one.kw_only for name, one in known.items() if name not in cls._common)
+    all_are = not any(one.kw_only and not one.apart for name, one in known.items() if name not in cls._common)
     return tuple(name for name, one in known.items() if not one.kw_only or (all_are and name in cls._common))
 
 

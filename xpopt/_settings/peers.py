@@ -31,6 +31,7 @@ MEANT = {
     "step_sizes": "least and most",
     "delta": "eps",
     "epsilon": "eps",
+    "initial_accumulator_value": "initial",
     "fuzz": "eps",
     "clip": "clip_norm or clip_value",
     "clipnorm": "clip_norm",
@@ -70,18 +71,18 @@ MEANT = {
 ABSENT = {
     **rows(
         "l1 l1_reg l1_regularization",
-        "there is no L1 penalty here: add its gradient to the gradient, l1 * sign(param)",
+        "there is no L1 penalty here: FTRL has one, or add its gradient to the gradient, l1 * sign(param)",
     ),
-    **rows("nesterov use_nesterov", "there is no Nesterov momentum here: write it as a rule of your own"),
+    **rows("nesterov use_nesterov", "there is no Nesterov momentum here: SGD has it, and NAdam is Adam with it"),
     **rows("decoupled_weight_decay", "weight_decay is always decoupled; l2 is the weight of a penalty in the gradient"),
     **rows("amsgrad", "AMSGrad is a class of its own, AMSGrad(lr=...)"),
-    **rows("centered", "there is no centred form here: write it as a rule of your own"),
-    **rows("dampening", "nothing is dampened here: a gradient counts in full, times lr"),
-    **rows("momentum", "this rule has no momentum: SGD has"),
-    **rows("momentum_decay", "a momentum stays as it is set: set_params changes it"),
+    **rows("centered", "there is no centred form here: RMSProp has one"),
+    **rows("dampening", "nothing is dampened here, a gradient counts in full: SGD has it"),
+    **rows("momentum", "this rule has no momentum: SGD and RMSProp have"),
+    **rows("momentum_decay", "a momentum stays as it is set: set_params changes it, and NAdam's grows"),
     **rows("eps_root", "eps is added outside the root, and nothing inside"),
     **rows("bias_correction correct_bias", "whether means are corrected for their bias is part of the rule"),
-    **rows("initial_accumulator_value", "state starts at 0; set_params(cache_dict=...) gives it other values"),
+    **rows("initial_accumulator_value", "state starts at 0 here; set_params(cache_dict=...) gives it other values"),
     **rows(
         "decay gamma lr_decay lr_decay_rate learning_rate_decay decay_steps warmup warmup_steps total_steps "
         "num_training_steps T_max",
@@ -120,9 +121,12 @@ CLASSES = {"adam_w": "AdamW", "gd": "SGD", "gradient_descent": "SGD", "stochasti
 
 ABSENT_CLASSES = {
     **rows("momentum heavy_ball polyak", "momentum is a keyword, SGD(momentum=0.9)"),
+    **rows("nag nesterov", "Nesterov's momentum is a keyword, SGD(momentum=0.9, nesterov=True)"),
+    **rows("nadamw", "NAdam has weight_decay, as every optimizer: NAdam(weight_decay=0.01)"),
+    **rows("sam", "climb(params, grads, rho) goes to where the second gradient is taken"),
+    **rows("schedule_free", "there are ScheduleFreeSGD and ScheduleFreeAdamW"),
     **rows(
-        "adafactor asgd ftrl lamb lars lbfgs madgrad muon "
-        "nadam nadamw nag nesterov novograd prodigy shampoo sm3 sophia sparse_adam",
+        "adafactor asgd lamb lars lbfgs madgrad muon novograd prodigy shampoo sm3 sophia sparse_adam",
         "this algorithm is not here: write it as a rule of your own",
     ),
 }

@@ -22,6 +22,11 @@ class Setting(NamedTuple):
     gives_way: bool = False  # a class that declares a setting of this name has that in its place
     of_step: bool = False  # it is about all parameters of a step, and groups of them have none of their own
 
+    @property
+    def apart(self) -> bool:
+        """Whether it is given by keyword alone and changes nothing at its default, as if it were not there."""
+        return self.kw_only and self.neutral is not NONE and self.neutral == self.default
+
 
 def setting(
     *,
@@ -47,6 +52,7 @@ def setting(
         one that lacks it has this value.
     kw_only : bool
         Whether it is given by keyword alone. The others are also given by position, in the order of the declarations.
+        One whose default is neutral does not count in that order, and text leaves it out at its default.
 
     Returns
     -------

@@ -165,8 +165,12 @@ def names_of_step(cls: type[Declared]) -> tuple[str, ...]:
 
 
 def shown(cls: type[Declared], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values that text shows: all but options at their default."""
-    hidden = {name: one.default for name, one in cls._settings.items() if one.option}
+    """Return the values that text shows: all but options, and settings apart, at their default."""
+    hidden = {
+        name: one.default
+        for name, one in cls._settings.items()
+        if one.option or (one.apart and name not in cls._common)
+    }
     return {name: value for name, value in values.items() if name not in hidden or value != hidden[name]}
 
 

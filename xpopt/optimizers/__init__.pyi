@@ -10,16 +10,21 @@ from .ademamix import AdEMAMix as AdEMAMix
 from .adopt import ADOPT as ADOPT
 from .amsgrad import AMSGrad as AMSGrad
 from .base import OptimizerBase as OptimizerBase
+from .ftrl import FTRL as FTRL
 from .lion import Lion as Lion
+from .nadam import NAdam as NAdam
 from .radam import RAdam as RAdam
 from .rmsprop import RMSProp as RMSProp
 from .rprop import Rprop as Rprop
+from .schedule_free import ScheduleFreeAdamW as ScheduleFreeAdamW
+from .schedule_free import ScheduleFreeSGD as ScheduleFreeSGD
 from .sgd import SGD as SGD
 from .signum import Signum as Signum
 from .yogi import Yogi as Yogi
 
 __all__ = [
     "ADOPT",
+    "FTRL",
     "SGD",
     "AMSGrad",
     "AdEMAMix",
@@ -31,10 +36,13 @@ __all__ = [
     "Adamax",
     "Adan",
     "Lion",
+    "NAdam",
     "OptimizerBase",
     "RAdam",
     "RMSProp",
     "Rprop",
+    "ScheduleFreeAdamW",
+    "ScheduleFreeSGD",
     "Signum",
     "Yogi",
 ]

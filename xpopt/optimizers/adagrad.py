@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from .._arrays.typing import Array, Namespace, Scalars
-from .._settings.ranges import EPS
+from .._graph.rule import Rule
+from .._graph.slots import slot
+from .._settings.ranges import EPS, NON_NEGATIVE
 from .._settings.setting import setting
 from .base import OptimizerBase
 
@@ -14,6 +17,12 @@ class AdaGradState(NamedTuple):
     """What AdaGrad remembers of each parameter."""
 
     total: Array  # like param; sum of the squared gradients, starts at 0, never negative
+
+
+class StartedState(NamedTuple):
+    """The same where the sum starts above 0."""
+
+    total: Array = slot(start="initial")
 
 
 class AdaGrad(OptimizerBase):
@@ -36,6 +45,11 @@ class AdaGrad(OptimizerBase):
         The largest L2 norm of each parameter's gradient. Greater than 0; None leaves gradients alone.
     lr_scheduler : None, str, dict or SchedulerBase
         The schedule of the learning rate; None keeps it constant.
+    initial : float
+        What the sum starts at, :math:`c_0`, in squared units of the gradient. At least 0.
+    lr_decay : float
+        How fast the rate decays by itself: :math:`\eta_t` is divided by ``1 + (t - 1) * lr_decay``, with the count
+        :math:`t` of the parameter's updates. At least 0.
     **options
         Options common to all optimizers: see `OptimizerBase`.
 
@@ -45,6 +59,11 @@ class AdaGrad(OptimizerBase):
         An unknown keyword, or a value that is no number.
     ValueError
         A value out of its range.
+
+    Notes
+    -----
+    `initial` and `lr_decay` are those of PyTorch, which calls the first ``initial_accumulator_value``. `lr_decay`
+    cannot be changed from or to 0 once there is state, which has a count with it alone.
 
     References
     ----------
@@ -62,6 +81,9 @@ class AdaGrad(OptimizerBase):
     lr: float = setting(default=0.01)
     eps: float = setting(default=1e-7, range=EPS)
 
+    initial: float = setting(default=0.0, range=NON_NEGATIVE, neutral=0.0, kw_only=True)
+    lr_decay: float = setting(default=0.0, range=NON_NEGATIVE, neutral=0.0, kw_only=True)
+
     slots = AdaGradState
     entry = "array"
 
@@ -70,3 +92,21 @@ class AdaGrad(OptimizerBase):
         """The diagonal form of Duchi, Hazan and Singer."""
         total = s.total + grad * grad
         return param - h.lr * grad / (xp.sqrt(total) + h.eps), AdaGradState(total)
+
+    @classmethod
+    def choose_rule(cls, settings: Mapping[str, Any]) -> Rule | tuple[Rule, ...]:
+        """Return the rule with the start and the rate that `initial` and `lr_decay` ask for."""
+        kind = settings["initial"] > 0, settings["lr_decay"] > 0
+        return _RULES[kind] if any(kind) else super().choose_rule(settings)
+
+
+def _decayed(h: Scalars) -> dict[str, float]:
+    """The rate of this step."""
+    return {"lr": h.lr / (1 + (h.t - 1) * h.lr_decay)}
+
+
+_RULES = {
+    (True, False): Rule(AdaGrad.rule, StartedState, entry="array"),
+    (False, True): Rule(AdaGrad.rule, AdaGradState, _decayed),  # whose entry says the count
+    (True, True): Rule(AdaGrad.rule, StartedState, _decayed),
+}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
 
 from .._arrays.typing import Array, Namespace, Scalars
-from .._settings.ranges import DECAY, EPS
+from .._graph.rule import Rule
+from .._settings.ranges import DECAY, EPS, Choice
 from .._settings.setting import setting
 from .base import OptimizerBase
 
@@ -42,6 +44,9 @@ class Adam(OptimizerBase):
         The largest L2 norm of each parameter's gradient. Greater than 0; None leaves gradients alone.
     lr_scheduler : None, str, dict or SchedulerBase
         The schedule of the learning rate; None keeps it constant.
+    eps_place : {"corrected", "uncorrected"}
+        Whether :math:`\epsilon` is added to the root after the bias correction, or before, as in Keras:
+        :math:`\sqrt{1 - \beta_2^t} \, m_t / (\sqrt{v_t} + \epsilon)`.
     **options
         Options common to all optimizers: see `OptimizerBase`.
 
@@ -54,8 +59,9 @@ class Adam(OptimizerBase):
 
     Notes
     -----
-    This is Algorithm 1 of [1]_, not the rearranged form of its section 2, which changes what `eps` means. The bias
-    corrections are numbers of the step, computed in float64 on the host, so that an element takes one division.
+    This is Algorithm 1 of [1]_, not the rearranged form of its section 2, which changes what `eps` means, and which
+    ``eps_place="uncorrected"`` selects. The bias corrections are numbers of the step, computed in float64 on the host,
+    so that an element takes one division.
 
     References
     ----------
@@ -73,6 +79,9 @@ class Adam(OptimizerBase):
     decay1: float = setting(default=0.9, range=DECAY)
     decay2: float = setting(default=0.999, range=DECAY)
     eps: float = setting(default=1e-7, range=EPS)
+    eps_place: Literal["corrected", "uncorrected"] = setting(
+        default="corrected", range=Choice(("corrected", "uncorrected")), neutral="corrected", kw_only=True
+    )
 
     slots = AdamState
 
@@ -84,3 +93,19 @@ class Adam(OptimizerBase):
         step = h.lr / (1 - h.decay1**h.t)
         scale = 1 / (1 - h.decay2**h.t)
         return param - step * mean / (xp.sqrt(scale * var) + h.eps), AdamState(mean, var)
+
+    @staticmethod
+    def uncorrected_rule(xp: Namespace, param: Array, grad: Array, s: AdamState, h: Scalars) -> tuple[Array, AdamState]:
+        """The rearranged form of section 2 of Kingma and Ba."""
+        mean = h.decay1 * s.mean + (1 - h.decay1) * grad
+        var = h.decay2 * s.var + (1 - h.decay2) * grad * grad
+        step = h.lr * (1 - h.decay2**h.t) ** 0.5 / (1 - h.decay1**h.t)
+        return param - step * mean / (xp.sqrt(var) + h.eps), AdamState(mean, var)
+
+    @classmethod
+    def choose_rule(cls, settings: Mapping[str, Any]) -> Rule | tuple[Rule, ...]:
+        """Return the rule with eps in its place."""
+        return super().choose_rule(settings) if settings["eps_place"] == "corrected" else _UNCORRECTED
+
+
+_UNCORRECTED = Rule(Adam.uncorrected_rule, AdamState)

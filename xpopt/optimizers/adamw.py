@@ -31,6 +31,8 @@ class AdamW(Adam):
         The largest L2 norm of each parameter's gradient. Greater than 0; None leaves gradients alone.
     lr_scheduler : None, str, dict or SchedulerBase
         The schedule of the learning rate; None keeps it constant.
+    eps_place : {"corrected", "uncorrected"}
+        Whether :math:`\epsilon` is added to the root after the bias correction, or before, as in Keras: see `Adam`.
     **options
         Options common to all optimizers: see `OptimizerBase`. Of them, `weight_decay` is :math:`\lambda`, and here 0.01
         by default.
