@@ -73,6 +73,21 @@ def test_a_step_is_that_of_the_mean(way, engine, dtype, make):
             assert same_bits({key: entry[key] for key in plain.cache[name]}, plain.cache[name])
 
 
+@pytest.mark.backends("numpy")
+@pytest.mark.parametrize("engine", ["eager", "blocked"])
+def test_a_model_that_nobody_looks_at_meanwhile(engine):
+    """Then each step goes on with the groups of the last one."""
+    opt, plain = Adam(lr=0.125, accumulate=4), Adam(lr=0.125)
+    params = want = {name: np.full(shape, 0.5) for name, shape in SHAPES.items()}
+    with xpopt.engine(engine):
+        for gradients in draw(3, 4):
+            want = plain.update_all(want, {name: sum(g[name] for g in gradients) / 4 for name in SHAPES})
+            for grads in gradients:
+                params = opt.update_all(params, grads)
+    assert same_bits(params, want)
+    assert {entry["t"] for entry in opt.cache.values()} == {3}
+
+
 def test_on_every_library(backend):
     opt = SGD(lr=0.5, momentum=0.5, accumulate=2)
     params = {"W": backend.array([1.0, 2.0])}
@@ -202,6 +217,7 @@ def test_an_error_counts_nothing(backend):
             opt.update(x, np.ones(3), name)
         with pytest.raises(ValueError, match="shape"), nothing_changes(backend, opt):
             opt.update_all({name: x}, {name: np.ones(3)})
+    assert np.array_equal(opt.update(x, np.ones((2, 3)), "V"), x)  # in the first pass still
     assert opt.update(x, np.full((2, 3), 3.0), "W").tolist() == 2 * [3 * [-2.0]]
 
 

@@ -26,6 +26,9 @@ from .._transforms.order import active
 from ..transforms.base import Transform
 from ..transforms.loss_scale import DynamicLossScale, LossScale
 
+_SHARED = ("accumulate", "loss_scale")
+"""Options that another optimizer in a group has from the one that it is in, since they are about all parameters."""
+
 _NAMES_KEPT = 100_000
 """Names whose group is remembered: a program may never use one again."""
 
@@ -273,8 +276,9 @@ class Group(NamedTuple):
         """
         before = self.settings
         if self.own is None:
-            options = optimizer.cls._settings
-            common = {name: optimizer.values[name] for name in ("accumulate", "loss_scale") if options[name].option}
+            classes = optimizer.cls, before.cls
+            shared = [name for name in _SHARED if all(cls._settings[name].option for cls in classes)]
+            common = {name: optimizer.values[name] for name in shared}
             values = {**before.values, **common}
             same = values == before.values
             return self if same else self._replace(settings=Settings(before.cls, values, (), before.number))
