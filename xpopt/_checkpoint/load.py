@@ -18,10 +18,11 @@ from .._settings.text import short
 from .._settings.values import check_values, names_of_step, neutral_values
 from .._state.cache import State
 from .._state.clock import Pass
-from .._state.entry import Record, check_entry, left_by, unpack
+from .._state.entry import Record, unpack
 from .._state.names import array_key
 from .._state.parts import Parts
 from .._state.passes import Passes
+from .._state.restored import check_entry, left_by
 from .._state.scale import Scale
 from .._state.schedules import Schedules
 from .._state.settings import Group, Settings

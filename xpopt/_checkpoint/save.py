@@ -13,10 +13,10 @@ from .._arrays.typing import Array
 from .._graph.rule import Rule
 from .._settings.values import neutral_values
 from .._state.clock import Clock, Pass
-from .._state.entry import check_entry, left_by
 from .._state.groups import changes
 from .._state.names import array_key
 from .._state.parts import Parts
+from .._state.restored import check_entry, left_by
 from .._state.schedules import stated_lr
 from .._state.settings import Group, Settings
 from .._transforms.make import as_text

@@ -12,9 +12,10 @@ from ..schedulers import SchedulerBase
 from . import groups, schedules
 from .cache import State
 from .clock import Clock
-from .entry import check_entry, copy_entry
+from .entry import copy_entry
 from .interrupts import WRITING, enter
 from .passes import Passes
+from .restored import check_entry
 from .scale import Scale
 from .settings import Settings
 from .skipped import Skipped
