@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from operator import attrgetter
 from pathlib import Path
@@ -14,6 +15,9 @@ from sphinx.util import logging
 
 import xpopt
 from xpopt._names import APART, NAMES
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from _kit.peers import FACTS
 
 project = "xpopt"
 author = "the xpopt developers"
@@ -29,7 +33,7 @@ extensions = [
     "sphinx.ext.mathjax",
     "sphinx.ext.viewcode",
 ]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "guide/peers.inc"]
 templates_path = ["_templates"]
 html_theme = "furo"
 html_title = f"xpopt {release}"
@@ -78,6 +82,25 @@ def write_reference(app: Sphinx, config: Config) -> None:
         page.write_text(text)
 
 
+def write_peers(app: Sphinx, config: Config) -> None:
+    """Write the table of other libraries' names and options, from the facts that the suite tests."""
+    page = Path(app.srcdir, "guide", "peers.inc")
+    text = peers_table()
+    if not page.exists() or page.read_text() != text:
+        page.write_text(text)
+
+
+def peers_table() -> str:
+    """Return a row for each fact."""
+    rows = ["| here | there | the same? |", "| --- | --- | --- |"]
+    for fact in FACTS:
+        library = {"torch": "torch.optim", "optax": "optax"}[fact.library]
+        ours, theirs = (", ".join(f"{name}={value!r}" for name, value in s.items()) for s in (fact.ours, fact.theirs))
+        same = f"yes{'; ' * bool(fact.differs)}{fact.differs}" if fact.same else f"no: {fact.differs}"
+        rows.append(f"| `{fact.optimizer.__name__}({ours})` | `{library}.{fact.name}({theirs})` | {same} |")
+    return "\n".join([*rows, ""])
+
+
 def section(heading: str) -> Iterator[str]:
     """Yield the lines of a section of the API reference."""
     yield from ("", f"## {heading}", "")
@@ -119,5 +142,6 @@ def trim_examples(app: Sphinx, doctree: nodes.document) -> None:
 def setup(app: Sphinx) -> None:
     """Register what is defined here."""
     app.connect("config-inited", write_reference)
+    app.connect("config-inited", write_peers)
     app.connect("env-check-consistency", check_coverage)
     app.connect("doctree-read", trim_examples)

@@ -78,6 +78,20 @@ def test_the_program_trains_with_four_optimizers_and_every_schedule_and_draws(tm
     assert len(picture) > 20_000
 
 
+def test_any_optimizer_trains_by_its_name(tmp_path, program):
+    said = program("--backend", "numpy", "--epochs", "1", "--optimizers", "Lion,NAdam")
+    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in said.splitlines() if "│" in line]
+    assert [tuple(row[:2]) for row in rows] == [
+        (name, schedule) for name in ("Lion", "NAdam") for schedule in SCHEDULES
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["digits.png"]
+
+
+def test_the_rates_are_those_of_classes_that_there_are(demo):
+    for name, settings in demo["OTHERS"].items():
+        assert demo["made"](name).lr == settings["lr"]
+
+
 KILLS = """
 import contextlib, os, pathlib, runpy, signal, sys
 import sklearn.datasets, sklearn.model_selection, matplotlib.figure, rich.progress, rich.table  # once, for all forks
@@ -183,6 +197,7 @@ def test_cupy_that_cannot_be_used_is_an_error_without_a_traceback(refused):
         (["--backend", "torch"], "", "invalid choice: 'torch'"),
         ([], "torch", "XPOPT_BACKEND='torch'; wanted one of numpy, cupy"),
         (["--epochs", "0"], "", "--epochs of at least 1"),
+        (["--optimizers", "Lion,NAdm"], "", "'NAdm' is none of ADOPT, "),
         (["--save-every", "0"], "", "--save-every and --epochs of at least 1"),
         (["--seed", "-1"], "", "--seed of at least 0"),
         (["--output", "nowhere/digits.png"], "", "a folder that exists"),

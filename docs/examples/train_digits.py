@@ -1,6 +1,7 @@
-"""Train a two-layer network on handwritten digits with four optimizers and every schedule, and compare them.
+"""Train a two-layer network on handwritten digits with some optimizers and every schedule, and compare them.
 
-    python docs/examples/train_digits.py [--backend numpy|cupy] [--epochs N] [--seed N] [--output PNG] [--resume]
+    python docs/examples/train_digits.py [--optimizers NAME,NAME] [--backend numpy|cupy] [--epochs N] [--seed N]
+                                         [--output PNG] [--resume]
 
 Forward and backward pass are written by hand, on `xp`: the array namespace that `xpopt.default_namespace()` finds,
 CuPy on a machine with a CUDA device and NumPy elsewhere. Nothing in the mathematics knows which of the two it is.
@@ -39,6 +40,23 @@ OPTIMIZERS: dict[str, xpopt.OptimizerBase] = {  # with the rates that suit them 
     "AdaGrad": xpopt.AdaGrad(lr=0.05),
     "RMSProp": xpopt.RMSProp(lr=0.003),
     "Adam": xpopt.Adam(lr=0.005),
+}
+OTHERS: dict[str, dict[str, float]] = {  # what others need here that their defaults are not
+    "AdamW": {"lr": 0.005},
+    "AMSGrad": {"lr": 0.005},
+    "NAdam": {"lr": 0.005},
+    "RAdam": {"lr": 0.005},
+    "Adamax": {"lr": 0.01},
+    "AdaBelief": {"lr": 0.005},
+    "Yogi": {"lr": 0.02},
+    "Adan": {"lr": 0.005},
+    "ADOPT": {"lr": 0.005},
+    "AdEMAMix": {"lr": 0.002},
+    "Rprop": {"lr": 0.001, "up": 1.05, "most": 0.01},  # which is made for gradients of all the data, not of batches
+    "FTRL": {"lr": 0.5},
+    "Lion": {"lr": 0.0005},
+    "Signum": {"lr": 0.0005},
+    "ScheduleFreeAdamW": {"lr": 0.01},
 }
 # The palette of Okabe and Ito, which colour-blind readers can tell apart, and dashes that survive printing in grey.
 STYLES: dict[str, dict[str, Any]] = {
@@ -121,6 +139,11 @@ def batches(xp: Any, x: Any, y: Any, rng: np.random.Generator) -> Iterator[tuple
         yield x[start : start + BATCH, :], y[start : start + BATCH, :]
 
 
+def made(name: str) -> xpopt.OptimizerBase:
+    """Return an optimizer by the name of its class, with a rate that suits it here."""
+    return OPTIMIZERS[name].copy() if name in OPTIMIZERS else xpopt.make_optimizer({"id": name, **OTHERS.get(name, {})})
+
+
 class Checkpoint:
     """One file with all that a run needs to go on, and the results of the runs before it; replaced as a whole."""
 
@@ -175,7 +198,7 @@ def train(
     """Train from the start, or from where `checkpoint` left off; `report` gets the loss of each epoch."""
     x, x_test, y, y_test = data
     epoch = x.shape[0] // BATCH
-    opt = OPTIMIZERS[optimizer].copy()
+    opt = made(optimizer)
     opt.lr_scheduler = schedules(opt.hyperparameters["lr"], epoch, epochs * epoch)[schedule]
     rng = np.random.default_rng(seed)
     params = first_weights(xp, rng)
@@ -219,9 +242,10 @@ def make_table(results: list[Result], backend: str) -> Table:
 
 def plot(results: list[Result], output: Path) -> None:
     """Draw a column for each optimizer, with the loss above and the learning rate below."""
-    figure = Figure(figsize=(13, 7), layout="constrained")
-    axes = figure.subplots(2, len(OPTIMIZERS), sharex=True, sharey="row")
-    for optimizer, (above, below) in zip(OPTIMIZERS, axes.T, strict=True):
+    optimizers = list(dict.fromkeys(r.optimizer for r in results))
+    figure = Figure(figsize=(max(6.5, 3.25 * len(optimizers)), 7), layout="constrained")
+    axes = figure.subplots(2, len(optimizers), sharex=True, sharey="row", squeeze=False)
+    for optimizer, (above, below) in zip(optimizers, axes.T, strict=True):
         for r in (r for r in results if r.optimizer == optimizer):
             epochs = len(r.losses)
             above.plot(range(1, epochs + 1), r.losses, label=r.schedule, **STYLES[r.schedule])
@@ -234,13 +258,30 @@ def plot(results: list[Result], output: Path) -> None:
     # Noam starts near 0: the axis ends below the last rates, and not at the first.
     axes[1, 0].set(ylabel="learning rate", ylim=(min(r.rates[-1] for r in results) / 2, None))
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, handlelength=4)
-    figure.suptitle("A two-layer network on handwritten digits: four optimizers, four schedules, one start")
+    figure.suptitle("A two-layer network on handwritten digits: each optimizer with four schedules, from one start")
     figure.savefig(output, dpi=120, format="png")
+
+
+def names(text: str) -> list[str]:
+    """Return the names of classes in a text, each once; an error says which there are."""
+    known = [name for name in xpopt.optimizers.__all__ if name != "OptimizerBase"]
+    found = list(dict.fromkeys(text.split(",")))
+    for name in found:
+        if name not in known:
+            raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(known)}")
+    return found
 
 
 def parse_arguments() -> tuple[argparse.Namespace, Any, Checkpoint]:
     """Return the command line, the namespace that it asks for, and the checkpoint; what cannot be ends the program."""
-    parser = argparse.ArgumentParser(description="Train a network on handwritten digits with four optimizers.")
+    parser = argparse.ArgumentParser(description="Train a network on handwritten digits with some optimizers.")
+    parser.add_argument(
+        "--optimizers",
+        type=names,
+        default=list(OPTIMIZERS),
+        metavar="NAME,NAME",
+        help=f"classes of xpopt; default: {','.join(OPTIMIZERS)}",
+    )
     parser.add_argument("--backend", choices=["numpy", "cupy"], help="default: CuPy on a CUDA device, else NumPy")
     parser.add_argument("--epochs", type=int, default=60, help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="of weights, split and batches; default: %(default)s")
@@ -256,7 +297,7 @@ def parse_arguments() -> tuple[argparse.Namespace, Any, Checkpoint]:
         os.environ["XPOPT_BACKEND"] = args.backend
     try:
         xp = xpopt.default_namespace()
-        settings = {"epochs": args.epochs, "seed": args.seed, "backend": xp.__name__}
+        settings = {"epochs": args.epochs, "seed": args.seed, "backend": xp.__name__, "optimizers": args.optimizers}
         checkpoint = Checkpoint(args.output.with_suffix(".checkpoint"), args.save_every, settings)
         if args.resume:
             checkpoint.load()
@@ -273,14 +314,14 @@ def main() -> None:
     # In a file or a pipe nobody watches a bar move: there, each run leaves a line.
     live = console.is_terminal
     with Progress(*columns, TextColumn("{task.fields[loss]}"), TimeElapsedColumn(), disable=not live) as progress:
-        task = progress.add_task("", total=len(OPTIMIZERS) * len(STYLES) * args.epochs, loss="")
+        task = progress.add_task("", total=len(args.optimizers) * len(STYLES) * args.epochs, loss="")
 
         def report(loss: float) -> None:
             progress.update(task, advance=1, loss=f"loss {loss:.5f}")
 
         for loss in (loss for result in results for loss in result.losses):
             report(loss)
-        for optimizer, schedule in list(itertools.product(OPTIMIZERS, STYLES))[len(results) :]:
+        for optimizer, schedule in list(itertools.product(args.optimizers, STYLES))[len(results) :]:
             progress.update(task, description=f"{optimizer}, {schedule}")
             results.append(train(xp, data, optimizer, schedule, args.epochs, args.seed, report, checkpoint))
             if not live:
