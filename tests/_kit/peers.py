@@ -156,6 +156,25 @@ OPTAX = [
     ),
 ]
 
+FREE = "where the rate changes, the weights there are of the rate of the step after"
+OPTAX += [
+    _optax(
+        "ScheduleFreeSGD",
+        "contrib.schedule_free_sgd",
+        {"learning_rate": 0.1, "b1": 0.8, "weight_decay": 0.125},
+        {"momentum": 0.8, "weight_decay": 0.125},
+        FREE,
+    ),
+    _optax(
+        "ScheduleFreeAdamW",
+        "contrib.schedule_free_adamw",
+        {"learning_rate": 0.1, "b1": 0.8, "b2": 0.99, "eps": 1e-3, "weight_decay": 0.125},
+        {"momentum": 0.8, "decay2": 0.99, "eps": 1e-3, "weight_decay": 0.125},
+        FREE,
+    ),
+]
+"""These two return what is added to the parameters."""
+
 FACTS = [*TORCH, *OPTAX]
 
 NOT_THERE = {
@@ -171,6 +190,6 @@ NOT_THERE = {
         xpopt.ScheduleFreeSGD,
         xpopt.ScheduleFreeAdamW,
     },
-    "optax": {xpopt.FTRL, xpopt.AdamW, xpopt.Signum, xpopt.ScheduleFreeSGD, xpopt.ScheduleFreeAdamW},
+    "optax": {xpopt.FTRL, xpopt.AdamW, xpopt.Signum},
 }
 """By library: what it has not, or not as one transformation."""

@@ -30,6 +30,7 @@ def of_optax(fact, start, gradients):
     transform = functools.reduce(getattr, fact.name.split("."), optax)(**fact.theirs)
     param, step = jax.numpy.asarray(start), jax.jit(transform.update)
     state, rate = transform.init(param), 1.0 if "learning_rate" in fact.theirs else LR
+    rate = -1.0 if "schedule_free" in fact.name else rate
     for gradient in gradients:
         update, state = step(jax.numpy.asarray(gradient), state, param)
         param = param - rate * update
