@@ -277,11 +277,15 @@ def test_one_library_whichever_type_was_met_first(backend, first_use, monkeypatc
     assert [namespace.library_of(x) for x in arrays] == found
 
 
+def rule_of(opt: xpopt.OptimizerBase) -> Any:
+    return opt.choose_rule(opt.hyperparameters)
+
+
 @pytest.mark.backends("numpy")
 def test_one_rule_of_a_class(backend, first_use, monkeypatch):
     monkeypatch.setattr(base, "Rule", meeting(base.Rule, 2))
-    rules = at_once([lambda: xpopt.Adam().choose_rule({})] * 2)
-    assert rules[0] is rules[1] is xpopt.Adam().choose_rule({})
+    rules = at_once([lambda: rule_of(xpopt.Adam())] * 2)
+    assert rules[0] is rules[1] is rule_of(xpopt.Adam())
 
 
 @pytest.mark.backends("numpy")
@@ -293,7 +297,7 @@ def test_one_kernel_of_a_rule(backend, first_use, monkeypatch):
         opt = xpopt.Adam()
         with xpopt.engine("blocked"):
             opt.update(W, W, "W")
-        rule = opt.choose_rule({})
+        rule = rule_of(opt)
         h = rule.scalars_at({"decay1": 0.5, "decay2": 0.5, "eps": 1.0}, 0.1, 1)
         return one_cache.made(blocked.Kernel, rule, h, Variant("blocked"))
 

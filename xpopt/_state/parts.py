@@ -153,22 +153,19 @@ class Parts:
         for name, spec in self.state.specs().items():
             settings.of(name).check_in_dtype(spec, name)
         state = self.state.with_entries({**self.state.cache, **entries}) if entries else None
-        stale = [
-            record
-            for name, record in (self.state if state is None else state).records.items()
-            if settings.of(name).constants != self.settings.of(name).constants
-        ]
+        records = (self.state if state is None else state).records.items()
+        stale = [x for name, x in records if settings.of(name).constants != self.settings.of(name).constants]
+        without = iter(stale)  # for to begin a loop over a list is to allocate one
+        scale = self.scale if settings.dynamic == self.settings.dynamic else None
+        passes = self.clock.passes if settings.accumulate == length else Passes()
         enter(WRITING)
         if state is not None:
             self.state.become(state)
         self.state.ownership.drop_plan()
-        if settings.dynamic != self.settings.dynamic:
-            self.scale = None
-        for record in stale:
+        self.scale, self.clock.passes = scale, passes
+        for record in without:
             record.slots = None
         self.settings = settings
-        if settings.accumulate != length:
-            self.clock.passes = Passes()
         if scheduler is not None or others is not self.clock.others:
             self.clock.replace_schedulers(scheduler or self.clock.scheduler, others)
 
