@@ -498,6 +498,12 @@ def skipped(model: Model) -> None:
             opt.set_params({"nonfinite": "propagate", "lr": 0.0})  # nor does anything decay
             opt.update_all(model.want, {name: np.zeros_like(x) for name, x in model.want.items()})
             opt.set_params({"lr": lr})
+        rule = opt._parts.settings.rule
+        for name, entry in opt.cache.items():  # which that update may have moved, or started at a rate of 0
+            for field, spec in zip(rule.fields, rule.specs, strict=True):
+                if isinstance(entry, dict) and field in entry:
+                    starts = {**opt.hyperparameters, "param": model.want[name]}
+                    entry[field][...] = starts.get(spec.start, spec.start)
         return
     for entry in opt.cache.values():
         if isinstance(entry, dict):
