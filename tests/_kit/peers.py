@@ -38,7 +38,7 @@ TORCH_DIFFERS = {
     "SGD-momentum": "the rate is outside the velocity there: the same while it is constant",
     "SGD-nesterov": "the rate is outside the velocity there: the same while it is constant",
     "RMSProp-centered-momentum": "the rate is outside the velocity there: the same while it is constant",
-    "NAdam": "the product of the momenta is kept in float32 there",
+    "NAdam": "the product of the momenta is kept in torch's default dtype there",
     "RAdam": "eps is added before the bias correction there",
     "Adadelta": "the decay is 0.9 there by default",
     "Rprop": "lr is brought between the bounds there; whether a gradient turns is asked of a product, which may be 0",

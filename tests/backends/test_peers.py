@@ -60,7 +60,18 @@ def compare(fact, theirs, shape):
         assert steps[-1][1] > 1e-3 * steps[-1][0], f"{fact.library} computes the same by now: correct the fact"
 
 
+@pytest.fixture
+def wide_numbers():
+    """Let torch keep numbers beside tensors, such as NAdam's product, in float64."""
+    torch = pytest.importorskip("torch")
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
+
+
 @pytest.mark.backends("torch")
+@pytest.mark.usefixtures("wide_numbers")
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 @pytest.mark.parametrize("fact", TORCH, ids=lambda fact: fact.label)
 def test_torch(fact, shape):

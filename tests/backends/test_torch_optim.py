@@ -13,7 +13,18 @@ PEERS = {label: row for label, row in BY_RULE.items() if row.peer}
 DECAYING = {label: row for label, row in PEERS.items() if row.peer.decays}
 
 
+@pytest.fixture
+def wide_numbers():
+    """Let torch keep numbers beside tensors, such as NAdam's product, in float64."""
+    torch = pytest.importorskip("torch")
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
+
+
 @pytest.mark.backends("torch")
+@pytest.mark.usefixtures("wide_numbers")
 @pytest.mark.parametrize("case", PEERS.values(), ids=PEERS)
 @pytest.mark.parametrize("clip_norm", [None, 0.8])
 @pytest.mark.parametrize("arrays", ["tensors", "ndarrays"])
@@ -22,6 +33,7 @@ def test_the_same_path(backend, case, clip_norm, arrays):
 
 
 @pytest.mark.backends("torch")
+@pytest.mark.usefixtures("wide_numbers")
 @pytest.mark.parametrize("case", DECAYING.values(), ids=DECAYING)
 def test_what_goes_with_it(case):
     """What torch calls weight_decay is an L2 penalty, but for AdamW, where it is decoupled."""

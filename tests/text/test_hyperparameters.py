@@ -224,7 +224,16 @@ def test_what_other_libraries_have_and_this_one_has_not_is_said(cls, keyword, wo
 def test_every_keyword_of_torch_is_known_or_told(row):
     torch, cls = pytest.importorskip("torch"), row.optimizer
     theirs = inspect.signature(getattr(torch.optim, row.peer.name))
-    renamed = ("betas", "etas", "step_sizes", "alpha", "rho", "momentum", "decoupled_weight_decay")
+    renamed = (
+        "betas",
+        "etas",
+        "step_sizes",
+        "alpha",
+        "rho",
+        "momentum",
+        "decoupled_weight_decay",
+        "initial_accumulator_value",
+    )
     for keyword in theirs.parameters.keys() - SIGNATURES[cls].keys() - cls().hyperparameters.keys():
         for end in refusals(cls, keyword):
             assert not end.startswith("known: "), keyword
