@@ -62,7 +62,7 @@ class NAdam(OptimizerBase):
     Notes
     -----
     The product of the momenta is a slot that is one number, and no loop over all steps so far. PyTorch keeps it in
-    float32 whatever the parameter. optax's momentum is constant, as here with ``momentum_decay=1e6``.
+    its default dtype whatever the parameter. optax's momentum is constant, as here with ``momentum_decay=1e6``.
 
     References
     ----------
