@@ -25,6 +25,18 @@ CHANGES = {
     "load_state_dict": lambda opt, params: opt.load_state_dict(STATE),
 }
 STATE = xpopt.Adam(lr=0.5, decay1=0.3).state_dict()
+CASES = [
+    *(
+        pytest.param(change, looked, {}, id=f"{name}-{looked}")
+        for name, change in CHANGES.items()
+        for looked in (False, True)
+    ),
+    # a kernel that chooses, between elements, what it writes last
+    *(
+        pytest.param(CHANGES[name], False, {"bounds": (-0.9, 0.9)}, id=f"{name}-bounds")
+        for name in ("update_all", "update")
+    ),
+]
 
 
 def every(opt: Any, params: dict[str, Any]) -> tuple[Any, ...]:
@@ -55,14 +67,13 @@ def in_a_fork(check: Callable[[], None]) -> str:
 )
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="fork: this system has none")
 @pytest.mark.parametrize("engine", ["eager", *FUSED])
-@pytest.mark.parametrize("looked_at", [False, True])
-@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_each_allocation_in_turn(backend, engine, looked_at, change):
+@pytest.mark.parametrize(("change", "looked_at", "options"), CASES)
+def test_each_allocation_in_turn(backend, engine, change, looked_at, options):
     """In a fork, for in all threads of a process allocations fail: those of the test runner could not go on."""
     testcapi = pytest.importorskip("_testcapi", reason="it makes allocations fail, and is part of CPython's own tests")
 
     def begin(undone: Any = None) -> Any:
-        opt, params = undone or start()
+        opt, params = undone or start(**options)
         if looked_at:
             _ = opt.cache  # so that slots are copied
         return opt, params

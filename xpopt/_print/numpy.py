@@ -13,7 +13,7 @@ from .host import bare, expression
 UFUNCS = {"pow": "power", "abs": "absolute"}
 """NumPy's names where they are not the standard's."""
 
-CALLED = {"copyto", *(UFUNCS.get(op, op) for op in FUNCTIONS if op != "where")}
+CALLED = {"copyto", "putmask", *(UFUNCS.get(op, op) for op in FUNCTIONS if op != "where")}
 """The functions of NumPy that a kernel calls by their bare names."""
 
 
@@ -130,6 +130,6 @@ def _targets(graph: Graph, outputs: list[str], order: list[Node], last_use: dict
 def _calls(op: str, args: list[str], out: str) -> list[str]:
     if op == "where":
         mask, first, last = args
-        return [f"copyto({out}, {last})", f"copyto({out}, {first}, where={mask})"]
+        return [f"copyto({out}, {last})", f"putmask({out}, {mask}, {first})"]  # which allocates nothing
     target = f"out={out}" if op in ("maximum", "minimum") else out  # NumPy wants it named for these two; that is slower
     return [f"{UFUNCS.get(op, op)}({', '.join((*args, target))})"]

@@ -172,12 +172,15 @@ class BlockedSingle(HostSingle):
         self._kernel = _kernel_of(tensor, clipped=self.clipped)
         self._one_call = self.size <= blocked.SMALL and self.dtype == self.compute
         self._code = self.compute.char
+        self._turned = self._order == "f_contiguous"  # a kernel's own arrays are in C order
 
     def launch(
         self, param: Any, grad: Any, result: Any, h: Scalars, key: Key | None, proceed: Any
     ) -> Callable[[], None]:
         """Evaluate the numbers, and take the memory to work in."""
         kernel, slots = self._kernel, self.wide
+        if self._turned:
+            param, grad, result, *slots = (x.T for x in (param, grad, result, *slots))
         packed = kernel.numbers.packed(h, self._code)
         if self.ones is not None:
             ones, copies = self.ones.launch([h], [0])
@@ -185,7 +188,7 @@ class BlockedSingle(HostSingle):
         if self.clipped:
             packed += blocked.factors(grad, h.clip_norm).tobytes()
         if self._one_call:
-            memory, numbers, arrays, _ = kernel.working(self.shape, self.compute, 0)
+            memory, numbers, arrays, _ = kernel.working(param.shape, self.compute, 0)
             args = (param, grad, *slots, result, *slots, *arrays, *numbers)
             call = blocked.one_call(memory, packed, kernel.call, args)
         else:

@@ -130,6 +130,9 @@ class Run:
         self, kernel: Kernel, inputs: tuple[Any, ...], outputs: tuple[Any, ...], packed: bytes, compute: Any
     ) -> None:
         first = inputs[0]
+        if not first.flags.c_contiguous:  # a kernel's own arrays are
+            inputs, outputs = (tuple(x.T for x in arrays) for arrays in (inputs, outputs))
+            first = inputs[0]
         self._kernel = kernel
         self._inputs = inputs
         self._outputs = outputs
