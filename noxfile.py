@@ -28,7 +28,7 @@ BACKENDS = {
     "array-api-strict": (["array-api-strict", *DEMO], ["array-api-strict"]),
     # This exact release, for it comes as a CPU build; a plain torch pulls gigabytes of CUDA libraries.
     "torch": (["torch==2.13.0"], ["torch"]),
-    "jax": (["jax"], ["jax", "jax-x64"]),
+    "jax": (["jax", "optax"], ["jax", "jax-x64"]),
     "dask": (["dask[array]"], ["dask"]),
     # NVRTC compiles for a device where there is none.
     "cupy": (["cupy-cuda13x>=14", "nvidia-cuda-nvrtc==13.*", "ml_dtypes"], ["cupy"]),
