@@ -99,6 +99,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             dropped.append(item)
     if config.getoption("--engine") != "auto":  # what knows no backend, or chooses the engine itself, runs without it
         dropped += [item for item in items if _chooses_itself(item, config.getoption("--engine"))]
+        dropped += [item for item in items if item.get_closest_marker("row_of_numpy")]  # bits are the same on all
     if "cupy" in chosen and (problem := why_not("cupy")):
         of_cupy = [item for item in items if _backend_of(item) == "cupy" and item not in dropped]
         dropped += _skipped_once(of_cupy, f"no CuPy test can run: CuPy is {problem}")

@@ -1,5 +1,7 @@
 """Every optimizer walks where its published equation does: with every schedule, clipped and not, in every shape."""
 
+import itertools
+
 import numpy as np
 import pytest
 from _kit import oracles, problems, schedules, table, trajectories
@@ -39,9 +41,12 @@ def test_the_clip_bites_and_does_not():
 
 FALLING = schedules.BY_LABEL["exponential"]
 RATES = [
-    (case, schedule)
-    for case in table.ROWS
-    for schedule in (schedules.SCHEDULES if case.label in table.PROMISES else [FALLING])
+    *itertools.product(table.PROMISES.values(), schedules.SCHEDULES),
+    *(
+        pytest.param(case, FALLING, marks=pytest.mark.row_of_numpy)
+        for case in table.ROWS
+        if case.label not in table.PROMISES
+    ),
 ]
 
 
