@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from _kit.bits import dtype_of, same_bits
-from _kit.engines import MAKE, Two, forget_what_was_made, of_rule
+from _kit.engines import FEW, MAKE, Two, forget_what_was_made, of_rule
 from _kit.table import SLOTTED
 
 import xpopt
@@ -41,14 +41,16 @@ pytestmark = [
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 SHAPES = {"number": (), "none": (0,), "one": (1,), "matrix": (7, 5), "odd": (4097,), "large": (3, 5_001)}
 
-optimizers = pytest.mark.parametrize("make", MAKE.values(), ids=MAKE)
+KINDS = {name: MAKE[name] for name in (*FEW, "NAdam", "FTRL", "ScheduleFreeSGD", "ScheduleFreeAdamW")}
+"""Rules that differ in kind, and those that have slots of one number, whose source is not launched by itself."""
+optimizers = pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
 
 @functools.cache
 def build_all() -> None:
     """Compile what the tests launch, a unit for each dtype; what a test has of its own is compiled there."""
-    rules = [(opt := make()).choose_rule(opt.hyperparameters) for make in MAKE.values()]
+    rules = [(opt := make()).choose_rule(opt.hyperparameters) for make in KINDS.values()]
     for dtype in DTYPES:
         ways = list(itertools.product((False, True), repeat=2))  # clipped or not, guarded or not
         texts = [print_finite(dtype)]

@@ -58,9 +58,11 @@ def test_graph_means_what_the_rule_does(rule, backend):
     slots = rule.slots(*(inputs[f"s.{field}"] for field in rule.fields))
     new_param, new_slots = rule.function(backend.xp, inputs["param"], inputs["grad"], slots, h)
     got = interpret(trace(rule), backend.xp, inputs, h)
+    # by torch's operators, a number over a tensor is the number times the reciprocal, which is rounded twice
+    near = 2.0**-51 if backend.library == "torch" else 0
     for want, have in zip((new_param, *new_slots), got, strict=True):
         assert have.dtype == inputs["param"].dtype
-        np.testing.assert_array_equal(backend.numpy(have), backend.numpy(want))
+        np.testing.assert_allclose(backend.numpy(have), backend.numpy(want), rtol=near, atol=near)
 
 
 def test_equal_values_are_one_node():
