@@ -104,7 +104,7 @@ def test_optax(backend, fact):
     for shape in SHAPES.values():
         compare(fact, of_optax, shape)
     if fact in DECAYED:
-        compare(fact, of_optax, SHAPES["matrix"], decayed=True)
+        compare(fact, of_optax, SHAPES["vector"], decayed=True)
 
 
 @pytest.mark.parametrize("library", NOT_THERE)

@@ -16,7 +16,7 @@ from xpopt import SGD, Adam, CheckpointError, RMSProp
 
 pytestmark = [HAVE_16_BITS, pytest.mark.any_width]
 
-CASES = pytest.mark.parametrize("case", rows(table.BY_LABEL, KINDS))
+CASES = pytest.mark.parametrize("case", rows(table.PROMISES, KINDS))
 
 
 def slots_of(entry):
