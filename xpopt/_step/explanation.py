@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Iterable
-from html import escape
 from typing import Any, NamedTuple, Self
 
 from .._arrays.parameter import dtype_text
@@ -114,6 +113,8 @@ _OPTIONAL = ("group", "algorithm", "lr", "decay")
 
 
 def _line(tag: str, texts: Iterable[str]) -> str:
+    from html import escape  # which has all entities there are
+
     return f"<tr>{''.join(f'<{tag}>{escape(text)}</{tag}>' for text in texts)}</tr>"
 
 

@@ -5,16 +5,11 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, ClassVar, Literal, Never, Self, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Never, Self, overload
 
 from .. import optimizers
 from .._arrays.namespace import copy_array, library_of
 from .._arrays.typing import ArrayT, Tree, TreeT
-from .._checkpoint.load import LoadReport, load
-from .._checkpoint.progress import Progress
-from .._checkpoint.reading import header_and_arrays
-from .._checkpoint.save import take_down, to_host
-from .._checkpoint.writing import to_json
 from .._engine import choose
 from .._graph.rule import NoSlots, Rule
 from .._names import NAMES
@@ -48,6 +43,10 @@ from ..transforms.lookahead import Lookahead
 from ..transforms.loss_scale import DynamicLossScale
 from ..transforms.lr_scale import FACTOR
 from ..transforms.weight_decay import WeightDecay
+
+if TYPE_CHECKING:  # what reads and writes states is imported where one is read or written
+    from .._checkpoint.load import LoadReport
+    from .._checkpoint.progress import Progress
 
 
 class _Value(Guard):
@@ -676,6 +675,8 @@ class OptimizerBase(Declared):
         state_dict, load
         """
         options: dict[str, Any] = {"strict": strict, "rename": rename, "like": like, "cast": cast}
+        from .._checkpoint.reading import header_and_arrays
+
         return self._exclusive.change(LOAD, lambda: self._become(*header_and_arrays(state), **options, owned=False))
 
     def save(self, path: str | os.PathLike[str], *, progress: Progress = None) -> None:
@@ -785,6 +786,9 @@ class OptimizerBase(Declared):
         return twin
 
     def _state_dict(self, copy: bool) -> dict[str, Any]:
+        from .._checkpoint.save import take_down
+        from .._checkpoint.writing import to_json
+
         header, arrays = take_down(self._parts)
         if copy:
             arrays = {key: copy_array(x) for key, x in arrays.items()}
@@ -794,11 +798,15 @@ class OptimizerBase(Declared):
 
     def _save(self, path: str | os.PathLike[str], progress: Progress) -> None:
         from .._checkpoint import file
+        from .._checkpoint.save import take_down, to_host
+        from .._checkpoint.writing import to_json
 
         header, arrays = take_down(self._parts)
         file.write(path, to_json(header), to_host(arrays), progress)
 
     def _become(self, header: Any, arrays: Mapping[str, Any], **options: Any) -> LoadReport:
+        from .._checkpoint.load import load
+
         parts, report = load(self._parts, header, arrays, find=OPTIMIZERS.find, **options)
         enter(WRITING)
         self._parts = parts
