@@ -23,10 +23,12 @@ FEW = [name for name in MAKE if name in PROMISES]
 few_rules = pytest.mark.parametrize("name", FEW)
 
 
-def with_dtypes(turn: int, others: tuple[str, ...] = ("float16", "bfloat16", "float64")) -> Any:
-    """Return a mark for every rule in a dtype that rotates by row and begins at `turn`; for a few in float32 too."""
-    pairs = [(name, others[k % len(others)]) for k, name in enumerate(MAKE, turn)]
-    return pytest.mark.parametrize(("name", "dtype"), [*((name, "float32") for name in FEW), *pairs])
+_DTYPES = ("float16", "bfloat16", "float64")
+rotating_dtypes = pytest.mark.parametrize(
+    ("name", "dtype"),
+    [*((name, "float32") for name in FEW), *((name, _DTYPES[k % 3]) for k, name in enumerate(MAKE))],
+)
+"""A dtype for every rule, which rotates by row; for a few float32 too."""
 
 
 class Two(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from _kit.bits import compare, dtype_of, dyadic, normal, same_bits, special
-from _kit.engines import MAKE, Two, few_rules, of_rule, with_dtypes
+from _kit.engines import MAKE, Two, few_rules, of_rule, rotating_dtypes
 from _kit.table import SLOTTED
 
 import xpopt
@@ -23,13 +23,12 @@ pytestmark = [pytest.mark.backends("numpy"), pytest.mark.usefixtures("fused")]
 SIZES = [(), (0,), (1,), (7,), (3, 5), (4097,), (BLOCK,), (BLOCK + 1,), (5, 40_001)]
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", MAKE)
-def test_bits_are_eager_numpys_over_sizes(backend, name, dtype):
-    compare(MAKE[name], SIZES, dtype, 3)
+def test_bits_are_eager_numpys_over_sizes(backend, name):
+    compare(MAKE[name], SIZES, "float32", 3)
 
 
-@with_dtypes(1)
+@rotating_dtypes
 def test_bits_are_eager_numpys_over_50_steps(backend, name, dtype):
     compare(MAKE[name], [(), (33, 29)], dtype, 50)
 
@@ -158,12 +157,13 @@ def test_bits_of_master_copies_are_eager_numpys_where_threads_share_the_work(bac
         compare(lambda: MAKE["Adam"](master=True), SHARED, dtype, 2)
 
 
-@with_dtypes(2)
+@rotating_dtypes
 def test_bits_are_eager_numpys_for_special_values(backend, name, dtype):
     compare(MAKE[name], [(999,), ()], dtype, 3, special)
 
 
-@with_dtypes(0, ("bfloat16", "float16"))
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@few_rules
 def test_bits_are_eager_numpys_under_a_clip(backend, name, dtype):
     """The sum of the squares is one of float64 in any order, far finer than the factor that is made of it."""
     for draw in (normal, special):
