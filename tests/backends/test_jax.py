@@ -195,6 +195,7 @@ def test_the_count_does_not_keep_what_it_was_counted_from(backend):
     assert not opt._parts.skipped.on_devices
 
 
+@pytest.mark.any_width
 @pytest.mark.parametrize("whole", [False, True])
 def test_an_interrupt_at_any_line_of_a_step_skipped_on_the_device(backend, whole):
     """Count, step and state move together or not at all."""

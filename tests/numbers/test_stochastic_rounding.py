@@ -579,7 +579,7 @@ def test_the_neighbours_that_all_this_is_measured_by():
 # Nothing waits for a device
 
 
-@pytest.mark.backends("jax", "jax-x64")
+@pytest.mark.backends("jax")
 def test_the_rounding_reads_no_value(backend):
     """Under jit a read would raise."""
     jax = pytest.importorskip("jax")

@@ -19,6 +19,7 @@ pytest.importorskip("safetensors", reason="checkpoints need safetensors: pip ins
 
 
 @not_read_only
+@pytest.mark.any_width
 def test_a_new_process_goes_on_as_if_nothing_had_happened(backend, engine, tmp_path):
     undisturbed = []
     for case in resumption.cases(backend):
