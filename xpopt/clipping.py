@@ -133,10 +133,12 @@ def _clipped(first: Array, library: Library, leaves: dict[Hashable, Array], max_
     """Return the clipped arrays by name; called with the library set up for the first array."""
     xp = library.xp
     norm = norm_of(library, leaves.values())
-    wide = {name: x.dtype == xp.float64 for name, x in leaves.items()}
+    reals = {name: library.reals(x) for name, x in leaves.items()}
+    wide = {name: x.dtype == xp.float64 for name, x in reals.items()}
     factors = {is_wide: bounded(xp, *norm, max_norm, LEAST[is_wide]) for is_wide in set(wide.values())}
     clipped = {}
-    for name, x in leaves.items():
+    for name, x in reals.items():
         new = scaled(xp, xp.astype(x, library.compute_dtype(x.dtype), copy=False), *factors[wide[name]])
-        clipped[name] = xp.asarray(xp.astype(new, x.dtype, copy=False))  # NumPy makes scalars of 0-d arrays
+        new = xp.asarray(xp.astype(new, x.dtype, copy=False))  # NumPy makes scalars of 0-d arrays
+        clipped[name] = library.from_reals(new, leaves[name])
     return clipped

@@ -7,6 +7,7 @@ from typing import Any
 
 from ._arrays.leaves import norm_of, taken_in
 from ._arrays.library import Library
+from ._arrays.parameter import as_number, check_kinds, is_number
 from ._arrays.tree import flatten, matched, rebuild, show
 from ._arrays.typing import Array, Tree, TreeT
 from ._settings.ranges import NON_NEGATIVE
@@ -89,10 +90,11 @@ def climb(params: TreeT, grads: Tree, rho: float) -> TreeT:
             raise ValueError(
                 f"gradient of {show(name)} has shape {tuple(grad.shape)}, the parameter has {tuple(param.shape)}"
             )
+        check_kinds(param, grad, f"gradient of {show(name)}")
     moved = library.guard(_moved)(pairs[names[0]][0], library, pairs, rho)
     for name in names:
-        if type(all_params[name]) is float:
-            moved[name] = float(moved[name])
+        if is_number(all_params[name]):
+            moved[name] = as_number(moved[name])
     return rebuild(params, {**all_params, **moved}.__getitem__)
 
 
@@ -112,9 +114,11 @@ def _moved(
     root = xp.where(xp.isfinite(rest), root, xp.nan)
     moved = {}
     for name, (param, grad) in pairs.items():
+        given, param, grad = param, library.reals(param), library.reals(grad)
         step = xp.astype(grad, library.compute_dtype(grad.dtype), copy=False)
         factor = xp.astype(root, step.dtype)
         compute = library.compute_dtype(param.dtype)
         new = xp.astype(param, compute, copy=False) + xp.astype(step * factor * factor, compute, copy=False)
-        moved[name] = xp.asarray(xp.astype(new, param.dtype, copy=False))  # NumPy makes scalars of 0-d arrays
+        new = xp.asarray(xp.astype(new, param.dtype, copy=False))  # NumPy makes scalars of 0-d arrays
+        moved[name] = library.from_reals(new, given)
     return moved

@@ -77,6 +77,27 @@ class Backend:
             x.flags.writeable = False
         return x
 
+    @property
+    def widest_complex(self) -> str:
+        """The most precise dtype of complex numbers that it has."""
+        return "complex128" if self.widest == "float64" else "complex64"
+
+    def complex(self, values: Any, dtype: str | None = None) -> Any:
+        """Return a new array of complex numbers; read-only where the backend is about that."""
+        values = np.array(values, dtype or self.widest_complex)
+        if self.library == "numpy":
+            values.flags.writeable = self.name != "numpy-readonly"
+            return values
+        return self.xp.tensor(values) if self.library == "torch" else self.xp.asarray(values, copy=True)
+
+    def exactly(self, x: Any) -> np.ndarray[Any, Any]:
+        """Return the values of an array in its own dtype, on the host."""
+        if self.library == "cupy":
+            return x.get()
+        if self.library == "torch":
+            return x.detach().numpy().copy()
+        return np.array(np.from_dlpack(x) if self.library == "array_api_strict" else self.computed(x))
+
     def writable(self, values: Any, dtype: str | None = None) -> Any:
         """Return a new array of `values` that may be written, also where inputs are read-only."""
         x = self.array(values, dtype)

@@ -82,7 +82,9 @@ def same_bits(a: Any, b: Any) -> bool:
         return a == b
     if a.dtype != b.dtype or a.shape != b.shape:
         return False
-    bits = f"u{a.itemsize}"
     a, b = np.ascontiguousarray(a).reshape(-1), np.ascontiguousarray(b).reshape(-1)
+    if a.dtype.kind == "c":
+        a, b = (x.view(f"f{x.itemsize // 2}") for x in (a, b))
+    bits = f"u{a.itemsize}"
     others = a.view(bits) != b.view(bits)
     return bool(np.all(np.isnan(a[others]) & np.isnan(b[others])))

@@ -46,6 +46,7 @@ DEFAULTS: Mapping[str, Any] = {
     "rounding": "nearest",
     "seed": 0,
     "slots_dtype": None,
+    "modulus": False,
     "loss_scale": 1.0,
     "accumulate": 1,
     "lr_scale": 1.0,

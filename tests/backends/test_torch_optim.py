@@ -43,21 +43,31 @@ def test_what_goes_with_it(case):
     )
 
 
-def walk_beside(make, case, clip_norm, ours=NOTHING, theirs=NOTHING):
-    """Walk here and in torch; `ours` and `theirs` are more options."""
+COMPLEX = {label: row for label, row in PEERS.items() if row.peer.name != "Rprop"}  # which orders gradients there
+
+
+@pytest.mark.backends("torch")
+@pytest.mark.parametrize("case", COMPLEX.values(), ids=COMPLEX)
+def test_complex_numbers(case):
+    """Pairs of reals there, too; and the norm is that of complex numbers."""
+    walk_beside(lambda values, dtype: values, case, 0.8, form=lambda x: np.array(x[:34:2]) + 1j * np.array(x[1:34:2]))
+
+
+def walk_beside(make, case, clip_norm, ours=NOTHING, theirs=NOTHING, form=np.array):
+    """Walk here and in torch; `ours` and `theirs` are more options; `form` makes arrays of the numbers of a problem."""
     torch = importlib.import_module("torch")
     opt = case.optimizer(lr=0.1, **case.peer.ours, **ours, clip_norm=clip_norm)
     var = problems.variable(41, (7, 5))
-    weight = torch.nn.Parameter(torch.tensor(var.start, dtype=torch.float64))
+    weight = torch.nn.Parameter(torch.tensor(form(var.start)))
     reference = getattr(torch.optim, case.peer.name)([weight], lr=0.1, foreach=False, **{**case.peer.theirs, **theirs})
-    param, walked = make(var.start, "float64"), 0.0
+    param, walked = make(form(var.start), "float64"), 0.0
     for gradient in var.gradients:
         before = weight.detach().numpy().copy()
-        weight.grad = torch.tensor(gradient, dtype=torch.float64)
+        weight.grad = torch.tensor(form(gradient))
         if clip_norm is not None and float(weight.grad.norm()) > clip_norm:
             weight.grad *= clip_norm / weight.grad.norm()
         reference.step()
-        param = opt.update(param, make(gradient, "float64"), "W")
+        param = opt.update(param, make(form(gradient), "float64"), "W")
         opt.step()
         want = weight.detach().numpy()
         walked += np.max(np.abs(want - before))

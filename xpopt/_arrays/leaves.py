@@ -80,7 +80,7 @@ def norm_of(library: Library, arrays: Iterable[Array]) -> tuple[Array, Array]:
     scale, rest : array of shape ()
         As `norms.joint_norm` returns them; both 0 if all are empty.
     """
-    found = list(arrays)
+    found = [library.reals(x) for x in arrays]
     xp, float64 = library.xp, library.has_float64(found[0])
     full = [x for x in found if 0 not in x.shape]
     if not full:

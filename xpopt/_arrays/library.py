@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -15,10 +16,40 @@ LOW = ("float16", "bfloat16")
 
 SUPPORTED = (*LOW, "float32", "float64")
 
+PAIRS = {"complex64": "float32", "complex128": "float64"}
+"""Dtypes of complex numbers, each with that of the real and the imaginary part."""
+
 
 def compute_of(dtype: str) -> str:
     """Return the name of the dtype that parameters of a dtype are computed in and keep their state in."""
     return "float32" if dtype in LOW else dtype
+
+
+def real_of(dtype: str) -> str:
+    """Return the name of the dtype of the parts of complex numbers; of reals, their own."""
+    return PAIRS.get(dtype, dtype)
+
+
+def is_complex(dtype: Any) -> bool:
+    """Whether a dtype of any library is one of complex numbers that can be updated."""
+    return _is_complex(type(dtype).__name__, dtype)  # dtypes of two libraries do not compare
+
+
+@functools.cache
+def _is_complex(kind: str, dtype: Any) -> bool:
+    return str(dtype).rpartition(".")[2] in PAIRS
+
+
+def pairs_in_numpy(x: Any) -> Any:
+    """Return a complex array of NumPy, of any layout, as a view of its parts: one more axis, the last."""
+    return x[..., np.newaxis].view(np.dtype(f"f{x.itemsize // 2}"))
+
+
+def joined_in_numpy(pairs: Any) -> Any:
+    """Return pairs in an array of NumPy as complex numbers, in the same memory where they are side by side there."""
+    if pairs.strides[-1] != pairs.itemsize:
+        pairs = np.ascontiguousarray(pairs)
+    return pairs.view(np.dtype(f"c{pairs.itemsize * 2}"))[..., 0]
 
 
 Layout = tuple[int, tuple[int, ...], tuple[int, ...], int]
@@ -54,7 +85,9 @@ class Library:
     def dtype_name(self, dtype: Any) -> str | None:
         """Return the standard's name of a supported `dtype`, else None."""
         if not self._dtype_names:
-            self._dtype_names = {getattr(self.xp, name): name for name in SUPPORTED if hasattr(self.xp, name)}
+            self._dtype_names = {
+                getattr(self.xp, name): name for name in (*SUPPORTED, *PAIRS) if hasattr(self.xp, name)
+            }
         return self._dtype_names.get(dtype)
 
     def dtype(self, name: str) -> Any:
@@ -64,7 +97,7 @@ class Library:
         return getattr(self.xp, name)
 
     def compute_dtype(self, dtype: Any) -> Any:
-        """Return the dtype that arrays of `dtype` are computed in and keep their state in."""
+        """Return the dtype that arrays of `dtype` keep their state in, and are computed in, complex ones in parts."""
         return self.xp.float32 if self.dtype_name(dtype) in LOW else dtype
 
     def is_lazy(self, x: Array) -> bool:
@@ -120,7 +153,26 @@ class Library:
         converted: Array = self.guard(self.xp.astype)(x, dtype)
         return converted
 
-    def full(self, shape: tuple[int, ...], value: float, dtype: Any, like: Array) -> Array:
+    def reals(self, x: Array) -> Array:
+        """Return complex numbers as pairs of their parts, along one more axis, the last; reals as they are."""
+        return self._pairs(x) if is_complex(x.dtype) else x
+
+    def from_reals(self, x: Array, like: Array) -> Array:
+        """Return pairs `joined` if `like` is complex, else `x`."""
+        return self.joined(x) if is_complex(like.dtype) else x
+
+    def _pairs(self, x: Array) -> Array:
+        pairs: Array = self.xp.stack([self.xp.real(x), self.xp.imag(x)], axis=-1)
+        return pairs
+
+    def joined(self, pairs: Array) -> Array:
+        """Return pairs as the complex numbers whose parts they are, bit for bit."""
+        # the standard makes complex numbers by arithmetic alone, of which 1j * inf is NaN + inf j, and -0 gets lost
+        values = np.ascontiguousarray(np.from_dlpack(pairs))  # type: ignore[arg-type]
+        joined: Array = self.xp.asarray(joined_in_numpy(values), device=self.device(pairs), copy=True)
+        return joined
+
+    def full(self, shape: tuple[int, ...], value: complex, dtype: Any, like: Array) -> Array:
         """Return an array of one value, where `like` is, and in the order of its memory if it has its shape."""
         if shape == tuple(like.shape):
             alike: Array = self.xp.full_like(like, value, dtype=dtype)

@@ -17,8 +17,10 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
-from .library import LOW, SUPPORTED, Layout, Library
+from .library import LOW, PAIRS, SUPPORTED, Layout, Library, joined_in_numpy, pairs_in_numpy
 from .typing import Array, Namespace
+
+_NAMES = (*SUPPORTED, *PAIRS)
 
 
 class _NumPyDtypes(Library):
@@ -26,7 +28,7 @@ class _NumPyDtypes(Library):
 
     def dtype_name(self, dtype: Any) -> str | None:
         name = self._dtype_names.get(dtype)
-        if name is None and getattr(dtype, "isnative", False) and dtype.name in SUPPORTED:  # a JAX key has none
+        if name is None and getattr(dtype, "isnative", False) and dtype.name in _NAMES:  # a JAX key has none
             name = self._dtype_names[dtype] = dtype.name
         return name
 
@@ -74,6 +76,14 @@ class _NumPy(_NumPyDtypes):
 
     def to_numpy(self, xs: list[Array]) -> Iterable[Any]:
         return xs
+
+    def _pairs(self, x: Array) -> Array:
+        pairs: Array = pairs_in_numpy(x)
+        return pairs
+
+    def joined(self, pairs: Array) -> Array:
+        joined: Array = joined_in_numpy(pairs)
+        return joined
 
     def may_share(self, x: Array, others: list[Array]) -> bool:
         return x.base is not None  # type: ignore[attr-defined]
@@ -142,6 +152,18 @@ class _CuPy(_NumPyDtypes):
     def to_numpy(self, xs: list[Array]) -> Iterable[Any]:
         return (x.get() for x in xs)  # type: ignore[attr-defined]
 
+    def _pairs(self, x: Array) -> Array:
+        if not x.flags.c_contiguous:  # type: ignore[attr-defined]
+            return super()._pairs(x)
+        flat: Any = x.reshape(-1)  # type: ignore[attr-defined]
+        pairs: Array = flat.view(np.dtype(f"f{flat.itemsize // 2}")).reshape(*x.shape, 2)
+        return pairs
+
+    def joined(self, pairs: Array) -> Array:
+        flat: Any = self.xp.ascontiguousarray(pairs).reshape(-1)
+        joined: Array = flat.view(np.dtype(f"c{flat.itemsize * 2}")).reshape(pairs.shape[:-1])
+        return joined
+
     def memory(self, x: Array) -> str:
         return f"cuda:{x.device.id}"  # type: ignore[attr-defined]
 
@@ -193,12 +215,20 @@ class _Torch(Library):
     def to_numpy(self, xs: list[Array]) -> Iterable[Any]:
         torch = sys.modules["torch"]
         for x in xs:
-            host: Any = x.detach().cpu()  # type: ignore[attr-defined]
+            host: Any = x.detach().cpu().resolve_conj()  # type: ignore[attr-defined]
             if host.dtype == torch.bfloat16:  # which NumPy has from elsewhere
                 dtype = np.dtype(importlib.import_module("ml_dtypes").bfloat16)
                 yield host.contiguous().view(torch.int16).numpy().view(dtype)
             else:
                 yield host.numpy()
+
+    def _pairs(self, x: Array) -> Array:
+        pairs: Array = sys.modules["torch"].view_as_real(x.resolve_conj())  # type: ignore[attr-defined]
+        return pairs
+
+    def joined(self, pairs: Array) -> Array:
+        joined: Array = sys.modules["torch"].view_as_complex(pairs.contiguous())  # type: ignore[attr-defined]
+        return joined
 
     def copy(self, x: Array) -> Array:
         return x.detach().clone()  # type: ignore[attr-defined]
@@ -252,7 +282,7 @@ class _JAX(_Immutable):
         device = self.device(like)
         return self.xp.arange(size, dtype=self.xp.int32, device=None if _is_sharding(device) else device)
 
-    def full(self, shape: tuple[int, ...], value: float, dtype: Any, like: Array) -> Array:
+    def full(self, shape: tuple[int, ...], value: complex, dtype: Any, like: Array) -> Array:
         if shape == like.shape:
             return super().full(shape, value, dtype, like)
         device = self.device(like)
@@ -263,6 +293,10 @@ class _JAX(_Immutable):
 
     def is_spread(self, x: Array) -> bool:
         return _is_sharding(self.device(x))
+
+    def joined(self, pairs: Array) -> Array:
+        joined: Array = sys.modules["jax"].lax.complex(pairs[..., 0], pairs[..., 1])  # type: ignore[index]
+        return joined
 
     def result(self, x: Array, param: Array) -> Array:
         if param.weak_type and not x.weak_type:  # type: ignore[attr-defined]
@@ -296,7 +330,7 @@ class _Dask(_Immutable):
         chunks = _chunks(x.shape, like)
         return x if x.chunks == chunks else x.rechunk(chunks)  # type: ignore[attr-defined]
 
-    def full(self, shape: tuple[int, ...], value: float, dtype: Any, like: Array) -> Array:
+    def full(self, shape: tuple[int, ...], value: complex, dtype: Any, like: Array) -> Array:
         return self.xp.full(shape, value, dtype=dtype, chunks=_chunks(shape, like))
 
     def from_numpy(self, values: np.ndarray[Any, Any], like: Array) -> Array:
@@ -307,6 +341,19 @@ class _Dask(_Immutable):
 
     def to_numpy(self, xs: list[Array]) -> Iterable[Any]:
         return sys.modules["dask"].compute(*xs)  # together, for they have much of their graphs in common
+
+    def _pairs(self, x: Array) -> Array:
+        whole: Any = x
+        dtype, chunks = np.dtype(PAIRS[whole.dtype.name]), (*whole.chunks, (2,))
+        pairs: Array = whole.map_blocks(pairs_in_numpy, dtype=dtype, chunks=chunks, new_axis=whole.ndim)
+        return pairs
+
+    def joined(self, pairs: Array) -> Array:
+        parts: Any = pairs
+        parts = parts.rechunk({-1: -1})
+        dtype = np.dtype(f"c{parts.dtype.itemsize * 2}")
+        joined: Array = parts.map_blocks(joined_in_numpy, dtype=dtype, drop_axis=parts.ndim - 1)
+        return joined
 
     def copy(self, x: Array) -> Array:
         return x

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .library import LOW, SUPPORTED, Library
+from .library import LOW, PAIRS, SUPPORTED, Library, is_complex, real_of
 from .memory import overlaps_itself
 from .namespace import library_of
 from .tree import show
@@ -23,7 +23,7 @@ class Spec(NamedTuple):
     dtype: Any
     shape: tuple[int, ...]
     device: str
-    compute: Any  # the dtype of its arithmetic and of its slots
+    compute: Any  # the dtype of its slots and of its arithmetic, for complex numbers that of their parts
 
     def fits(self, param: Any, grad: Any) -> bool:
         """Whether two plain NumPy arrays are as described; False sends them through `examine`, which can say why."""
@@ -37,6 +37,16 @@ class Spec(NamedTuple):
             and param.dtype == dtype
             and grad.dtype == dtype
         )
+
+    @property
+    def parts(self) -> int:
+        """How many reals an element is: 2 of a complex number."""
+        return 2 if is_complex(self.dtype) else 1
+
+    def of_reals(self, library: Library) -> Spec:
+        """Return the description of `Library.reals` of a complex parameter."""
+        dtype = library.dtype(real_of(dtype_text(self.dtype)))
+        return Spec(self.library, dtype, (*self.shape, 2), self.device, dtype)
 
     def describe(self) -> str:
         """Write the description for a message."""
@@ -53,9 +63,9 @@ def examine(param: Any, grad: Any, name: Hashable) -> tuple[Library, Spec, Array
 
     Parameters
     ----------
-    param, grad : array, float or nested list of floats
+    param, grad : array, number or nested list of numbers
         Numbers, NumPy scalars and lists become arrays like the other argument; if neither is an array, of NumPy's
-        float64.
+        float64 or complex128.
     name : hashable
         The parameter's name, for messages.
 
@@ -70,7 +80,7 @@ def examine(param: Any, grad: Any, name: Hashable) -> tuple[Library, Spec, Array
     Raises
     ------
     TypeError
-        One of them is no array of real floating-point numbers, or they differ in library.
+        One of them is no array of floating-point numbers, or they differ in library, or one alone is complex.
     ValueError
         They differ in shape or device.
     """
@@ -78,7 +88,7 @@ def examine(param: Any, grad: Any, name: Hashable) -> tuple[Library, Spec, Array
     if library_of(param) is None:
         param = convert(param, library_of(grad), grad, what_param)
     if library_of(grad) is None:
-        grad = convert(grad, library_of(param), param, what_grad)
+        grad = convert(grad, library_of(param), param, what_grad, to_complex=True)
     library, other = library_of(param), library_of(grad)
     assert library is not None and other is not None
     if library is not other:
@@ -97,8 +107,21 @@ def examine(param: Any, grad: Any, name: Hashable) -> tuple[Library, Spec, Array
         raise ValueError(f"{what_grad} is on {library.place(grad)}, the parameter on {device}; move the gradient")
     spec = Spec(library.name, param.dtype, shape, device, library.compute_dtype(param.dtype))
     if grad.dtype != spec.dtype:
+        check_kinds(param, grad, what_grad)
         grad = library.astype(grad, spec.compute)
     return library, spec, param, grad
+
+
+def check_kinds(param: Array, grad: Array, what_grad: str) -> None:
+    """Raise a TypeError that begins with `what_grad` if one of the two is complex and the other is not."""
+    if is_complex(param.dtype) == is_complex(grad.dtype):
+        return
+    came = f"{what_grad} has dtype {dtype_text(grad.dtype)}, and the parameter is {dtype_text(param.dtype)}"
+    if is_complex(grad.dtype):
+        raise TypeError(f"{came}; pass the real part, grad.real, which is the gradient of a real parameter")
+    raise TypeError(
+        f"{came}; pass dL/d(real part) + 1j * dL/d(imaginary part), which is complex also where one of them is 0"
+    )
 
 
 def examine_resting(param: Any, name: Hashable) -> tuple[Library, Spec, Array]:
@@ -154,8 +177,13 @@ def check_resting(param: Any, grad: Any, name: Hashable) -> None:
 
 
 def is_number(x: Any) -> bool:
-    """Whether `x` is a Python float, and not NumPy's scalar, which is one too."""
-    return isinstance(x, float) and not isinstance(x, np.generic)
+    """Whether `x` is a Python float or complex, and not NumPy's scalar, which is one too."""
+    return isinstance(x, float | complex) and not isinstance(x, np.generic)
+
+
+def as_number(x: Array) -> complex:
+    """Return an array of shape () as a number of Python's."""
+    return complex(x) if is_complex(x.dtype) else float(x)  # type: ignore[call-overload, arg-type]
 
 
 def lies_in_memory(x: Any) -> bool:
@@ -254,8 +282,32 @@ def is_slot(library: Library, spec: Spec, x: Any, shape: tuple[int, ...], dtype:
     )
 
 
-def convert(value: Any, library: Library | None, like: Any, what: str) -> Array:
-    """Make an array of a number or nested list: like the array `like` of `library`, else NumPy's float64."""
+def convert(value: Any, library: Library | None, like: Any, what: str, *, to_complex: bool = False) -> Array:
+    """Make an array of a number or nested list.
+
+    Parameters
+    ----------
+    value : number or list
+        It stays real or complex.
+    library : Library or None
+        Of `like`; None for NumPy's float64 or complex128.
+    like : array
+        What it is to be like, in its precision.
+    what : str
+        The beginning of messages.
+    to_complex : bool
+        Whether reals become complex where `like` is.
+
+    Returns
+    -------
+    array
+        A new one.
+
+    Raises
+    ------
+    TypeError
+        `value` is neither, or has other numbers.
+    """
     wanted = "wanted an array, a float or a nested list of floats"
     if not isinstance(value, (float, int, complex, np.generic, list, tuple)):
         if isinstance(value, Mapping) or hasattr(value, "named_parameters"):
@@ -267,21 +319,20 @@ def convert(value: Any, library: Library | None, like: Any, what: str) -> Array:
         array = np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"{what} is a {type(value).__name__} that makes no array ({error}); {wanted}") from None
-    if array.dtype.name not in SUPPORTED:
+    if array.dtype.name not in (*SUPPORTED, *PAIRS):
         raise TypeError(f"{what} is of {array.dtype.name} (type {type(value).__name__}); {wanted}")
     if library is None or library.dtype_name(like.dtype) is None:  # an unusable `like` gets its own error later
-        return array.astype(np.float64)
+        return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)
+    if is_complex(like.dtype) != (array.dtype.kind == "c") and not (to_complex and is_complex(like.dtype)):
+        name = real_of(dtype_text(like.dtype))
+        if array.dtype.kind == "c":
+            name = "complex128" if name == "float64" else "complex64"
+        like = library.full((), 0.0, library.dtype(name), like)
     with np.errstate(all="ignore"):
         return library.from_numpy(array, like)
 
 
 def _way_out(dtype: Any) -> str:
-    text = dtype_text(dtype)
-    if "complex" in text:
-        return (
-            "pass its real view, with real and imaginary parts as one more axis of length 2 "
-            "(NumPy: x[..., None].view(x.real.dtype), PyTorch: torch.view_as_real(x))"
-        )
     if getattr(dtype, "isnative", True) is False:
         return "convert it to the machine's own byte order, x.astype(x.dtype.newbyteorder('='))"
-    return f"convert it to one of {', '.join((*LOW, 'float32', 'float64'))}"
+    return f"convert it to one of {', '.join((*LOW, 'float32', 'float64', *PAIRS))}"

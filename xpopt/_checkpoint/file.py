@@ -18,6 +18,7 @@ import numpy as np
 
 from .._settings.ranges import LARGEST, LARGEST_TEXT
 from .header import CheckpointError, check_format
+from .pairs import as_pairs
 from .progress import Progress, reporter
 from .structure import check_structure
 
@@ -43,7 +44,7 @@ def write(
     header : mapping
         As JSON has it.
     arrays : mapping of str to ndarray
-        By key; float32 or float64.
+        By key.
     progress : callable, bool or None
         Called with the bytes done and all bytes, or True for a line on stderr.
 
@@ -60,7 +61,7 @@ def write(
     report = reporter(progress, f"saving {target.name}")
     text = json.dumps(header)
     check_structure(text)  # nothing is written that could not be read
-    arrays = {key: np.asarray(x, order="C") for key, x in arrays.items()}
+    arrays = {key: np.asarray(x, order="C") for key, x in as_pairs(arrays).items()}
     total = sum(x.nbytes for x in arrays.values())
     checksum = _Checksum(text)
     done = 0
@@ -104,7 +105,7 @@ def read(path: str | os.PathLike[str], progress: Progress) -> tuple[Any, dict[st
     header : object
         As JSON has it; of this format, and otherwise unchecked.
     arrays : dict of str to ndarray
-        By key; float32 or float64, writable, in memory of their own.
+        By key; of floats, writable, in memory of their own. Complex ones are pairs of them still.
 
     Raises
     ------

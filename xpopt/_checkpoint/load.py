@@ -11,7 +11,7 @@ from .._arrays.parameter import Spec, dtype_text, examine
 from .._arrays.tree import flatten
 from .._arrays.typing import Array, Tree
 from .._graph.rule import Rule
-from .._graph.slots import narrower
+from .._graph.slots import LIKE, narrower
 from .._settings.constructor import names
 from .._settings.ranges import NON_NEGATIVE
 from .._settings.text import short
@@ -32,6 +32,7 @@ from .._transforms.make import slots_of_all, slots_of_transforms
 from ..schedulers import SchedulerBase, make_scheduler
 from .constants import with_arrays
 from .header import Grouped, Header, Parameter, Schedule, refusal
+from .pairs import with_complex
 from .reading import from_json
 from .regrouping import regrouped, warn_of_others
 from .renaming import Renaming
@@ -96,6 +97,8 @@ def load(
     homes = None if like is None else _homes(like)
     problems: list[str] = []
     written, constants = with_arrays(from_json(header, owned=owned), arrays, problems)
+    if owned:
+        arrays = with_complex(written, arrays)
     kept = {key: x for key, x in arrays.items() if key not in constants}
     found = regrouped(written, renaming, problems) if rename and written.groups else written
     parameters = _renamed(found, renaming, problems)
@@ -329,10 +332,10 @@ def _faults_of_arrays(parameter: Parameter, arrays: Mapping[str, Any], rule: Rul
     except (TypeError, ValueError) as error:
         return [f"slots of {parameter.name!r} are {short(list(parameter.slots))}: {error}"]
     lines = []
-    usual = {None: ["float32", "float64"], "float64": ["float64"]}.get(parameter.dtype, ["float32"])
-    stated = dict(zip(rule.fields, (spec.dtype for spec in rule.specs), strict=True))
+    computes = ["float32", "float64"] if parameter.dtype is None else [compute_of(parameter.dtype)]
+    stated = dict(zip(rule.fields, rule.specs, strict=True))
     for slot, described in parameter.slots.items():
-        wanted = usual if stated.get(slot) is None else [stated[slot]]
+        wanted = list(dict.fromkeys(stated.get(slot, LIKE).dtype_for(compute) for compute in computes))
         likely = " or ".join(map(str, wanted))
         if parameter.dtype is not None and described.dtype is not None:  # other settings than these may have made it
             wanted = narrower(compute_of(parameter.dtype))

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Mapping
 from reprlib import repr as short
 from typing import Any
 
-from .._arrays.library import SUPPORTED
+from .._arrays.library import PAIRS, SUPPORTED
 from .._arrays.tree import show
 from .._settings.ranges import LARGEST, LARGEST_TEXT
 from .._state.names import check_hashes, decode
@@ -119,6 +119,9 @@ def _names(value: Any, place: str) -> tuple[Hashable, ...]:
     return reached
 
 
+_DTYPES = (*SUPPORTED, *PAIRS)
+
+
 def _parameter(value: Any) -> Parameter:
     name, shape, dtype, updates, slots = _fields(value, "a parameter", _PARAMETER_KEYS)
     name = decode(name)
@@ -126,8 +129,8 @@ def _parameter(value: Any) -> Parameter:
     a_size, a_slot = f"a size of {what}", f"a slot of {what}"  # once: a name may be as long as the file
     if shape is not None:
         shape = tuple(_count(size, a_size) for size in _kind(shape, list, f"shape of {what}"))
-    if dtype is not None and dtype not in SUPPORTED:
-        raise ValueError(f"dtype of {what} is {short(dtype)}; wanted one of {', '.join(SUPPORTED)}")
+    if dtype is not None and dtype not in _DTYPES:
+        raise ValueError(f"dtype of {what} is {short(dtype)}; wanted one of {', '.join(_DTYPES)}")
     if type(slots) is list:  # written before slots had a shape and dtype
         if len({_kind(slot, str, a_slot) for slot in slots}) != len(slots):
             raise ValueError(f"slots of {what} are {short(slots)}; wanted unlike names")
@@ -141,8 +144,8 @@ def _parameter(value: Any) -> Parameter:
 
 def _slot(value: Any, a_size: str, a_slot: str) -> Slot:
     shape, dtype = _fields(value, a_slot, ("shape", "dtype"))
-    if dtype not in SUPPORTED:
-        raise ValueError(f"dtype of {a_slot} is {short(dtype)}; wanted one of {', '.join(SUPPORTED)}")
+    if dtype not in _DTYPES:
+        raise ValueError(f"dtype of {a_slot} is {short(dtype)}; wanted one of {', '.join(_DTYPES)}")
     return Slot(tuple(_count(size, a_size) for size in _kind(shape, list, f"shape of {a_slot}")), dtype)
 
 

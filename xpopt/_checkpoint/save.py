@@ -6,6 +6,7 @@ import operator
 from collections.abc import Hashable, Mapping
 from typing import Any
 
+from .._arrays.library import PAIRS
 from .._arrays.namespace import library_of
 from .._arrays.parameter import dtype_text
 from .._arrays.tree import show
@@ -122,8 +123,11 @@ def _slots(cls: type[Any], rule: Rule, name: Hashable, entry: Any, converted: st
     if not rule.fields and library.dtype_name(entry.dtype) not in (
         "float32",
         "float64",
+        *PAIRS,
     ):  # left by a rule that now keeps nothing
-        raise ValueError(f"cache of {show(name)} is of {entry.dtype}; wanted float32 or float64")
+        raise ValueError(
+            f"cache of {show(name)} is of {entry.dtype}; wanted {' or '.join(['float32', 'float64', *PAIRS])}"
+        )
     slot, *_ = rule.fields or cls.slots._fields
     return {slot: entry}
 

@@ -265,7 +265,7 @@ def _why_not_compiled(tensors: Sequence[Tensor], *, compile_it: bool) -> str | N
             missing.append(dtype)
     if not missing:
         return None
-    size = sum(tensor.param.size for tensor in tensors)
+    size = sum(tensor.param.size * tensor.spec.parts for tensor in tensors)
     if size < WORTH and chosen() != "compiled":
         return f"{size} elements are fewer than the {WORTH} that are worth a compilation"
     reason = build.why_no_numba()

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
+from .._arrays.library import SUPPORTED
 from .._arrays.namespace import library_of
 from .._arrays.typing import Scalars
 from .._graph.rule import Rule
@@ -171,7 +172,9 @@ class FusedMembers(Members):
         address_of: Callable[[Any], int],
     ) -> None:
         super().__init__(members, tensors, slots)
-        self.sizes = [tensor.param.size for tensor in tensors]
+        self.parts = tensors[0].spec.parts
+        self.sizes = [tensor.param.size * self.parts for tensor in tensors]
+        """In reals, of which a complex number is two: all that a kernel sees."""
         self.bytes = np.array([tensor.param.nbytes for tensor in tensors], np.int64)
         self.clipped = tensors[0].clipped
         self._shapes = [tensor.param.shape for tensor in tensors]
@@ -185,6 +188,6 @@ class FusedMembers(Members):
         dtype, library = self._spec.dtype, self._library  # for parameters of 16 bits, such a gradient keeps its digits
         if dtype != self._spec.compute or all(getattr(x, "dtype", None) == dtype for x in grads):
             return None
-        if not all(library_of(x) is library and library.dtype_name(x.dtype) for x in grads):
+        if not all(library_of(x) is library and library.dtype_name(x.dtype) in SUPPORTED for x in grads):
             return None
         return [x if x.dtype == dtype else library.astype(x, dtype) for x in grads]

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from .._arrays.library import is_complex, pairs_in_numpy, real_of
 from .._arrays.namespace import address_of
+from .._arrays.parameter import Spec
 from .._graph.rule import Rule
 from .group import Bound, FusedMembers
 from .ones import Ones, side_by_side
@@ -31,7 +33,7 @@ class HostGroup(FusedMembers):
         super().__init__(members, tensors, slots, rule.wide, address_of)
         self.ones = None if not blocks else _ones(tensors[0], blocks)
         self.wide = of_arrays(rule, slots)
-        self.dtype, self.compute = tensors[0].spec.dtype, tensors[0].spec.compute
+        self.dtype, self.compute = tensors[0].spec.dtype, _arithmetic(tensors[0].spec)
         self._orders = [_order_of(tensor.param) for tensor in tensors]
 
     @staticmethod
@@ -74,6 +76,10 @@ class HostGroup(FusedMembers):
             table[2] = table[0]
         mine, of_mine, new = roles
         return Bound(mine, of_mine, new, table)
+
+    def reals(self, arrays: list[Any]) -> list[Any]:
+        """Return arrays of this group as the reals that a kernel sees."""
+        return arrays if self.parts == 1 else list(map(reals_of, arrays))
 
     def read(self, roles: list[list[Any]], in_place: bool, table: Any) -> bool:
         """Read where arrays lie into the first rows of `table`; return whether they look as they should.
@@ -123,9 +129,10 @@ class HostSingle:
         _, blocks = side_by_side(tensor.rule, [self.slots])
         self.ones = None if not blocks else _ones(tensor, blocks)
         (self.wide,) = of_arrays(tensor.rule, [self.slots])
-        self.rule, self.compute = tensor.rule, spec.compute
+        self.rule, self.compute = tensor.rule, _arithmetic(spec)
         self.clipped = tensor.clipped
-        self.size: int = param.size
+        self.parts = spec.parts
+        self.size: int = param.size * self.parts
         self.shape, self.dtype = spec.shape, spec.dtype
         self._bytes = param.nbytes
         self._order = _order_of(param)
@@ -157,8 +164,22 @@ def _order_of(x: Any) -> str:
 
 
 def of_arrays(rule: Rule, slots: list[Any]) -> list[Any]:
-    """Return the slots of each tensor but those that are one number."""
-    return [tuple(of[k] for k in rule.wide) for of in slots] if rule.ones else slots
+    """Return the slots of each tensor but those that are one number, as reals."""
+    if rule.ones:
+        slots = [tuple(of[k] for k in rule.wide) for of in slots]
+    if any(is_complex(x.dtype) for x in slots[0]):
+        slots = [tuple(map(reals_of, of)) for of in slots]
+    return slots
+
+
+def _arithmetic(spec: Spec) -> Any:
+    """Return the dtype of the arithmetic, and of the numbers of a step."""
+    return spec.compute if spec.parts == 1 else np.dtype(real_of(spec.compute.name))
+
+
+def reals_of(x: Any) -> Any:
+    """Return a contiguous complex array as its parts, in the order of memory; the view is in C order."""
+    return pairs_in_numpy(x if x.flags.c_contiguous else x.T)
 
 
 def _ones(tensor: Tensor, blocks: list[Any]) -> Ones:
@@ -183,15 +204,15 @@ def new_slots(tensors: Sequence[Tensor]) -> list[Any]:
     results = []
     shared: list[Any] = []
     for i, tensor in enumerate(tensors):
-        size, old = tensor.param.size, tensor.slots
+        size, old = tensor.param.size * tensor.spec.parts, tensor.slots
         if tensor.owned:
             slots = old
         elif size > SHARED or not rule.fields or rule.ones or rule.narrow or len(tensors) == 1:
             slots = rule.make_slots(_begun(tensor) if old is None else map(np.array, old))
         else:
             if not shared or len(shared[0]) < size:
-                shared = [np.zeros(_following(tensors, i), tensor.spec.compute) for _ in rule.fields]
-            slots = rule.make_slots([_shaped(x[:size], tensor.param) for x in shared])
+                shared = [np.zeros(_following(tensors, i), _arithmetic(tensor.spec)) for _ in rule.fields]
+            slots = rule.make_slots([_shaped(x[:size].view(tensor.spec.compute), tensor.param) for x in shared])
             shared = [x[size:] for x in shared]
             if old is None and not rule.plain:
                 old = _begun(tensor)
@@ -210,10 +231,10 @@ def _begun(tensor: Tensor) -> list[Any]:
 
 
 def _following(tensors: Sequence[Tensor], first: int) -> int:
-    """Return how many elements the small tensors have that follow from one on, up to a block."""
+    """Return how many reals the small tensors have that follow from one on, up to a block."""
     total = 0
     for tensor in itertools.islice(tensors, first, None):
-        size = tensor.param.size
+        size = tensor.param.size * tensor.spec.parts
         if size > SHARED or tensor.owned or total + size > BLOCK:
             break
         total += size

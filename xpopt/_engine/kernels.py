@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from .._arrays.library import real_of
 from .._arrays.parameter import dtype_text
 from .._arrays.typing import Scalars
 from .._graph.rule import Rule
@@ -21,8 +22,10 @@ class Refusal(str):
     __slots__ = ()
 
 
-name_of = functools.cache(dtype_text)
-"""Return the name of a dtype."""
+@functools.cache
+def name_of(dtype: Any) -> str:
+    """Return the name of the dtype that a kernel for arrays of a dtype computes: of complex ones, that of the parts."""
+    return real_of(dtype_text(dtype))
 
 
 def made(kind: type[_Kernel], rule: Rule, h: Scalars, variant: Variant) -> _Kernel:

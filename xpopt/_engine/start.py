@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .._arrays.elements import PerElement
-from .._arrays.library import Library
+from .._arrays.library import Library, is_complex
 from .._arrays.parameter import Spec, dtype_text
 from .._arrays.typing import Array, Scalars
 from .._graph.rule import Rule
@@ -46,21 +46,34 @@ def started(library: Library, spec: Spec, rule: Rule, param: Array, h: Scalars, 
             slots.append(constant(library, spec, one, param, h))
             continue
         try:
-            number, dtype = one.number(h), spec.compute if one.dtype is None else library.dtype(one.dtype)
+            number, dtype = one.number(h), dtype_of(library, spec, one)
         except TypeError as error:
             raise TypeError(f"{rule.owner}: the slot {field!r} cannot be made: {error}") from None
         if number is None:
             slots.append(xp.astype(param, dtype, copy=True))
         else:
-            slots.append(library.full(shape, number, dtype, param))
+            slots.append(library.full(shape, in_parts(number, dtype), dtype, param))
     return slots
+
+
+def dtype_of(library: Library, spec: Spec, slot: Slot) -> Any:
+    """Return the dtype of a slot of a parameter."""
+    if slot.is_like:
+        return spec.compute
+    return library.dtype(slot.dtype_for(dtype_text(spec.compute)))
+
+
+def in_parts(number: float, dtype: Any) -> complex:
+    """Return the number of which all parts are `number`: both of a complex one."""
+    return complex(number, number) if is_complex(dtype) else number
 
 
 def constant(library: Library, spec: Spec, slot: Slot, param: Array, h: Scalars) -> Any:
     """Return the numbers of a setting as an array like a parameter, in the dtype of its arithmetic."""
     values: PerElement = getattr(h, slot.start)
     like = library.xp.astype(param, spec.compute, copy=False)
-    return library.from_numpy(values.numbers(dtype_text(spec.dtype)), like)
+    numbers = values.numbers(dtype_text(spec.dtype))
+    return library.from_numpy(numbers * (1 + 1j) if spec.parts == 2 else numbers, like)
 
 
 def complete(tensor: Tensor) -> None:

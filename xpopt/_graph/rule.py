@@ -151,8 +151,8 @@ class Rule:
         return any(spec.dtype is not None for spec in self.specs)
 
     def dtypes(self, compute: str) -> list[str]:
-        """Return the names of the dtypes of its slots, of a parameter that is computed in `compute`."""
-        return [spec.dtype or compute for spec in self.specs]
+        """Return the names of the dtypes of its slots, of a parameter whose slots are of `compute`."""
+        return [spec.dtype_for(compute) for spec in self.specs]
 
     @once
     def ones(self) -> tuple[int, ...]:

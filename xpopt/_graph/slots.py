@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._arrays.library import SUPPORTED
+from .._arrays.library import LOW, PAIRS, SUPPORTED
 from .._settings.ranges import LARGEST
 from .._settings.text import short
 
@@ -43,6 +43,13 @@ class Slot(NamedTuple):
         """Return the same of which the setting that it starts at has another name among the numbers of a step."""
         return self._replace(start=name(self.start)) if isinstance(self.start, str) and self.start != PARAM else self
 
+    def dtype_for(self, compute: str) -> str:
+        """Return the name of the dtype that it is kept in, of a parameter whose slots are of the dtype `compute`."""
+        if compute not in PAIRS:
+            return self.dtype or compute
+        real = self.dtype or PAIRS[compute]  # what is one number of a complex parameter is real
+        return real if self.shape is not None else _COMPLEX.get(real, real)
+
     def shape_for(self, shape: Shape) -> Shape:
         """Return its shape for a parameter of a shape; a TypeError says what is wrong with the function for it."""
         if self.shape is None:
@@ -56,13 +63,16 @@ class Slot(NamedTuple):
         return found
 
 
-BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
+_COMPLEX = {part: dtype for dtype, part in PAIRS.items()}
+
+BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8, "complex64": 8, "complex128": 16}
 """The bytes of a number of each dtype."""
 
 
 def narrower(compute: str) -> list[str]:
-    """Return the names of the dtypes that a slot of a parameter may be kept in, which is computed in `compute`."""
-    return [dtype for dtype, size in BYTES.items() if size <= BYTES[compute]]
+    """Return the names of the dtypes that a slot may be kept in, of a parameter whose slots are of `compute`."""
+    kinds = BYTES if compute in PAIRS else SUPPORTED
+    return [dtype for dtype in kinds if BYTES[dtype] <= BYTES[compute]]
 
 
 _LARGEST = {"float16": 65504.0, "bfloat16": 2.0**128 - 2.0**120, "float32": 2.0**128 - 2.0**104}
@@ -170,6 +180,11 @@ def cols(shape: Shape) -> Shape:
     return (*shape[:-2], 1, shape[-1]) if len(shape) > 1 else shape
 
 
+def moduli(shape: Shape) -> Shape:
+    """Return the shape of a slot with one real number for each element of the parameter, which may be complex."""
+    return shape
+
+
 def specs_of(slots: type[Any]) -> tuple[Any, ...]:
     """Return what the defaults of a NamedTuple class say of its fields; unchecked, as somebody wrote them."""
     defaults = slots._field_defaults
@@ -243,6 +258,38 @@ def check_specs(fields: Iterable[str], specs: Iterable[Any], values: Mapping[str
             )
         if dtype is not None and dtype not in SUPPORTED:
             raise ValueError(f"{what} has dtype={short(dtype)}; wanted one of {', '.join(SUPPORTED)}")
+
+
+def check_of_complex(fields: Iterable[str], specs: Iterable[Slot], *, fused: bool, owner: str, param: str) -> None:
+    """Raise unless a rule that sees complex numbers as pairs of reals can keep its slots of them.
+
+    Parameters
+    ----------
+    fields, specs
+        The slots, which `check_specs` has seen.
+    fused : bool
+        Whether the rule is elementwise, as far as its class says.
+    owner, param : str
+        The names of the class and the parameter, for messages.
+
+    Raises
+    ------
+    TypeError
+        It is a rule of matrices, or a slot has a shape of its own or a dtype of 16 bits.
+    """
+    specs = tuple(specs)
+    knows_pairs = any(spec.shape is moduli for spec in specs)
+    why = None if fused or knows_pairs else "its rule is not elementwise (fused = False)"
+    for field, spec in zip(fields, specs, strict=True):
+        if spec.shape not in (None, one, moduli):
+            why = why or f"its slot {field!r} has a shape of its own"
+        if spec.dtype in LOW:
+            why = why or f"its slot {field!r} is kept in {spec.dtype}, of which there are no complex numbers"
+    if why is not None:
+        raise TypeError(
+            f"{owner}: {param} is complex, which a rule sees as pairs of reals, and {why}; give it another rule or "
+            f"other settings by groups="
+        )
 
 
 def check_in_dtype(fields: Iterable[str], specs: Iterable[Slot], h: Any, compute: str, owner: str, param: str) -> None:

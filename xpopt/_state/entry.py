@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .._arrays.library import Library
+from .._arrays.library import PAIRS, Library, is_complex
 from .._arrays.namespace import copy_array, library_of
 from .._arrays.parameter import Spec, dtype_text, is_slot
 from .._arrays.tree import show
@@ -162,7 +162,9 @@ def in_dtypes(rule: Rule, library: Library, spec: Spec, slots: Slots) -> Slots:
     return rule.make_slots(
         [
             library.astype(x, library.dtype(name))
-            if library_of(x) is library and name != library.dtype_name(x.dtype) in left
+            if library_of(x) is library
+            and name != library.dtype_name(x.dtype) in left
+            and (name in PAIRS) == is_complex(x.dtype)
             else x
             for x, name in zip(slots, rule.dtypes(compute), strict=True)
         ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Any
 
-from .._arrays.library import Library
+from .._arrays.library import PAIRS, Library, real_of
 from .._arrays.namespace import library_of
 from .._arrays.parameter import dtype_text
 from .._arrays.tree import show
@@ -72,9 +72,9 @@ def check_entry(rule: Rule, entry: Any, name: Hashable, converted: str | None = 
     if isinstance(entry, dict):  # what is to be dropped may be saved before that
         held |= {field: x for field, x in entry.items() if field not in held and field != "t"}
     for field, slot in held.items():
-        library, wanted = library_of(slot), ["float32", "float64"]
-        if field in rule.fields and (dtype := rule.specs[rule.fields.index(field)].dtype) is not None:
-            wanted = [dtype]
+        library, wanted = library_of(slot), ["float32", "float64", *PAIRS]
+        if field in rule.fields and (spec := rule.specs[rule.fields.index(field)]).dtype is not None:
+            wanted = list(dict.fromkeys(spec.dtype_for(compute) for compute in ("float64", *PAIRS)))
         if converted is not None:
             wanted = narrower(converted)
         if library is None or library.dtype_name(slot.dtype) not in wanted:
@@ -100,12 +100,17 @@ def _check_alike(rule: Rule, held: Mapping[str, Any], name: Hashable, *, of_one_
         shape = tuple(slot.shape)
         wanted = shape if shapes is None else shapes.get(field, tuple(held[first].shape))
         apart = _home(held[first]) != _home(slot)  # asked first, for dtypes of two libraries do not compare
-        if apart or shape != wanted or (field in usual and slot.dtype != held[usual[0]].dtype):
+        if apart or shape != wanted or (field in usual and _part(slot) != _part(held[usual[0]])):
             raise ValueError(
                 f"cache of {show(name)} holds {first!r} as {outline(held[first])} on {_home(held[first])[1]}, and "
                 f"{field!r} as {outline(slot)} on {_home(slot)[1]}; wanted slots of one library, dtype and device, "
                 f"and of {'one shape' if wanted == tuple(held[first].shape) else f'shape {wanted}'}"
             )
+
+
+def _part(x: Any) -> str:
+    """Return the name of the dtype of an array, of a complex one that of its parts: slots of both kinds go together."""
+    return real_of(dtype_text(x.dtype))
 
 
 def _home(x: Any) -> tuple[Library, str]:

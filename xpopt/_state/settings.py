@@ -10,17 +10,18 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from .._arrays.elements import PerElement
-from .._arrays.library import FLUSHING
+from .._arrays.library import FLUSHING, is_complex, real_of
 from .._arrays.parameter import Spec, dtype_text
 from .._arrays.tree import show, text_of
 from .._arrays.typing import Scalars
 from .._graph.rule import Rule, one_of
-from .._graph.slots import check_in_dtype, check_specs
+from .._graph.slots import check_in_dtype, check_of_complex, check_specs
 from .._settings.misuse import no_name
 from .._settings.values import changed_values, check_values, of_rules
 from .._transforms.around import transformed
 from .._transforms.gathering import gathering
 from .._transforms.master import with_masters
+from .._transforms.moduli import with_moduli
 from .._transforms.narrow import with_slots_of
 from .._transforms.order import active
 from ..transforms.base import Transform
@@ -72,7 +73,8 @@ class Settings:
         self._found: dict[Hashable, Settings] = {}
         self.of_rule = of_rules(cls, values)
         self.transforms = active(cls, values)
-        rule = self._transformed(one_of(cls.choose_rule(MappingProxyType(values)), cls.__name__))
+        rule = one_of(cls.choose_rule(MappingProxyType(values)), cls.__name__)
+        rule = self._transformed(with_moduli(rule, cls.moments) if _has_moduli(cls, values) else rule)
         for one in rule.among or (rule,):
             check_specs(one.fields, one.specs, self.of_rule, cls.__name__)
         if values["slots_dtype"] is not None:
@@ -201,9 +203,9 @@ class Settings:
     def check_in_dtype(self, spec: Spec, name: Hashable) -> None:
         """Raise a ValueError if a value that must stay above 0 rounds to 0 in a parameter's compute dtype.
 
-        And so it does if a slot would start at infinity.
+        And so it does if a slot would start at infinity. A TypeError says that a complex parameter cannot be updated.
         """
-        dtype = dtype_text(spec.compute)
+        dtype = real_of(dtype_text(spec.compute))
         _check_above_zero(self.cls, self.cls.__name__, self.values, dtype, spec, name)
         for one in self.transforms:
             place = self.cls.__name__ if one.keyword else f"{self.cls.__name__}: {type(one).__name__}"
@@ -211,6 +213,8 @@ class Settings:
             _check_shapes(place, one, spec, name)
             one.check_dtype(dtype_text(spec.dtype), show(name))
         rule = self.rule.of(dtype_text(spec.dtype), spec.shape)
+        if is_complex(spec.dtype):
+            check_of_complex(rule.fields, rule.specs, fused=rule.fused, owner=self.cls.__name__, param=show(name))
         if not rule.plain:
             h = SimpleNamespace(**self.of_rule)
             check_in_dtype(rule.fields, rule.specs, h, dtype, self.cls.__name__, show(name))
@@ -222,6 +226,11 @@ class Settings:
     def __deepcopy__(self, memo: dict[int, Any]) -> Settings:
         """Return the same."""
         return self
+
+
+def _has_moduli(cls: type[Any], values: Mapping[str, Any]) -> bool:
+    """Whether a complex parameter has one second moment; a class may have another setting of the name."""
+    return bool(cls._settings["modulus"].option and values["modulus"])
 
 
 def _check_above_zero(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Any, NamedTuple
 
-from .._arrays.library import Library
+from .._arrays.library import Library, is_complex
 from .._arrays.namespace import library_of
 from .._arrays.parameter import Spec, dtype_text
 from .._arrays.tree import show
@@ -83,8 +83,8 @@ class Stored(NamedTuple):
 
 def dtype_of(rule: Rule, slot: str, library: Library, spec: Spec) -> Any:
     """Return the dtype that a rule keeps a slot of a parameter in, or one that is not its own any more."""
-    stated = dict(zip(rule.fields, rule.specs, strict=True)).get(slot, LIKE).dtype
-    return spec.compute if stated is None else library.dtype(stated)
+    stated = dict(zip(rule.fields, rule.specs, strict=True)).get(slot, LIKE)
+    return spec.compute if stated.is_like else library.dtype(stated.dtype_for(dtype_text(spec.compute)))
 
 
 def moved(x: Array, library: Library, spec: Spec, param: Array, dtype: Any) -> Array:
@@ -96,7 +96,7 @@ def moved(x: Array, library: Library, spec: Spec, param: Array, dtype: Any) -> A
     (values,) = source.to_numpy([x])
 
     def like(param: Array) -> Array:
-        if values.shape == spec.shape:
+        if values.shape == spec.shape and is_complex(dtype) == is_complex(param.dtype):
             return library.xp.astype(param, dtype, copy=False)
         return library.full(values.shape, 0.0, dtype, param)
 

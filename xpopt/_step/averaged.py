@@ -7,7 +7,7 @@ from collections.abc import Hashable, Mapping
 from typing import Any, NamedTuple, Self
 
 from .._arrays.namespace import copy_array, library_of, writer
-from .._arrays.parameter import examine_resting, is_number
+from .._arrays.parameter import as_number, examine_resting, is_number
 from .._arrays.tree import check_indices, flatten, rebuild, show, show_all
 from .._arrays.typing import Array, Tree
 from .._engine.eager.kernel import evaluate
@@ -55,7 +55,7 @@ def _averages(parts: Parts, params: Tree) -> tuple[dict[Hashable, Any], dict[Has
         complete(tensor)
         if tensor.rule.evaluated is not None and tensor.slots is not None:
             average = evaluate(tensor)
-            averages[name] = float(average) if is_number(leaves[name]) else average  # type: ignore[arg-type]
+            averages[name] = as_number(average) if is_number(leaves[name]) else average
     return leaves, averages
 
 

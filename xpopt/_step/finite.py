@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._arrays.library import Library
+from .._arrays.library import Library, pairs_in_numpy, real_of
 from .._arrays.namespace import library_of
 from .._arrays.norms import clip
 from .._arrays.parameter import dtype_text
@@ -193,7 +193,7 @@ class _Place(NamedTuple):
         known = [x for x in limits if isinstance(x, float)]
         fused = self.library.name == "cupy" and choose.chosen() != "eager"
         if fused and not any(clipped) and len(known) == len(limits):
-            found = cuda_finite.all_within(grads, known)
+            found = cuda_finite.all_within([self.library.reals(grad) for grad in grads], known)
             if found is not None:
                 return found
         within = _within(self.library)
@@ -215,7 +215,7 @@ def _by_place(gradients: Mapping[Hashable, Array]) -> dict[_Place, list[Hashable
 
 
 def _compute(grad: Array) -> str:
-    return "float64" if dtype_text(grad.dtype) == "float64" else "float32"
+    return "float64" if real_of(dtype_text(grad.dtype)) == "float64" else "float32"
 
 
 @functools.cache
@@ -224,6 +224,7 @@ def _within(library: Library) -> Callable[[Array, float | Array, float | None], 
     xp = library.xp
 
     def within(grad: Array, largest: float | Array, clip_norm: float | None) -> Array:
+        grad = library.reals(grad)
         wide = xp.astype(grad, library.compute_dtype(grad.dtype), copy=False)  # CuPy cannot ask a bfloat16
         if clip_norm is not None:
             wide = clip(xp, wide, clip_norm, float64=library.has_float64(wide))
@@ -239,6 +240,7 @@ def _largest(library: Library) -> Callable[[Array], Any]:
     xp = library.xp
 
     def find(grad: Array) -> Array:
+        grad = library.reals(grad)
         wide = xp.astype(grad, library.compute_dtype(grad.dtype), copy=False)  # CuPy has no maximum of bfloat16
         largest = xp.max(xp.abs(wide)) if 0 not in grad.shape else xp.sum(wide)
         return xp.astype(largest, xp.float64 if library.has_float64(grad) else xp.float32)
@@ -249,6 +251,8 @@ def _largest(library: Library) -> Callable[[Array], Any]:
 def _bound(grad: Any) -> float:
     """Return a bound of the magnitudes in NumPy's array: that of a norm, which takes far less time, if it is small."""
     kind, size = grad.dtype.char, grad.size
+    if kind in "FD":
+        return _bound(pairs_in_numpy(grad))
     if kind in _EASY and grad.flags.forc:
         elements = grad.reshape(-1) if grad.flags.c_contiguous else grad.T.reshape(-1)
         if size <= _PIECE:
@@ -272,6 +276,8 @@ _EASY = {"f": (1e30, 2e-19), "d": (1e300, 2e-154)}
 
 def _largest_in_blocks(grad: Any) -> float:
     """Return it for NumPy's arrays, found among the bits but the sign, which are in the order of magnitudes."""
+    if grad.dtype.kind == "c":
+        grad = pairs_in_numpy(grad)
     integer, but_sign = _BITS[grad.dtype.itemsize]
     bits = grad.view(integer)
     if grad.size <= _BLOCK or not grad.flags.forc:

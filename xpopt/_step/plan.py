@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterable, Iterator
 from typing import Any
 
 from .._arrays.layout import Layout
-from .._arrays.parameter import is_number
+from .._arrays.parameter import as_number, is_number
 from .._engine import choose
 from .._engine.group import Bound, Launched, StepNumbers
 from .._engine.model import Model
@@ -155,5 +155,5 @@ class Plan:
         results = self.model.each(launched, "results")
         for i, tensor in self._new.items():
             if tensor.as_float:
-                results[i] = float(results[i])
+                results[i] = as_number(results[i])
         return results

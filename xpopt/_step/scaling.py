@@ -39,10 +39,10 @@ def unscaled(scale: Scale, grads: Tree) -> tuple[Tree, float]:
     def divide(grad: Array) -> Array:
         if library.dtype_name(grad.dtype) is None:  # which is told where it is checked
             return grad
-        compute = library.compute_dtype(grad.dtype)
-        wide = xp.astype(library.admit(grad), compute, copy=False)
-        found: Array = wide * (1 / xp.astype(value, compute, copy=False))
-        return found
+        reals = library.reals(library.admit(grad))
+        compute = library.compute_dtype(reals.dtype)
+        wide = xp.astype(reals, compute, copy=False)
+        return library.from_reals(wide * (1 / xp.astype(value, compute, copy=False)), grad)
 
     divided = {name: None if x is None else library.guard(divide)(x) for name, x in leaves.items()}
     return rebuild(grads, divided.__getitem__), 1.0

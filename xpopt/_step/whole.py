@@ -8,7 +8,7 @@ from typing import Any
 
 from .._arrays.memory import find_shared
 from .._arrays.namespace import copy_array, writer
-from .._arrays.parameter import Spec, check_out, check_resting, examine_resting, is_number, lies_in_memory
+from .._arrays.parameter import Spec, as_number, check_out, check_resting, examine_resting, is_number, lies_in_memory
 from .._arrays.tree import check_indices, flatten, is_container, matched, rebuild, show
 from .._arrays.typing import Scalars, Tree
 from .._engine import choose
@@ -212,7 +212,7 @@ class WholeUpdate:
             complete(tensor)
         (results, slots, self._finish), self._model = choose.launch(self._tensors)
         self._commit = Commit(self._state, zip(self._tensors, slots, strict=True))
-        return [float(x) if tensor.as_float else x for tensor, x in zip(self._tensors, results, strict=True)]
+        return [as_number(x) if tensor.as_float else x for tensor, x in zip(self._tensors, results, strict=True)]
 
     def _key(self, group: int, spec: Spec, name: Hashable, t: int) -> Key | None:
         own = self._settings.numbered(group)

@@ -77,6 +77,7 @@ class AdaBelief(OptimizerBase):
     eps: float = setting(default=1e-16, range=EPS)
 
     slots = AdaBeliefState
+    moments = ("var",)
 
     @staticmethod
     def rule(xp: Namespace, param: Array, grad: Array, s: AdaBeliefState, h: Scalars) -> tuple[Array, AdaBeliefState]:

@@ -73,6 +73,7 @@ class Adadelta(OptimizerBase):
     eps: float = setting(default=1e-6, range=EPS)
 
     slots = AdadeltaState
+    moments = ("var", "delta")
 
     @staticmethod
     def rule(xp: Namespace, param: Array, grad: Array, s: AdadeltaState, h: Scalars) -> tuple[Array, AdadeltaState]:

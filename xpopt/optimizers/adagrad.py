@@ -85,6 +85,7 @@ class AdaGrad(OptimizerBase):
     lr_decay: float = setting(default=0.0, range=NON_NEGATIVE, neutral=0.0, kw_only=True)
 
     slots = AdaGradState
+    moments = ("total",)
     entry = "array"
 
     @staticmethod

@@ -84,6 +84,7 @@ class Adam(OptimizerBase):
     )
 
     slots = AdamState
+    moments = ("var",)
 
     @staticmethod
     def rule(xp: Namespace, param: Array, grad: Array, s: AdamState, h: Scalars) -> tuple[Array, AdamState]:

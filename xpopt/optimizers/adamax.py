@@ -73,6 +73,7 @@ class Adamax(OptimizerBase):
     eps: float = setting(default=1e-7, range=EPS)
 
     slots = AdamaxState
+    moments = ("top",)
 
     @staticmethod
     def rule(xp: Namespace, param: Array, grad: Array, s: AdamaxState, h: Scalars) -> tuple[Array, AdamaxState]:

@@ -85,6 +85,7 @@ class Adan(OptimizerBase):
     eps: float = setting(default=1e-8, range=EPS)
 
     slots = AdanState
+    moments = ("var",)
 
     @staticmethod
     def scalars(h: Scalars) -> dict[str, float]:

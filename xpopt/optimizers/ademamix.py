@@ -92,6 +92,7 @@ class AdEMAMix(OptimizerBase):
     decay3_steps: float = setting(default=0.0, range=NON_NEGATIVE)
 
     slots = AdEMAMixState
+    moments = ("var",)
 
     @staticmethod
     def scalars(h: Scalars) -> dict[str, float]:

@@ -77,6 +77,7 @@ class ADOPT(OptimizerBase):
     eps: float = setting(default=1e-6, range=EPS)
 
     slots = ADOPTState
+    moments = ("var",)
 
     @staticmethod
     def scalars(h: Scalars) -> dict[str, float]:

@@ -79,6 +79,7 @@ class AMSGrad(OptimizerBase):
     eps: float = setting(default=1e-7, range=EPS)
 
     slots = AMSGradState
+    moments = ("var", "top")
 
     @staticmethod
     def rule(xp: Namespace, param: Array, grad: Array, s: AMSGradState, h: Scalars) -> tuple[Array, AMSGradState]:

@@ -116,6 +116,9 @@ class OptimizerBase(Declared):
         A dtype, no wider than that of the arithmetic, in which slots are kept that are like the parameter and state
         none of their own; none that holds parameters, such as a master copy or an average. They are rounded once when
         they are stored.
+    modulus : bool
+        Whether a complex parameter has one second moment for both parts, of :math:`|g|^2`, in place of one for each.
+        It changes nothing for real parameters. For optimizers with a second moment.
     loss_scale : float or DynamicLossScale
         What the loss was multiplied by before its gradients were taken, so that 16 bits hold them: they are divided by
         it. Greater than 0. A `DynamicLossScale` follows from the steps; it needs ``nonfinite="skip"``, and
@@ -182,6 +185,7 @@ class OptimizerBase(Declared):
     slots_dtype: Literal["float16", "bfloat16", "float32"] | None = option(
         default=None, range=OrNone(Choice(("float16", "bfloat16", "float32"))), kw_only=True
     )
+    modulus: bool = option(default=False, range=FLAG, kw_only=True, gives_way=True)
     loss_scale: float | DynamicLossScale = option(
         default=1.0, range=NumberOr(DynamicLossScale), kw_only=True, gives_way=True, of_step=True
     )
@@ -217,6 +221,8 @@ class OptimizerBase(Declared):
     """The form of a parameter's entry in `cache`: "dict", or "array", the slot itself and no count, if there is one."""
     fused: ClassVar[bool] = True
     """False in a class whose rule cannot be fused, such as one with a matrix product: it runs eagerly, unwarned."""
+    moments: ClassVar[tuple[str, ...]] = ()
+    """Slots that are made of squared gradients, or of their magnitudes: what `modulus` makes one for both parts."""
     version: ClassVar[int] = 1
     """Raise it in a class whose slots or hyperparameters change their meaning: checkpoints of another are refused."""
 
@@ -234,6 +240,8 @@ class OptimizerBase(Declared):
                 f"{cls.__name__}: master=True and rounding='stochastic' do not go together: a master copy loses "
                 f"nothing by rounding; choose one of them"
             )
+        if cls._settings["modulus"].option and values["modulus"] and not cls.moments:
+            raise ValueError(f"{cls.__name__}: modulus=True is about a second moment, which it has not; leave it out")
         if isinstance(values["loss_scale"], DynamicLossScale) and values["nonfinite"] != "skip":
             raise ValueError(
                 f"{cls.__name__}: a DynamicLossScale needs nonfinite='skip', which leaves out the steps after which it "
@@ -406,11 +414,11 @@ class OptimizerBase(Declared):
         Parameters
         ----------
         param : array of any shape
-            The parameter. It is only read (unless it is `out`). Floats and nested lists become arrays like the other
-            argument, or of NumPy's float64.
+            The parameter, of real or complex numbers. It is only read (unless it is `out`). Numbers and nested lists
+            become arrays like the other argument, or of NumPy's float64 or complex128.
         param_grad : array like `param`
-            The gradient of the loss with respect to it; only read. Of another floating dtype, it is converted once to
-            that of the arithmetic.
+            The gradient of the loss with respect to it, of steepest ascent if it is complex; only read. Of another
+            floating dtype, it is converted once to that of the arithmetic.
         param_name : hashable
             Its name, which leads to its state.
         cur_loss : float or array of shape (), optional

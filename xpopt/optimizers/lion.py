@@ -51,7 +51,7 @@ class Lion(OptimizerBase):
     -----
     An element steps by `lr`, however large its gradient is, so the rate is three to ten times smaller than Adam's, as
     [1]_ advises, and its decay of weights as much larger. Where :math:`c_t` is 0, an element rests. The paper's
-    :math:`\lambda` is `weight_decay`.
+    :math:`\lambda` is `weight_decay`. Of a complex parameter, the sign is that of each part.
 
     References
     ----------

@@ -85,6 +85,7 @@ class NAdam(OptimizerBase):
     momentum_decay: float = setting(default=0.004, range=NON_NEGATIVE)
 
     slots = NAdamState
+    moments = ("var",)
 
     @staticmethod
     def scalars(h: Scalars) -> dict[str, float]:

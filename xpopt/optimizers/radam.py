@@ -89,6 +89,7 @@ class RAdam(OptimizerBase):
     threshold: float = setting(default=5.0, range=Range(low=4))
 
     slots = RAdamState
+    moments = ("var",)
 
     @staticmethod
     def scalars(h: Scalars) -> dict[str, float]:

@@ -115,6 +115,7 @@ class RMSProp(OptimizerBase):
     )
 
     slots = RMSPropState
+    moments = ("var",)
     entry = "array"
 
     @staticmethod

@@ -64,7 +64,8 @@ class Rprop(OptimizerBase):
     -----
     Where the gradient turns, no step is made and the next one starts anew: iRprop- of [2]_, as in PyTorch, where [1]_
     takes the last step back. Made for gradients of all the data, and not of batches. PyTorch multiplies two gradients
-    to see whether they turn, which is 0 for very small ones; here only signs are kept.
+    to see whether they turn, which is 0 for very small ones; here only signs are kept. Of a complex
+    parameter, each part has a length and a sign of its own.
 
     References
     ----------

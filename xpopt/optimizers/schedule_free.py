@@ -194,6 +194,7 @@ class ScheduleFreeAdamW(OptimizerBase):
     weight_decay: float = setting(default=0.0, range=NON_NEGATIVE, neutral=0.0, kw_only=True)
 
     slots = ScheduleFreeAdamWState
+    moments = ("var",)
 
     @staticmethod
     def rule(

@@ -48,7 +48,8 @@ class Signum(OptimizerBase):
 
     Notes
     -----
-    An element steps by `lr`, however large its gradient is; where the mean is 0 it rests.
+    An element steps by `lr`, however large its gradient is; where the mean is 0 it rests. Of a complex
+    parameter, the sign is that of each part.
 
     References
     ----------

@@ -78,6 +78,7 @@ class Yogi(OptimizerBase):
     initial: float = setting(default=1e-6, range=NON_NEGATIVE)
 
     slots = YogiState
+    moments = ("var",)
 
     @staticmethod
     def rule(xp: Namespace, param: Array, grad: Array, s: YogiState, h: Scalars) -> tuple[Array, YogiState]:

@@ -11,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from .._arrays.elements import FORMATS, NumberOrArray, PerElement, rounded_up
+from .._arrays.library import PAIRS
 from .._arrays.typing import Array, Namespace, Scalars
 from .._graph.rule import NoSlots
 from .._graph.slots import Slot, state_class
@@ -108,7 +109,7 @@ class Bounds(Transform):
         return found
 
     def check_dtype(self, dtype: str, what: str) -> None:
-        """Raise a ValueError if there is no finite number of a dtype between them.
+        """Raise unless there is a finite number of a dtype between them.
 
         Parameters
         ----------
@@ -121,7 +122,14 @@ class Bounds(Transform):
         ------
         ValueError
             There is none.
+        TypeError
+            The dtype is complex.
         """
+        if dtype in PAIRS:
+            raise TypeError(
+                f"bounds=({short(self.low)}, {short(self.high)}): complex numbers have no order, and {what} is "
+                f"{dtype}; leave it out by groups=, or hold its parts as two parameters"
+            )
         low = rounded_up(-math.inf if self.low is None else self.low, dtype)
         high = -rounded_up(-math.inf if self.high is None else -np.asarray(self.high), dtype)
         if np.any((low > high) | (low == math.inf) | (high == -math.inf)):

@@ -12,7 +12,7 @@ from ..._arrays.namespace import address_of
 from ..._arrays.typing import Scalars
 from .. import kernels
 from ..group import Bound, Launched, StepNumbers
-from ..host import BLOCK, SHARED, HostGroup, HostSingle
+from ..host import BLOCK, SHARED, HostGroup, HostSingle, reals_of
 from ..kernel import Variant
 from ..numbers import Key
 from ..ones import with_copies
@@ -111,7 +111,7 @@ class BlockedGroup(HostGroup):
 
     def launch(self, bound: Bound, numbers: StepNumbers) -> Launched:
         """Evaluate the numbers, and take the memory to work in."""
-        params, grads, outs, _ = bound
+        params, grads, outs = map(self.reals, (bound.params, bound.grads, bound.outs))
         scalars, compute = self.scalars(numbers), self.compute
         factors = []
         if self.clipped:
@@ -131,7 +131,9 @@ class BlockedGroup(HostGroup):
                 inputs, outputs = (params[k], grads[k], *self.wide[k]), (outs[k], *self.wide[k])
                 runs.append(blocked.Run(self._kernel, inputs, outputs, row, compute))
         call = blocked.together(runs, self._size)
-        return Launched(outs, self.slots, call if copies is None else functools.partial(with_copies, call, copies))
+        return Launched(
+            bound.outs, self.slots, call if copies is None else functools.partial(with_copies, call, copies)
+        )
 
     def _bundle(self, sizes: list[int]) -> Iterator[_Bundle]:
         """Yield the tensors that follow each other in the group, and whose slots do in memory."""
@@ -170,15 +172,17 @@ class BlockedSingle(HostSingle):
     def __init__(self, tensor: Tensor) -> None:
         super().__init__(tensor)
         self._kernel = _kernel_of(tensor, clipped=self.clipped)
-        self._one_call = self.size <= blocked.SMALL and self.dtype == self.compute
+        self._one_call = self.size <= blocked.SMALL and (self.dtype == self.compute or self.parts == 2)
         self._code = self.compute.char
-        self._turned = self._order == "f_contiguous"  # a kernel's own arrays are in C order
+        self._turned = self._order == "f_contiguous" and self.parts == 1  # a kernel's own arrays are in C order
 
     def launch(
         self, param: Any, grad: Any, result: Any, h: Scalars, key: Key | None, proceed: Any
     ) -> Callable[[], None]:
         """Evaluate the numbers, and take the memory to work in."""
         kernel, slots = self._kernel, self.wide
+        if self.parts == 2:
+            param, grad, result = map(reals_of, (param, grad, result))
         if self._turned:
             param, grad, result, *slots = (x.T for x in (param, grad, result, *slots))
         packed = kernel.numbers.packed(h, self._code)

@@ -13,7 +13,7 @@ from ..._arrays.namespace import address_of
 from ..._arrays.typing import Scalars
 from .. import kernels
 from ..group import Bound, Launched, StepNumbers
-from ..host import HostGroup, HostSingle
+from ..host import HostGroup, HostSingle, reals_of
 from ..kernel import Variant
 from ..numbers import Key
 from ..ones import with_copies
@@ -104,11 +104,12 @@ class CompiledGroup(HostGroup):
     def launch(self, bound: Bound, numbers: StepNumbers) -> Launched:
         """Evaluate the numbers."""
         pieces, rows, scalars, keys = self._pieces, self._row_of, self.scalars(numbers), self.keys(numbers)
+        grads = self.reals(bound.grads) if self.clipped else bound.grads
         if self.ones is None:
-            finish = self._kernel.prepare(bound.table, pieces, rows, scalars, keys, bound.grads)
+            finish = self._kernel.prepare(bound.table, pieces, rows, scalars, keys, grads)
         else:
             ones, copies = self.ones.launch(scalars, rows)
-            call = self._kernel.prepare(bound.table, pieces, rows, scalars, keys, bound.grads, ones)
+            call = self._kernel.prepare(bound.table, pieces, rows, scalars, keys, grads, ones)
             finish = functools.partial(with_copies, call, copies)
         return Launched(bound.outs, self.slots, finish)
 
@@ -129,10 +130,11 @@ class CompiledSingle(HostSingle):
         table = self._table.copy()
         table[0, 0], table[1, 0], table[2, 0] = address_of(param), address_of(grad), address_of(result)
         keys = None if key is None else [key]
+        grads = [reals_of(grad) if self.clipped and self.parts == 2 else grad]
         if self.ones is None:
-            return self._kernel.prepare(table, self._pieces, _FIRST_ROW, [h], keys, [grad])
+            return self._kernel.prepare(table, self._pieces, _FIRST_ROW, [h], keys, grads)
         ones, copies = self.ones.launch([h], _FIRST_ROW)
-        call = self._kernel.prepare(table, self._pieces, _FIRST_ROW, [h], keys, [grad], ones)
+        call = self._kernel.prepare(table, self._pieces, _FIRST_ROW, [h], keys, grads, ones)
         return functools.partial(with_copies, call, copies)
 
 

@@ -110,7 +110,7 @@ class Device:
         with self.current():
             return _cupy().full(shape, value, dtype)
 
-    def full_like(self, x: Any, value: float, dtype: Any) -> Any:
+    def full_like(self, x: Any, value: complex, dtype: Any) -> Any:
         """Return an array like `x`, in its order, of one value."""
         with self.current():
             return _cupy().full_like(x, value, dtype)

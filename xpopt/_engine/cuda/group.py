@@ -17,6 +17,7 @@ from .. import kernels
 from ..group import Bound, FusedMembers, Launched, StepNumbers
 from ..kernel import Variant
 from ..numbers import Key
+from ..start import dtype_of, in_parts
 from ..tensor import Tensor
 from .device import Device, device
 from .kernel import Kernel
@@ -201,14 +202,15 @@ def _started(on: Device, tensor: Tensor, spec: Slot) -> Any:
     param = tensor.param
     if spec.constant:
         values = getattr(tensor.h, spec.start).numbers(dtype_text(tensor.spec.dtype))
+        values = values * (1 + 1j) if tensor.spec.parts == 2 else values
         return on.copy(np.asarray(values, order=order_of(param)), tensor.spec.compute)
     number = spec.number(tensor.h)
-    dtype = tensor.spec.compute if spec.dtype is None else tensor.library.dtype(spec.dtype)
+    dtype = dtype_of(tensor.library, tensor.spec, spec)
     if number is None:
         return on.copy(param, dtype)
     if spec.shape is one:
         return on.full((), number, dtype)
-    return on.full_like(param, number, dtype) if number else on.zeros_like(param, dtype)
+    return on.full_like(param, in_parts(number, dtype), dtype) if number else on.zeros_like(param, dtype)
 
 
 def _address_of(x: Any) -> int:

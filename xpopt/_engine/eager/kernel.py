@@ -14,6 +14,7 @@ from ..._arrays.norms import clip
 from ..._arrays.parameter import Spec, dtype_text
 from ..._arrays.typing import Array, Scalars
 from ..._graph.rule import Rule, taken_apart
+from ..._graph.slots import Slot, moduli
 from ..kernel import Variant
 from ..numbers import Key
 from ..rounding import round_stochastically
@@ -96,6 +97,8 @@ def update(
     TypeError
         The rule returned something that is not like its parameter.
     """
+    if spec.parts == 2:
+        return _update_pairs(param, grad, slots, library, spec, rule, h, noise, proceed)
     xp = library.xp
     given, low = param, spec.compute != spec.dtype
     grad = library.pieces(grad, param)
@@ -134,6 +137,39 @@ def update(
     return library.result(new_param, given), new_slots
 
 
+def _update_pairs(
+    param: Array, grad: Array, slots: Any, library: Library, spec: Spec, rule: Rule, h: Scalars, *rest: Any
+) -> tuple[Array, tuple[Array, ...]]:
+    """Compute one update of a complex parameter, of which the rule sees the parts."""
+    if slots is None:
+        slots = started(library, spec, rule, param, h)
+    reals = _reals_of(library, spec, rule, slots)
+    new_param, new_slots = update(
+        *(library.reals(param), library.reals(grad), reals, library, spec.of_reals(library), rule, h), *rest
+    )
+    forms = zip(new_slots, rule.specs, slots, strict=True)
+    joined = [old if of.constant else _joined(library, x, of, old) for x, of, old in forms]
+    return library.result(library.from_reals(new_param, param), param), rule.make_slots(joined)
+
+
+def _reals_of(library: Library, spec: Spec, rule: Rule, slots: Any) -> Any:
+    """Return slots as the rule sees them: those like the parameter as pairs, a number for each element twice."""
+    shape = (*spec.shape, 2)
+
+    def reals(x: Array, of: Slot) -> Array:
+        if of.shape is moduli:
+            twice: Array = library.xp.broadcast_to(library.xp.expand_dims(x, axis=-1), shape)
+            return twice
+        return library.reals(x)
+
+    return rule.make_slots([reals(x, of) for x, of in zip(slots, rule.specs, strict=True)])
+
+
+def _joined(library: Library, x: Array, of: Slot, old: Array) -> Array:
+    """Return a slot as the state has it."""
+    return library.copy(x[..., 0]) if of.shape is moduli else library.from_reals(x, old)  # type: ignore[index]
+
+
 def evaluate(tensor: Tensor) -> Array:
     """Return what a model is evaluated with in the place of a parameter.
 
@@ -161,16 +197,23 @@ def _evaluator(library: Library) -> Callable[[Array, Tensor], Array]:
     """Return what computes it, set up for the arrays of one library."""
     xp = library.xp
 
-    def evaluate(given: Array, tensor: Tensor) -> Array:
-        rule, spec = tensor.rule, tensor.spec
+    def evaluate(given: Array, slots: Any, rule: Rule, spec: Spec, h: Scalars) -> Array:
         assert rule.evaluated is not None
-        param, *slots = (xp.astype(x, spec.compute, copy=False) for x in (given, *tensor.slots))
+        param, *slots = (xp.astype(x, spec.compute, copy=False) for x in (given, *slots))
         slots = [library.pieces(x, param) for x in slots]
-        new = rule.evaluated(xp, param, rule.make_slots(slots), tensor.h)
+        new = rule.evaluated(xp, param, rule.make_slots(slots), h)
         new = _own(rule, library, spec, new, "evaluated", spec.shape, [given, param, *slots])
         return library.result(xp.astype(new, spec.dtype, copy=False), given)
 
-    return library.guard(evaluate)
+    def of_any(given: Array, tensor: Tensor) -> Array:
+        rule, spec, slots = tensor.rule, tensor.spec, tensor.slots
+        if spec.parts == 1:
+            return evaluate(given, slots, rule, spec, tensor.h)
+        reals = _reals_of(library, spec, rule, slots)
+        new = evaluate(library.reals(given), reals, rule, spec.of_reals(library), tensor.h)
+        return library.result(library.from_reals(new, given), given)
+
+    return library.guard(of_any)
 
 
 def _own(
