@@ -130,6 +130,28 @@ class Model:
         return same_bits(on_host(self.params), self.want) and same_bits(on_host(self.opt.cache), self.reference.cache)
 
 
+def complex_numbers(shape: tuple[int, ...], dtype: str, seed: int) -> Any:
+    """Parts of a few powers of two, so that their norm has one value."""
+    pairs = powers_of_two((*shape, 2), PARTS[dtype], seed)
+    return pairs.view(dtype)[..., 0]
+
+
+PARTS = {"complex64": "float32", "complex128": "float64"}
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("Adam", "complex64"), ("NAdam", "complex64"), ("FTRL", "complex128")])
+def test_complex_numbers_have_the_bits_of_numpy(runtime, name, dtype):
+    """In the kernels of the real dtype, where the arrays lie: in C and in Fortran order, and of shape ()."""
+    shapes = {"number": (), "none": (0,), "odd": (4097,), "matrix": (7, 5)}
+    start = {key: complex_numbers(of, dtype, k) for k, (key, of) in enumerate(shapes.items())}
+    model = Model(KINDS[name](clip_norm=2.0), {**start, "turned": np.asfortranarray(start["matrix"])})
+    for k in range(3):
+        grads = {key: complex_numbers(of, dtype, 10 + k) for key, of in shapes.items()}
+        model.step({**grads, "turned": np.asfortranarray(grads["matrix"])}, in_place=k == 2)
+        assert model.same()
+    assert runtime.launches
+
+
 @pytest.mark.parametrize("clip_norm", [None, 2.0])
 @every_dtype
 @optimizers
