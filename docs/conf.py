@@ -47,6 +47,8 @@ nitpick_ignore = [
     ("py:class", "abc.ABC"),
     ("py:class", "xpopt.schedulers._misuse.Guided"),
     ("py:class", "xpopt._settings.declared.Declared"),
+    ("py:class", "xpopt._settings.value.Value"),
+    ("py:class", "xpopt.solvers._method.Method"),
     ("py:class", "xpopt._graph.rule.NoSlots"),
     ("py:class", "xpopt.transforms.average.Average"),
     ("py:class", "xpopt.transforms.loss_scale.LossScale"),
@@ -67,6 +69,9 @@ REFERENCE = {
     "Clipping": "`clip_norm` of every optimizer bounds the norm of each gradient; these two are about a whole model.",
     "Checkpoints": "`state_dict`, `load_state_dict`, `save` and `load` are methods of every optimizer.",
     "An optimizer of your own": "Derive it from {class}`~xpopt.OptimizerBase`.",
+    "Solvers": "`minimize` is the loop around a solver: see [the guide](guide/solvers.md).",
+    "Line searches": "They are values, in the methods' setting `line_search`.",
+    "When to stop": "They are values, joined with `|` and `&`.",
     "Transforms": "They are options of every optimizer: see [the guide](guide/transforms.md).",
     "Engines": "{meth}`OptimizerBase.explain <xpopt.OptimizerBase.explain>` says which engine updates each parameter.",
 }

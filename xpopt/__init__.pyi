@@ -6,6 +6,8 @@ from . import explain as explain
 from . import optimizers as optimizers
 from . import schedulers as schedulers
 from . import sharpness as sharpness
+from . import solvers as solvers
+from . import stop as stop
 from . import transforms as transforms
 from ._arrays.machine import default_namespace as default_namespace
 from ._checkpoint.header import CheckpointError as CheckpointError
@@ -18,6 +20,9 @@ from ._graph.slots import rows as rows
 from ._graph.slots import slot as slot
 from ._settings.ranges import Range as Range
 from ._settings.setting import setting as setting
+from ._solvers.result import Result as Result
+from ._solvers.result import Row as Row
+from ._solvers.solver import Solver as Solver
 from ._version import __version__ as __version__
 from .checkpoint import load_optimizer as load_optimizer
 from .config import OptimizerInitializer as OptimizerInitializer
@@ -53,6 +58,10 @@ from .schedulers.make import SchedulerInitializer as SchedulerInitializer
 from .schedulers.make import make_scheduler as make_scheduler
 from .schedulers.noam import NoamScheduler as NoamScheduler
 from .sharpness import climb as climb
+from .solvers.gradient_descent import GradientDescent as GradientDescent
+from .solvers.lbfgs import LBFGS as LBFGS
+from .solvers.minimize import minimize as minimize
+from .solvers.nonlinear_cg import NonlinearCG as NonlinearCG
 from .transforms.average import EMA as EMA
 from .transforms.average import SWA as SWA
 from .transforms.base import Transform as Transform
@@ -64,6 +73,7 @@ __all__ = [
     "ADOPT",
     "EMA",
     "FTRL",
+    "LBFGS",
     "SGD",
     "SWA",
     "AMSGrad",
@@ -79,16 +89,20 @@ __all__ = [
     "ConstantScheduler",
     "DynamicLossScale",
     "ExponentialScheduler",
+    "GradientDescent",
     "KingScheduler",
     "Lion",
     "Lookahead",
     "NAdam",
     "NoamScheduler",
+    "NonlinearCG",
     "OptimizerBase",
     "OptimizerInitializer",
     "RAdam",
     "RMSProp",
     "Range",
+    "Result",
+    "Row",
     "Rprop",
     "Rule",
     "ScheduleFreeAdamW",
@@ -96,6 +110,7 @@ __all__ = [
     "SchedulerBase",
     "SchedulerInitializer",
     "Signum",
+    "Solver",
     "Transform",
     "WeightDecay",
     "Yogi",
@@ -108,6 +123,7 @@ __all__ = [
     "load_optimizer",
     "make_optimizer",
     "make_scheduler",
+    "minimize",
     "num_threads",
     "one",
     "rows",

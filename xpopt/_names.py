@@ -32,6 +32,31 @@ NAMES = {
         "ScheduleFreeSGD": "optimizers.schedule_free",
         "ScheduleFreeAdamW": "optimizers.schedule_free",
     },
+    "Solvers": {
+        "minimize": "solvers.minimize",
+        "LBFGS": "solvers.lbfgs",
+        "NonlinearCG": "solvers.nonlinear_cg",
+        "GradientDescent": "solvers.gradient_descent",
+        "Solver": "_solvers.solver",
+        "Result": "_solvers.result",
+        "Row": "_solvers.result",
+    },
+    "Line searches": {
+        "LineSearch": "solvers.linesearch",
+        "strong_wolfe": "solvers.linesearch",
+        "hager_zhang": "solvers.linesearch",
+        "armijo": "solvers.linesearch",
+        "backtracking": "solvers.linesearch",
+        "constant": "solvers.linesearch",
+    },
+    "When to stop": {
+        "StopRule": "stop",
+        "steps": "stop",
+        "seconds": "stop",
+        "gradient_norm": "stop",
+        "no_progress": "stop",
+        "value_below": "stop",
+    },
     "Schedules": {
         "SchedulerBase": "schedulers.base",
         "ConstantScheduler": "schedulers.constant",
@@ -85,10 +110,13 @@ NAMES = {
 }
 """By heading and name: the module. After a change, ``cd tests && python -m _kit.stubs`` writes what checkers read."""
 
-APART = ("clipping",)
+APART = ("clipping", "solvers.linesearch", "stop")
 """Modules whose names are reached through them alone: ``xpopt.clipping.global_norm``."""
 
-MODULES = ("checkpoint", "clipping", "config", "explain", "optimizers", "schedulers", "sharpness", "transforms")
+MODULES = (
+    *("checkpoint", "clipping", "config", "explain", "optimizers", "schedulers", "sharpness", "solvers", "stop"),
+    "transforms",
+)
 """The public modules."""
 
 

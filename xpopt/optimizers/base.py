@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Never, Self, overload
 
 from .. import optimizers
@@ -47,6 +47,8 @@ from ..transforms.weight_decay import WeightDecay
 if TYPE_CHECKING:  # what reads and writes states is imported where one is read or written
     from .._checkpoint.load import LoadReport
     from .._checkpoint.progress import Progress
+    from .._solvers.first_order import FirstOrder
+    from ..stop import StopRule
 
 
 class _Value(Guard):
@@ -489,6 +491,47 @@ class OptimizerBase(Declared):
             After any error nothing has changed.
         """
         return self._exclusive.change(UPDATE, update_all, self._parts, params, grads, cur_loss, out)
+
+    def solver(self, params: Any, stop: StopRule | Callable[[Mapping[str, Any]], Any] | None = None) -> FirstOrder:
+        """Return a solver that asks for gradients, and makes an update with each that it is told.
+
+        Parameters
+        ----------
+        params : tree of array, or array
+            Where to start; copied.
+        stop : StopRule or callable, optional
+            When to stop. By default, where no element of the gradient is larger than 1e-5, where 100 steps gain less
+            than 1e-9 of the best value, or after 10,000 steps.
+
+        Returns
+        -------
+        Solver
+            With a copy of this optimizer. A value or gradient that is not finite changes neither parameters nor state;
+            ten in a row end it.
+
+        Raises
+        ------
+        TypeError, ValueError
+            A parameter is no array that can be updated, or they differ in library or device; or `stop` is no rule.
+
+        See Also
+        --------
+        xpopt.minimize : The loop around a solver.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import xpopt
+        >>> solver = xpopt.Adam(lr=0.1).solver(np.array([1.0, -2.0]), stop=xpopt.stop.steps(200))
+        >>> while not solver.done:
+        ...     x = solver.ask()
+        ...     solver.tell(x @ x, 2 * x)
+        >>> solver.reason
+        '200 steps are made'
+        """
+        from .._solvers.first_order import FirstOrder
+
+        return FirstOrder(self, params, stop)
 
     def explain(self, params: Tree) -> Explanation:
         """Say how `update_all` would update a model: on which engine, and why not on a faster one.

@@ -1,0 +1,101 @@
+"""Bounds of methods and of optimizers."""
+
+import importlib.util
+import warnings
+
+import numpy as np
+import pytest
+from _kit.functions import FUNCTIONS
+
+import xpopt
+from xpopt import stop
+
+BOXES = {
+    "rosenbrock-2": (-np.inf, 0.5),
+    "rosenbrock-10": (-0.5, 0.8),
+    "beale": (0.6, 2.0),
+    "powell": (0.1, 5.0),
+    "wood": (-4.0, 0.9),
+    "himmelblau": (0.0, 2.5),
+    "lennard-jones-13": (-0.2, 2.6),
+}
+END = stop.gradient_norm(1e-6) | stop.steps(2000)
+
+
+def bounded(name):
+    function, start = FUNCTIONS[name]
+    low, high = (np.full(start.shape, end) for end in BOXES[name])
+    return function, np.clip(start, low, high), low, high
+
+
+@pytest.mark.parametrize("name", BOXES)
+def test_the_end_is_stationary_and_all_points_are_inside(name):
+    function, start, low, high = bounded(name)
+
+    def watched(x):
+        assert np.all(x >= low)
+        assert np.all(x <= high)
+        return function(x)
+
+    found = xpopt.minimize(watched, start, bounds=(low, high), stop=END)
+    x = found.params
+    assert np.max(np.abs(np.clip(x - function(x)[1], low, high) - x)) <= 1e-6
+
+
+@pytest.mark.skipif(importlib.util.find_spec("scipy") is None, reason="what is compared is SciPy's")
+def test_as_few_values_as_scipy():
+    from scipy.optimize import minimize
+
+    ratios = {}
+    for name in BOXES:
+        function, start, low, high = bounded(name)
+        found = xpopt.minimize(function, start, bounds=(low, high), stop=END)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            options = {"gtol": 1e-6, "ftol": 0, "maxfun": 10**5}
+            pairs = list(zip(low, high, strict=True))
+            theirs = minimize(function, start, jac=True, method="L-BFGS-B", bounds=pairs, options=options)
+        ratios[name] = found.evaluations / theirs.nfev
+        assert found.value <= theirs.fun + 1e-8 or name in ("wood", "lennard-jones-13")  # which have several minima
+    assert np.median(list(ratios.values())) <= 1.3, ratios
+    assert max(ratios.values()) <= 3, ratios
+
+
+@pytest.mark.backends("numpy", "array-api-strict", "torch", "jax", "cupy")
+@pytest.mark.parametrize("method", ["LBFGS", "SGD(lr=0.2)"])
+def test_least_squares_of_numbers_that_are_not_negative(backend, method):
+    """The nearest point of the quadrant, in closed form."""
+    start, target = {"x": backend.array([1.0, 1.0, 0.5])}, backend.array([2.0, -1.0, 0.0])
+    bounds = (0, None) if method.startswith("SGD") else ({"x": backend.array([0.0, 0.0, 0.0])}, None)
+
+    def function(params):
+        rest = params["x"] - target
+        return backend.xp.sum(rest * rest), {"x": 2 * rest}
+
+    found = xpopt.minimize(function, start, method, bounds=bounds, stop=stop.gradient_norm(1e-6) | stop.steps(30))
+    tolerance = 1e-5 if backend.widest == "float64" else 1e-3  # the root of what a value is rounded by
+    assert backend.numpy(found.params["x"]) == pytest.approx([2, 0, 0], abs=tolerance)
+    assert np.min(backend.numpy(found.params["x"])) >= 0
+
+
+@pytest.mark.parametrize(
+    ("method", "bounds", "error", "words"),
+    [
+        ("LBFGS", (1.0, 0.0), ValueError, "LBFGS: bounds are crossed in 2 elements"),
+        ("LBFGS", (None, 0.5), ValueError, "LBFGS: params starts outside of bounds in 2 elements; start inside"),
+        ("LBFGS", 1.0, TypeError, r"LBFGS: bounds=1.0 is no pair; wanted \(low, high\)"),
+        ("LBFGS", (np.zeros(3), None), ValueError, r"low end of bounds, of 'params': \(3,\); wanted a number, or"),
+        ("LBFGS", ("low", None), ValueError, "low end of bounds, of 'params': str; wanted a number"),
+        ("NonlinearCG", (0, None), ValueError, "NonlinearCG takes no bounds; LBFGS and GradientDescent do"),
+        ("Adam", (1.0, 0.0), ValueError, "Adam: bounds=.* are crossed"),
+        ("Adam", (None, 0.5), ValueError, "Adam: params starts outside of bounds"),
+    ],
+)
+def test_what_cannot_be_is_told(method, bounds, error, words):
+    with pytest.raises(error, match=words):
+        xpopt.minimize(lambda x: (x @ x, 2 * x), np.ones(2), method, bounds=bounds)
+
+
+def test_complex_parameters_have_none():
+    with pytest.raises(TypeError, match="bounds are for real parameters"):
+        xpopt.minimize(lambda z: (1.0, z), np.ones(2, complex), bounds=(0, 1))

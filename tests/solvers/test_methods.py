@@ -1,0 +1,234 @@
+"""Methods that need values, beside SciPy's, and beside their formulas."""
+
+import importlib.util
+import math
+import warnings
+
+import numpy as np
+import pytest
+from _kit.backends import NAMESPACES, Backend
+from _kit.functions import FUNCTIONS, LEAST, classify, rosenbrock
+
+import xpopt
+from xpopt import stop
+from xpopt._arrays.namespace import library_of
+from xpopt.solvers import strong_wolfe
+from xpopt.solvers.lbfgs import two_loops
+
+needs_scipy = pytest.mark.skipif(importlib.util.find_spec("scipy") is None, reason="what is compared is SciPy's")
+END = stop.gradient_norm(1e-6) | stop.steps(3000)
+
+
+def beside(function, start, method):
+    """Return what SciPy finds, and at how many points it asks."""
+    from scipy.optimize import minimize
+
+    options = {"gtol": 1e-6, "maxiter": 10_000, **({"ftol": 0, "maxfun": 10**5} if method == "L-BFGS-B" else {})}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return minimize(function, start, jac=True, method=method, options=options)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("method", ["LBFGS", "NonlinearCG"])
+def test_the_gradient_vanishes_where_it_ends(name, method):
+    function, start = FUNCTIONS[name]
+    found = xpopt.minimize(function, start, method, stop=END)
+    value, grad = function(found.params)
+    assert np.max(np.abs(grad)) <= 1e-6
+    assert value == found.value == min(row.value for row in found.history)
+    assert value <= LEAST.get(name, math.inf) + 1e-8
+    assert found.evaluations >= found.step + 1 == len(found.history)
+
+
+@needs_scipy
+@pytest.mark.parametrize(("method", "other"), [("LBFGS", "L-BFGS-B"), ("NonlinearCG", "CG")])
+def test_as_few_values_as_scipy(method, other):
+    """At most 1.3 times as many in the median, and never 3 times."""
+    ratios = {}
+    for name, (function, start) in FUNCTIONS.items():
+        if name == "rosenbrock-100" and other == "CG":  # thousands of values
+            continue
+        found, theirs = xpopt.minimize(function, start, method, stop=END), beside(function, start, other)
+        ratios[name] = found.evaluations / theirs.nfev
+        assert found.value <= theirs.fun + 1e-8 or name == "lennard-jones-13"  # which has many minima
+    assert np.median(list(ratios.values())) <= 1.3, ratios
+    assert max(ratios.values()) <= 3, ratios
+
+
+@needs_scipy
+def test_logistic_regression():
+    datasets = pytest.importorskip("sklearn.datasets", reason="the digits are scikit-learn's")
+    points, labels = datasets.load_digits(return_X_y=True)
+    function, start = classify(points[::8] / 16, labels[::8]), np.zeros(640)
+    found, theirs = xpopt.minimize(function, start, stop=END), beside(function, start, "L-BFGS-B")
+    assert found.value <= theirs.fun + 1e-8
+    assert found.evaluations <= 1.3 * theirs.nfev
+
+
+def test_rosenbrock_100_to_ten_digits():
+    found = xpopt.minimize(rosenbrock, np.tile([-1.2, 1.0], 50), stop=stop.gradient_norm(1e-9))
+    assert found.value <= 1e-10
+    assert np.max(np.abs(found.params - 1)) <= 1e-8
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_the_direction_is_that_of_two_loops(count):
+    """Algorithm 7.4 of Nocedal and Wright, over vectors."""
+    rng = np.random.default_rng(count)
+    curvature = np.diag(rng.uniform(0.1, 10, 7))
+    s, g = rng.normal(size=(count, 7)), rng.normal(size=7)
+    y = s @ curvature
+    q, alphas = g.copy(), []
+    for i in reversed(range(count)):
+        alphas.append(s[i] @ q / (s[i] @ y[i]))
+        q -= alphas[-1] * y[i]
+    r = s[-1] @ y[-1] / (y[-1] @ y[-1]) * q
+    for i, alpha in enumerate(reversed(alphas)):
+        r += s[i] * (alpha - y[i] @ r / (s[i] @ y[i]))
+    of_s, of_y, scale = two_loops(s @ y.T, y @ y.T, s @ g, y @ g)
+    assert of_s @ s + of_y @ y - scale * g == pytest.approx(-r, rel=1e-12)
+
+
+@pytest.mark.parametrize("beta", ["hager-zhang", "polak-ribiere"])
+def test_conjugate_gradients_end_on_a_quadratic_after_as_many_steps_as_unknowns(beta):
+    """With exact line searches they are the linear method, which does."""
+    rng = np.random.default_rng(3)
+    root, target = rng.normal(size=(5, 5)), rng.normal(size=5)
+    a = root @ root.T + np.eye(5)
+    method = xpopt.NonlinearCG(beta=beta, line_search=strong_wolfe(decrease=1e-12, curvature=1e-9))
+    found = xpopt.minimize(lambda x: (x @ a @ x / 2 - target @ x, a @ x - target), np.zeros(5), method, steps=5)
+    assert found.params == pytest.approx(np.linalg.solve(a, target), rel=1e-6)
+
+
+def test_gradient_descent_is_its_formula():
+    method = xpopt.GradientDescent(line_search=xpopt.solvers.constant(0.125))
+    x = np.array([3.0, -1.0])
+    found = xpopt.minimize(lambda x: (x @ (x * [1, 4]) / 2, x * [1, 4]), x, method, steps=5)
+    for _ in range(5):
+        x = x - 0.125 * x * [1, 4]
+    assert found.params.tolist() == x.tolist()
+    assert [row.rate for row in found.history] == [0, *[0.125] * 5]
+
+
+def model(backend, dtype):
+    """A valley over a tree."""
+    values = [-1.2, 0.5], [[1.0], [2.0]], 0.5
+    x, *deep = (backend.array(one, dtype) for one in values)
+    params = {"x": x, "deep": deep}
+
+    def function(params):
+        xp, (y, z) = backend.xp, params["deep"]
+        x, y = params["x"], xp.reshape(y, (2,))
+        r, s = y - x * x, z - 1
+        grads = {"x": -40 * x * r - 2 * (1 - x), "deep": [xp.reshape(20 * r, (2, 1)), 2 * s]}
+        return xp.sum(10 * r * r + (1 - x) ** 2) + s * s, grads
+
+    return function, params
+
+
+QUICK = pytest.mark.backends("numpy", "array-api-strict", "torch", "cupy")
+
+
+@pytest.mark.any_width
+@pytest.mark.parametrize(
+    "method",
+    [
+        pytest.param("LBFGS(history=3)", marks=pytest.mark.backends(*NAMESPACES)),
+        pytest.param("NonlinearCG", marks=QUICK),
+        pytest.param("GradientDescent", marks=QUICK),
+    ],
+)
+def test_trees_of_every_library(backend, method):
+    """The same values as in NumPy's float64; each library sums in an order of its own."""
+    function, start = model(backend, backend.widest)
+    found = xpopt.minimize(function, start, method, steps=5)
+    assert found.params["x"].dtype == start["x"].dtype
+    assert tuple(found.params["deep"][0].shape) == (2, 1)
+    assert library_of(found.params["deep"][1]) is library_of(start["x"])
+    alike = Backend("numpy", np)
+    ours = xpopt.minimize(*model(alike, "float64"), method, steps=5)
+    values, wanted = ([row.value for row in one.history] for one in (found, ours))
+    assert values == pytest.approx(wanted, rel=1e-9 if backend.widest == "float64" else 1e-3)
+    assert found.evaluations == ours.evaluations
+
+
+@pytest.mark.backends("array-api-strict", "torch", "jax", "cupy")  # on NumPy nothing waits
+def test_one_read_of_the_host_for_a_value(backend, monkeypatch):
+    function, params = model(backend, None)
+    solver, reads = xpopt.LBFGS().solver(params, stop=stop.steps(12)), []
+    kind = type(library_of(params["x"]))
+    to_numpy = kind.to_numpy
+    monkeypatch.setattr(kind, "to_numpy", lambda self, xs: reads.append(len(xs)) or to_numpy(self, xs))
+    while not solver.done:
+        solver.tell(*function(solver.ask()))
+    assert reads == [1] * solver.evaluations
+
+
+@pytest.mark.parametrize("method", ["LBFGS", "NonlinearCG", "GradientDescent"])
+def test_complex_parameters(method):
+    a, b = np.array([[1 + 1j, 2], [0.5j, 3 - 1j]]), np.array([1j, 2.0])
+
+    def function(params):
+        rest = a @ params["z"] - b
+        return np.vdot(rest, rest).real, {"z": 2 * a.conj().T @ rest}
+
+    start = {"z": np.array([1 + 2j, -3j])}
+    found = xpopt.minimize(function, start, method, stop=stop.gradient_norm(1e-8) | stop.steps(500))
+    assert found.params["z"].dtype == np.complex128
+    assert found.params["z"] == pytest.approx(np.linalg.solve(a, b), abs=1e-7)
+    start = {"z": np.linalg.solve(a, b + np.linalg.solve(a.conj().T, [1j, 2j]))}  # where the gradient is imaginary
+    with pytest.raises(ValueError, match=r"the value rises along -gradient: .* it is the conjugate of the wanted one"):
+        xpopt.minimize(lambda p: (function(p)[0], {"z": function(p)[1]["z"].conj()}), start, method)
+    with pytest.raises(TypeError, match="gradient of 'z' is complex128, the parameter is float64; take its real part"):
+        xpopt.minimize(lambda p: (1.0, {"z": p["z"] + 1j}), {"z": np.ones(2)}, method)
+
+
+@pytest.mark.parametrize("method", ["LBFGS", "NonlinearCG", "GradientDescent"])
+def test_a_value_that_is_not_finite_is_a_rejected_step(method):
+    """The logarithm has no value behind 0, where the first steps lead."""
+
+    def function(x):
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.sum(100 * x - np.log(x)), 100 - 1 / x
+
+    found = xpopt.minimize(function, np.array([1.0, 0.2]), method, stop=stop.gradient_norm(1e-6) | stop.steps(500))
+    assert found.params == pytest.approx(0.01, rel=1e-6)
+    assert found.evaluations > found.step + 1
+    lost = xpopt.minimize(function, np.array([1.0, -1.0]), method)
+    assert (lost.reason, lost.step) == ("the value or the gradient at the start is not finite", 0)
+
+
+def test_it_ends_where_values_can_fall_no_more():
+    found = xpopt.minimize(rosenbrock, np.array([-1.2, 1.0]), stop=stop.gradient_norm(0))
+    assert found.reason in (
+        "the gradient is 0",
+        "the gradient norm 0 is at most 0",
+        "no lower value was found along the negative gradient, within the rounding of values",
+    )
+    assert found.value < 1e-18
+    assert xpopt.minimize(lambda x: (0.0, 0 * x), np.ones(2), steps=3).reason == "the gradient is 0"
+
+
+def test_memory_is_two_vectors_a_pair_and_six_more():
+    import tracemalloc
+
+    size, history = 40_000, 5
+    grad, scale = np.empty(size), np.linspace(1, 50, size)
+
+    def function(x):  # allocates nothing that counts
+        np.multiply(scale, x, out=grad)
+        return float(x @ grad) / 2, grad
+
+    start = np.ones(size)
+    tracemalloc.start()
+    solver = xpopt.LBFGS(history=history).solver(start, stop=stop.steps(20))
+    while not solver.done:
+        x = solver.ask()
+        value, grads = function(x)
+        del x
+        solver.tell(value, grads)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert solver.step == 20
+    assert peak <= (2 * history + 6) * size * 8 + 200_000

@@ -1,0 +1,143 @@
+"""An optimizer as a solver: each value and gradient makes one update."""
+
+from __future__ import annotations
+
+import copy
+import math
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from .. import stop as rules
+from .._arrays.namespace import copy_array
+from .._arrays.tree import show
+from .._arrays.typing import Array
+from .._checkpoint.pairs import with_complex
+from .._checkpoint.reading import from_json
+from .numbers import largest, read
+from .saving import like_of
+from .solver import Solver
+
+MOST = 10
+"""How many values in a row may be rejected."""
+
+
+def default_stop() -> rules.StopRule:
+    """Return when an optimizer stops that was told nothing about it."""
+    return rules.gradient_norm(1e-5) | rules.no_progress(100, 1e-9) | rules.steps(10_000)
+
+
+class FirstOrder(Solver):
+    """An optimizer that is asked and told.
+
+    Parameters
+    ----------
+    optimizer : OptimizerBase
+        It is copied.
+    params : tree of array, or array
+        Where to start; copied.
+    stop : StopRule, callable or None
+        When to stop; by default, `default_stop`.
+    """
+
+    def __init__(self, optimizer: Any, params: Any, stop: Any = None) -> None:
+        maximize = optimizer.hyperparameters.get("maximize") is True
+        super().__init__(params, default_stop() if stop is None else stop, -1.0 if maximize else 1.0)
+        self._optimizer = optimizer.copy()
+        self._params = [copy_array(x) for x in self._model.start()]
+        self._here = self._top = self._params
+        self._rejected = 0
+
+    _tells_again = True
+
+    @property
+    def kind(self) -> str:
+        """The optimizer's class."""
+        return type(self._optimizer).__name__
+
+    @property
+    def optimizer(self) -> Any:
+        """The optimizer: a copy of the one that was given, with the state of the steps made."""
+        return self._optimizer
+
+    def _wanted(self) -> list[Array]:
+        return [copy_array(x) for x in self._params]
+
+    def _best(self) -> list[Array]:
+        return [copy_array(x) for x in self._top]
+
+    def _current(self) -> list[Array]:
+        return [copy_array(x) for x in self._here]
+
+    def _take(self, value: Any, grads: list[Array]) -> None:
+        loss, norm = self._read(value, grads)
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            self._evaluations += 1
+            self._rejected += 1
+            if self._rejected >= MOST:
+                self._reason = f"{MOST} values or gradients in a row were not finite"
+            return
+        optimizer, names = self._optimizer, self._model.names
+        scheduler = copy.deepcopy(optimizer.lr_scheduler, {id(optimizer): optimizer})
+        rate = scheduler(step=optimizer.cur_step, cur_loss=loss)
+        before = self._evaluations, self.best_value
+        self._evaluations += 1
+        row = self._row(self.step + 1 if self._history else 0, loss, norm, rate)
+        self._history.append(row)
+        try:
+            params, reason = self._params, self._stop(self.info())
+            if not reason:
+                own = dict(zip(names, params, strict=True))
+                new = optimizer.update_all(own, dict(zip(names, grads, strict=True)), loss)
+                params = [new[name] for name in names]
+                if self._model.library.name == "dask":  # or each step would do again what all before it have done
+                    params, optimizer.cache = sys.modules["dask"].persist(params, optimizer.cache)
+        except BaseException:
+            self._history.pop()
+            self._evaluations = before[0]
+            raise
+        self._here, self._rejected = self._params, 0
+        if row.best_value != before[1]:
+            self._top = self._params
+        self._params, self._reason, self._by_rule = params, reason, bool(reason)
+
+    def _read(self, value: Any, grads: list[Array]) -> tuple[float, float]:
+        """Return value and gradient norm, which are read together."""
+        library = self._model.library
+
+        def found(first: Array) -> Any:
+            return read(library, first, [value, *(largest(library.xp, x) for x in grads)])
+
+        loss, *norms = library.guard(found)(grads[0])
+        return float(loss), float(np.max(norms))
+
+    def _saved(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        state = self._optimizer.state_dict()
+        arrays = {f"optimizer/{key}": x for key, x in state["arrays"].items()}
+        for kind, leaves in (("params", self._params), ("here", self._here), ("best", self._top)):
+            arrays |= {f"{kind}/{i}": copy_array(x) for i, x in enumerate(leaves)}
+        return {"optimizer": state["header"], "rejected": self._rejected}, arrays
+
+    def _restored(self, data: Mapping[str, Any], arrays: Mapping[str, Any]) -> Callable[[], None]:
+        optimizer = self._optimizer.copy()
+        header = data["optimizer"]
+        slots = {key[10:]: x for key, x in arrays.items() if key.startswith("optimizer/")}
+        if all(isinstance(x, np.ndarray) for x in slots.values()):
+            slots = with_complex(from_json(header, owned=False), slots)
+        optimizer.load_state_dict({"header": header, "arrays": slots})
+        params, here, top = (
+            [like_of(arrays[f"{kind}/{i}"], x, f"{kind} {show(name)}") for i, (name, x) in enumerate(self._named())]
+            for kind in ("params", "here", "best")
+        )
+        rejected = int(data["rejected"])
+
+        def become() -> None:
+            self._optimizer, self._params, self._here, self._top = optimizer, params, here, top
+            self._rejected = rejected
+
+        return become
+
+    def _named(self) -> Any:
+        return zip(self._model.names, self._params, strict=True)

@@ -1,0 +1,1 @@
+"""Other libraries' ways in: one module for each, over the public API."""

@@ -1,0 +1,181 @@
+"""Where a search may go: everywhere, or between bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from .._arrays.library import is_complex
+from .._arrays.namespace import library_of
+from .._arrays.parameter import is_number
+from .._arrays.tree import flatten, is_container, matched, show
+from .._arrays.typing import Array
+from .._settings.text import short
+from .._solvers.model import Model
+from .._solvers.numbers import largest
+from ._vectors import Space
+
+
+class Everywhere:
+    """No bounds.
+
+    Parameters
+    ----------
+    space : Space
+        Of the vectors.
+    """
+
+    closed = False
+
+    def __init__(self, space: Space) -> None:
+        self._space = space
+
+    def point(self, x: Any, step: float, d: Any) -> Any:
+        """Return the point that a step along a direction leads to."""
+        new = step * d
+        new += x  # in place, where that can be
+        return new
+
+    def stationarity(self, x: Any, g: Any) -> Array:
+        """Return the largest magnitude of what a step of length 1 along the negative gradient would change."""
+        return largest(self._space.xp, g)
+
+    def slope(self, x: Array, step: float, d: Any, g: Any) -> Any:
+        """Return the derivative of the value by the step; an array of shape (), or a float."""
+        return self._space.dot(d, g)
+
+    def linear(self, x: Array, step: float, d: Any, g: Any, slope: float) -> Any:
+        """Return the change of the value to first order, with the gradient and the slope at step 0."""
+        return step * slope
+
+    def free(self, x: Array, g: Array) -> Any:
+        """Return 1 for each element that may move along the negative gradient, else 0."""
+        raise NotImplementedError
+
+
+class Box(Everywhere):
+    """Bounds for each element, which may be infinite.
+
+    Parameters
+    ----------
+    space : Space
+        Of the vectors.
+    low, high : array, (size,)
+        The bounds.
+    """
+
+    closed = True
+
+    def __init__(self, space: Space, low: Array, high: Array) -> None:
+        super().__init__(space)
+        self._low, self._high = low, high
+
+    def project(self, x: Any) -> Any:
+        """Return the nearest point between the bounds."""
+        xp = self._space.xp
+        return xp.minimum(xp.maximum(x, self._low), self._high)
+
+    def point(self, x: Any, step: float, d: Any) -> Any:
+        """Project it."""
+        return self.project(super().point(x, step, d))
+
+    def stationarity(self, x: Any, g: Any) -> Array:
+        """Project the step."""
+        return largest(self._space.xp, self.project(x - g) - x)
+
+    def slope(self, x: Any, step: float, d: Any, g: Any) -> Any:
+        """Leave out the elements that lie at a bound; where the value turns at one it is flat."""
+        xp = self._space.xp
+        new = x + step * d
+        moving = xp.astype((new >= self._low) & (new <= self._high), d.dtype)
+        slope = self._space.dot(d * moving, g)
+        return xp.where(slope > 0, xp.zeros_like(slope), slope)
+
+    def linear(self, x: Any, step: float, d: Any, g: Any, slope: float) -> Any:
+        """Take the way that is left of the step."""
+        return self._space.dot(self.point(x, step, d) - x, g)
+
+    def free(self, x: Any, g: Any) -> Any:
+        """Leave out those that would leave the bounds at once."""
+        held = ((x <= self._low) & (g > 0)) | ((x >= self._high) & (g < 0))
+        return 1 - self._space.xp.astype(held, g.dtype)
+
+
+def box_of(space: Space, model: Model, owner: str, bounds: Any, x: Array) -> Everywhere:
+    """Return the bounds that came, checked.
+
+    Parameters
+    ----------
+    space : Space
+        Of the vectors.
+    model : Model
+        The parameters.
+    owner : str
+        The method, for messages.
+    bounds : tuple or None
+        The lower and the upper bound, each a number, an array like the one parameter, a tree like the parameters with
+        None for an open one, or None.
+    x : array, (size,)
+        Where to start.
+
+    Returns
+    -------
+    Everywhere
+        A `Box` where there is a bound.
+
+    Raises
+    ------
+    TypeError
+        They are no pair, or a parameter is complex.
+    ValueError
+        They are crossed, or the start is outside.
+    """
+    if bounds is None:
+        return Everywhere(space)
+    if not isinstance(bounds, tuple | list) or len(bounds) != 2:
+        raise TypeError(f"{owner}: bounds={short(bounds)} is no pair; wanted (low, high), with None for an open side")
+    if any(map(is_complex, model.dtypes)):
+        raise TypeError(f"{owner}: bounds are for real parameters; of complex ones, minimize over the two parts")
+    low: Any = _flat(space, model, f"{owner}: low end of bounds", bounds[0], -np.inf, x)
+    high = _flat(space, model, f"{owner}: high end of bounds", bounds[1], np.inf, x)
+    xp = space.xp
+    box = Box(space, low, high)
+
+    def counted(x: Any) -> Any:
+        crossed, outside = low > high, (x < low) | (x > high)
+        return space.read([xp.sum(xp.astype(one, space.dtype)) for one in (crossed, outside)], x)
+
+    crossed, outside = space.guard(counted)(x)
+    if crossed:
+        raise ValueError(f"{owner}: bounds are crossed in {int(crossed)} elements; wanted (low, high), the lower first")
+    if outside:
+        raise ValueError(
+            f"{owner}: params starts outside of bounds in {int(outside)} elements; start inside, such as with "
+            f"clip(params, low, high)"
+        )
+    return box
+
+
+def _flat(space: Space, model: Model, what: str, end: Any, open_: float, like: Array) -> Array:
+    """Return one end of the bounds as a vector."""
+    xp = space.xp
+    ends: Mapping[Any, Any] = dict.fromkeys(model.names, end)
+    if is_container(end):
+        ends = matched(dict.fromkeys(model.names), flatten(end, what), what)
+    leaves = []
+    for name, shape in zip(model.names, model.shapes, strict=True):
+        one: Any = ends[name]
+        if one is None or is_number(one) or (isinstance(one, int) and not isinstance(one, bool)):
+            one = np.full(shape, open_ if one is None else one)
+        elif library_of(one) is None or tuple(one.shape) not in ((), shape):
+            came = tuple(one.shape) if hasattr(one, "shape") else type(one).__name__
+            raise ValueError(f"{what}, of {show(name)}: {came}; wanted a number, or an array of shape {shape}")
+        if library_of(one) is not space.library:
+            own = library_of(one)
+            assert own is not None
+            (host,) = own.to_numpy([one])
+            one = space.library.from_numpy(np.asarray(host, np.float64), like)
+        leaves.append(xp.broadcast_to(xp.astype(one, space.dtype, copy=False), shape))
+    return space.guard(lambda _: space.flat(leaves))(like)
