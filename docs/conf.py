@@ -14,7 +14,7 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 
 import xpopt
-from xpopt._names import APART, NAMES
+from xpopt._names import NAMES, apart
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from _kit.peers import FACTS
@@ -52,6 +52,7 @@ nitpick_ignore = [
     ("py:class", "xpopt._graph.rule.NoSlots"),
     ("py:class", "xpopt.transforms.average.Average"),
     ("py:class", "xpopt.transforms.loss_scale.LossScale"),
+    ("py:class", "xpopt.prox.base.Proximal"),
 ]
 default_role = "autolink"  # `Adam` in a docstring becomes a link,
 nitpick_ignore_regex = [("py:obj", ".*")]  # and `eps` need not
@@ -73,6 +74,7 @@ REFERENCE = {
     "Line searches": "They are values, in the methods' setting `line_search`.",
     "When to stop": "They are values, joined with `|` and `&`.",
     "Transforms": "They are options of every optimizer: see [the guide](guide/transforms.md).",
+    "Proximal maps": "They are values of the option `prox`, and functions of an array: see [the guide](guide/prox.md).",
     "Engines": "{meth}`OptimizerBase.explain <xpopt.OptimizerBase.explain>` says which engine updates each parameter.",
 }
 # Names without a docstring of their own.
@@ -122,7 +124,7 @@ def section(heading: str) -> Iterator[str]:
 
 def public(name: str, module: str) -> str:
     """Return how a name is reached from the package."""
-    return f"{module}.{name}" if module in APART else name
+    return f"{apart(module)}.{name}" if apart(module) else name
 
 
 def check_coverage(app: Sphinx, env: BuildEnvironment) -> None:

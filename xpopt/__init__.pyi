@@ -4,6 +4,7 @@ from . import clipping as clipping
 from . import config as config
 from . import explain as explain
 from . import optimizers as optimizers
+from . import prox as prox
 from . import schedulers as schedulers
 from . import sharpness as sharpness
 from . import solvers as solvers
@@ -39,6 +40,7 @@ from .optimizers.ademamix import AdEMAMix as AdEMAMix
 from .optimizers.adopt import ADOPT as ADOPT
 from .optimizers.amsgrad import AMSGrad as AMSGrad
 from .optimizers.base import OptimizerBase as OptimizerBase
+from .optimizers.fista import FISTA as FISTA
 from .optimizers.ftrl import FTRL as FTRL
 from .optimizers.lion import Lion as Lion
 from .optimizers.nadam import NAdam as NAdam
@@ -72,6 +74,7 @@ from .transforms.weight_decay import WeightDecay as WeightDecay
 __all__ = [
     "ADOPT",
     "EMA",
+    "FISTA",
     "FTRL",
     "LBFGS",
     "SGD",

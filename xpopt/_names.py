@@ -31,6 +31,7 @@ NAMES = {
         "Signum": "optimizers.signum",
         "ScheduleFreeSGD": "optimizers.schedule_free",
         "ScheduleFreeAdamW": "optimizers.schedule_free",
+        "FISTA": "optimizers.fista",
     },
     "Solvers": {
         "minimize": "solvers.minimize",
@@ -89,6 +90,16 @@ NAMES = {
         "Lookahead": "transforms.lookahead",
         "DynamicLossScale": "transforms.loss_scale",
     },
+    "Proximal maps": {
+        "box": "prox.intervals",
+        "nonnegative": "prox.intervals",
+        "l1": "prox.shrink",
+        "l2_ball": "prox.sets",
+        "simplex": "prox.sets",
+        "unit_rows": "prox.sets",
+        "real_part": "prox.modulus",
+        "magnitude": "prox.modulus",
+    },
     "An optimizer of your own": {
         "setting": "_settings.setting",
         "Range": "_settings.ranges",
@@ -110,11 +121,11 @@ NAMES = {
 }
 """By heading and name: the module. After a change, ``cd tests && python -m _kit.stubs`` writes what checkers read."""
 
-APART = ("clipping", "solvers.linesearch", "stop")
-"""Modules whose names are reached through them alone: ``xpopt.clipping.global_norm``."""
+APART = ("clipping", "prox", "solvers.linesearch", "stop")
+"""Modules and packages whose names are reached through them alone: ``xpopt.clipping.global_norm``."""
 
 MODULES = (
-    *("checkpoint", "clipping", "config", "explain", "optimizers", "schedulers", "sharpness", "solvers", "stop"),
+    *("checkpoint", "clipping", "config", "explain", "optimizers", "prox", "schedulers", "sharpness", "solvers", "stop"),
     "transforms",
 )
 """The public modules."""
@@ -136,9 +147,14 @@ def names_of(package: str) -> dict[str, str]:
     rows = {name: module for names in NAMES.values() for name, module in names.items()}
     room = package[len(__package__) + 1 :]
     if not room:
-        return {name: module for name, module in rows.items() if module not in APART}
+        return {name: module for name, module in rows.items() if not apart(module)}
     inside = f"{room}."
     return {name: module.removeprefix(inside) for name, module in rows.items() if module.startswith(inside)}
+
+
+def apart(module: str) -> str:
+    """Return the module or package through which alone the names of a module are reached; "" if there is none."""
+    return next((one for one in APART if f"{module}.".startswith(f"{one}.")), "")
 
 
 def attach(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:

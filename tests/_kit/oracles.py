@@ -273,6 +273,22 @@ def schedule_free_adamw(p, g, memory, t, lr, momentum, decay2, eps, weight_decay
     return new, (v, *free)
 
 
+def fista(p, g, memory, t, lr, bounds=None, prox=None):
+    """Beck and Teboulle, eqs. 4.1 to 4.3, told of y: it remembers x, and t of the paper."""
+    x, pace = memory or (p, 1.0)
+    new = mapped(p - lr * g, lr, bounds, prox)
+    faster = (1 + math.sqrt(1 + 4 * pace**2)) / 2
+    return new + (pace - 1) / faster * (new - x), (new, faster)
+
+
+def mapped(x, lr, bounds=None, prox=None):
+    """The nearest number between two bounds; or what soft thresholding by rate times weight leaves."""
+    low, high = bounds or (None, None)
+    x = x if low is None else max(low, x)
+    x = x if high is None else min(x, high)
+    return x if prox is None else sign(x) * max(abs(x) - lr * prox.weight, 0.0)
+
+
 def sign(x):
     return float(x > 0) - float(x < 0)
 
@@ -334,22 +350,34 @@ def looking_ahead(equation, every, pull):
     return step
 
 
-def around(equation, *, lr_scale=1.0, l2=0.0, cautious=False, weight_decay=0.0, lookahead=None, bounds=None, **others):
+def around(
+    equation,
+    *,
+    lr_scale=1.0,
+    l2=0.0,
+    cautious=False,
+    weight_decay=0.0,
+    lookahead=None,
+    bounds=None,
+    prox=None,
+    **others,
+):
     """An equation with what goes with it, in the documented order."""
+
+    def rate(t, lr, lr_decay=0.0, **settings):
+        return lr / (1 + (t - 1) * lr_decay)
 
     def decayed(p, g, memory, t, lr, **settings):
         lr, g = lr * lr_scale, g + l2 * p
         new, memory = equation(p, g, memory, t, lr, **settings)
         new = p if cautious and (p - new) * g <= 0 else new
-        return new - lr / (1 + (t - 1) * settings.get("lr_decay", 0.0)) * weight_decay * p, memory
+        return new - rate(t, lr, **settings) * weight_decay * p, memory
 
     ahead = decayed if lookahead is None else looking_ahead(decayed, lookahead.every, lookahead.pull)
 
     def step(p, g, memory, t, lr, **settings):
         new, memory = ahead(p, g, memory, t, lr, **settings)
-        low, high = bounds or (None, None)
-        new = new if low is None else max(low, new)
-        return new if high is None else min(new, high), memory
+        return mapped(new, rate(t, lr * lr_scale, **settings), bounds, prox), memory
 
     return step
 
@@ -362,7 +390,8 @@ def walk(equation, start, gradients, rates, clip_norm=None, *, options=None, pla
     options = options or {}
     within = inspect.signature(equation).parameters  # what an equation takes itself does not go around it
     settings |= {name: value for name, value in options.items() if name in within}
-    equation = around(equation, **{name: value for name, value in options.items() if name not in within})
+    options = {name: value for name, value in options.items() if name not in within}
+    equation = around(equation, **options)
     elements, memories, path = list(start), [None for _ in start], []
     for t, (gradient, rate) in enumerate(zip(gradients, rates, strict=True), start=1):
         if places is not None:

@@ -645,6 +645,19 @@ ROWS = [
         ),
     ),
     Row(
+        "FISTA",
+        xpopt.FISTA,
+        {},
+        oracles.fista,
+        ("point", "pace"),
+        200,  # the momentum as SGD's, of nearly 1 after 50 steps
+        counts=True,
+        valleys=(Valley({"lr": 1e-3}, 3000),),
+        plane=0.1,
+        settings=signature(0.01),
+        divisions=0,
+    ),
+    Row(
         "Rprop",
         xpopt.Rprop,
         {"down": 0.5, "up": 1.2, "least": 1e-6, "most": 50.0},
@@ -676,6 +689,7 @@ PROMISES = {row.label: row for row in ROWS if row.promises != "nowhere"}
 CHOICES: Mapping[type, Mapping[str, tuple[Any, ...]]] = {
     xpopt.SGD: {"nesterov": (False, True), "lr_inside": (True, False)},
     xpopt.RMSProp: {"centered": (False, True), "eps_place": ("outside", "inside")},
+    xpopt.FISTA: {"restart": ("never", "value", "gradient")},
     xpopt.Adam: {"eps_place": ("corrected", "uncorrected")},
     xpopt.AdamW: {"eps_place": ("corrected", "uncorrected")},
 }

@@ -20,7 +20,11 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "narrow slots": {"slots_dtype": "float16"},
     "decayed": {"lr_scale": 0.5, "weight_decay": 0.0625, "l2": 0.125, "maximize": True, "clip_norm": 0.8},
     "bounded": {"bounds": (-0.375, 0.25), "clip_value": 0.5, "cautious": True},
-    "remembered": {"lookahead": xpopt.Lookahead(every=2, pull=0.25), "average": xpopt.EMA(0.75)},
+    "remembered": {
+        "lookahead": xpopt.Lookahead(every=2, pull=0.25),
+        "prox": xpopt.prox.l1(0.5),
+        "average": xpopt.EMA(0.75),
+    },
     "accumulated": {"accumulate": 2},
     "scaled": {"loss_scale": 8.0, "clip_norm": 0.8},
     "clipped twice": {"clip_value": 0.5, "clip_norm": 0.8},
@@ -36,7 +40,7 @@ def settings_of(options: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 AROUND = (
     *("loss_scale", "lr_scale", "maximize", "bounds", "clip_value", "l2", "cautious", "weight_decay"),
-    *("lookahead", "average"),
+    *("lookahead", "prox", "average"),
 )
 """Options that change the formula, as `oracles.around` has it."""
 
@@ -52,6 +56,7 @@ DEFAULTS: Mapping[str, Any] = {
     "lr_scale": 1.0,
     "maximize": False,
     "bounds": None,
+    "prox": None,
     "clip_value": None,
     "l2": 0.0,
     "cautious": False,

@@ -79,7 +79,8 @@ def test_text_and_dicts_go_both_ways(backend, row, variant):
     for name, value in VARIANTS[variant].items():
         assert f"{name}={value!r}" in str(opt)
         assert f"{name}={value!r}" not in str(plain)
-        shown = {tuple: list, xpopt.Lookahead: repr, xpopt.EMA: repr}.get(type(value), lambda value: value)
+        kinds = {tuple: list, **dict.fromkeys((xpopt.Lookahead, xpopt.EMA, xpopt.prox.l1), repr)}
+        shown = kinds.get(type(value), lambda value: value)
         assert opt.hyperparameters[name] == shown(value)
     for again in (xpopt.make_optimizer(str(opt)), xpopt.make_optimizer(dict(opt.hyperparameters))):
         assert (str(again), again.hyperparameters) == (str(opt), opt.hyperparameters)

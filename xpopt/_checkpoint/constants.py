@@ -35,6 +35,8 @@ def as_reference(value: Any, arrays: dict[str, Any]) -> Any:
         return {_REFERENCE: key}
     if isinstance(value, list):
         return [as_reference(one, arrays) for one in value]
+    if isinstance(value, dict):
+        return {name: as_reference(one, arrays) for name, one in value.items()}
     return value
 
 
@@ -61,8 +63,10 @@ def with_arrays(header: Header, arrays: Mapping[str, Any], problems: list[str]) 
     def found(value: Any) -> Any:
         if isinstance(value, list):
             return [found(one) for one in value]
-        if not isinstance(value, dict) or value.keys() != {_REFERENCE} or not isinstance(value[_REFERENCE], str):
+        if not isinstance(value, dict) or not value.keys() & {_REFERENCE, "id"}:  # a transform with arrays has one
             return value
+        if value.keys() != {_REFERENCE} or not isinstance(value[_REFERENCE], str):
+            return {name: found(one) for name, one in value.items()}
         key = value[_REFERENCE]
         keys.add(key)
         if key not in arrays:

@@ -28,7 +28,7 @@ from .._state.schedules import Schedules
 from .._state.settings import Group, Settings
 from .._state.skipped import Skipped
 from .._state.stored import Stored, dtype_of, moved
-from .._transforms.make import slots_of_all, slots_of_transforms
+from .._transforms.make import as_text, slots_of_all, slots_of_transforms
 from ..schedulers import SchedulerBase, make_scheduler
 from .constants import with_arrays
 from .header import Grouped, Header, Parameter, Schedule, refusal
@@ -102,7 +102,7 @@ def load(
     kept = {key: x for key, x in arrays.items() if key not in constants}
     found = regrouped(written, renaming, problems) if rename and written.groups else written
     parameters = _renamed(found, renaming, problems)
-    settings = _checked_settings(parts.settings.cls, found, problems)
+    settings = _checked_settings(parts.settings, found, problems)
     kinds = {type(one).__name__: type(one) for one in (*parts.clock.others.values(), parts.clock.scheduler)}
     scheduler = _made_schedule(kinds, found.schedule, found.current and found.current.rate, problems)
     others: Schedules = {}
@@ -152,15 +152,18 @@ def _renamed(header: Header, renaming: Renaming, problems: list[str]) -> dict[Ha
     return parameters
 
 
-def _checked_settings(cls: type[Any], header: Header, problems: list[str]) -> Settings | None:
-    """Return the settings in a header, or None if they cannot be those of an optimizer of the class."""
+def _checked_settings(now: Settings, header: Header, problems: list[str]) -> Settings | None:
+    """Return the settings in a header, or None if they cannot be those of an optimizer of the same class."""
+    cls = now.cls
     if header.rule != cls.__name__:
         problems.append(f"the checkpoint is of {header.rule!r}, and this is {cls.__name__}; see xpopt.load_optimizer")
         return None
-    return _settings_of(cls, header.version, header.settings, problems)
+    return _settings_of(cls, header.version, header.settings, problems, now.values)
 
 
-def _settings_of(cls: type[Any], version: int, written: Mapping[str, Any], problems: list[str]) -> Settings | None:
+def _settings_of(
+    cls: type[Any], version: int, written: Mapping[str, Any], problems: list[str], held: Mapping[str, Any]
+) -> Settings | None:
     """Return the settings of a class from those that were written, or None if they cannot be."""
     before = len(problems)
     if version != cls.version:
@@ -172,6 +175,9 @@ def _settings_of(cls: type[Any], version: int, written: Mapping[str, Any], probl
     for name, value in written.items():
         if name not in known:
             problems.append(f"{cls.__name__} has no hyperparameter {name!r}, and the checkpoint has {short(value)}")
+            continue
+        if _is_text_of(held, name, value):
+            values[name] = held[name]
             continue
         try:
             values.update(check_values(cls, {name: value}))
@@ -196,20 +202,22 @@ def _with_groups(
 ) -> tuple[Settings, Schedules]:
     """Return settings with the groups in a header, and the schedules of these."""
     classes = {one.cls.__name__: one.cls for one in reversed(parts.settings.each)}
+    held_by = {group.pattern: group.settings.values for group in parts.settings.groups}
     made: list[Group] = []
     schedules: Schedules = {}
     for number, written in enumerate(groups, 1):
         wrong: list[str] = []
         own, mine = dict(written.settings or {}), settings
+        held = held_by.get(written.pattern, {})
         if written.rule is None:
-            wrong += _check_own(settings.cls, own)
+            wrong += _check_own(settings.cls, own, held)
         else:
             name, version = written.rule
             cls = classes.get(name) or find(name)
             if cls is None or cls.__name__ != name:
                 wrong.append(f"unknown optimizer {name!r}; import the module that defines it first")
             else:
-                mine = _settings_of(cls, version, own, wrong) or settings
+                mine = _settings_of(cls, version, own, wrong, held) or settings
         if written.schedule is not None:
             scheduler = _made_schedule(kinds, written.schedule, written.rate, wrong)
             schedules |= {} if scheduler is None else {number: scheduler}
@@ -224,14 +232,23 @@ def _with_groups(
     return settings if problems else settings.with_groups(tuple(made)), schedules
 
 
-def _check_own(cls: type[Any], own: dict[str, Any]) -> list[str]:
+def _is_text_of(held: Mapping[str, Any], name: str, value: Any) -> bool:
+    """Whether a setting is written as the text of what there is: text does not hold a function of the user's own."""
+    return isinstance(value, str) and name in held and as_text(held[name]) == value
+
+
+def _check_own(cls: type[Any], own: dict[str, Any], held: Mapping[str, Any]) -> list[str]:
     """Bring the changes of a group to the form that they have in memory; return what is wrong with them."""
     wrong, known = [], set(names(cls)).difference(names_of_step(cls))
     for name, value in own.items():
         try:
             if name not in known or (name == "lr_scheduler" and value is not None):
                 raise ValueError(f"{cls.__name__} has no hyperparameter {name!r} in groups, and the checkpoint has")
-            own[name] = None if name == "lr_scheduler" else check_values(cls, {name: value})[name]
+            if name == "lr_scheduler":
+                own[name] = None
+            else:
+                same = _is_text_of(held, name, value)
+                own[name] = held[name] if same else check_values(cls, {name: value})[name]
         except (TypeError, ValueError) as error:
             wrong.append(str(error))
     return wrong
@@ -395,7 +412,7 @@ def _entry(settings: Settings, parameter: Parameter, name: Hashable, arrays: Map
     left = () if rule.follows is None else rule.follows._fields
     around = slots_of_transforms(slots.keys() - {*fields, *rule.own, *left})
     own = tuple(slot for slot in slots if slot not in around)
-    if own and own not in (rule.own, fields):
+    if own and own not in (rule.own, fields, tuple(left)):
         kept = ", ".join(fields) or "none"
         raise ValueError(f"{name!r} has the slots {', '.join(slots)}; {cls.__name__} keeps {kept}")
     entry: Any = {"t": parameter.updates, **slots}

@@ -58,6 +58,14 @@ class Rule:
     fused : bool
         Whether engines may fuse its operations. False for one that cannot be, such as one with a matrix product: it
         runs eagerly, and nothing is said of that.
+    proximal : bool
+        Whether it applies the projection of its optimizer itself, as `h.project(x)`, in place of the optimizer, which
+        applies it to what a rule returns.
+    reads_loss : bool
+        Whether it reads `h.cur_loss`, the loss of the step, which each update then needs.
+    element_rate : callable, optional
+        ``element_rate(xp, s, h) -> array``: the rate of each element, where it is `h.lr` divided by the size of its
+        gradients; of the slots after an update, and of the numbers of its count.
     added : int
         How many of its slots, the last ones, are not of the formula but of transforms around it.
     low : mapping of str to Rule
@@ -71,6 +79,8 @@ class Rule:
     limit : callable, optional
         ``limit(h, largest, size) -> float``: how large an element of a gradient may be so that `inner` sees none above
         `largest`; ``size()`` is the largest magnitude in the parameter.
+    whole : str
+        Why `fused` is False, where the cause is not the formula but what is around it.
     evaluated : callable, optional
         ``evaluated(xp, param, s, h) -> array``: what the model is to be evaluated with, where that is not `param`;
         elementwise, of the parameter and the slots after an update, and of the numbers of its count.
@@ -84,12 +94,16 @@ class Rule:
     follows: type[Any] | None = None
     entry: str = "dict"
     fused: bool = True
+    proximal: bool = False
+    reads_loss: bool = False
+    element_rate: Callable[..., Array] | None = None
     added: int = 0
     low: Mapping[str, Rule] = field(default_factory=dict)
     among: tuple[Rule, ...] = ()
     inner: Rule | None = None
     measured: Callable[..., Array] | None = None
     limit: Callable[[Scalars, Any, Callable[[], Any]], Any] | None = None
+    whole: str = ""
     evaluated: Callable[..., Array] | None = None
 
     @once

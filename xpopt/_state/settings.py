@@ -54,7 +54,7 @@ class Settings:
     __slots__ = (
         *("_between", "_found", "accumulate", "cls", "draws", "dynamic", "frozen", "groups", "guards", "number"),
         "of_rule",
-        *("rule", "step", "transforms", "values"),
+        *("reads_loss", "rule", "step", "transforms", "values"),
     )
 
     def __init__(
@@ -79,7 +79,11 @@ class Settings:
             check_specs(one.fields, one.specs, self.of_rule, cls.__name__)
         if values["slots_dtype"] is not None:
             rule = with_slots_of(rule, values["slots_dtype"])
+        if rule.reads_loss:
+            self.of_rule["cur_loss"] = 0.0  # until a step has one
         self.rule = with_masters(rule) if values["master"] else rule
+        self.reads_loss: bool = rule.reads_loss or any(group.settings.reads_loss for group in groups)
+        """Whether a step needs its loss."""
         self.guards = values["nonfinite"] != "propagate"
         self.draws = values["rounding"] == "stochastic"
         self.accumulate: int = values["accumulate"] if cls._settings["accumulate"].option else 1

@@ -10,6 +10,31 @@ from .._arrays.parameter import dtype_text
 _is_real = re.compile(r"b?float\d|u?int\d|longdouble").match
 
 
+def read_loss(cur_loss: Any, owner: str) -> dict[str, float]:
+    """Return the loss of a step as a number of it; to read it is to wait for the device that computes it.
+
+    Parameters
+    ----------
+    cur_loss : object
+        What the caller gave.
+    owner : str
+        The optimizer's class, for the message.
+
+    Returns
+    -------
+    dict
+        The number by its name.
+
+    Raises
+    ------
+    ValueError
+        There is none.
+    """
+    if cur_loss is None:
+        raise ValueError(f"{owner} restarts by the loss, and cur_loss is None; give it the loss of this step")
+    return {"cur_loss": float(cur_loss)}
+
+
 def check_loss(cur_loss: Any, argument: str) -> None:
     """Raise unless `cur_loss` is a number or None; its value is not read, so nothing waits for a device.
 

@@ -11,7 +11,7 @@ from .._state.parts import Parts
 from .._state.scale import Scale
 from .commit import forget
 from .finite import Guard
-from .loss import check_loss
+from .loss import check_loss, read_loss
 from .one import OneUpdate, bind
 from .scaling import scale_of, unscaled
 from .skip import SkippedUpdate, rest
@@ -30,19 +30,20 @@ def update(parts: Parts, param: Any, param_grad: Any, name: Hashable, cur_loss: 
         return rest(param, param_grad, name, out)
     whole = settings
     ownership, scale = state.ownership, None if settings.dynamic is None else scale_of(parts)
-    scaled, others = param_grad, None
+    scaled = param_grad
     lr: float | None = None
     rounds = 0
     try:
         if cur_loss is not None and type(cur_loss) is not float:
             check_loss(cur_loss, "param")
+        others = loss = read_loss(cur_loss, settings.cls.__name__) if settings.reads_loss else None
         if accumulate > 1 and not clock.passes.begin(name, accumulate):
             settings = settings.between
         while True:
             shown = ownership.shown
             if scale is not None:
                 (scaled,), number = unscaled(scale, [param_grad])
-                others = {"loss_scale": number}
+                others = {**(loss or {}), "loss_scale": number}
             one = bind(state, settings, param, scaled, name, out) or OneUpdate(
                 state, settings, param, scaled, name, out
             )
@@ -94,19 +95,20 @@ def update_all(parts: Parts, params: Any, grads: Any, cur_loss: Any, out: Any) -
     settings = whole = parts.settings
     state, clock, accumulate, dynamic = parts.state, parts.clock, whole.accumulate, whole.dynamic
     scale = None if dynamic is None else scale_of(parts)
-    scaled, others = grads, None
+    scaled = grads
     lr: float | None = None
     rounds = 0
     try:
         if cur_loss is not None and type(cur_loss) is not float:
             check_loss(cur_loss, "params")
+        others = loss = read_loss(cur_loss, settings.cls.__name__) if settings.reads_loss else None
         if accumulate > 1 and not clock.passes.begin_whole(accumulate):
             settings = whole.between
         while True:
             shown = state.ownership.shown
             if scale is not None:
                 scaled, number = unscaled(scale, grads)
-                others = {"loss_scale": number}
+                others = {**(loss or {}), "loss_scale": number}
             update = WholeUpdate(state, settings, params, scaled, out)
             guard = Guard(settings.values["nonfinite"], update.gradients) if settings.guards else None
             if guard is not None and guard.refuses:

@@ -14,7 +14,7 @@ from .._graph.slots import Slot, specs_of, state_class
 from .._graph.trace import InPlaceError, UntraceableError, called
 from .._settings.caller import PACKAGE
 from ..transforms.base import Formula
-from .numbers import Numbers, OnHost, read
+from .numbers import Numbers, OnHost, Projecting, Rated, read
 
 
 def transformed(rule: Rule, transforms: tuple[Formula, ...], *, clipped: bool) -> Rule:
@@ -32,21 +32,32 @@ def transformed(rule: Rule, transforms: tuple[Formula, ...], *, clipped: bool) -
     Returns
     -------
     Rule
-        `rule` itself where there are no transforms.
+        `rule` itself where there are no transforms, unless it projects by itself.
 
     Raises
     ------
     TypeError
         Two slots have one name.
+    ValueError
+        A transform asks for the rate of each element, and the rule has none.
     """
-    if not transforms:
+    if not transforms and not rule.proximal:
         return rule
+    if rule.proximal:
+        transforms = tuple(map(_left_to_the_rule, transforms))
     first = 1 + max((i for i, transform in enumerate(transforms) if transform.measured), default=-1) if clipped else 0
     key = "transformed", transforms, first
     found: Rule | None = rule.made.get(key)
     if found is None:  # one, whichever thread makes it
         found = rule.made.setdefault(key, _transformed(rule, transforms, first, _scalars(rule, transforms, first)))
     return found
+
+
+def _left_to_the_rule(transform: Formula) -> Formula:
+    """Return a transform without what a rule does by itself that projects."""
+    if transform.project is None:
+        return transform
+    return transform._replace(before=None, after=None, measured=False)
 
 
 def _transformed(rule: Rule, transforms: tuple[Formula, ...], first: int, scalars: Any) -> Rule:
@@ -68,6 +79,13 @@ _ROUNDED = ("float16", "bfloat16", "float32")
 def _around(rule: Rule, transforms: tuple[Formula, ...], first: int, scalars: Any, dtype: str = "") -> Rule:
     """Return a rule with transforms around it, for parameters of a dtype where that matters."""
     function: Any = functools.wraps(rule.function)(_function(rule, transforms, first, dtype))
+    for one in transforms:
+        if one.by_metric and rule.element_rate is None:
+            raise ValueError(
+                f"{rule.owner} divides by no size of gradients, and {one.name} asks for the rate of each element with "
+                f"metric=True; leave it out, or take Adam"
+            )
+    whole = rule.whole or next((one.whole for one in transforms if one.whole), "")
     users = (one.module for one in transforms if not one.module.startswith(PACKAGE))
     function.__module__ = next(users, rule.function.__module__)
     return dataclasses.replace(
@@ -75,6 +93,8 @@ def _around(rule: Rule, transforms: tuple[Formula, ...], first: int, scalars: An
         function=function,
         slots=_slots(rule, transforms),
         scalars=scalars,
+        fused=rule.fused and not whole,
+        whole=whole,
         added=rule.added + sum(len(transform.slots._fields) for transform in transforms),
         inner=rule,
         measured=_measured(rule, transforms, first, dtype) if first else None,
@@ -94,10 +114,19 @@ def _function(
 ) -> Callable[..., tuple[Array, tuple[Array, ...]]]:
     """Return the function of a rule with transforms around it, of which the first have seen the gradient already."""
     own = len(rule.fields)
+    projecting = [i for i, transform in enumerate(transforms) if transform.project is not None]
 
     def function(xp: Namespace, param: Array, grad: Array, s: Any, h: Scalars) -> tuple[Array, tuple[Array, ...]]:
         states = _states(rule, transforms, s)
         numbers, h = read(transforms, states, h, dtype)
+        if rule.proximal:
+
+            def project(x: Array) -> Array:
+                for i in projecting:
+                    x = _of(transforms[i], "project", xp, x, states[i], numbers[i])
+                return x
+
+            h = Projecting(h, project)
         given = []
         for i, transform in enumerate(transforms):
             given.append((param, grad))
@@ -108,7 +137,10 @@ def _function(
         _check_like(param, new, rule.name, "param")
         for i, transform in reversed(list(enumerate(transforms))):
             if transform.after is not None:
-                returned = _of(transform, "after", xp, new, *given[i], states[i], numbers[i])
+                own_numbers = numbers[i]
+                if transform.by_metric and rule.element_rate is not None:
+                    own_numbers = Rated(own_numbers, rule.element_rate(xp, rule.make_slots(slots), h))
+                returned = _of(transform, "after", xp, new, *given[i], states[i], own_numbers)
                 new, states[i] = _taken_apart(transform, states[i], returned)
                 _check_like(param, new, f"{transform.name}.after", "param")
         return new, (*slots, *(slot for state in states for slot in state))

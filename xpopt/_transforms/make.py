@@ -6,14 +6,17 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .. import transforms
+from .. import prox, transforms
+from .._arrays.elements import PerElement
 from .._graph.rule import MASTER
 from .._names import NAMES
 from .._settings.declared import range_of
 from .._settings.registry import Registry, below
 from .._settings.suggest import suggest
 from .._settings.text import Call, naming, parse, short
+from ..prox.base import Proximal, function
 from ..transforms.base import Transform
+from ..transforms.bounds import Bounds, BoundsCheck, End
 
 
 def make_transform(spec: Any) -> Transform:
@@ -79,7 +82,7 @@ def slots_of_transforms(slots: Collection[str]) -> set[str]:
 
 
 def as_text(value: Any) -> Any:
-    """Return a setting as JSON has it: with a list for a tuple, and a text for a transform.
+    """Return a setting as JSON has it: with a list for a tuple, and a text for a transform, or a dict if it has arrays.
 
     Parameters
     ----------
@@ -89,11 +92,16 @@ def as_text(value: Any) -> Any:
     Returns
     -------
     object
-        What JSON has.
+        What JSON has, but for arrays.
     """
     if isinstance(value, tuple):
         return list(map(as_text, value))
-    return repr(value) if isinstance(value, Transform) else value
+    if not isinstance(value, Transform):
+        return value
+    values = value.values()
+    if any(isinstance(one, PerElement) for one in values.values()):
+        return {"id": type(value).__name__, **values}
+    return repr(value)
 
 
 @dataclass(frozen=True)
@@ -219,10 +227,89 @@ class Several:
         return made
 
 
+class Map:
+    """What `prox` may be: a map, or a function of the user's own."""
+
+    def check(self, owner: str, name: str, value: object) -> Proximal:
+        """Return the map, or say what is wrong with what came.
+
+        Parameters
+        ----------
+        owner, name : str
+            The class and the keyword, for the message.
+        value : object
+            What came: a map, or its class, which is called; text or a dict; or a function.
+
+        Returns
+        -------
+        Proximal
+            What is to be kept.
+
+        Raises
+        ------
+        TypeError, ValueError
+            It is none.
+        """
+        if isinstance(value, type) and issubclass(value, Proximal):
+            with naming(f"{owner}: {name}"):
+                return value()
+        if callable(value) and not isinstance(value, Transform):
+            return function(call=value)
+        if isinstance(value, str | Mapping):
+            with naming(f"{owner}: {name}"):
+                value = parse(value)
+        if isinstance(value, Call) and value.name == function.__name__:
+            raise ValueError(
+                f"{owner}: {name}={value} is text for a function, which text does not hold; give the function itself, "
+                f"to the constructor or to set_params; or load a checkpoint into an optimizer that has it"
+            )
+        made = OfKind(Proximal, "a map of xpopt.prox, such as l1(0.1), a function of (xp, x), or None").check(
+            owner, name, value
+        )
+        assert isinstance(made, Proximal)
+        return made
+
+
+class BoundsOrMap(BoundsCheck):
+    """What `bounds` may be: a pair, a map to an interval, or None."""
+
+    def check(self, owner: str, name: str, value: object) -> tuple[End, End] | None:
+        """Return the pair, or say what is wrong with what came.
+
+        Parameters
+        ----------
+        owner, name : str
+            The class and the keyword, for the message.
+        value : object
+            What came.
+
+        Returns
+        -------
+        tuple or None
+            The pair; None without any bound.
+
+        Raises
+        ------
+        TypeError, ValueError
+            It is none.
+        """
+        if isinstance(value, str | Call | type | Proximal) or (isinstance(value, Mapping) and "id" in value):
+            made = Map().check(owner, name, value)
+            bounds = made.transform()
+            if not isinstance(bounds, Bounds):
+                raise TypeError(f"{owner}: {name}={made} is no interval; give it as prox={made}")
+            value = bounds.low, bounds.high
+        return super().check(owner, name, value)
+
+
+def _load(name: str) -> Any:
+    return getattr(prox if name in NAMES["Proximal maps"] else transforms, name)
+
+
 TRANSFORMS: Registry[Transform] = Registry(
     Transform,
-    NAMES["Transforms"],
-    lambda name: getattr(transforms, name),
+    [*NAMES["Transforms"], *NAMES["Proximal maps"]],
+    _load,
     lambda kind: kind.before is not None or kind.after is not None,
 )
 """The transforms by name."""

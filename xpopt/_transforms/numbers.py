@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .._arrays.typing import Array, Scalars
@@ -39,14 +39,43 @@ class Numbers:
             ) from None
 
 
-class _Rated:
-    """The numbers of a step where the learning rate is another one for each element."""
+class Rated:
+    """The numbers of a step where the learning rate is another one for each element.
+
+    Parameters
+    ----------
+    h : Scalars
+        The numbers.
+    lr : array
+        The rates.
+    """
 
     __slots__ = ("_h", "lr")
 
     def __init__(self, h: Scalars, lr: Array) -> None:
         self._h = h
         self.lr = lr
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._h, name)
+
+
+class Projecting:
+    """The numbers of a step for a rule that projects by itself.
+
+    Parameters
+    ----------
+    h : Scalars
+        The numbers.
+    project : callable
+        From an array to its projection.
+    """
+
+    __slots__ = ("_h", "project")
+
+    def __init__(self, h: Scalars, project: Callable[[Array], Array]) -> None:
+        self._h = h
+        self.project = project
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._h, name)
@@ -100,5 +129,5 @@ def read(transforms: Sequence[Formula], states: Sequence[Any], h: Scalars, dtype
     for transform, state in zip(transforms, states, strict=True):
         found.append(Numbers(h, transform, dtype))
         if transform.rates is not None:
-            h = _Rated(h, transform.rates(state, found[-1]))
+            h = Rated(h, transform.rates(state, found[-1]))
     return found, h

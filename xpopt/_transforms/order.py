@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..prox.base import Proximal
 from ..transforms.accumulate import Accumulate
 from ..transforms.average import Average
 from ..transforms.base import Transform
@@ -19,7 +20,8 @@ from ..transforms.maximize import Maximize
 from ..transforms.weight_decay import WeightDecay
 
 ORDER: tuple[type[Transform], ...] = (
-    *(LossScale, Accumulate, LrScale, Maximize, Average, Bounds, ClipValue, L2, Lookahead, WeightDecay, Cautious),
+    *(LossScale, Accumulate, LrScale, Maximize, Average, Bounds, Proximal),
+    *(ClipValue, L2, Lookahead, WeightDecay, Cautious),
 )
 """Those that are options of every optimizer, the outermost first: their `before` in this order, `after` in reverse."""
 

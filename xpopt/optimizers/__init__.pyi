@@ -10,6 +10,7 @@ from .ademamix import AdEMAMix as AdEMAMix
 from .adopt import ADOPT as ADOPT
 from .amsgrad import AMSGrad as AMSGrad
 from .base import OptimizerBase as OptimizerBase
+from .fista import FISTA as FISTA
 from .ftrl import FTRL as FTRL
 from .lion import Lion as Lion
 from .nadam import NAdam as NAdam
@@ -24,6 +25,7 @@ from .yogi import Yogi as Yogi
 
 __all__ = [
     "ADOPT",
+    "FISTA",
     "FTRL",
     "SGD",
     "AMSGrad",

@@ -103,10 +103,22 @@ class Adam(OptimizerBase):
         step = h.lr * (1 - h.decay2**h.t) ** 0.5 / (1 - h.decay1**h.t)
         return param - step * mean / (xp.sqrt(var) + h.eps), AdamState(mean, var)
 
+    @staticmethod
+    def element_rate(xp: Namespace, s: AdamState, h: Scalars) -> Array:
+        """The rate over the corrected root."""
+        scale = 1 / (1 - h.decay2**h.t)
+        return h.lr / (xp.sqrt(scale * s.var) + h.eps)
+
+    @staticmethod
+    def uncorrected_element_rate(xp: Namespace, s: AdamState, h: Scalars) -> Array:
+        """The same in the rearranged form."""
+        step = h.lr * (1 - h.decay2**h.t) ** 0.5
+        return step / (xp.sqrt(s.var) + h.eps)
+
     @classmethod
     def choose_rule(cls, settings: Mapping[str, Any]) -> Rule | tuple[Rule, ...]:
         """Return the rule with eps in its place."""
         return super().choose_rule(settings) if settings["eps_place"] == "corrected" else _UNCORRECTED
 
 
-_UNCORRECTED = Rule(Adam.uncorrected_rule, AdamState)
+_UNCORRECTED = Rule(Adam.uncorrected_rule, AdamState, element_rate=Adam.uncorrected_element_rate)

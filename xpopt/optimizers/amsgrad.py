@@ -90,3 +90,9 @@ class AMSGrad(OptimizerBase):
         step = h.lr / (1 - h.decay1**h.t)
         scale = 1 / (1 - h.decay2**h.t)
         return param - step * mean / (xp.sqrt(scale * top) + h.eps), AMSGradState(mean, var, top)
+
+    @staticmethod
+    def element_rate(xp: Namespace, s: AMSGradState, h: Scalars) -> Array:
+        """The rate over the corrected root of the largest."""
+        scale = 1 / (1 - h.decay2**h.t)
+        return h.lr / (xp.sqrt(scale * s.top) + h.eps)

@@ -32,13 +32,14 @@ from .._step.averaged import averaged
 from .._step.exclusive import COPY, LOAD, SAVE, SETTINGS, UPDATE, Exclusive
 from .._step.explanation import Explanation
 from .._step.scaling import scale_of
+from .._step.stationarity import stationarity
 from .._step.step import update, update_all
-from .._transforms.make import NumberOr, OfKind, Several, as_text
+from .._transforms.make import BoundsOrMap, Map, NumberOr, OfKind, Several, as_text
+from ..prox.base import Proximal
 from ..schedulers import SchedulerBase
 from ..schedulers.base import STEP
 from ..transforms.average import EMA, SWA, Average
 from ..transforms.base import Transform
-from ..transforms.bounds import BoundsCheck
 from ..transforms.lookahead import Lookahead
 from ..transforms.loss_scale import DynamicLossScale
 from ..transforms.lr_scale import FACTOR
@@ -88,8 +89,9 @@ class OptimizerBase(Declared):
     A subclass declares `slots`, the NamedTuple class of its state, each hyperparameter with `setting`, and the static
     method ``rule(xp, param, grad, s, h) -> (param, slots)``, one line per equation. It may add the static method
     ``scalars(h) -> dict``, further numbers computed on the host; the static method ``evaluated(xp, param, s, h)``, what
-    `averaged` returns where the model is not to be evaluated with the parameter itself; and `entry`, the form of a
-    parameter's state in `cache`: ``"dict"``, or ``"array"``.
+    `averaged` returns where the model is not to be evaluated with the parameter itself; the static method
+    ``element_rate(xp, s, h)``, the rate of each element, of a rule that divides by sizes of gradients; and `entry`, the
+    form of a parameter's state in `cache`: ``"dict"``, or ``"array"``.
 
     In place of declarations, a class may have `ranges`, what its hyperparameters may be, and an ``__init__`` that
     passes them on by keyword.
@@ -134,8 +136,11 @@ class OptimizerBase(Declared):
         Whether to go up the function whose gradients come in.
     bounds : tuple of (float, array or None), or None
         The lower and the upper bound between which parameters stay, with None for an open side; an array has one for
-        each element of a parameter. A gradient that pushes through a bound at which its parameter lies is 0 to the
-        rule. Both are rounded inward to a parameter's dtype.
+        each element of a parameter; or a map to an interval, ``xpopt.prox.nonnegative``. A gradient that pushes through
+        a bound at which its parameter lies is 0 to the rule. Both are rounded inward to a parameter's dtype.
+    prox : Proximal, callable or None
+        A map of `xpopt.prox`, such as ``l1(0.1)``, that is applied after the step; or a function of (xp, x). Not
+        together with `bounds`.
     clip_value : float or None
         The largest magnitude that is left of each element of a gradient. Greater than 0. It comes before `clip_norm`.
     l2 : float
@@ -194,7 +199,12 @@ class OptimizerBase(Declared):
     accumulate: int = option(default=1, range=Range(low=1, kind="int"), kw_only=True, gives_way=True, of_step=True)
     lr_scale: Any = option(default=1.0, range=FACTOR, kw_only=True, gives_way=True)
     maximize: bool = option(default=False, range=FLAG, kw_only=True, gives_way=True)
-    bounds: tuple[Any, Any] | None = option(default=None, range=BoundsCheck(), kw_only=True, gives_way=True)
+    bounds: tuple[Any, Any] | Proximal | type[Proximal] | None = option(
+        default=None, range=OrNone(BoundsOrMap()), kw_only=True, gives_way=True
+    )
+    prox: Proximal | type[Proximal] | Callable[[Any, Any], Any] | None = option(
+        default=None, range=OrNone(Map()), kw_only=True, gives_way=True
+    )
     clip_value: float | None = option(default=None, range=OrNone(POSITIVE), kw_only=True, gives_way=True)
     l2: float = option(default=0.0, range=NON_NEGATIVE, kw_only=True, gives_way=True)
     cautious: bool = option(default=False, range=FLAG, kw_only=True, gives_way=True)
@@ -225,6 +235,8 @@ class OptimizerBase(Declared):
     """False in a class whose rule cannot be fused, such as one with a matrix product: it runs eagerly, unwarned."""
     moments: ClassVar[tuple[str, ...]] = ()
     """Slots that are made of squared gradients, or of their magnitudes: what `modulus` makes one for both parts."""
+    proximal: ClassVar[bool] = False
+    """True in a class whose rule applies `bounds` or `prox` itself, as ``h.project(x)``; they do nothing else then."""
     version: ClassVar[int] = 1
     """Raise it in a class whose slots or hyperparameters change their meaning: checkpoints of another are refused."""
 
@@ -244,6 +256,11 @@ class OptimizerBase(Declared):
             )
         if cls._settings["modulus"].option and values["modulus"] and not cls.moments:
             raise ValueError(f"{cls.__name__}: modulus=True is about a second moment, which it has not; leave it out")
+        if values["bounds"] is not None and values["prox"] is not None:
+            raise ValueError(
+                f"{cls.__name__}: bounds={values['bounds']!r} and prox={values['prox']!r} are two projections; give "
+                f"one, which may be a function of your own"
+            )
         if isinstance(values["loss_scale"], DynamicLossScale) and values["nonfinite"] != "skip":
             raise ValueError(
                 f"{cls.__name__}: a DynamicLossScale needs nonfinite='skip', which leaves out the steps after which it "
@@ -601,6 +618,57 @@ class OptimizerBase(Declared):
         """
         return averaged(self._parts, self._exclusive, params)
 
+    def stationarity(self, params: Tree, grads: Tree, *, step: float = 1.0) -> Any:
+        r"""Return the norm of the proximal gradient: 0 where gradient and `bounds` or `prox` move nothing.
+
+        .. math:: \frac{1}{s} \lVert x - \operatorname{prox}_s(x - s g) \rVert_2
+
+        Without `bounds` and `prox` it is the norm of the gradient; with bounds and a step of 1 that of the projected
+        gradient, of which L-BFGS-B tests the largest element.
+
+        Parameters
+        ----------
+        params : mapping, list or tuple of array, nested at will
+            The parameters, as for `update_all`; only read. Of an optimizer that keeps its result apart, such as
+            `FISTA`, take what `averaged` returns.
+        grads : container with the names of `params`
+            The gradients there. None, and a parameter that is frozen, have no part in it.
+        step : float
+            The step :math:`s`, in units of the parameter per unit of the gradient. Greater than 0.
+
+        Returns
+        -------
+        array of shape ()
+            The norm of all parameters together, of the library and on the device of these: float64, or float32 where
+            the device has no float64. Nothing waits for a device, and Dask stays lazy.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As for `update_all`; or arrays of several libraries or devices, or a `step` that is no number above 0.
+
+        Notes
+        -----
+        `maximize`, `l2` and `loss_scale` say of which function the gradients are, and have their part. Clipping, decay
+        and other transforms have none.
+
+        References
+        ----------
+        .. [1] Beck, "First-Order Methods in Optimization", SIAM 2017, definition 10.5: the gradient mapping.
+        .. [2] Byrd, Lu, Nocedal and Zhu, "A limited memory algorithm for bound constrained optimization", SIAM Journal
+           on Scientific Computing 16(5), 1995, eq. 6.1.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import xpopt
+        >>> opt = xpopt.SGD(lr=0.1, bounds=(0, None))
+        >>> x = np.array([0.0, 1.0])
+        >>> float(opt.stationarity({"x": x}, {"x": np.array([3.0, 0.5])}))  # at its bound, the first cannot go down
+        0.5
+        """
+        return stationarity(self._parts, params, grads, step)
+
     @classmethod
     def choose_rule(cls, settings: Mapping[str, Any]) -> Rule | tuple[Rule, ...]:
         """Return the formula that updates parameters; a class that has more than one overrides this.
@@ -628,6 +696,8 @@ class OptimizerBase(Declared):
                 follows=cls.follows,
                 entry=cls.entry,
                 fused=cls.fused,
+                proximal=cls.proximal,
+                element_rate=getattr(cls, "element_rate", None),
                 evaluated=getattr(cls, "evaluated", None),
             ),
         )

@@ -19,6 +19,7 @@ After = Callable[[Namespace, Array, Array, Array, Any, Scalars], tuple[Array, An
 Limit = Callable[[Scalars, Any, Callable[[], Any]], Any]
 Bound = Callable[[Scalars, float], float]
 Evaluated = Callable[[Namespace, Array, Any, Scalars], Array]
+Project = Callable[[Namespace, Array, Any, Scalars], Array]
 
 
 class Formula(NamedTuple):
@@ -38,6 +39,9 @@ class Formula(NamedTuple):
     measured: bool
     rounded: tuple[str, ...]
     module: str
+    project: Project | None = None
+    whole: str = ""
+    by_metric: bool = False
 
     def number(self, name: str, dtype: str = "") -> str:
         """Return what one of its numbers is called among the numbers of a step.
@@ -138,6 +142,13 @@ class Transform(Declared):
     evaluated: ClassVar[Any] = None
     """``evaluated(xp, param, s, h)``: what the model is to be evaluated with, where it is not `param`."""
 
+    project: ClassVar[Any] = None
+    """``project(xp, x, s, h)``: what `after` does, for a rule that does it itself: see `OptimizerBase.proximal`."""
+
+    whole: ClassVar[str] = ""
+    """Why it is no elementwise arithmetic, so that no engine fuses it; empty where it is."""
+    by_metric: ClassVar[bool] = False
+    """Whether `after` reads as `h.lr` the rate of each element that the rule's `element_rate` says."""
     keyword: ClassVar[str] = ""
     """The option of every optimizer that it is; empty for a transform that is given in a list."""
     measured: ClassVar[bool] = False
@@ -158,7 +169,7 @@ class Transform(Declared):
     def __init_subclass__(cls, **keywords: Any) -> None:
         """Refuse methods that would be called with an instance."""
         super().__init_subclass__(**keywords)
-        for name in ("before", "after", "scalars", "limit", "rate", "rates", "bound", "evaluated"):
+        for name in ("before", "after", "scalars", "limit", "rate", "rates", "bound", "evaluated", "project"):
             if isinstance(vars(cls).get(name), FunctionType):
                 raise TypeError(f"{cls.__name__}.{name} takes no self: decorate it with @staticmethod")
 
@@ -207,6 +218,9 @@ class Transform(Declared):
             self.measured,
             self.rounded,
             cls.__module__,
+            self.project,
+            self.whole,
+            self.by_metric,
         )
 
     def state(self) -> type[Any]:

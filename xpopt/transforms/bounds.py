@@ -22,7 +22,7 @@ from .base import Transform
 
 End = float | PerElement | None
 
-_LOW, _HIGH = OrNone(NumberOrArray(Range(), -math.inf)), OrNone(NumberOrArray(Range(), math.inf))
+LOW, HIGH = OrNone(NumberOrArray(Range(), -math.inf)), OrNone(NumberOrArray(Range(), math.inf))
 
 
 class Bounds(Transform):
@@ -53,8 +53,8 @@ class Bounds(Transform):
        Control 21(2), 1976, for the projected step.
     """
 
-    low: Any = setting(default=None, range=_LOW)
-    high: Any = setting(default=None, range=_HIGH)
+    low: Any = setting(default=None, range=LOW)
+    high: Any = setting(default=None, range=HIGH)
 
     keyword = "bounds"
     measured = True
@@ -90,7 +90,12 @@ class Bounds(Transform):
     @property
     def after(self) -> Any:
         """The second line, for the sides that there are."""
-        return _projecting(_kind(self.low), _kind(self.high))
+        return projecting(self.project)
+
+    @property
+    def project(self) -> Any:
+        """The same of any array."""
+        return _within(_kind(self.low), _kind(self.high))
 
     def state(self) -> type[Any]:
         """Return the class of the arrays among the bounds."""
@@ -172,7 +177,7 @@ class BoundsCheck:
             )
         low, high = (
             None if isinstance(end, numbers.Real) and end == side else one.check(owner, f"{what} end of {name}", end)
-            for end, side, one, what in zip(value, (-math.inf, math.inf), (_LOW, _HIGH), ("low", "high"), strict=True)
+            for end, side, one, what in zip(value, (-math.inf, math.inf), (LOW, HIGH), ("low", "high"), strict=True)
         )
         if _crossed(low, high):
             raise ValueError(
@@ -222,14 +227,35 @@ def _blocking(low: str, high: str) -> Callable[..., Any]:
 
 
 @functools.cache
-def _projecting(low: str, high: str) -> Callable[..., tuple[Array, Any]]:
-    def after(xp: Namespace, new: Any, param: Array, grad: Array, s: Any, h: Scalars) -> tuple[Any, Any]:
+def _within(low: str, high: str) -> Callable[..., Any]:
+    def project(xp: Namespace, x: Any, s: Any, h: Scalars) -> Any:
         if low:
             end = s.bounds_low if low == "array" else h.low
-            new = xp.where(new < end, end, new)
+            x = xp.where(x < end, end, x)
         if high:
             end = s.bounds_high if high == "array" else h.high
-            new = xp.where(new > end, end, new)
-        return new, s
+            x = xp.where(x > end, end, x)
+        return x
+
+    return project
+
+
+@functools.cache
+def projecting(project: Callable[..., Any]) -> Callable[..., tuple[Array, Any]]:
+    """Return the `after` that puts a map behind a rule, one for each map.
+
+    Parameters
+    ----------
+    project : callable
+        The map.
+
+    Returns
+    -------
+    callable
+        What a transform has as `after`.
+    """
+
+    def after(xp: Namespace, new: Any, param: Array, grad: Array, s: Any, h: Scalars) -> tuple[Any, Any]:
+        return project(xp, new, s, h), s
 
     return after

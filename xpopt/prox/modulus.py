@@ -1,0 +1,81 @@
+"""Maps that keep what a modulus is, or a phase."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .._arrays.elements import NumberOrArray
+from .._arrays.typing import Namespace, Scalars
+from .._settings.ranges import NON_NEGATIVE
+from .._settings.setting import setting
+from .base import Proximal, of_element
+
+
+class magnitude(Proximal):  # noqa: N801 - a map is called like a function
+    r"""Give each element a modulus, and leave its phase or sign.
+
+    .. math:: \operatorname{prox}(x)_i = a_i \frac{x_i}{|x_i|}
+
+    and :math:`a_i` where :math:`x_i` is 0. It is the nearest point of a set that is not convex.
+
+    Parameters
+    ----------
+    modulus : float or array
+        The modulus :math:`a`: a number, or an array of the parameter's shape. Finite, at least 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `modulus` is no number, or out of range.
+
+    References
+    ----------
+    .. [1] Fienup, "Phase retrieval algorithms: a comparison", Applied Optics 21(15), 1982, section III.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xpopt
+    >>> xpopt.prox.magnitude(2)(np, np.array([0.5, -3.0, 0.0]))
+    array([ 2., -2.,  2.])
+    >>> xpopt.prox.magnitude(2)(np, np.array([3 + 4j, 0])).round(6)
+    array([1.2+1.6j, 2. +0.j ])
+    """
+
+    modulus: Any = setting(range=NumberOrArray(NON_NEGATIVE))
+
+    @staticmethod
+    def project(xp: Namespace, x: Any, s: Any, h: Scalars) -> Any:
+        """The map of real elements; NaN stays."""
+        wanted: Any = of_element(s, h, "modulus")
+        return xp.where(x < 0.0, -wanted, xp.where(x >= 0.0, wanted, x))
+
+    @staticmethod
+    def project_complex(xp: Namespace, x: Any, s: Any, h: Scalars) -> Any:
+        """The map of complex elements."""
+        modulus: Any = xp.abs(x)
+        there = modulus > 0.0
+        phase = xp.where(there, x / xp.where(there, modulus, 1.0), x + 1.0)
+        return of_element(s, h, "modulus") * phase
+
+
+class real_part(Proximal):  # noqa: N801
+    """Leave the real part, and make the imaginary part 0: the nearest real number. Real elements stay.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xpopt
+    >>> xpopt.prox.real_part()(np, np.array([3 + 4j, 1j]))
+    array([3.+0.j, 0.+0.j])
+    """
+
+    @staticmethod
+    def project(xp: Namespace, x: Any, s: Any, h: Scalars) -> Any:
+        """The same elements."""
+        return x
+
+    @staticmethod
+    def project_complex(xp: Namespace, x: Any, s: Any, h: Scalars) -> Any:
+        """Their real parts, in the complex dtype."""
+        return xp.astype(xp.real(x), x.dtype)
