@@ -125,8 +125,8 @@ APART = ("clipping", "prox", "solvers.linesearch", "stop")
 """Modules and packages whose names are reached through them alone: ``xpopt.clipping.global_norm``."""
 
 MODULES = (
-    *("checkpoint", "clipping", "config", "explain", "optimizers", "prox", "schedulers", "sharpness", "solvers", "stop"),
-    "transforms",
+    *("checkpoint", "clipping", "config", "explain", "optimizers", "prox", "schedulers", "sharpness", "solvers"),
+    *("stop", "transforms"),
 )
 """The public modules."""
 
