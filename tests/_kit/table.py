@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import xpopt
+from xpopt._transforms.around import transformed
 
 from . import oracles
 
@@ -148,7 +149,7 @@ class Row:
     def rule(self) -> Any:
         """Return the rule that its optimizers run."""
         opt = self.make()
-        return opt.choose_rule(opt.hyperparameters)
+        return transformed(opt.choose_rule(opt.hyperparameters), (), clipped=False)  # of one that projects by itself
 
     def entry(self, t: int, slots: Sequence[Any]) -> Any:
         """Return an entry of the cache after `t` updates, as users write one; of `slots` it takes as many as it has."""
