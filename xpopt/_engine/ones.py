@@ -10,8 +10,7 @@ import numpy as np
 from .._arrays.namespace import library_of
 from .._arrays.typing import Scalars
 from .._graph.interpret import interpret
-from .._graph.ones import split
-from .._graph.reading import graph_of
+from .._graph.ones import parts_of
 from .._graph.rule import Rule
 
 
@@ -31,13 +30,12 @@ class Ones:
     """
 
     def __init__(self, rule: Rule, h: Scalars, *, clipped: bool, blocks: list[Any]) -> None:
-        graph = split(graph_of(rule, h, clipped=clipped)).ones
+        graph = parts_of(rule, h, clipped=clipped).ones
         assert graph is not None
-        self._graph = graph
+        self._compute = interpret(graph, library_of(blocks[0]).xp)  # type: ignore[union-attr]
         self._blocks = blocks
         self._names = [str(node.value) for node in graph.inputs]
-        self._met = len(graph.outputs) - len(blocks)
-        self._xp = library_of(blocks[0]).xp  # type: ignore[union-attr]
+        self._count = len(graph.outputs)
 
     @np.errstate(all="ignore")
     def launch(self, scalars: Sequence[Scalars], rows: Any) -> tuple[Any, Iterator[tuple[Any, Any]]]:
@@ -57,14 +55,13 @@ class Ones:
         copies : iterator of (ndarray, ndarray)
             Where the new slots go, and what they are.
         """
-        blocks, met = self._blocks, self._met
-        found = np.empty((len(blocks[0]), len(self._graph.outputs)), blocks[0].dtype)
+        blocks, met = self._blocks, self._count - len(self._blocks)
+        found = np.empty((len(blocks[0]), self._count), blocks[0].dtype)
         for row, h in enumerate(scalars):
-            mine = np.flatnonzero(np.asarray(rows) == row)
-            if len(mine):
-                old = {name: block[mine] for name, block in zip(self._names, blocks, strict=True)}
-                for k, value in enumerate(interpret(self._graph, self._xp, old, h)):
-                    found[mine, k] = value
+            mine = slice(None) if len(scalars) == 1 else np.flatnonzero(np.asarray(rows) == row)
+            old = {name: block[mine] for name, block in zip(self._names, blocks, strict=True)}
+            for k, value in enumerate(self._compute(old, h)):
+                found[mine, k] = value
         new = [np.ascontiguousarray(found[:, met + k]) for k in range(len(blocks))]
         return found[:, :met], iter(list(zip(blocks, new, strict=True)))
 

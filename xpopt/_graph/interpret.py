@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .._arrays.typing import Array, Namespace, Scalars
-from .node import Graph, Node
+from .node import Graph
 
 ON_NUMBERS: dict[str, Callable[..., Any]] = {
     "add": operator.add,
@@ -27,8 +27,8 @@ ON_NUMBERS: dict[str, Callable[..., Any]] = {
 """What the operators do to Python numbers."""
 
 
-def interpret(graph: Graph, xp: Namespace, inputs: Mapping[str, Array], h: Scalars) -> tuple[Array, ...]:
-    """Compute what a graph says.
+def interpret(graph: Graph, xp: Namespace) -> Callable[[Mapping[str, Array], Scalars], list[Array]]:
+    """Return what computes a graph, one function after the other.
 
     Parameters
     ----------
@@ -36,30 +36,33 @@ def interpret(graph: Graph, xp: Namespace, inputs: Mapping[str, Array], h: Scala
         The graph.
     xp : Namespace
         The functions of the arrays' library.
-    inputs : mapping
-        The arrays by name: ``param``, ``grad`` and the slots, as ``s.mean``; ``clip_scale`` and
-        ``clip_factor``, if the gradient is clipped.
-    h : Scalars
-        The numbers.
 
     Returns
     -------
-    tuple of array
-        The new parameter and slots.
+    callable
+        From the arrays by name (``param``, ``grad`` and the slots, as ``s.mean``; ``clip_scale`` and ``clip_factor``,
+        if the gradient is clipped) and the numbers of a step to the new parameter and slots.
     """
-    values: dict[Node, Any] = {node: inputs[str(node.value)] for node in graph.inputs}
-    for node in graph.ordered():
-        if node in values:
-            continue
-        args = [values[arg] for arg in node.args]
-        if node.op == "constant":
-            values[node] = node.value
-        elif node.op == "number":
-            values[node] = getattr(h, str(node.value))
-        elif node.op == "factor":
-            values[node] = inputs[str(node.value)]
-        elif node.kind == "scalar":
-            values[node] = ON_NUMBERS[node.op](*args)
-        else:
-            values[node] = getattr(xp, node.op)(*args)
-    return tuple(values[node] for node in graph.outputs)
+    ordered = [*graph.inputs, *(node for node in graph.ordered() if node not in graph.inputs)]
+    place = {node: k for k, node in enumerate(ordered)}
+    values = [node.value if node.op == "constant" else None for node in ordered]
+    named = [(k, str(node.value)) for k, node in enumerate(ordered) if k < len(graph.inputs) or node.op == "factor"]
+    numbers = [(k, str(node.value)) for k, node in enumerate(ordered) if node.op == "number"]
+    steps = [
+        (k, ON_NUMBERS[node.op] if node.kind == "scalar" else getattr(xp, node.op), [place[arg] for arg in node.args])
+        for k, node in enumerate(ordered)
+        if node.args
+    ]
+    outputs = [place[node] for node in graph.outputs]
+
+    def compute(inputs: Mapping[str, Array], h: Scalars) -> list[Array]:
+        found: list[Any] = [*values]
+        for k, name in named:
+            found[k] = inputs[name]
+        for k, name in numbers:
+            found[k] = getattr(h, name)
+        for k, function, args in steps:
+            found[k] = function(*[found[arg] for arg in args])
+        return [found[k] for k in outputs]
+
+    return compute

@@ -16,8 +16,7 @@ import numpy as np
 
 from ..._arrays.norms import clip_factors
 from ..._arrays.typing import Scalars
-from ..._graph.ones import split
-from ..._graph.reading import graph_of
+from ..._graph.ones import parts_of
 from ..._graph.rule import Rule
 from ..._print.numpy import CALLED, print_numpy
 from .. import pool
@@ -75,7 +74,7 @@ class Kernel:
     """
 
     def __init__(self, rule: Rule, h: Scalars, variant: Variant) -> None:
-        graph = split(graph_of(rule, h, clipped=variant.clipped)).arrays
+        graph = parts_of(rule, h, clipped=variant.clipped).arrays
         self.source = print_numpy(graph)
         self.numbers = Numbers(graph)
         names: dict[str, Any] = {name: getattr(np, name) for name in CALLED}

@@ -10,8 +10,7 @@ import numpy as np
 
 from ..._arrays.norms import clip_factors
 from ..._arrays.typing import Scalars
-from ..._graph.ones import split
-from ..._graph.reading import graph_of
+from ..._graph.ones import parts_of
 from ..._graph.rule import Rule
 from ..._print.numba import print_numba, print_squares
 from .. import pool
@@ -52,7 +51,7 @@ class Kernel:
 
     def __init__(self, rule: Rule, h: Scalars, variant: Variant) -> None:
         _, dtype, clipped, drawn, _ = variant
-        graph = split(graph_of(rule, h, clipped=clipped)).arrays
+        graph = parts_of(rule, h, clipped=clipped).arrays
         self._clipped = clipped
         inexact = any(node.op in _INEXACT for node in graph.arrays())
         self.exact = not inexact and not clipped
