@@ -58,9 +58,10 @@ PYTHONS = ("3.12", "3.13", "3.14", "3.14t")
 SOAKED = ("array-api-strict", "torch", "jax")  # libraries that have a long run, alone in a process
 
 # Rows and files that differ from others in no way that a version of NumPy could matter to: CUDA's source, which g++
-# compiles; threads and processes, signals, failing allocations, and bytes of files.
+# compiles; threads and processes, signals, failing allocations, bytes of files; text, and what long walks arrive at.
 ANY_NUMPY = ["backends/test_cuda_source", "backends/test_pool", "faults/test_interrupts", "faults/test_memory_errors"]
-ANY_NUMPY += ["files/test_hostile_files"]
+ANY_NUMPY += ["faults/test_threads", "files/test_hostile_files", "numbers/test_convergence", "numbers/test_schedulers"]
+ANY_NUMPY += ["test_table", "text/test_config", "text/test_hyperparameters", "text/test_registry", "text/test_text"]
 FEWER = ["-m", "not row_of_numpy", *(f"--ignore=tests/{name}.py" for name in ANY_NUMPY)]
 
 WORKERS = min(os.cpu_count() or 1, 4)  # processes that share a suite

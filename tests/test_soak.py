@@ -33,12 +33,12 @@ from xpopt.schedulers import SchedulerBase
 
 pytestmark = pytest.mark.backends("numpy")
 
-MANY, CHANGES = 100_000, 4_000
+MANY, CHANGES = 60_000, 2_400
 
-BLOCKS = 50  # of Python's allocator: one for each of the fewest steps are 125
-TRACED = 16_384  # bytes; 8 for each of 4 000 steps are 32 000
-TRACING = 4_000  # steps at most: they take several times as long
-RESIDENT = 2**20  # bytes; 24 for each of the 50 000 steps of `test_many_steps` are 1 200 000
+BLOCKS = 50  # of Python's allocator: one for each of the fewest steps are 75
+TRACED = 16_384  # bytes; 8 for each of 2 500 steps are 20 000
+TRACING = 2_500  # steps at most: they take several times as long
+RESIDENT = 2**20  # bytes; 40 for each of the 30 000 steps of `test_many_steps` are 1 200 000
 
 
 _clear_caches = getattr(sys, "_clear_internal_caches", None) or sys._clear_type_cache

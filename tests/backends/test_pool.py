@@ -22,7 +22,7 @@ from xpopt._engine import cpus, pool
 from xpopt._engine.compiled import kernel as compiled
 from xpopt._engine.compiled.build import why_no_numba
 
-pytestmark = pytest.mark.backends("numpy")
+pytestmark = [pytest.mark.backends("numpy"), pytest.mark.any_engine]
 
 SIZE = 1_200_007  # more than any engine does alone
 

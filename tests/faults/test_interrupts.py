@@ -359,6 +359,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.any_engine
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_an_interrupt_at_any_line_of_a_change_leaves_it_undone_or_done(backend, change):
     def held(opt: Any) -> str:

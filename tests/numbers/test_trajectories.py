@@ -140,7 +140,7 @@ def test_broadcast_views(backend, case):
 @CASES
 @pytest.mark.backends("numpy")
 def test_unaligned(backend, case):
-    check_layout(backend, case, "float64", unaligned, unaligned)
+    check_layout(backend, case, "float32", unaligned, unaligned)
 
 
 @FEW

@@ -15,7 +15,7 @@ import xpopt
 from xpopt import SGD, Adam, OptimizerBase, Range, make_optimizer, make_scheduler, setting
 from xpopt.schedulers import ConstantScheduler, SchedulerBase
 
-pytestmark = pytest.mark.backends("numpy")  # of a library, settings know nothing
+pytestmark = [pytest.mark.backends("numpy"), pytest.mark.any_engine]  # of a library, settings know nothing
 
 
 def descend(xp, param, grad, s, h):
