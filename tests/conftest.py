@@ -58,6 +58,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "backends(*names): what is true of these backends only; others leave it out")
     config.addinivalue_line("markers", "row_of_numpy: a row of a table that libraries with one engine leave out")
     config.addinivalue_line("markers", "any_width: what is the same in all dtypes, and left out of jax-x64")
+    config.addinivalue_line("markers", "any_engine: what runs no engine but those it names, left out with --engine")
     config.addinivalue_line("markers", "numba: what needs Numba")
 
 
@@ -123,7 +124,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def _chooses_itself(item: pytest.Item, engine: str) -> bool:
     if item.get_closest_marker("numba"):
         return engine != "compiled"
-    return _backend_of(item) is None or "fused" in item.fixturenames
+    if _backend_of(item) is None or "fused" in item.fixturenames or item.get_closest_marker("any_engine"):
+        return True
+    return "engine" in item.callspec.params  # type: ignore[attr-defined]
 
 
 @pytest.fixture

@@ -163,6 +163,7 @@ STEPS = {
 
 
 @pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
+@pytest.mark.any_width
 def test_the_chance_is_the_distance(backend, step):
     param, grad, *rates = step
     for dtype, rate in zip(("float16", "bfloat16"), rates, strict=True):
@@ -192,6 +193,7 @@ def test_the_chance_is_the_distance_between_subnormals_and_zero(backend, part, s
             assert_share(np.sum(got == sign * (below + 1) * smallest), part)
 
 
+@pytest.mark.any_width
 def test_the_chance_of_overflow_is_the_distance(backend):
     """Beyond the largest number, infinity takes the place of the next one."""
     for dtype, ulp in (("float16", 32.0), ("bfloat16", 2.0**120)):
@@ -204,6 +206,7 @@ def test_the_chance_of_overflow_is_the_distance(backend):
 
 @pytest.mark.backends("numpy", "torch", "jax", "cupy")
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.any_width
 def test_100_small_steps_arrive_on_average(backend, dtype):
     """To the nearest, every one of them is lost."""
     if dtype not in backend.dtypes:
@@ -329,6 +332,7 @@ def test_what_is_drawn_depends_on_seed_name_and_count_alone(backend):
 
 
 @pytest.mark.parametrize("change", ["seed", "name", "count"])
+@pytest.mark.any_width
 def test_another_seed_name_or_count_draws_otherwise(backend, change):
     dtype = low_dtypes(backend)[-1]
     start, grad = np.ones(1000), [np.ones(1000)]
@@ -372,6 +376,7 @@ def test_what_is_refused(settings, error, says):
     assert (str(opt), dict(opt.hyperparameters)) == before
 
 
+@pytest.mark.any_width
 def test_it_does_not_go_together_with_master(backend):
     dtype = low_dtypes(backend)[0]
     for one, other in (({"master": True}, {"rounding": "stochastic"}), ({"rounding": "stochastic"}, {"master": True})):
@@ -457,6 +462,7 @@ def test_a_state_goes_to_numpy_and_back(backend, name):
         assert same(backend, back.cache, opt.cache)
 
 
+@pytest.mark.any_width
 def test_the_count_goes_on_where_a_checkpoint_has_it(backend):
     """A rule that keeps one array has it in the checkpoint, not in the cache."""
     for dtype in low_dtypes(backend):
@@ -497,6 +503,7 @@ def test_a_cache_that_is_put_back_draws_on(backend, make, touch):
         assert same(backend, got, want)
 
 
+@pytest.mark.any_width
 def test_switching_keeps_the_state(backend):
     for dtype in low_dtypes(backend):
         opt, plain = Adam(lr=0.125), Adam(lr=0.125)
@@ -510,6 +517,7 @@ def test_switching_keeps_the_state(backend):
             assert same(backend, opt.cache, plain.cache)  # slots are float32, and round as ever
 
 
+@pytest.mark.any_width
 def test_renamed_it_draws_by_the_new_name(backend):
     dtype = low_dtypes(backend)[-1]
     opt = stochastic(lr=RATE)
@@ -523,6 +531,7 @@ def test_renamed_it_draws_by_the_new_name(backend):
 
 
 @writes_16_bits
+@pytest.mark.any_width
 def test_out_gets_what_would_be_returned(backend):
     for dtype in low_dtypes(backend):
         one, other = stochastic(Adam, lr=RATE), stochastic(Adam, lr=RATE)
@@ -534,6 +543,7 @@ def test_out_gets_what_would_be_returned(backend):
             assert same(backend, x, y)
 
 
+@pytest.mark.any_width
 def test_a_step_left_out_draws_nothing(backend):
     """The count stays, and so the next step draws what this one would have."""
     dtype = low_dtypes(backend)[-1]

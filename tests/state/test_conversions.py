@@ -7,6 +7,8 @@ from _kit.states import equal, nothing_changes, same, writes
 
 from xpopt import SGD, Adam
 
+pytestmark = pytest.mark.any_width
+
 VALUES = {
     "float": 1.5,
     "float64": np.float64(1.5),

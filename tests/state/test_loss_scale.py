@@ -10,6 +10,8 @@ from _kit.rows import on_numpy
 import xpopt
 from xpopt import SGD, Adam
 
+pytestmark = pytest.mark.any_width
+
 SCALE = 1024.0
 OPTIONS = {
     "alone": {},

@@ -14,6 +14,8 @@ from _kit.table import PROMISES
 import xpopt
 from xpopt import SGD, Adam, CheckpointError, OptimizerBase, setting, slot
 
+pytestmark = pytest.mark.any_width
+
 on_numpy = pytest.mark.backends("numpy")
 
 LOW = [[-0.5, -np.inf, 0.125], [-0.25, 0.5, -1.0]]

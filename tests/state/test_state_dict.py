@@ -11,6 +11,8 @@ import xpopt
 from xpopt import SGD, Adam, CheckpointError, RMSProp
 from xpopt.schedulers import SchedulerBase
 
+pytestmark = pytest.mark.any_width
+
 
 def trained(backend, dtype=None, **settings):
     opt = Adam(lr_scheduler=KING, **settings)
