@@ -8,7 +8,7 @@ import pytest
 from _kit.bits import cast, same_bits
 
 import xpopt
-from xpopt import SGD, Adam, prox
+from xpopt import FISTA, SGD, Adam, prox
 
 on_numpy = pytest.mark.backends("numpy")
 
@@ -127,6 +127,52 @@ def test_of_complex_elements(backend):
         prox.simplex()(backend.xp, backend.xp.asarray(z))
     with pytest.raises(TypeError, match="box is of real numbers, and x is of complex"):
         prox.box(0, 1)(backend.xp, backend.xp.asarray(z))
+
+
+MODULI = np.linspace(0, 2, 12).reshape(3, 4)
+OF_COMPLEX = {
+    "l1": (prox.l1(0.5), lambda z: np.maximum(np.abs(z) - 0.125, 0) * z / np.abs(z)),
+    "l1 by element": (prox.l1(MODULI), lambda z: np.maximum(np.abs(z) - 0.25 * MODULI, 0) * z / np.abs(z)),
+    "magnitude": (prox.magnitude(MODULI), lambda z: MODULI * z / np.abs(z)),
+    "real_part": (prox.real_part(), lambda z: z.real + 0j),
+    "l2_ball": (prox.l2_ball(1.0), lambda z: z / np.linalg.norm(z)),
+    "unit_rows": (prox.unit_rows(), lambda z: z / np.linalg.norm(z, axis=-1, keepdims=True)),
+    "function": (lambda xp, z: z * 1j, lambda z: z * 1j),
+}
+
+
+@pytest.mark.any_width
+@pytest.mark.parametrize(("one", "want"), OF_COMPLEX.values(), ids=OF_COMPLEX)
+def test_complex_parameters_are_mapped_whole(backend, one, want):
+    """Not their two parts; by rules that return the map's result, as FISTA does in its first step."""
+    rng = np.random.default_rng(6)
+    z, g = complex_of(rng), complex_of(rng)
+    wide = backend.widest == "float64"
+    z, g = (backend.xp.asarray(x.astype("complex128" if wide else "complex64")) for x in (z, g))
+    after = host(backend, z) - 0.25 * host(backend, g)
+    tolerance = 1e-13 if wide else 1e-5
+    for make in (SGD, FISTA):
+        opt = make(lr=0.25, prox=one)
+        new = opt.update_all({"z": z}, {"z": g})["z"]
+        assert new.dtype == z.dtype
+        assert np.allclose(host(backend, new), want(after), rtol=tolerance, atol=tolerance)
+    residual = (host(backend, z) - host(backend, opt.prox(backend.xp, z - 0.25 * g, 0.25))) / 0.25
+    got = opt.stationarity({"z": z}, {"z": g}, step=0.25)
+    assert np.isclose(float(backend.numpy(got)), np.linalg.norm(residual), rtol=1e-5)
+
+
+def test_what_has_no_meaning_for_complex_parameters():
+    z = complex_of(np.random.default_rng(7))
+    for one, message in {
+        prox.simplex(): r"prox=simplex\(total=1.0\) is of real numbers, and 'z' is complex128; leave it out by groups",
+        prox.box(0, 1): r"bounds=\(0.0, 1.0\): complex numbers have no order, and 'z' is complex128",
+        prox.l1(1, metric=True): "the two parts of a complex number have rates of their own, and 'z' is complex128",
+    }.items():
+        opt = Adam(prox=one)
+        for call in (lambda opt=opt: opt.update(z, z, "z"), lambda opt=opt: opt.stationarity({"z": z}, {"z": z})):
+            with pytest.raises(TypeError, match=message):
+                call()
+        assert opt.cache == {}
 
 
 @pytest.mark.any_width

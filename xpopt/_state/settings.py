@@ -218,7 +218,8 @@ class Settings:
             one.check_dtype(dtype_text(spec.dtype), show(name))
         rule = self.rule.of(dtype_text(spec.dtype), spec.shape)
         if is_complex(spec.dtype):
-            check_of_complex(rule.fields, rule.specs, fused=rule.fused, owner=self.cls.__name__, param=show(name))
+            elementwise = rule.fused or rule.whole != ""  # or it knows of pairs
+            check_of_complex(rule.fields, rule.specs, fused=elementwise, owner=self.cls.__name__, param=show(name))
         if not rule.plain:
             h = SimpleNamespace(**self.of_rule)
             check_in_dtype(rule.fields, rule.specs, h, dtype, self.cls.__name__, show(name))

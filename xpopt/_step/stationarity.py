@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._arrays.leaves import norm_of, taken_in
-from .._arrays.library import Library
+from .._arrays.library import Library, real_of
 from .._arrays.parameter import Spec, dtype_text, examine
 from .._arrays.tree import flatten, matched
 from .._arrays.typing import Array, Tree
@@ -62,7 +62,9 @@ def _norm(first: Array, library: Library, leaves: Sequence[_Leaf], step: float) 
 def _residual(library: Library, leaf: _Leaf, step: float) -> Array:
     """Return the proximal gradient of a parameter, in float64 where the device has it."""
     xp, (transforms, spec, param, grad) = library.xp, leaf
-    wide = xp.float64 if library.has_float64(param) else spec.compute
+    wide = spec.compute
+    if library.has_float64(param):
+        wide = xp.float64 if spec.parts == 1 else xp.complex128
     x, grad = xp.astype(param, wide, copy=False), xp.astype(library.pieces(grad, param), wide, copy=False)
     maps = []
     for one in transforms:
@@ -70,20 +72,20 @@ def _residual(library: Library, leaf: _Leaf, step: float) -> Array:
         h = Numbers(SimpleNamespace(**one.numbers(), lr=step), formula, _rounded_for(formula, spec))
         if one.keyword in _OF_FUNCTION:
             grad = one.before(xp, x, grad, (), h)
-        if formula.project is not None:
-            maps.append((formula.project, _constants(library, spec, formula, one.numbers(), x), h))
+        project = formula.project if spec.parts == 1 else formula.project_complex
+        if project is not None:
+            maps.append((project, _constants(library, spec, formula, one.numbers(), x), h))
     if not maps:
-        return grad
+        return library.reals(grad)
     new = x - step * grad
     for project, slots, h in maps:
         new = project(xp, new, slots, h)
-    residual: Array = (x - new) * (1 / step)
-    return residual
+    return library.reals((x - new) * (1 / step))
 
 
 def _rounded_for(formula: Formula, spec: Spec) -> str:
     """Return the dtype for which a transform has numbers of its own, or ""."""
-    dtype = dtype_text(spec.dtype)
+    dtype = real_of(dtype_text(spec.dtype))
     return dtype if formula.rounded and dtype != "float64" else ""
 
 
@@ -91,5 +93,7 @@ def _constants(library: Library, spec: Spec, formula: Formula, numbers: Mapping[
     """Return the arrays that a map reads, like a parameter."""
     slots = (one.with_start(formula.number) for one in specs_of(formula.slots))
     h = SimpleNamespace(**numbers)
-    arrays = [library.xp.astype(constant(library, spec, one, like, h), like.dtype, copy=False) for one in slots]
-    return formula.slots._make(arrays)
+    arrays: list[Any] = [
+        library.reals(library.xp.astype(constant(library, spec, one, like, h), like.dtype)) for one in slots
+    ]
+    return formula.slots._make(arrays if spec.parts == 1 else [x[..., 0] for x in arrays])

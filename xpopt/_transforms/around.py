@@ -7,6 +7,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from .._arrays.library import PAIRS
 from .._arrays.parameter import dtype_text
 from .._arrays.typing import Array, Namespace, Scalars
 from .._graph.rule import Rule, taken_apart
@@ -15,6 +16,7 @@ from .._graph.trace import InPlaceError, UntraceableError, called
 from .._settings.caller import PACKAGE
 from ..transforms.base import Formula
 from .numbers import Numbers, OnHost, Projecting, Rated, read
+from .pairs import on_pairs
 
 
 def transformed(rule: Rule, transforms: tuple[Formula, ...], *, clipped: bool) -> Rule:
@@ -69,11 +71,17 @@ def _transformed(rule: Rule, transforms: tuple[Formula, ...], first: int, scalar
         if any(one.rounded for one in transforms)
         else {}
     )
+    if any(one.project_complex is not None for one in transforms):
+        of_pairs = tuple(map(on_pairs, transforms))
+        low |= {dtype: _around(rule, of_pairs, first, scalars, part) for dtype, part in _PARTS.items()}
     return dataclasses.replace(_around(rule, transforms, first, scalars), low=low)
 
 
 _ROUNDED = ("float16", "bfloat16", "float32")
 """The dtypes for which some numbers are others than in float64."""
+
+_PARTS = {dtype: part if part in _ROUNDED else "" for dtype, part in PAIRS.items()}
+"""By complex dtype, that of its parts among these."""
 
 
 def _around(rule: Rule, transforms: tuple[Formula, ...], first: int, scalars: Any, dtype: str = "") -> Rule:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any
 
 from .._arrays.elements import PerElement
-from .._arrays.library import Library
+from .._arrays.library import PAIRS, Library
 from .._arrays.namespace import library_of
 from .._arrays.parameter import dtype_text
 from .._arrays.typing import Array, Namespace, Scalars
@@ -23,9 +23,6 @@ class Proximal(Transform):
     """Base of the maps, which differ in `project` and in what they are set to."""
 
     keyword = "prox"
-
-    project_complex: ClassVar[Any] = None
-    """What `project` is for complex arrays; None for a map of real numbers alone."""
 
     @property
     def after(self) -> Any:
@@ -55,6 +52,27 @@ class Proximal(Transform):
     def state(self) -> type[Any]:
         """Return the class of the arrays among its settings."""
         return _arrays(tuple(name for name, value in self.values().items() if isinstance(value, PerElement)))
+
+    def check_dtype(self, dtype: str, what: str) -> None:
+        """Raise a TypeError if it is a map of real numbers, and a parameter is complex.
+
+        Parameters
+        ----------
+        dtype : str
+            The parameter's.
+        what : str
+            What it is called, for the message.
+
+        Raises
+        ------
+        TypeError
+            It is.
+        """
+        if dtype in PAIRS and self.project_complex is None:
+            raise TypeError(
+                f"prox={self} is of real numbers, and {what} is {dtype}; leave it out by groups=, or hold its parts as "
+                f"two parameters"
+            )
 
     def __call__(self, xp: Namespace, x: Array, step: float = 1.0) -> Array:
         r"""Apply the map to an array.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .._arrays.elements import NumberOrArray
+from .._arrays.library import PAIRS
 from .._arrays.typing import Namespace, Scalars
 from .._settings.ranges import FLAG, NON_NEGATIVE
 from .._settings.setting import setting
@@ -63,6 +64,27 @@ class l1(Proximal):  # noqa: N801 - a map is called like a function
     def by_metric(self) -> bool:  # type: ignore[override]
         """Whether the step is that of each element."""
         return self.metric
+
+    def check_dtype(self, dtype: str, what: str) -> None:
+        """Raise a TypeError if the rates of the two parts of a complex number would differ.
+
+        Parameters
+        ----------
+        dtype : str
+            The parameter's.
+        what : str
+            What it is called, for the message.
+
+        Raises
+        ------
+        TypeError
+            They would.
+        """
+        if self.metric and dtype in PAIRS:
+            raise TypeError(
+                f"prox={self}: the two parts of a complex number have rates of their own, and {what} is {dtype}; leave "
+                f"metric=True out"
+            )
 
     @staticmethod
     def project(xp: Namespace, x: Any, s: Any, h: Scalars) -> Any:

@@ -40,6 +40,7 @@ class Formula(NamedTuple):
     rounded: tuple[str, ...]
     module: str
     project: Project | None = None
+    project_complex: Project | None = None
     whole: str = ""
     by_metric: bool = False
 
@@ -145,6 +146,8 @@ class Transform(Declared):
     project: ClassVar[Any] = None
     """``project(xp, x, s, h)``: what `after` does, for a rule that does it itself: see `OptimizerBase.proximal`."""
 
+    project_complex: ClassVar[Any] = None
+    """What `project` is for complex arrays; without it they are seen as pairs of reals."""
     whole: ClassVar[str] = ""
     """Why it is no elementwise arithmetic, so that no engine fuses it; empty where it is."""
     by_metric: ClassVar[bool] = False
@@ -219,6 +222,7 @@ class Transform(Declared):
             self.rounded,
             cls.__module__,
             self.project,
+            self.project_complex,
             self.whole,
             self.by_metric,
         )
