@@ -47,6 +47,7 @@ COMPLEX = {label: row for label, row in PEERS.items() if row.peer.name != "Rprop
 
 
 @pytest.mark.backends("torch")
+@pytest.mark.usefixtures("wide_numbers")
 @pytest.mark.parametrize("case", COMPLEX.values(), ids=COMPLEX)
 def test_complex_numbers(case):
     """Pairs of reals there, too; and the norm is that of complex numbers."""

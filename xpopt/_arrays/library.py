@@ -42,14 +42,20 @@ def _is_complex(kind: str, dtype: Any) -> bool:
 
 def pairs_in_numpy(x: Any) -> Any:
     """Return a complex array of NumPy, of any layout, as a view of its parts: one more axis, the last."""
-    return x[..., np.newaxis].view(np.dtype(f"f{x.itemsize // 2}"))
+    return x[..., np.newaxis].view(PARTS[x.itemsize])
 
 
 def joined_in_numpy(pairs: Any) -> Any:
     """Return pairs in an array of NumPy as complex numbers, in the same memory where they are side by side there."""
     if pairs.strides[-1] != pairs.itemsize:
         pairs = np.ascontiguousarray(pairs)
-    return pairs.view(np.dtype(f"c{pairs.itemsize * 2}"))[..., 0]
+    return pairs.view(_WHOLES[pairs.itemsize])[..., 0]
+
+
+PARTS = {8: np.dtype(np.float32), 16: np.dtype(np.float64)}
+"""NumPy's dtype of the parts of complex numbers, by the bytes of a number."""
+
+_WHOLES = {4: np.dtype(np.complex64), 8: np.dtype(np.complex128)}
 
 
 Layout = tuple[int, tuple[int, ...], tuple[int, ...], int]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .._arrays.library import is_complex, pairs_in_numpy, real_of
+from .._arrays.library import PARTS, is_complex, real_of
 from .._arrays.namespace import address_of
 from .._arrays.parameter import Spec
 from .._graph.rule import Rule
@@ -178,8 +178,10 @@ def _arithmetic(spec: Spec) -> Any:
 
 
 def reals_of(x: Any) -> Any:
-    """Return a contiguous complex array as its parts, in the order of memory; the view is in C order."""
-    return pairs_in_numpy(x if x.flags.c_contiguous else x.T)
+    """Return a contiguous complex array as its parts, in the order of memory: a view of twice its length, in C order."""
+    if x.ndim == 0:
+        x = x.reshape(1)
+    return (x if x.flags.c_contiguous else x.T).view(PARTS[x.itemsize])
 
 
 def _ones(tensor: Tensor, blocks: list[Any]) -> Ones:
