@@ -178,7 +178,7 @@ def _arithmetic(spec: Spec) -> Any:
 
 
 def reals_of(x: Any) -> Any:
-    """Return a contiguous complex array as its parts, in the order of memory: a view of twice its length, in C order."""
+    """Return a contiguous complex array as its parts, in the order of memory: a view in C order."""
     if x.ndim == 0:
         x = x.reshape(1)
     return (x if x.flags.c_contiguous else x.T).view(PARTS[x.itemsize])
