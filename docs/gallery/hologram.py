@@ -26,7 +26,6 @@ def hologram(xp, opt, image, window, start, steps):
         losses.append(float(xp.sum(window * (size - image) ** 2)))
         error = window * (1 - image / xp.where(size > 0, size, 1.0)) * wave
         field = opt.update(field, 2 * xp.fft.ifft2(error, norm="ortho"), "field")
-        field = field / xp.abs(field)
         opt.step()
     return field, losses
 
@@ -37,8 +36,8 @@ def main(size=64, steps=100, light=0.7):
     (image, window), rng = letters(xp, size, light), np.random.default_rng(0)
     start = xp.asarray(np.exp(2j * np.pi * rng.uniform(size=(size, size))))
     methods = {
-        "Gerchberg-Saxton": xpopt.SGD(lr=0.5),  # that algorithm is this step, and a modulus of 1 after it
-        "with momentum": xpopt.SGD(lr=0.5, momentum=0.9, nesterov=True),
+        "Gerchberg-Saxton": xpopt.SGD(lr=0.5, prox=xpopt.prox.magnitude(1.0)),  # which is this step
+        "with momentum": xpopt.SGD(lr=0.5, momentum=0.9, nesterov=True, prox=xpopt.prox.magnitude(1.0)),
     }
     return image, {name: hologram(xp, opt, image, window, start, steps) for name, opt in methods.items()}
 

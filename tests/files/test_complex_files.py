@@ -11,6 +11,8 @@ from xpopt import Adam, CheckpointError, NAdam, load_optimizer
 safetensors = pytest.importorskip("safetensors", reason="checkpoints need safetensors: pip install 'xpopt[checkpoint]'")
 import safetensors.numpy as tensors  # noqa: E402 - only where it is installed
 
+pytestmark = pytest.mark.any_width
+
 STARTS = {"matrix": (3, 2), "number": ()}
 
 

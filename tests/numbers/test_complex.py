@@ -159,6 +159,7 @@ def test_parts_do_not_meet(backend):
         assert same_bits(pairs(backend.exactly(moved)), 0 - pairs(z))
 
 
+@pytest.mark.any_width
 def test_norms_are_of_complex_numbers(backend):
     """3, 4j and 12: a norm of 13."""
     grads = {"a": backend.complex([3, 4j]), "b": backend.complex(12)}
@@ -171,6 +172,7 @@ def test_norms_are_of_complex_numbers(backend):
     assert np.allclose(backend.exactly(new), [-0.3, -0.4j], rtol=1e-6)
 
 
+@pytest.mark.any_width
 @not_read_only
 @pytest.mark.parametrize("options", [{"nonfinite": "skip"}, {"nonfinite": "skip", "clip_norm": 1.0}], ids=str)
 def test_one_part_that_is_not_finite_leaves_the_step_out(backend, options):
@@ -192,6 +194,7 @@ def test_large_parts_are_too_large_for_the_products(backend):
     opt.update(z, np.array([1, 1e10j], np.complex64), "z")
 
 
+@pytest.mark.any_width
 def test_climb_takes_no_mixture(backend):
     with pytest.raises(TypeError, match=r"gradient of 'W' has dtype complex\d+, and .*grad.real"):
         xpopt.climb({"W": backend.array([1.0])}, {"W": backend.complex([1j])}, 0.5)
@@ -221,3 +224,17 @@ def test_what_complex_numbers_have_not(backend):
     assert opt.cache["z"]["var"].dtype == np.complex64
     for options in ({"master": True}, {"rounding": "stochastic"}):
         Adam(**options).update(z, z, "z")
+
+
+@pytest.mark.any_width
+def test_fista_shrinks_moduli(backend):
+    """The minimum of |z - a|^2 / 2 + |z| has the modulus less 1; there, nothing is left to descend."""
+    a = backend.complex([3 + 4j, 0.5j])
+    opt, params = xpopt.FISTA(lr=0.5, prox=xpopt.prox.l1(1.0)), {"z": backend.complex([0, 0])}
+    for _ in range(40):
+        params = opt.update_all(params, {"z": params["z"] - a})
+    found = opt.averaged(params)
+    assert np.allclose(backend.exactly(found["z"]), [2.4 + 3.2j, 0], atol=1e-5)
+    assert float(backend.numpy(opt.stationarity(found, {"z": found["z"] - a}))) < 1e-4
+    start = {"z": backend.complex([0, 0])}
+    assert abs(float(backend.numpy(opt.stationarity(start, {"z": start["z"] - a}))) - 4) < 1e-5
