@@ -53,6 +53,7 @@ nitpick_ignore = [
     ("py:class", "xpopt.transforms.average.Average"),
     ("py:class", "xpopt.transforms.loss_scale.LossScale"),
     ("py:class", "xpopt.prox.base.Proximal"),
+    ("py:class", "xpopt.optimizers.fista.RisenState"),
 ]
 default_role = "autolink"  # `Adam` in a docstring becomes a link,
 nitpick_ignore_regex = [("py:obj", ".*")]  # and `eps` need not
