@@ -104,9 +104,10 @@ class gradient_norm(StopRule):
     Parameters
     ----------
     tol : float
-        The largest magnitude that every element may have, at least 0. With bounds of `LBFGS` and `GradientDescent`, what
-        is measured is how far the negative gradient would move each element inside of them. The real and the imaginary
-        part of a complex number are two elements.
+        The largest magnitude that every element may have, at least 0. With bounds of `LBFGS` and `GradientDescent`,
+        what is measured is how far the negative gradient would move each element inside of them; of optimizers with
+        `bounds` or `prox`, it is their `stationarity`. The real and the imaginary part of a complex number are two
+        elements.
     """
 
     tol: float = setting(range=NON_NEGATIVE)

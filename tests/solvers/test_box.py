@@ -78,6 +78,18 @@ def test_least_squares_of_numbers_that_are_not_negative(backend, method):
     assert np.min(backend.numpy(found.params["x"])) >= 0
 
 
+@pytest.mark.parametrize("opt", [xpopt.SGD(lr=0.25), xpopt.FISTA(lr=0.25), xpopt.SGD(lr=0.25, prox="nonnegative")])
+def test_an_optimizer_stops_where_its_projected_gradient_vanishes(opt):
+    """At a bound the gradient does not."""
+    target, bounds = np.array([2.0, -1.0]), None if opt.hyperparameters["prox"] else (0, None)
+    end = stop.gradient_norm(1e-8) | stop.steps(500)
+    found = xpopt.minimize(
+        lambda x: ((x - target) @ (x - target), 2 * (x - target)), np.ones(2), opt, bounds=bounds, stop=end
+    )
+    assert found.reason.startswith("the gradient norm ")
+    assert found.params == pytest.approx([2, 0], abs=1e-7)
+
+
 @pytest.mark.parametrize(
     ("method", "bounds", "error", "words"),
     [

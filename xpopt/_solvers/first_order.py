@@ -105,13 +105,19 @@ class FirstOrder(Solver):
 
     def _read(self, value: Any, grads: list[Array]) -> tuple[float, float]:
         """Return value and gradient norm, which are read together."""
-        library = self._model.library
+        library, optimizer = self._model.library, self._optimizer
+        items = [value]
+        if any(optimizer.hyperparameters.get(name) is not None for name in ("bounds", "prox")):
+            named = (dict(zip(self._model.names, leaves, strict=True)) for leaves in (self._params, grads))
+            items.append(optimizer.stationarity(*named))
 
         def found(first: Array) -> Any:
-            return read(library, first, [value, *(largest(library.xp, x) for x in grads)])
+            return read(library, first, [*items, *(largest(library.xp, x) for x in grads)])
 
-        loss, *norms = library.guard(found)(grads[0])
-        return float(loss), float(np.max(norms))
+        numbers = library.guard(found)(grads[0])
+        norms = numbers[1:]
+        norm = norms[0] if len(items) > 1 and np.isfinite(norms).all() else norms.max()
+        return float(numbers[0]), float(norm)
 
     def _saved(self) -> tuple[dict[str, Any], dict[str, Any]]:
         state = self._optimizer.state_dict()
