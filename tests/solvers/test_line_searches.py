@@ -1,5 +1,6 @@
 """Line searches alone: functions of one number. The step that is taken fulfils what its docstring promises."""
 
+import itertools
 import math
 
 import numpy as np
@@ -74,6 +75,16 @@ def test_a_parabola_takes_its_bottom_in_two_trials():
     seen, taken = searched(strong_wolfe(curvature=0.01), lambda t: ((t - 3) ** 2, 2 * (t - 3)), 7.0)
     assert taken
     assert [one.step for one in seen] == [7.0, pytest.approx(3.0)]
+
+
+def test_steps_are_shortened_as_stated():
+    def wall(t):
+        return (t * t - t if t < 0.02 else 1.0), -1.0 + 2 * t
+
+    steps = [one.step for one in searched(backtracking(factor=0.3), wall, 1.0)[0]]
+    assert steps == pytest.approx([1.0, 0.3, 0.09, 0.027, 0.0081])
+    steps = [one.step for one in searched(armijo(), wall, 1.0)[0]]
+    assert all(0.1 <= new / old <= 0.5 for old, new in itertools.pairwise(steps))
 
 
 @pytest.mark.parametrize("search", SEARCHES, ids=str)

@@ -12,7 +12,7 @@ from _kit.functions import FUNCTIONS, LEAST, classify, rosenbrock
 import xpopt
 from xpopt import stop
 from xpopt._arrays.namespace import library_of
-from xpopt.solvers import strong_wolfe
+from xpopt.solvers import LineSearch, constant, strong_wolfe
 from xpopt.solvers.lbfgs import two_loops
 
 needs_scipy = pytest.mark.skipif(importlib.util.find_spec("scipy") is None, reason="what is compared is SciPy's")
@@ -102,7 +102,7 @@ def test_conjugate_gradients_end_on_a_quadratic_after_as_many_steps_as_unknowns(
 
 
 def test_gradient_descent_is_its_formula():
-    method = xpopt.GradientDescent(line_search=xpopt.solvers.constant(0.125))
+    method = xpopt.GradientDescent(line_search=constant(0.125))
     x = np.array([3.0, -1.0])
     found = xpopt.minimize(lambda x: (x @ (x * [1, 4]) / 2, x * [1, 4]), x, method, steps=5)
     for _ in range(5):
@@ -232,3 +232,65 @@ def test_memory_is_two_vectors_a_pair_and_six_more():
     tracemalloc.stop()
     assert solver.step == 20
     assert peak <= (2 * history + 6) * size * 8 + 200_000
+
+
+@pytest.mark.parametrize("beta", ["hager-zhang", "polak-ribiere"])
+def test_conjugate_gradients_are_their_formulas(beta):
+    """Steps of one length, so that no line search hides a share that is wrong."""
+    a, rate = np.diag([1.0, 4.0, 9.0, 2.0]), 0.05
+    x = np.array([3.0, -1.0, 0.5, 2.0])
+    method = xpopt.NonlinearCG(beta=beta, line_search=constant(rate))
+    seen = []
+    xpopt.minimize(
+        lambda x: (x @ a @ x / 2, a @ x), x, method, steps=12, callback=lambda info: seen.append(info["params"])
+    )
+    g = a @ x
+    d = -g
+    for got in seen[1:]:
+        x = x + rate * d
+        new = a @ x
+        y = new - g
+        if beta == "hager-zhang":
+            share = (y - 2 * d * (y @ y) / (d @ y)) @ new / (d @ y)
+            share = max(share, -1 / (np.linalg.norm(d) * min(0.01, np.linalg.norm(g))))
+        else:
+            share = max(0, y @ new / (g @ g)) if abs(new @ g) < 0.2 * (new @ new) else 0
+        d, g = share * d - new, new
+        if d @ g >= 0:
+            d = -g
+        assert got == pytest.approx(x, rel=1e-9)
+
+
+def test_a_pair_of_negative_curvature_is_left_out():
+    solver = xpopt.LBFGS(line_search="backtracking").solver(np.array([0.3]))
+    for _ in range(2):
+        x = solver.ask()
+        solver.tell(float(np.cos(x[0])), -np.sin(x))
+    assert solver.step == 1
+    assert abs(x[0]) < math.pi / 2  # the cosine is concave up to here
+    slope = math.sin(x[0])
+    assert solver.ask()[0] == pytest.approx(x[0] + min(1, 1 / slope) * slope)
+
+
+def test_a_direction_that_leads_nowhere_is_followed_by_the_gradient():
+    class shy(LineSearch):  # noqa: N801
+        def trials(self, start, step):
+            yield step
+            return step != 1  # which methods with a memory try first
+
+    solver, asked = xpopt.LBFGS(line_search=shy()).solver(np.array([4.0, -3.0])), []
+    for _ in range(4):
+        x = solver.ask()
+        asked.append(x)
+        solver.tell(float(x @ (x * [1, 9])) / 2, x * [1, 9])
+    start, first, _, after = asked
+    length = np.hypot(*(first * [1, 9]))
+    assert first == pytest.approx(start - start * [1, 9] / np.hypot(*(start * [1, 9])))
+    assert after == pytest.approx(first - first * [1, 9] / length)
+
+
+def test_the_best_is_kept_where_values_rise():
+    method = xpopt.GradientDescent(line_search=constant(1.1))
+    found = xpopt.minimize(lambda x: (float(x @ x), 2 * x), np.array([1.0, 2.0]), method, steps=3)
+    assert found.history[-1].value > found.value == found.history[0].value
+    assert found.params.tolist() == [1.0, 2.0]
