@@ -9,7 +9,10 @@ import pytest
 GALLERY = Path(__file__).parents[1] / "docs" / "gallery"
 NNLS = importlib.import_module("scipy.optimize").nnls if importlib.util.find_spec("scipy") else None
 
-pytestmark = pytest.mark.skipif(not GALLERY.is_dir(), reason="the gallery is in the source tree alone")
+pytestmark = [
+    pytest.mark.any_engine,
+    pytest.mark.skipif(not GALLERY.is_dir(), reason="the gallery is in the source tree alone"),
+]
 
 
 def program(name):

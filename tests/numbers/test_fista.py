@@ -138,6 +138,7 @@ def test_engines_have_the_bits_of_eager(backend, fused, restart, dtype):
     assert same_bits(*ends)
 
 
+@pytest.mark.any_engine
 def test_least_squares_without_negative_numbers():
     """Ten problems: each of its two conditions, and an active-set method where there is one."""
     for seed in range(10):
@@ -157,6 +158,7 @@ def test_least_squares_without_negative_numbers():
             assert np.allclose(x, NNLS(A, b)[0], rtol=1e-9, atol=1e-9), seed
 
 
+@pytest.mark.any_engine
 def test_the_lasso_solution_has_exact_zeros():
     """The optimality conditions: the gradient is the weight where an element is not 0, and smaller where it is."""
     A, b, lr = sparse_problem(1)
@@ -170,6 +172,7 @@ def test_the_lasso_solution_has_exact_zeros():
     assert np.all(np.abs(g[x == 0]) <= WEIGHT + 1e-9)
 
 
+@pytest.mark.any_engine
 def test_bounds_after_the_rule_leave_momentum_at_rest():
     """A parameter against its bound leaves it at once when the gradient turns; by hand it waits for the momentum."""
 
@@ -189,6 +192,7 @@ def test_bounds_after_the_rule_leave_momentum_at_rest():
 # Settings and state
 
 
+@pytest.mark.any_engine
 def test_a_loss_is_needed_by_the_restart_that_reads_it():
     opt = FISTA(restart="value")
     for call in (lambda: opt.update(np.ones(2), np.ones(2), "x"), lambda: opt.update_all([np.ones(2)], [np.ones(2)])):
@@ -205,6 +209,7 @@ def test_a_loss_is_needed_by_the_restart_that_reads_it():
 
 @pytest.mark.parametrize("before", ["never", "value", "gradient"])
 @pytest.mark.parametrize("after", ["never", "value", "gradient"])
+@pytest.mark.any_engine
 def test_a_restart_may_be_asked_for_later(before, after):
     """The pace goes on, and so do copies and checkpoints."""
     opt, x = FISTA(lr=0.1, bounds=(0, None), restart=before), np.ones(3)
@@ -221,6 +226,7 @@ def test_a_restart_may_be_asked_for_later(before, after):
     assert new.shape == (3,)
 
 
+@pytest.mark.any_engine
 def test_a_rule_of_ones_own_projects_where_it_likes():
     """At the gradient's point and at the end; the option does nothing else."""
 

@@ -71,6 +71,7 @@ def test_a_map_is_a_function_of_an_array_and_what_comes_after_a_step(backend, on
     assert params["W"].dtype == x.dtype
 
 
+@pytest.mark.any_engine
 @on_numpy
 @maps
 def test_elementwise_maps_fuse_and_the_others_say_why_not(backend, one, want, place):
@@ -104,6 +105,7 @@ def complex_of(rng, shape=(3, 4)):
     return rng.normal(size=shape) + 1j * rng.normal(size=shape)
 
 
+@pytest.mark.any_engine
 @pytest.mark.any_width
 def test_of_complex_elements(backend):
     """The modulus shrinks, is set, or is part of a norm; the phase stays."""
@@ -141,6 +143,7 @@ OF_COMPLEX = {
 }
 
 
+@pytest.mark.any_engine
 @pytest.mark.any_width
 @pytest.mark.parametrize(("one", "want"), OF_COMPLEX.values(), ids=OF_COMPLEX)
 def test_complex_parameters_are_mapped_whole(backend, one, want):
@@ -161,6 +164,7 @@ def test_complex_parameters_are_mapped_whole(backend, one, want):
     assert np.isclose(float(backend.numpy(got)), np.linalg.norm(residual), rtol=1e-5)
 
 
+@pytest.mark.any_engine
 def test_what_has_no_meaning_for_complex_parameters():
     z = complex_of(np.random.default_rng(7))
     for one, message in {
@@ -196,6 +200,7 @@ def test_any_shape(backend, one, shape):
         assert np.isclose(np.linalg.norm(values), 0.5, rtol=1e-6)
 
 
+@pytest.mark.any_engine
 @on_numpy
 @pytest.mark.parametrize("one", [made for made, *_ in MAPS.values()], ids=MAPS)
 def test_what_is_not_a_number_stays(one):
@@ -228,6 +233,7 @@ def test_the_threshold_is_times_the_rate_of_the_step(backend):
     assert backend.numpy(new["a"]).tolist() == [0.625, -0.625]
 
 
+@pytest.mark.any_engine
 @on_numpy
 @pytest.mark.parametrize("engine", ["eager", "auto"])
 @pytest.mark.parametrize("optimizer", [Adam, xpopt.AdamW, xpopt.AMSGrad])
@@ -264,6 +270,7 @@ def test_in_adams_metric_each_element_has_its_own_step():
 # What rounding leaves
 
 
+@pytest.mark.any_engine
 @on_numpy
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 @pytest.mark.parametrize("options", [{}, {"master": True}, {"rounding": "stochastic"}], ids=str)
@@ -281,6 +288,7 @@ def test_no_rounding_leads_out_of_a_ball(backend, dtype, options):
             assert norm >= radius * (1 - {"bfloat16": 2.0**-5}.get(dtype, 2.0**-8))
 
 
+@pytest.mark.any_engine
 @on_numpy
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
 def test_a_simplex_is_left_by_rounding_alone(backend, dtype):
@@ -300,6 +308,7 @@ def rule_of(opt):
     return opt._parts.settings.rule
 
 
+@pytest.mark.any_engine
 def test_an_interval_is_the_bounds():
     """One rule, whichever way it is said, so that momentum does not wind up at it."""
     for given in ({"bounds": prox.box(0, 1)}, {"prox": prox.box(0, 1)}, {"bounds": "box(low=0, high=1)"}):
@@ -319,6 +328,7 @@ def test_an_interval_is_the_bounds():
 # A function of the user's own
 
 
+@pytest.mark.any_engine
 def test_a_function_is_called_once_for_each_parameter_with_its_library(backend):
     seen = []
 
@@ -338,6 +348,7 @@ def test_a_function_is_called_once_for_each_parameter_with_its_library(backend):
     assert len(seen) == 2
 
 
+@pytest.mark.any_engine
 def test_what_a_function_returns_is_like_the_parameter():
     for wrong in (lambda xp, x: x[:1], lambda xp, x: 0.0, lambda xp, x: None):
         opt = SGD(prox=wrong)
@@ -350,6 +361,7 @@ def doubled(xp, x):
     return 2 * x
 
 
+@pytest.mark.any_engine
 def test_a_function_is_kept_by_copies_and_by_checkpoints_of_the_same_one():
     opt = SGD(lr=1.0, prox=doubled, groups={"b": {"prox": doubled}})
     params = {"W": np.ones(2), "b": np.ones(1)}
@@ -370,6 +382,7 @@ def test_a_function_is_kept_by_copies_and_by_checkpoints_of_the_same_one():
 # Text and errors
 
 
+@pytest.mark.any_engine
 @pytest.mark.parametrize("one", [made for made, *_ in MAPS.values()], ids=MAPS)
 def test_a_map_is_a_value_that_text_and_checkpoints_have(one):
     opt = Adam(prox=one)
@@ -385,6 +398,7 @@ def test_a_map_is_a_value_that_text_and_checkpoints_have(one):
     assert rule_of(opt) is rule_of(Adam())
 
 
+@pytest.mark.any_engine
 def test_files_hold_the_arrays_of_a_map(tmp_path):
     pytest.importorskip("safetensors")
     opt = SGD(lr=0.5, prox=prox.l1(WEIGHTS), groups={"b": {"prox": prox.magnitude(np.array([1.0, 3.0]))}})
@@ -397,6 +411,7 @@ def test_files_hold_the_arrays_of_a_map(tmp_path):
     assert again.update_all(params, params)["b"].tolist() == [-1.0, 3.0]
 
 
+@pytest.mark.any_engine
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -424,6 +439,7 @@ def test_what_is_no_map(options, message):
     assert opt.hyperparameters == Adam().hyperparameters
 
 
+@pytest.mark.any_engine
 def test_a_modulus_of_another_shape():
     opt = SGD(prox=prox.magnitude(np.ones((2, 3))))
     message = r"SGD: prox: modulus is an array of shape \(2, 3\), and 'W' has shape \(3, 2\)"
@@ -435,6 +451,7 @@ def test_a_modulus_of_another_shape():
 # How far from a minimum
 
 
+@pytest.mark.any_engine
 @pytest.mark.any_width
 def test_the_proximal_gradient_vanishes_at_the_minimum_alone(backend):
     """Of a sum of squares in a box: the residual has a closed form."""
@@ -454,6 +471,7 @@ def test_the_proximal_gradient_vanishes_at_the_minimum_alone(backend):
     assert float(backend.numpy(penalized.stationarity([backend.array([0.0, 1.0, 0.0]), 3.0], grads))) == 0.0
 
 
+@pytest.mark.any_engine
 def test_the_gradient_is_that_of_the_function_which_options_say():
     x, grad = np.array([3.0, -4.0]), np.array([0.0, 8.0])
     assert float(SGD().stationarity([x], [grad])) == 8.0
@@ -475,6 +493,7 @@ def test_at_a_bound_that_was_rounded_nothing_is_left_to_do():
     assert float(opt.stationarity({"x": x}, {"x": up})) == 0.0
 
 
+@pytest.mark.any_engine
 @pytest.mark.parametrize(
     ("arguments", "step", "message"),
     [

@@ -80,7 +80,7 @@ class Proximal(Transform):
         Parameters
         ----------
         xp : Namespace
-            The functions of the array's library.
+            The functions of the array's library. A map of this package takes those that it needs by itself.
         x : array
             What is mapped; only read.
         step : float
@@ -106,6 +106,7 @@ class Proximal(Transform):
                 raise TypeError(f"{type(self).__name__} is of real numbers, and x is of {dtype_text(x.dtype)}")
         values = one.values()
         h = SimpleNamespace(**values, lr=step)
+        xp = library.xp  # the caller's own, such as NumPy itself, may lack some
         mapped: Array = library.guard(lambda x: project(xp, x, _filled(library, one.state(), values, x), h))(x)
         return mapped
 

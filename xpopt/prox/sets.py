@@ -152,7 +152,6 @@ class simplex(Proximal):  # noqa: N801
             return x
         library = library_of(x)
         assert library is not None
-        xp = library.xp  # a caller's own may know less
         rows = xp.astype(x, xp.float64) if library.has_float64(x) else x
         rows = rows if x.shape else xp.reshape(rows, (1,))
         falling = xp.sort(rows, axis=-1, descending=True)
