@@ -52,7 +52,13 @@ SETS = {
 
 
 @pytest.mark.any_width
-@pytest.mark.parametrize(("one", "project"), SETS.values(), ids=SETS)
+@pytest.mark.parametrize(
+    ("one", "project"),
+    [
+        pytest.param(*SETS[name], id=name, marks=[pytest.mark.row_of_numpy] * (name not in ("l1", "ball")))
+        for name in SETS
+    ],
+)
 def test_the_walk_is_that_of_the_paper(backend, one, project):
     """Both points, of which the second is inside the set. Elsewhere over fewer steps: the text is the same."""
     A, b, lr = sparse_problem(1)
