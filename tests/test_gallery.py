@@ -68,3 +68,20 @@ def test_a_lensless_camera_finds_the_minimum():
     if NNLS is not None:
         want, _ = NNLS(A, picture.ravel())
         assert np.allclose(A @ x, A @ want, atol=1e-5)
+
+
+def test_deconvolution_finds_the_minimum(monkeypatch):
+    monkeypatch.setenv("XPOPT_BACKEND", "numpy")
+    deconvolution = program("deconvolution")
+    truth, picture, bounded, free = deconvolution.main(size=16, radius=2, weight=1e-2, steps=200)
+    blur = deconvolution.Blur(np, 16, 2)
+    A = np.array([blur.see(unit.reshape(16, 16)).ravel() for unit in np.eye(256)]).T
+    normal, right = A.T @ A + 1e-2 * np.eye(256), A.T @ picture.ravel()
+    assert np.allclose(free.params.ravel(), np.linalg.solve(normal, right), atol=1e-5)
+    x = bounded.params.ravel()
+    assert np.max(np.abs(np.maximum(x - (normal @ x - right), 0) - x)) < 1e-5
+    assert np.abs(bounded.params - truth).mean() < np.abs(picture - truth).mean()
+    if NNLS is not None:  # of the same minimum, by the root of the normal equations
+        root = np.linalg.cholesky(normal).T
+        want, _ = NNLS(root, np.linalg.solve(root.T, right))
+        assert np.allclose(x, want, atol=1e-4)

@@ -63,7 +63,7 @@ if __name__ == "__main__":
 
     truth, picture, bounded, free = main()
     figure, axes = plt.subplots(1, 4, figsize=(9.6, 2.5), layout="constrained")
-    part = slice(420, 620)
+    part = slice(280, 480)
     for ax, title, x in zip(
         axes, ("image", "picture", "LBFGS, bounds"), (truth, picture, bounded.params), strict=False
     ):
