@@ -1,6 +1,10 @@
 """Functions to minimize, each with its gradient: of one vector, in NumPy's float64."""
 
+import contextlib
+import importlib
+import importlib.util
 import itertools
+import warnings
 
 import numpy as np
 
@@ -73,6 +77,16 @@ def classify(points, labels):
         return value, (points.T @ (e / total - wanted) / len(points) + 1e-3 * w).ravel()
 
     return loss
+
+
+def scipys(function, start, **keywords):
+    """Return what SciPy's minimize finds, in one thread: on a busy machine its own wait for each other."""
+    one = contextlib.nullcontext()
+    if importlib.util.find_spec("threadpoolctl"):
+        one = importlib.import_module("threadpoolctl").threadpool_limits(1)
+    with one, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return importlib.import_module("scipy.optimize").minimize(function, start, jac=True, **keywords)
 
 
 FUNCTIONS = {

@@ -1,11 +1,10 @@
 """Bounds of methods and of optimizers."""
 
 import importlib.util
-import warnings
 
 import numpy as np
 import pytest
-from _kit.functions import FUNCTIONS
+from _kit.functions import FUNCTIONS, scipys
 
 import xpopt
 from xpopt import stop
@@ -44,17 +43,13 @@ def test_the_end_is_stationary_and_all_points_are_inside(name):
 
 @pytest.mark.skipif(importlib.util.find_spec("scipy") is None, reason="what is compared is SciPy's")
 def test_as_few_values_as_scipy():
-    from scipy.optimize import minimize
-
     ratios = {}
     for name in BOXES:
         function, start, low, high = bounded(name)
         found = xpopt.minimize(function, start, bounds=(low, high), stop=END)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            options = {"gtol": 1e-6, "ftol": 0, "maxfun": 10**5}
-            pairs = list(zip(low, high, strict=True))
-            theirs = minimize(function, start, jac=True, method="L-BFGS-B", bounds=pairs, options=options)
+        options = {"gtol": 1e-6, "ftol": 0, "maxfun": 10**5}
+        pairs = list(zip(low, high, strict=True))
+        theirs = scipys(function, start, method="L-BFGS-B", bounds=pairs, options=options)
         ratios[name] = found.evaluations / theirs.nfev
         assert found.value <= theirs.fun + 1e-8 or name in ("wood", "lennard-jones-13")  # which have several minima
     assert np.median(list(ratios.values())) <= 1.3, ratios

@@ -2,12 +2,11 @@
 
 import importlib.util
 import math
-import warnings
 
 import numpy as np
 import pytest
 from _kit.backends import NAMESPACES, Backend
-from _kit.functions import FUNCTIONS, LEAST, classify, rosenbrock
+from _kit.functions import FUNCTIONS, LEAST, classify, rosenbrock, scipys
 
 import xpopt
 from xpopt import stop
@@ -21,12 +20,8 @@ END = stop.gradient_norm(1e-6) | stop.steps(3000)
 
 def beside(function, start, method):
     """Return what SciPy finds, and at how many points it asks."""
-    from scipy.optimize import minimize
-
     options = {"gtol": 1e-6, "maxiter": 10_000, **({"ftol": 0, "maxfun": 10**5} if method == "L-BFGS-B" else {})}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return minimize(function, start, jac=True, method=method, options=options)
+    return scipys(function, start, method=method, options=options)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
