@@ -36,8 +36,7 @@ class Microscope:
         """Return sum (|wave| - measured)^2, and its gradients, of steepest ascent."""
         xp, waves = self.xp, self.waves(params)
         size = xp.abs(waves)
-        error = (1 - measured / xp.where(size > 0, size, 1.0)) * waves
-        back = 2 * xp.fft.ifft2(error, norm="ortho")
+        back = 2 * xp.fft.ifft2(waves - measured * waves / xp.where(size > 0, size, 1.0), norm="ortho")
         to_object = xp.zeros_like(params["object"])
         for spot, part in zip(self.spots, back * xp.conj(params["light"]), strict=True):
             to_object[spot] += part
@@ -72,7 +71,8 @@ if __name__ == "__main__":
     _, axes = plt.subplots(1, 4, figsize=(9.6, 2.5), layout="constrained")
     pictures = {"phase of the object": truth["object"], "found": found["object"], "of the light, found": found["light"]}
     for ax, (title, z) in zip(axes, pictures.items(), strict=False):
-        ax.imshow(np.angle(z.get() if hasattr(z, "get") else z), cmap="twilight")
+        z = z.get() if hasattr(z, "get") else z
+        ax.imshow(np.angle(z / z.mean()), cmap="twilight", vmin=-1.5, vmax=1.5)
         ax.set(title=title, xticks=[], yticks=[])
     axes[3].semilogy(losses)
     axes[3].set(title="squared error", xlabel="step")
