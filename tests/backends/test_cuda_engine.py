@@ -307,8 +307,10 @@ def mixed(xp: Any, param: Any, grad: Any, s: Any, h: Any) -> Any:
         (lambda: of_rule(mixed, Mixed)(clip_norm=2.0), "float32"),
         (lambda: SLOTTED[1].make(master=True), "bfloat16"),
         (lambda: SLOTTED[2].make(rounding="stochastic"), "float16"),
+        (lambda: xpopt.FISTA(lr=0.25, bounds=(-0.3, 0.7)), "float16"),
+        (lambda: xpopt.FISTA(lr=0.25, prox=xpopt.prox.l1(0.1)), "float32"),
     ],
-    ids=["FTRL", "NAdam", "ScheduleFree", "mixed", "clipped", "master", "stochastic"],
+    ids=["FTRL", "NAdam", "ScheduleFree", "mixed", "clipped", "master", "stochastic", "bounded", "shrunk"],
 )
 def test_slots_of_one_number_have_the_bits_of_numpy(runtime, make, dtype):
     """One parameter has no elements and joins later; others are updated alone in between."""
