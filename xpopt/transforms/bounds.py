@@ -133,7 +133,7 @@ class Bounds(Transform):
         if dtype in PAIRS:
             raise TypeError(
                 f"bounds=({short(self.low)}, {short(self.high)}): complex numbers have no order, and {what} is "
-                f"{dtype}; leave it out by groups=, or hold its parts as two parameters"
+                f"{dtype}; leave them out by groups=, or take a map of complex numbers, as prox=magnitude(1.0)"
             )
         low = rounded_up(-math.inf if self.low is None else self.low, dtype)
         high = -rounded_up(-math.inf if self.high is None else -np.asarray(self.high), dtype)
