@@ -15,6 +15,7 @@ from _kit.table import SLOTTED
 
 import xpopt
 from xpopt._arrays.library import LOW
+from xpopt._arrays.namespace import library_of
 from xpopt._engine import choose
 from xpopt._engine.cuda import device
 from xpopt._engine.cuda import finite as cuda_finite
@@ -137,6 +138,20 @@ def complex_numbers(shape: tuple[int, ...], dtype: str, seed: int) -> Any:
 
 
 PARTS = {"complex64": "float32", "complex128": "float64"}
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (7, 5)], ids=str)
+@pytest.mark.parametrize("dtype", PARTS)
+def test_parts_of_complex_arrays_are_views(dtype, shape):
+    """Of contiguous arrays, and back: the same memory, for which no device is asked."""
+    values = complex_numbers(shape, dtype, 3)
+    z = on_device(values)
+    library = library_of(z)
+    pairs = library.reals(z)
+    assert (pairs.dtype, pairs.shape, pairs.data.ptr) == (PARTS[dtype], (*shape, 2), z.data.ptr)
+    assert same_bits(values_of(pairs), values[..., np.newaxis].view(PARTS[dtype]))
+    whole = library.joined(pairs)
+    assert (whole.dtype, whole.shape, whole.data.ptr) == (dtype, shape, z.data.ptr)
 
 
 @pytest.mark.parametrize(("name", "dtype"), [("Adam", "complex64"), ("NAdam", "complex64"), ("FTRL", "complex128")])
