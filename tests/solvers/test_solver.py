@@ -84,6 +84,16 @@ def test_an_optimizer_rejects_what_is_not_finite(nothing):
     assert solver.reason == "10 values or gradients in a row were not finite"
 
 
+def test_a_scale_of_the_loss_falls_where_a_step_is_rejected():
+    scale = xpopt.DynamicLossScale(1024.0)
+    solver = xpopt.SGD(lr=0.5, nonfinite="skip", loss_scale=scale).solver(np.array([3.0]), stop=stop.steps(5))
+    solver.tell(1.0, np.array([np.inf]))
+    assert solver.ask().tolist() == [3.0]
+    assert (solver.optimizer.cur_loss_scale, solver.optimizer.skipped, len(solver.history)) == (512, 1, 0)
+    solver.tell(1.0, np.array([512.0]))
+    assert solver.ask().tolist() == [2.5]
+
+
 def test_the_largest_value_is_the_best_where_it_is_looked_for():
     found = xpopt.minimize(lambda x: (-float(x @ x), -2 * x), np.ones(2), "SGD(lr=0.1, maximize=True)", steps=9)
     assert found.value == max(row.value for row in found.history) > -0.1

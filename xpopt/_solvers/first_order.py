@@ -16,6 +16,7 @@ from .._arrays.tree import show
 from .._arrays.typing import Array
 from .._checkpoint.pairs import with_complex
 from .._checkpoint.reading import from_json
+from ..transforms.loss_scale import DynamicLossScale
 from .numbers import largest, read
 from .saving import like_of
 from .solver import Solver
@@ -74,12 +75,14 @@ class FirstOrder(Solver):
     def _take(self, value: Any, grads: list[Array]) -> None:
         loss, norm = self._read(value, grads)
         if not (math.isfinite(loss) and math.isfinite(norm)):
+            if math.isfinite(loss) and isinstance(self._optimizer.loss_scale, DynamicLossScale):
+                self._updated(grads, loss)  # it leaves the step out by itself, and lowers its scale
             self._evaluations += 1
             self._rejected += 1
             if self._rejected >= MOST:
                 self._reason = f"{MOST} values or gradients in a row were not finite"
             return
-        optimizer, names = self._optimizer, self._model.names
+        optimizer = self._optimizer
         scheduler = copy.deepcopy(optimizer.lr_scheduler, {id(optimizer): optimizer})
         rate = scheduler(step=optimizer.cur_step, cur_loss=loss)
         before = self._evaluations, self.best_value
@@ -87,13 +90,8 @@ class FirstOrder(Solver):
         row = self._row(self.step + 1 if self._history else 0, loss, norm, rate)
         self._history.append(row)
         try:
-            params, reason = self._params, self._stop(self.info())
-            if not reason:
-                own = dict(zip(names, params, strict=True))
-                new = optimizer.update_all(own, dict(zip(names, grads, strict=True)), loss)
-                params = [new[name] for name in names]
-                if self._model.library.name == "dask":  # or each step would do again what all before it have done
-                    params, optimizer.cache = sys.modules["dask"].persist(params, optimizer.cache)
+            reason = self._stop(self.info())
+            params = self._params if reason else self._updated(grads, loss)
         except BaseException:
             self._history.pop()
             self._evaluations = before[0]
@@ -102,6 +100,16 @@ class FirstOrder(Solver):
         if row.best_value != before[1]:
             self._top = self._params
         self._params, self._reason, self._by_rule = params, reason, bool(reason)
+
+    def _updated(self, grads: list[Array], loss: float) -> list[Array]:
+        """Make an update; return the new parameters."""
+        optimizer, names = self._optimizer, self._model.names
+        own, gradients = (dict(zip(names, leaves, strict=True)) for leaves in (self._params, grads))
+        new = optimizer.update_all(own, gradients, loss)
+        params = [new[name] for name in names]
+        if self._model.library.name == "dask":  # or each step would do again what all before it have done
+            params, optimizer.cache = sys.modules["dask"].persist(params, optimizer.cache)
+        return params
 
     def _read(self, value: Any, grads: list[Array]) -> tuple[float, float]:
         """Return value and gradient norm, which are read together."""

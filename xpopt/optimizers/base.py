@@ -523,8 +523,8 @@ class OptimizerBase(Declared):
         Returns
         -------
         Solver
-            With a copy of this optimizer. A value or gradient that is not finite changes neither parameters nor state;
-            ten in a row end it.
+            With a copy of this optimizer. A value or gradient that is not finite changes neither parameters nor state,
+            and lowers a `DynamicLossScale`; ten in a row end it.
 
         Raises
         ------
