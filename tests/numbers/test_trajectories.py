@@ -63,7 +63,7 @@ def test_schedules_and_clips(backend, case, schedule, clip_norm):
 def test_five_steps(backend, case):
     """Of a matrix, and of a number that joins late, at a rate that changes; every second row is clipped."""
     clip_norm = CLIP if table.ROWS.index(case) % 2 else None
-    for dtype in {backend.widest} if backend.name == "jax-x64" else {backend.widest, "float32"}:
+    for dtype in {backend.widest} if backend.name in ("jax-x64", "dask") else {backend.widest, "float32"}:
         verify(backend, case, FALLING, clip_norm, dtype, problem="five")
 
 
