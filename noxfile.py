@@ -23,7 +23,7 @@ DEMO = PROJECT["optional-dependencies"]["demo"]  # with these, the suite tests t
 
 # Each: what to install beside xpopt, and the variants that the suite runs in one go.
 BACKENDS = {
-    "numpy": (["ml_dtypes", *DEMO], ["numpy", "numpy-readonly"]),
+    "numpy": (["ml_dtypes", "autograd", *DEMO], ["numpy", "numpy-readonly"]),
     "numba": (["ml_dtypes", "numba"], ["numpy"]),
     "array-api-strict": (["array-api-strict", *DEMO], ["array-api-strict"]),
     # This exact release, for it comes as a CPU build; a plain torch pulls gigabytes of CUDA libraries.

@@ -67,6 +67,16 @@ def test_jax_has_its_conjugate(backend):
     assert np.max(np.abs(np.asarray(gradient(start)).conj() - 2 * A.conj().T @ -B)) < 1e-5
 
 
+def test_autograd_has_its_conjugate():
+    autograd = pytest.importorskip("autograd", reason="autograd, a library of gradients for NumPy, is missing")
+    anp = importlib.import_module("autograd.numpy")
+    gradient = autograd.grad(lambda z: anp.sum(anp.abs(anp.dot(A, z) - B) ** 2))
+    start, want = np.zeros(2, complex), np.linalg.lstsq(A, B)[0]
+    assert np.max(np.abs(descend(gradient, start, conjugated=True) - want)) < 1e-10
+    assert not np.max(np.abs(descend(gradient, start) - want)) < 1
+    assert np.max(np.abs(gradient(start).conj() - 2 * A.conj().T @ -B)) < 1e-14
+
+
 @pytest.mark.backends("torch")
 @pytest.mark.parametrize("dtype", ["complex64", "complex128"])
 def test_ptychography_as_in_torch(backend, dtype):
