@@ -1,6 +1,7 @@
 """Bounds of methods and of optimizers."""
 
 import importlib.util
+import math
 
 import numpy as np
 import pytest
@@ -92,6 +93,10 @@ def test_an_optimizer_stops_where_its_projected_gradient_vanishes(opt):
         ("LBFGS", (None, 0.5), ValueError, "LBFGS: params starts outside of bounds in 2 elements; start inside"),
         ("LBFGS", 1.0, TypeError, r"LBFGS: bounds=1.0 is no pair; wanted \(low, high\)"),
         ("LBFGS", (np.zeros(3), None), ValueError, r"low end of bounds, of 'params': \(3,\); wanted a number, or"),
+        ("LBFGS", (math.nan, 1), ValueError, r"LBFGS: bounds are NaN in 2 elements; wanted .* \(of 'params'\)"),
+        ("GradientDescent", (0, np.array([2, math.nan])), ValueError, "bounds are NaN in 1 elements"),
+        ("LBFGS", (np.zeros(2), np.ones(2, complex)), TypeError, "high end .* is complex128; wanted real numbers"),
+        ("LBFGS", [(0, 1), (0, 1)], TypeError, r"low end of bounds is a tuple; .* not a pair for each element"),
         ("LBFGS", ("low", None), ValueError, "low end of bounds, of 'params': str; wanted a number"),
         ("NonlinearCG", (0, None), ValueError, "NonlinearCG takes no bounds; LBFGS and GradientDescent do"),
         ("Adam", (1.0, 0.0), ValueError, "Adam: bounds=.* are crossed"),
@@ -101,6 +106,16 @@ def test_an_optimizer_stops_where_its_projected_gradient_vanishes(opt):
 def test_what_cannot_be_is_told(method, bounds, error, words):
     with pytest.raises(error, match=words):
         xpopt.minimize(lambda x: (x @ x, 2 * x), np.ones(2), method, bounds=bounds)
+
+
+def test_the_parameter_with_the_wrong_bound_is_named():
+    start = {"a": np.ones(2), "b": np.ones((2, 2))}
+    for bounds, words in (
+        (({"a": None, "b": 1.5}, None), r"params starts outside of bounds in 4 elements; .* \(of 'b'\)"),
+        (({"a": 0.0, "b": 2.0}, 1.0), r"bounds are crossed in 4 elements; .* \(of 'b'\)"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            xpopt.LBFGS().solver(start, bounds=bounds)
 
 
 def test_complex_parameters_have_none():

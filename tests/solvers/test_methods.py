@@ -217,15 +217,10 @@ def test_memory_is_two_vectors_a_pair_and_six_more():
 
     start = np.ones(size)
     tracemalloc.start()
-    solver = xpopt.LBFGS(history=history).solver(start, stop=stop.steps(20))
-    while not solver.done:
-        x = solver.ask()
-        value, grads = function(x)
-        del x
-        solver.tell(value, grads)
+    found = xpopt.minimize(function, start, xpopt.LBFGS(history=history), steps=20)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert solver.step == 20
+    assert found.step == 20
     assert peak <= (2 * history + 6) * size * 8 + 200_000
 
 

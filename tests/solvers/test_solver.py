@@ -213,6 +213,34 @@ def test_what_minimize_may_not_be_given(params, method, error, words):
         xpopt.minimize(bowl, params, method)
 
 
+@pytest.mark.parametrize(
+    ("fun", "keywords", "words"),
+    [
+        (5, {}, "fun=5 is a int; wanted a function"),
+        (bowl, {"grad": True}, r"grad=True is a bool; .* leave it out where fun returns the pair \(value, grads\)"),
+        (bowl, {"callback": 5}, "callback=5 is a int; wanted a function"),
+        (bowl, {"grad": lambda x: 2 * x}, "fun returned a tuple, and there is grad=; return the value alone"),
+    ],
+)
+def test_what_is_no_function_is_told(fun, keywords, words):
+    with pytest.raises(TypeError, match=words):
+        xpopt.minimize(fun, np.ones(2), **keywords)
+
+
+def test_nothing_is_known_before_a_value():
+    with pytest.raises(RuntimeError, match="no value yet; tell it one first"):
+        xpopt.LBFGS().solver(np.ones(2)).info()
+
+
+def test_functions_may_overwrite_their_point():
+    def value(x):
+        found = float(x @ x)
+        x[:] = 7
+        return found
+
+    assert xpopt.minimize(value, np.array([3.0, -1.0]), grad=lambda x: 2 * x).params.tolist() == [0, 0]
+
+
 @pytest.mark.parametrize("method", ["LBFGS", "NonlinearCG", "GradientDescent"])
 def test_a_gradient_of_the_wrong_sign_is_told(method):
     with pytest.raises(ValueError, match=r"the value rises along -gradient: .* it has the wrong sign"):

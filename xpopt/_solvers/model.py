@@ -39,6 +39,7 @@ class Model:
         if not leaves:
             raise ValueError("params has no arrays; wanted one at least")
         self.names = list(leaves)
+        self.alone = self._tree is None
         self._like: Any = next((x for x in leaves.values() if library_of(x) is not None), None)
         library = library_of(np.zeros(()) if self._like is None else self._like)
         assert library is not None
@@ -56,6 +57,11 @@ class Model:
         self._floats = [is_number(x) for x in leaves.values()]
         self._first = taken
         self._like = library.full((), 0.0, taken[0].dtype, taken[0])  # like which numbers become arrays
+
+    def described(self) -> list[list[Any]]:
+        """Return the name of each, as text, its shape and its dtype, as JSON has them."""
+        each = zip(self.names, self.shapes, self.dtypes, strict=True)
+        return [[show(name), list(shape), dtype_text(dtype)] for name, shape, dtype in each]
 
     def start(self) -> list[Array]:
         """Return the leaves that came, once; after that they are the caller's alone."""

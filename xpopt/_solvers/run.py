@@ -20,12 +20,15 @@ def run(
     progress: bool,
 ) -> Result:
     """Do what `Solver.run` does."""
+    given: dict[str, Any] = {"fun": fun, "grad": grad, "callback": callback}
+    for name, it in given.items():
+        if not callable(it) and (it is not None or name == "fun"):
+            raise TypeError(f"{name}={short(it)} is a {type(it).__name__}; wanted a function{_WAYS_OUT.get(name, '')}")
     try:
         with _shown(progress) as show:
             while not solver.done:
-                params = solver.ask()
                 known = len(solver._history)
-                solver.tell(*_evaluated(fun, grad, params))
+                solver.tell(*_evaluated(fun, grad, solver))
                 if len(solver._history) > known:
                     info = solver.info()
                     del info["history"]
@@ -39,11 +42,16 @@ def run(
     return solver.result
 
 
-def _evaluated(fun: Callable[[Any], Any], grad: Callable[[Any], Any] | None, params: Any) -> tuple[Any, Any]:
-    """Return value and gradient at a point."""
+_WAYS_OUT = {"grad": "; leave it out where fun returns the pair (value, grads)"}
+
+
+def _evaluated(fun: Callable[[Any], Any], grad: Callable[[Any], Any] | None, solver: Solver) -> tuple[Any, Any]:
+    """Return value and gradient at the point that a solver wants; each function may overwrite the one it is given."""
+    found = fun(solver.ask())
     if grad is not None:
-        return fun(params), grad(params)
-    found = fun(params)
+        if isinstance(found, tuple):
+            raise TypeError("fun returned a tuple, and there is grad=; return the value alone, or leave grad= out")
+        return found, grad(solver.ask())
     if not isinstance(found, tuple) or len(found) != 2:
         raise TypeError(
             f"fun returned {short(found)}, a {type(found).__name__}; wanted the pair (value, grads), or give a "

@@ -17,7 +17,7 @@ from .._checkpoint.progress import Progress
 from .._checkpoint.reading import header_and_arrays
 from .._version import __version__
 from .result import Row
-from .solver import Solver
+from .solver import Solver, info_of
 
 
 def state_dict(solver: Solver) -> dict[str, Any]:
@@ -25,6 +25,7 @@ def state_dict(solver: Solver) -> dict[str, Any]:
     data, arrays = solver._saved()
     common = {
         "kind": solver.kind,
+        "parameters": solver._model.described(),
         "reason": solver._reason,
         "by_rule": solver._by_rule,
         "evaluations": solver._evaluations,
@@ -43,18 +44,22 @@ def load_state_dict(solver: Solver, state: Mapping[str, Any]) -> None:
         data = header["solver"]
         if data["kind"] != solver.kind:
             raise CheckpointError(f"the checkpoint is of {data['kind']}, and this is {solver.kind}")
+        _check_parameters(data["parameters"], solver._model.described())
         become = solver._restored(data, arrays)
         history = [_row(line) for line in np.asarray(arrays["history"], np.float64).reshape(-1, len(Row._fields))]
         reason, evaluations, seconds = str(data["reason"]), int(data["evaluations"]), float(data["seconds"])
-        if data["by_rule"]:  # which this solver has another of
-            reason, history = "", history[: -1 if solver._tells_again else None]
+        by_rule = bool(data["by_rule"])
     except CheckpointError:
         raise
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise CheckpointError(f"no state of a solver, or a damaged one: {error!r}") from error
+    if by_rule:  # this solver may have another one
+        reason = solver._stop(info_of(history, evaluations, seconds))
+        if not reason and solver._tells_again:
+            history = history[:-1]
     become()
     solver._history, solver._evaluations, solver._reason = history, evaluations, reason
-    solver._spent, solver._began, solver._by_rule = seconds, None, False
+    solver._spent, solver._began, solver._by_rule = seconds, None, bool(reason) and by_rule
 
 
 def save(solver: Solver, path: str | os.PathLike[str], progress: Progress) -> None:
@@ -119,6 +124,25 @@ def on_device(library: Library, x: Any, like: Array) -> Array:
         return library.guard(library.copy)(x)
     (host,) = own.to_numpy([x])
     return library.guard(lambda like: library.from_numpy(host, like))(like)
+
+
+def _check_parameters(saved: list[list[Any]], own: list[list[Any]]) -> None:
+    """Raise where those of a state are not those of a solver."""
+    names, others = ([one[0] for one in each] for each in (own, saved))
+    if names != others:
+        raise CheckpointError(
+            f"parameters are {_few(others)} in the checkpoint, and {_few(names)} here; names and order must agree"
+        )
+    for (name, shape, dtype), (_, other_shape, other_dtype) in zip(own, saved, strict=True):
+        if [*shape, dtype] != [*other_shape, other_dtype]:
+            raise CheckpointError(
+                f"{name} is {other_dtype} of shape {tuple(other_shape)} in the checkpoint, and {dtype} of shape "
+                f"{tuple(shape)} here"
+            )
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names if len(names) <= 8 else [*names[:8], f"and {len(names) - 8} more"])
 
 
 def _row(line: Any) -> Row:

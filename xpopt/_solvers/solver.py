@@ -119,9 +119,15 @@ class Solver(ABC):
         -------
         dict
             As `StopRule.__call__` takes it.
+
+        Raises
+        ------
+        RuntimeError
+            It has taken no value yet.
         """
-        row = self._history[-1]
-        return {**row._asdict(), "evaluations": self._evaluations, "seconds": self._seconds(), "history": self._history}
+        if not self._history:
+            raise RuntimeError("the solver has taken no value yet; tell it one first")
+        return info_of(self._history, self._evaluations, self._seconds())
 
     # Ask and tell
 
@@ -219,8 +225,9 @@ class Solver(ABC):
         Parameters
         ----------
         state : mapping
-            What `state_dict` returned, of a solver of the same method for parameters of the same shapes and dtypes.
-            The rule when to stop stays that of this solver, and is asked anew.
+            What `state_dict` returned, of a solver of the same method for parameters of the same names, shapes and
+            dtypes. The rule when to stop stays that of this solver: where another one has stopped, it is asked
+            whether it does as well.
 
         Raises
         ------
@@ -312,7 +319,18 @@ class Solver(ABC):
     def _seconds(self) -> float:
         return self._spent + (0.0 if self._began is None else time.perf_counter() - self._began)
 
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            f"a {type(self).__name__} cannot be pickled or copied; make another solver and give it what state_dict() "
+            f"returns, with load_state_dict()"
+        )
+
     def __repr__(self) -> str:
         """Say how far it is."""
         best = short(self.best_value)
         return f"<{type(self).__name__}: step {self.step}, best value {best}{self._reason and ', '}{self._reason}>"
+
+
+def info_of(history: list[Row], evaluations: int, seconds: float) -> dict[str, Any]:
+    """Return what a rule of `stop` is given."""
+    return {**history[-1]._asdict(), "evaluations": evaluations, "seconds": seconds, "history": history}

@@ -9,8 +9,8 @@ import numpy as np
 
 from .._arrays.library import is_complex
 from .._arrays.namespace import library_of
-from .._arrays.parameter import is_number
-from .._arrays.tree import flatten, is_container, matched, show
+from .._arrays.parameter import dtype_text, is_number
+from .._arrays.tree import flatten, is_container, matched, show, show_all
 from .._arrays.typing import Array
 from .._settings.text import short
 from .._solvers.model import Model
@@ -49,6 +49,10 @@ class Everywhere:
     def linear(self, x: Array, step: float, d: Any, g: Any, slope: float) -> Any:
         """Return the change of the value to first order, with the gradient and the slope at step 0."""
         return step * slope
+
+    def outside(self, x: Array) -> int:
+        """Return how many elements are not between the bounds."""
+        return 0
 
     def free(self, x: Array, g: Array) -> Any:
         """Return 1 for each element that may move along the negative gradient, else 0."""
@@ -97,6 +101,11 @@ class Box(Everywhere):
         """Take the way that is left of the step."""
         return self._space.dot(self.point(x, step, d) - x, g)
 
+    def outside(self, x: Any) -> int:
+        """Count them."""
+        space = self._space
+        return int(space.read([space.xp.sum(space.xp.astype(self.project(x) != x, space.dtype))], x)[0])
+
     def free(self, x: Any, g: Any) -> Any:
         """Leave out those that would leave the bounds at once."""
         held = ((x <= self._low) & (g > 0)) | ((x >= self._high) & (g < 0))
@@ -128,9 +137,9 @@ def box_of(space: Space, model: Model, owner: str, bounds: Any, x: Array) -> Eve
     Raises
     ------
     TypeError
-        They are no pair, or a parameter is complex.
+        They are no pair, or one of them or a parameter is complex.
     ValueError
-        They are crossed, or the start is outside.
+        They are crossed or NaN, or the start is outside.
     """
     if bounds is None:
         return Everywhere(space)
@@ -141,21 +150,23 @@ def box_of(space: Space, model: Model, owner: str, bounds: Any, x: Array) -> Eve
     low: Any = _flat(space, model, f"{owner}: low end of bounds", bounds[0], -np.inf, x)
     high = _flat(space, model, f"{owner}: high end of bounds", bounds[1], np.inf, x)
     xp = space.xp
-    box = Box(space, low, high)
 
     def counted(x: Any) -> Any:
-        crossed, outside = low > high, (x < low) | (x > high)
-        return space.read([xp.sum(xp.astype(one, space.dtype)) for one in (crossed, outside)], x)
+        ordered, inside = low <= high, (x >= low) & (x <= high)
+        wrong = xp.isnan(low) | xp.isnan(high), ~ordered, ~inside
+        return space.read([xp.sum(xp.astype(leaf, space.dtype)) for one in wrong for leaf in space.pieces(one)], x)
 
-    crossed, outside = space.guard(counted)(x)
-    if crossed:
-        raise ValueError(f"{owner}: bounds are crossed in {int(crossed)} elements; wanted (low, high), the lower first")
-    if outside:
-        raise ValueError(
-            f"{owner}: params starts outside of bounds in {int(outside)} elements; start inside, such as with "
-            f"clip(params, low, high)"
-        )
-    return box
+    counts = space.guard(counted)(x).reshape(3, -1).astype(int)
+    messages = (
+        "bounds are NaN in {} elements; wanted a number, or None for an open side",
+        "bounds are crossed in {} elements; wanted (low, high), the lower first",
+        "params starts outside of bounds in {} elements; start inside, such as with clip(params, low, high)",
+    )
+    for each, message in zip(counts, messages, strict=True):
+        if each.any():
+            of = show_all(name for name, count in zip(model.names, each, strict=True) if count)
+            raise ValueError(f"{owner}: {message.format(each.sum())} (of {of})")
+    return Box(space, low, high)
 
 
 def _flat(space: Space, model: Model, what: str, end: Any, open_: float, like: Array) -> Array:
@@ -163,6 +174,11 @@ def _flat(space: Space, model: Model, what: str, end: Any, open_: float, like: A
     xp = space.xp
     ends: Mapping[Any, Any] = dict.fromkeys(model.names, end)
     if is_container(end):
+        if model.alone:
+            raise TypeError(
+                f"{what} is a {type(end).__name__}; wanted a number, or an array of shape {model.shapes[0]}: bounds "
+                f"are (low, high), not a pair for each element"
+            )
         ends = matched(dict.fromkeys(model.names), flatten(end, what), what)
     leaves = []
     for name, shape in zip(model.names, model.shapes, strict=True):
@@ -172,6 +188,8 @@ def _flat(space: Space, model: Model, what: str, end: Any, open_: float, like: A
         elif library_of(one) is None or tuple(one.shape) not in ((), shape):
             came = tuple(one.shape) if hasattr(one, "shape") else type(one).__name__
             raise ValueError(f"{what}, of {show(name)}: {came}; wanted a number, or an array of shape {shape}")
+        elif is_complex(one.dtype):
+            raise TypeError(f"{what}, of {show(name)}, is {dtype_text(one.dtype)}; wanted real numbers")
         if library_of(one) is not space.library:
             own = library_of(one)
             assert own is not None

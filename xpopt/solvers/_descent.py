@@ -8,6 +8,7 @@ from typing import Any
 
 from .._arrays.namespace import copy_array
 from .._arrays.typing import Array
+from .._checkpoint.header import CheckpointError
 from .._solvers.saving import like_of
 from .._solvers.solver import Solver
 from ._box import box_of
@@ -178,8 +179,12 @@ class Descent(Solver):
             return like_of(arrays[key], self._x, key)
 
         memory = self._method.memory(self._space)
-        memory.restore(data["memory"], lambda key: vector(f"memory/{key}"))
+        kept = {key[7:]: x for key, x in arrays.items() if key.startswith("memory/")}
+        memory.restore(data["memory"], kept, lambda key: vector(f"memory/{key}"))
         x, best = vector("x"), vector("best")
+        outside = self._space.guard(lambda x: self._box.outside(x) or self._box.outside(best))(x)
+        if outside:
+            raise CheckpointError(f"x in the checkpoint is outside of the bounds of this solver in {outside} elements")
         g = d = search = None
         if data["search"] is not None:
             g, d = vector("g"), vector("d")

@@ -90,8 +90,8 @@ class Memory:
         """Return it as JSON has it, and arrays by name."""
         return {}, {}
 
-    def restore(self, data: Mapping[str, Any], arrays: Callable[[str], Array]) -> None:
-        """Take back what `saved` returned, with `arrays`, which finds a vector by name."""
+    def restore(self, data: Mapping[str, Any], arrays: Mapping[str, Any], vector: Callable[[str], Array]) -> None:
+        """Take back what `saved` returned, with `vector`, which finds one of the arrays as a vector."""
 
 
 class Method(Value):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -52,16 +53,20 @@ class Space:
 
     def leaves(self, vector: Array) -> list[Array]:
         """Return arrays like the parameters, which may share memory with the vector."""
-        found, start = [], 0
+        found = []
         xp = self.xp
-        for size, shape, dtype in zip(self._sizes, self._model.shapes, self._model.dtypes, strict=True):
-            x: Any = vector[start : start + size] if size != self.size else vector  # type: ignore[index]
-            start += size
+        for piece, shape, dtype in zip(self.pieces(vector), self._model.shapes, self._model.dtypes, strict=True):
+            x: Any = piece
             if is_complex(dtype):
-                half = size // 2
+                half = x.shape[0] // 2
                 x = xp.astype(x[:half], dtype) + xp.astype(x[half:], dtype) * 1j
             found.append(xp.reshape(xp.astype(x, dtype, copy=False), shape))
         return found
+
+    def pieces(self, vector: Any) -> list[Array]:
+        """Return the part of a vector that belongs to each parameter, which may share memory with it."""
+        ends = list(itertools.accumulate(self._sizes, initial=0))
+        return [vector] if len(ends) == 2 else [vector[a:b] for a, b in itertools.pairwise(ends)]
 
     def zeros(self, *shape: int) -> Array:
         """Return zeros on the device of the parameters."""

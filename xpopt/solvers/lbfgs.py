@@ -163,17 +163,19 @@ class _Curvature(Memory):
 
     def saved(self) -> tuple[dict[str, Any], dict[str, Array]]:
         rows = self._pairs.rows(len(self._places))
-        arrays = {f"pairs/{i}": row for i, row in enumerate(rows)}
-        return {"places": self._places, "products": self._products.tolist(), "with_g": self._with_g.tolist()}, arrays
+        used = len(rows)
+        products = {"products": self._products[:used, :used], "with_g": self._with_g[:used]}
+        return {"places": self._places}, {**{f"pairs/{i}": row for i, row in enumerate(rows)}, **products}
 
-    def restore(self, data: Mapping[str, Any], arrays: Callable[[str], Array]) -> None:
+    def restore(self, data: Mapping[str, Any], arrays: Mapping[str, Any], vector: Callable[[str], Array]) -> None:
         places = [int(place) for place in data["places"]]
         if sorted(places) != list(range(len(places))) or len(places) > self._most:
             raise ValueError(f"places are {places}")
-        self._products[:] = np.asarray(data["products"], np.float64).reshape(self._products.shape)
-        self._with_g[:] = np.asarray(data["with_g"], np.float64)
+        used = 2 * len(places)
+        self._products[:used, :used] = np.asarray(arrays["products"], np.float64).reshape(used, used)
+        self._with_g[:used] = np.asarray(arrays["with_g"], np.float64).reshape(used)
         for place in range(len(places)):
-            step, change = arrays(f"pairs/{2 * place}"), arrays(f"pairs/{2 * place + 1}")
+            step, change = vector(f"pairs/{2 * place}"), vector(f"pairs/{2 * place + 1}")
             self._pairs.put(place, 0 * step, step, change)
         self._places = places
 

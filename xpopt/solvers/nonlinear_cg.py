@@ -28,7 +28,7 @@ class NonlinearCG(Method):
         \beta^{HZ} = \frac{1}{d_k^T y_k} \left(y_k - 2 d_k \frac{y_k^T y_k}{d_k^T y_k}\right)^T g_{k+1},
         \quad \beta^{HZ} \ge \frac{-1}{\lVert d_k \rVert \min(0.01, \lVert g_k \rVert)}
 
-    It keeps three vectors.
+    It keeps one vector beside those of the search, seven in all.
 
     Parameters
     ----------
@@ -44,9 +44,9 @@ class NonlinearCG(Method):
 
     Notes
     -----
-    It begins anew with the negative gradient after as many steps as there are unknowns; with ``"polak-ribiere"`` also
-    where two gradients in a row are far from orthogonal, :math:`|g_{k+1}^T g_k| \ge 0.2\, g_{k+1}^T g_{k+1}`; and where
-    a direction does not go down.
+    It begins anew with the negative gradient after six times as many steps as there are unknowns; with
+    ``"polak-ribiere"`` also where two gradients in a row are far from orthogonal, :math:`|g_{k+1}^T g_k| \ge 0.2\,
+    g_{k+1}^T g_{k+1}`; and where a direction does not go down.
 
     References
     ----------
@@ -135,10 +135,7 @@ class _LastDirection(Memory):
         arrays = {} if self._d is None else {"last": self._d}
         return {"share": self._share, "slope": self._slope, "gg": self._gg, "steps": self._steps}, arrays
 
-    def restore(self, data: Mapping[str, Any], arrays: Callable[[str], Array]) -> None:
+    def restore(self, data: Mapping[str, Any], arrays: Mapping[str, Any], vector: Callable[[str], Array]) -> None:
         self._share, self._slope, self._gg = float(data["share"]), float(data["slope"]), float(data["gg"])
         self._steps = int(data["steps"])
-        try:
-            self._d = arrays("last")
-        except KeyError:
-            self._d = None
+        self._d = vector("last") if "last" in arrays else None
