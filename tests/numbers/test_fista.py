@@ -1,6 +1,7 @@
 """FISTA beside a transcription of the paper, SciPy's least squares without negative numbers, and optimality."""
 
 import importlib.util
+import itertools
 import math
 
 import numpy as np
@@ -123,6 +124,30 @@ def test_it_starts_over_as_asked(backend, restart, way):
             new = opt.update_all({"x": given[0]}, {"x": given[1]}, loss)["x"]
         y = backend.numpy(new)
         assert np.allclose(y, y_wanted, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.any_engine
+@pytest.mark.parametrize("way", ["update", "update_all", "in a group"])
+def test_a_loss_that_is_to_rise_restarts_where_it_falls(way):
+    """Upwards on the negative function is the same walk, restarts and all."""
+    A, b, lr = sparse_problem(4)
+    ends = []
+    for sign in (1.0, -1.0):
+        opt, x, paces = FISTA(lr=lr, restart="value", maximize=sign < 0, prox=prox.l1(WEIGHT)), np.zeros(40), []
+        if way == "in a group":
+            opt = SGD(groups={"x": opt})
+        losses = Risen(A, b)
+        for _ in range(60):
+            given = x, sign * A.T @ (A @ x - b), sign * losses.loss(x)
+            if way == "update":
+                x = opt.update(*given[:2], "x", given[2])
+            else:
+                x = opt.update_all({"x": given[0]}, {"x": given[1]}, given[2])["x"]
+            paces.append(float(opt.cache["x"]["pace"]))
+        ends.append((x.tolist(), paces))
+    assert ends[0] == ends[1]
+    assert 1 <= sum(later < before for before, later in itertools.pairwise(ends[0][1])) < 20
+    assert max(ends[0][1]) > 5
 
 
 @on_numpy

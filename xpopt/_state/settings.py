@@ -26,6 +26,7 @@ from .._transforms.narrow import with_slots_of
 from .._transforms.order import active
 from ..transforms.base import Transform
 from ..transforms.loss_scale import DynamicLossScale, LossScale
+from ..transforms.maximize import Maximize
 
 _SHARED = ("accumulate", "loss_scale")
 """Options that another optimizer in a group has from the one that it is in, since they are about all parameters."""
@@ -52,9 +53,8 @@ class Settings:
     """
 
     __slots__ = (
-        *("_between", "_found", "accumulate", "cls", "draws", "dynamic", "frozen", "groups", "guards", "number"),
-        "of_rule",
-        *("reads_loss", "rule", "step", "transforms", "values"),
+        *("_between", "_climbs", "_found", "accumulate", "cls", "draws", "dynamic", "frozen", "groups", "guards"),
+        *("number", "of_rule", "reads_loss", "rule", "step", "transforms", "values"),
     )
 
     def __init__(
@@ -84,6 +84,8 @@ class Settings:
         self.rule = with_masters(rule) if values["master"] else rule
         self.reads_loss: bool = rule.reads_loss or any(group.settings.reads_loss for group in groups)
         """Whether a step needs its loss."""
+        self._climbs: bool = rule.reads_loss and any(isinstance(one, Maximize) for one in self.transforms)
+        """Whether the rule reads a loss that is to rise: it gets the negative."""
         self.guards = values["nonfinite"] != "propagate"
         self.draws = values["rounding"] == "stochastic"
         self.accumulate: int = values["accumulate"] if cls._settings["accumulate"].option else 1
@@ -184,6 +186,12 @@ class Settings:
         """Return the arrays that stand in the place of numbers."""
         return {name: value for name, value in self.of_rule.items() if isinstance(value, PerElement)}
 
+    def with_numbers(self, others: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the hyperparameters of the rule with the numbers of one step."""
+        if self._climbs:
+            others = {**others, "cur_loss": -others["cur_loss"]}
+        return {**self.of_rule, **others}
+
     def numbers_at(self, t: int, lr: float | None = None, others: Mapping[str, Any] | None = None) -> Scalars:
         """Return what the rule reads at a count and a learning rate, by default the one that was given.
 
@@ -201,7 +209,7 @@ class Settings:
         Scalars
             All of them.
         """
-        numbers = {**self.of_rule, **others} if others else self.of_rule
+        numbers = self.with_numbers(others) if others else self.of_rule
         return self.rule.scalars_at(numbers, self.values["lr"] if lr is None else lr, t)
 
     def check_in_dtype(self, spec: Spec, name: Hashable) -> None:

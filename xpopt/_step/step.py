@@ -53,7 +53,7 @@ def update(parts: Parts, param: Any, param_grad: Any, name: Hashable, cur_loss: 
             if lr is None:
                 lr = clock.ask(name, cur_loss) if settings.step else settings.values["lr"]
             rate = clock.rate_of(settings.number, lr) if settings.number else lr
-            h = one.rule.scalars_at({**settings.of_rule, **others} if others else settings.of_rule, rate, one.t)
+            h = one.rule.scalars_at(settings.with_numbers(others) if others else settings.of_rule, rate, one.t)
             proceed = None
             if guard is not None:
                 formula = settings.rule, h
