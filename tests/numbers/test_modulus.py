@@ -70,6 +70,7 @@ def test_real_parameters_are_as_without(backend):
     with xpopt.engine("blocked"):
         assert opt.explain({"x": x})[0].engine == "blocked"
         assert opt.explain({"z": z})[0].engine == "eager"
+        assert opt.explain({"z": z})[0].reason.startswith("modulus=True computes with both parts")
     again = xpopt.make_optimizer(str(opt))
     assert (again.modulus, str(again)) == (True, str(opt))
 

@@ -12,6 +12,8 @@ from .._arrays.typing import Array, Namespace, Scalars
 from .._graph.rule import Rule, taken_apart
 from .._graph.slots import moduli, one, state_class
 
+_WHOLE = "modulus=True computes with both parts of a complex number together"
+
 
 def with_moduli(rule: Rule, moments: Collection[str]) -> Rule:
     r"""Return the rule that takes, for a complex parameter, :math:`|z|^2` for each square of :math:`z`.
@@ -61,7 +63,7 @@ def _of_complex(rule: Rule, moments: Collection[str]) -> Rule:
 
     specs = {field: spec._replace(shape=moduli) if field in moments else spec for field, spec in forms}
     state = state_class(rule.slots.__name__, specs)
-    return dataclasses.replace(rule, function=of_pairs, slots=state, where=where, fused=False)
+    return dataclasses.replace(rule, function=of_pairs, slots=state, where=where, fused=False, whole=_WHOLE)
 
 
 class _Value:
