@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._arrays.library import LOW, SUPPORTED
+from ._arrays.library import LOW, PAIRS, SUPPORTED
 from ._graph.ones import split
 from ._graph.reading import graph_of
 from ._print.cuda import print_cuda
@@ -64,10 +64,13 @@ def kernel_source(
     if target not in TARGETS:
         raise ValueError(f"target={short(target)} is unknown; wanted one of {', '.join(TARGETS)}")
     if dtype not in SUPPORTED:
-        raise ValueError(f"dtype={short(dtype)} is unknown; wanted one of {', '.join(SUPPORTED)}")
+        of_parts = ", the one of its parts" if dtype in PAIRS else ""
+        raise ValueError(f"dtype={short(dtype)} has no kernel; wanted one of {', '.join(SUPPORTED)}{of_parts}")
     settings = opt._parts.settings
     h = settings.numbers_at(1)
     rule = settings.rule.of(dtype, tuple(shape))
+    if rule.whole:
+        raise TypeError(f"{type(opt).__name__} has no kernel: {rule.whole}")
     graph = graph_of(rule, h, clipped=h.clip_norm is not None)
     dtypes = rule.dtypes("float64" if dtype == "float64" else "float32")
     kept = [dtypes[k] for k in rule.wide] if rule.narrow else ()

@@ -168,6 +168,17 @@ def test_complex_parameters_are_mapped_whole(backend, one, want):
     assert np.isclose(float(backend.numpy(got)), np.linalg.norm(residual), rtol=1e-5)
 
 
+@on_numpy
+@pytest.mark.parametrize(("one", "want"), OF_COMPLEX.values(), ids=OF_COMPLEX)
+def test_complex_parameters_are_mapped_where_gradients_accumulate(one, want):
+    rng = np.random.default_rng(8)
+    z, g = complex_of(rng), complex_of(rng)
+    opt, x = SGD(lr=0.25, prox=one, accumulate=2), z
+    for share in (0.5, 1.5):
+        x = opt.update(x, share * g, "z")
+        assert np.allclose(x, z if share < 1 else want(z - 0.25 * g), rtol=1e-13, atol=1e-13)
+
+
 @pytest.mark.any_engine
 def test_what_has_no_meaning_for_complex_parameters():
     z = complex_of(np.random.default_rng(7))
@@ -181,6 +192,53 @@ def test_what_has_no_meaning_for_complex_parameters():
             with pytest.raises(TypeError, match=message):
                 call()
         assert opt.cache == {}
+
+
+@pytest.mark.any_engine
+@on_numpy
+def test_elements_of_any_size():
+    """What is finite stays so, and what is not finite in one part of a number leaves the other alone."""
+    large, small = 2.0**1023, 2.0**-1073
+    z = np.array([large + large * 1j, small * 1j, 0])
+    unit = np.array([(1 + 1j) / np.sqrt(2), 1j, 1])
+    for opt in (SGD(lr=1.0, prox=prox.magnitude(2.0)), SGD(lr=1.0, prox=prox.l1(1.0)), SGD(prox=prox.l2_ball(3.0))):
+        want = {"magnitude": 2 * unit, "l1": [z[0], 0, 0], "l2_ball": [3 * unit[0], 0, 0]}[type(opt.prox).__name__]
+        for got in (opt.prox(np, z), opt.update(z, 0 * z, "z")):
+            assert np.allclose(got, want, rtol=1e-14, atol=0)
+    rows = prox.unit_rows()(np, z[:, None])
+    assert np.allclose(rows[:, 0], unit, rtol=1e-15)
+    small32 = np.array([2.0**-148 * 1j, 1], "complex64")
+    assert SGD(prox=prox.magnitude(1.0)).update(small32, 0 * small32, "z").tolist() == [1j, 1]
+    parts = prox.l1(1.0)(np, np.array([complex(np.inf, 3), complex(5, np.nan), complex(2, -0.0)]))
+    assert np.array_equal(parts.real, [np.inf, 5, 1])
+    assert np.array_equal(parts.imag, [3, np.nan, 0], equal_nan=True)
+    assert np.signbit(parts.imag[2])
+    assert np.array_equal(
+        prox.simplex()(np, np.array([[1e17, 1e17, 0], [1e308, -1e308, 0]])), [[0.5, 0.5, 0], [1, 0, 0]]
+    )
+    halves = prox.unit_rows()(np, np.ones((1, 100000), np.float16)).astype(np.float64)
+    assert abs(np.linalg.norm(halves) - 1) < 2.0**-11
+
+
+@pytest.mark.backends("numpy", "torch", "jax")
+def test_a_simplex_far_away(backend):
+    """Of float32, whose sums of large numbers know nothing of the total."""
+    x = cast(np.array([[1e5, 1e5 + 0.25, 99999.75], [1e8, 1e8, 0]]), "float32")
+    got = backend.numpy(prox.simplex()(backend.xp, backend.array(x, dtype="float32")))
+    assert np.allclose(got, onto_simplex(x.astype(np.float64), 1.0), rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.any_engine
+def test_what_a_map_is_not_called_with():
+    for call, message in {
+        lambda: prox.l1(1.0)(np, [1.0, 2.0]): r"l1: x is a list; wanted an array of floats, such as numpy.asarray\(x\)",
+        lambda: prox.nonnegative()(np, 3.0): "nonnegative: x is a float; wanted an array of floats",
+        lambda: prox.l2_ball(1.0)(np, np.array([3, 4])): "l2_ball: x has dtype int64; convert it to one of float16",
+        lambda: prox.l1(WEIGHTS[0, :2])(np, np.ones(3)): r"weight is an array of shape \(2,\), and x has shape \(3,\)",
+        lambda: prox.l1(1.0)(np, np.ones(3), step=-1): r"l1: step=-1.0 is out of range; wanted a finite number in \[0",
+    }.items():
+        with pytest.raises((TypeError, ValueError), match=message):
+            call()
 
 
 @pytest.mark.backends("numpy", "numpy-readonly", "array-api-strict", "torch", "dask")
@@ -353,11 +411,50 @@ def test_a_function_is_called_once_for_each_parameter_with_its_library(backend):
 
 @pytest.mark.any_engine
 def test_what_a_function_returns_is_like_the_parameter():
-    for wrong in (lambda xp, x: x[:1], lambda xp, x: 0.0, lambda xp, x: None):
+    z = np.ones(2) * 1j
+    for wrong, x, message in (
+        (
+            lambda xp, x: x[:1],
+            np.ones(2),
+            r"returned a ndarray of float64 and shape \(1,\); wanted an array like x, of",
+        ),
+        (lambda xp, x: 0.0, np.ones(2), r"returned a float; wanted an array like x, of float64 and shape \(2,\)"),
+        (lambda xp, x: None, np.ones(2), "returned a NoneType"),
+        (
+            lambda xp, x: xp.real(x),
+            z,
+            r"returned .* float64 .*; wanted an array like x, of complex128 and shape \(2,\)",
+        ),
+        (lambda x: x, np.ones(2), "takes 1 positional argument"),
+    ):
         opt = SGD(prox=wrong)
-        with pytest.raises(TypeError, match=r"function.after returned .* as 'param'; wanted float64 of shape \(2,\)"):
-            opt.update(np.ones(2), np.ones(2), "W")
+        with pytest.raises(TypeError, match=message) as caught:
+            opt.update(x, x, "W")
         assert opt.cache == {}
+        text = "\n".join([str(caught.value), *caught.value.__notes__])
+        assert "prox=test_prox.test_what_a_function" in text
+        assert "in the update of 'W'" in text
+
+
+@pytest.mark.backends("numpy", "torch")
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+def test_memory_that_a_function_keeps_is_its_own(backend, dtype):
+    """One that writes into the same array each time, as `out=` of NumPy is for."""
+    kept = backend.xp.zeros(2, dtype=getattr(backend.xp, dtype))
+
+    def doubled_into(xp, x):
+        kept[...] = 2 * x
+        return kept
+
+    params = {name: backend.xp.asarray(np.array(x, dtype)) for name, x in {"a": [1, 2], "b": [5, 6]}.items()}
+    zeros = {name: 0 * x for name, x in params.items()}
+    opt = FISTA(prox=doubled_into)
+    new = opt.update_all(params, zeros)
+    assert [host(backend, x).real.tolist() for x in (new["a"], new["b"])] == [[2, 4], [10, 12]]
+    assert [host(backend, x).real.tolist() for x in opt.averaged(new).values()] == [[2, 4], [10, 12]]
+    mapped = prox.real_part()(backend.xp, params["a"])
+    mapped[...] = 0
+    assert host(backend, params["a"]).real.tolist() == [1, 2]
 
 
 def doubled(xp, x):
@@ -426,7 +523,12 @@ def test_files_hold_the_arrays_of_a_map(tmp_path):
         ({"prox": "l1(weight=-1)"}, r"prox: l1: weight=-1.0 is out of range; wanted a finite number in \[0, inf\)"),
         ({"prox": "l2_ball(radius=0)"}, r"l2_ball: radius=0.0 is out of range; wanted a finite number in \(0, inf\)"),
         ({"prox": "simplex(total=-1)"}, "simplex: total=-1.0 is out of range"),
-        ({"prox": "box(low=1, high=0)"}, "low=1.0 is above high=0.0"),
+        ({"prox": "box(low=1, high=0)"}, "prox: box: low=1.0 is above high=0.0"),
+        ({"prox": SGD}, "wanted a map of xpopt.prox, such as"),
+        (
+            {"bounds": (0, 1), "groups": {"a": {"prox": "l1(weight=1)"}}},
+            r"a group .* takes {'bounds': None, 'prox': ...}",
+        ),
         ({"prox": "magnitude(modulus=-1)"}, "magnitude: modulus=-1.0 is out of range"),
         ({"bounds": prox.l1(1)}, r"bounds=l1\(.*\) is no interval; give it as prox=l1\("),
         ({"bounds": (0, 1j)}, "high end of bounds=1j is a complex; wanted a finite number"),
@@ -449,6 +551,24 @@ def test_a_modulus_of_another_shape():
     with pytest.raises(ValueError, match=message):
         opt.update(np.ones((3, 2)), np.ones((3, 2)), "W")
     assert opt.cache == {}
+
+
+@pytest.mark.any_engine
+def test_a_modulus_above_the_dtype():
+    opt, x = SGD(prox=prox.magnitude(np.array([1.0, 1e5]))), np.ones(2, np.float16)
+    with pytest.raises(
+        ValueError, match=r"prox=magnitude\(.*the largest number of float16, the dtype of 'W', is 65504"
+    ):
+        opt.update(x, x, "W")
+    assert opt.update(x.astype(np.float32), x, "W").tolist() == [1.0, 1e5]
+
+
+@pytest.mark.any_engine
+def test_a_map_of_all_elements_has_no_kernel():
+    with pytest.raises(TypeError, match="Adam has no kernel: simplex computes with all elements"):
+        xpopt.explain.kernel_source(Adam(prox=prox.simplex))
+    with pytest.raises(ValueError, match=r"dtype='complex64' has no kernel; wanted .* float64, the one of its parts"):
+        xpopt.explain.kernel_source(Adam(), dtype="complex64")
 
 
 # How far from a minimum
@@ -487,6 +607,19 @@ def test_the_gradient_is_that_of_the_function_which_options_say():
     ones = {"frozen": np.ones(1), "free": np.zeros(1), "bound": np.zeros(1)}
     assert float(both.stationarity(ones, {"frozen": None, "free": np.ones(1), "bound": np.ones(1)})) == 1.0
     assert float(SGD().stationarity({}, {})) == 0.0
+
+
+@pytest.mark.any_width
+def test_a_loss_scale_that_moves(backend):
+    """Gradients are divided by what it is, and not by what it was at first."""
+    scale = xpopt.transforms.DynamicLossScale(64.0, growth=2.0, every=1)
+    opt, x = SGD(lr=0.0, loss_scale=scale, nonfinite="skip"), {"x": backend.array(np.zeros(2))}
+    grad = backend.array([3.0, 4.0])
+    for _ in range(3):
+        grads = {"x": grad * opt.cur_loss_scale}
+        assert float(backend.numpy(opt.stationarity(x, grads))) == 5.0
+        x = opt.update_all(x, grads)
+    assert float(backend.numpy(opt.stationarity(x, {"x": grad * 64}))) == 5.0 / 8
 
 
 def test_at_a_bound_that_was_rounded_nothing_is_left_to_do():

@@ -93,6 +93,13 @@ def scaled_norm(xp: Namespace, x: Array, *, float64: bool) -> tuple[Any, Any]:
     return scale, xp.where(xp.isfinite(largest), xp.sqrt(xp.sum(parts * parts)), largest)
 
 
+def norms_along(xp: Namespace, x: Array, axis: int | tuple[int, ...]) -> tuple[Any, Any]:
+    """Return the L2 norms along some axes, which stay with a size of 1, as `scaled_norm` returns that of all."""
+    scale = _divisor(xp, xp.max(xp.abs(x), axis=axis, keepdims=True))
+    parts: Any = x / scale
+    return scale, xp.sqrt(xp.sum(parts * parts, axis=axis, keepdims=True))
+
+
 def joint_norm(xp: Namespace, arrays: Sequence[Array], *, float64: bool) -> tuple[Array, Array]:
     """Return the L2 norm of all of some arrays, as `scaled_norm` does of one."""
     scales, rests = [], []

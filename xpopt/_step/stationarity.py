@@ -19,6 +19,7 @@ from .._settings.ranges import POSITIVE
 from .._state.parts import Parts
 from .._transforms.numbers import Numbers
 from ..transforms.base import Formula, Transform
+from .scaling import scale_of, unscaled
 
 _OF_FUNCTION = ("loss_scale", "maximize", "l2")
 """Options that say of which function a gradient is."""
@@ -35,6 +36,9 @@ def stationarity(parts: Parts, params: Tree, grads: Tree, step: float) -> Any:
     """Do what `OptimizerBase.stationarity` does."""
     step = POSITIVE.check(parts.settings.cls.__name__, "step", step)
     leaves = flatten(params, "params")
+    scale, others = scale_of(parts), dict[str, float]()
+    if scale is not None:
+        grads, others["loss_scale"] = unscaled(scale, grads)
     gradients = matched(leaves, flatten(grads, "grads"), "grads")
     found: dict[Hashable, _Leaf] = {}
     libraries: dict[Hashable, Library] = {}
@@ -50,37 +54,35 @@ def stationarity(parts: Parts, params: Tree, grads: Tree, step: float) -> Any:
     library, _ = taken_in([(f"parameter {name!r}", leaf.param) for name, leaf in found.items()])
     assert library is not None
     first = next(iter(found.values())).param
-    return library.guard(_norm)(first, library, list(found.values()), step)
+    return library.guard(_norm)(first, library, list(found.values()), step, others)
 
 
-def _norm(first: Array, library: Library, leaves: Sequence[_Leaf], step: float) -> Array:
+def _norm(first: Array, library: Library, leaves: Sequence[_Leaf], step: float, others: Mapping[str, float]) -> Array:
     """Return the norm of all; called with the library set up for the first parameter."""
-    scale, rest = norm_of(library, [_residual(library, leaf, step) for leaf in leaves])
+    scale, rest = norm_of(library, [_residual(library, leaf, step, others) for leaf in leaves])
     return library.xp.asarray(scale * rest)
 
 
-def _residual(library: Library, leaf: _Leaf, step: float) -> Array:
-    """Return the proximal gradient of a parameter, in float64 where the device has it."""
+def _residual(library: Library, leaf: _Leaf, step: float, others: Mapping[str, float]) -> Array:
+    """Return the proximal gradient of a parameter, of the parts of complex ones, in float64 where the device has it."""
     xp, (transforms, spec, param, grad) = library.xp, leaf
-    wide = spec.compute
-    if library.has_float64(param):
-        wide = xp.float64 if spec.parts == 1 else xp.complex128
-    x, grad = xp.astype(param, wide, copy=False), xp.astype(library.pieces(grad, param), wide, copy=False)
+    wide = xp.float64 if library.has_float64(param) else library.dtype(real_of(dtype_text(spec.compute)))
+    x, grad = (xp.astype(library.reals(one), wide, copy=False) for one in (param, library.pieces(grad, param)))
     maps = []
     for one in transforms:
         formula = one.formula()
-        h = Numbers(SimpleNamespace(**one.numbers(), lr=step), formula, _rounded_for(formula, spec))
+        h = Numbers(SimpleNamespace(**{**one.numbers(), **others}, lr=step), formula, _rounded_for(formula, spec))
         if one.keyword in _OF_FUNCTION:
             grad = one.before(xp, x, grad, (), h)
         project = formula.project if spec.parts == 1 else formula.project_complex
         if project is not None:
-            maps.append((project, _constants(library, spec, formula, one.numbers(), x), h))
+            maps.append((project, _constants(library, spec, formula, one.numbers(), param, wide), h))
     if not maps:
-        return library.reals(grad)
+        return grad
     new = x - step * grad
     for project, slots, h in maps:
         new = project(xp, new, slots, h)
-    return library.reals((x - new) * (1 / step))
+    return (x - new) * (1 / step)
 
 
 def _rounded_for(formula: Formula, spec: Spec) -> str:
@@ -89,11 +91,12 @@ def _rounded_for(formula: Formula, spec: Spec) -> str:
     return dtype if formula.rounded and dtype != "float64" else ""
 
 
-def _constants(library: Library, spec: Spec, formula: Formula, numbers: Mapping[str, Any], like: Array) -> Any:
-    """Return the arrays that a map reads, like a parameter."""
+def _constants(
+    library: Library, spec: Spec, formula: Formula, numbers: Mapping[str, Any], param: Array, wide: Any
+) -> Any:
+    """Return the arrays that a map reads, like a parameter; one number for both parts of complex ones."""
     slots = (one.with_start(formula.number) for one in specs_of(formula.slots))
     h = SimpleNamespace(**numbers)
-    arrays: list[Any] = [
-        library.reals(library.xp.astype(constant(library, spec, one, like, h), like.dtype)) for one in slots
-    ]
-    return formula.slots._make(arrays if spec.parts == 1 else [x[..., 0] for x in arrays])
+    reals: list[Any] = [library.reals(constant(library, spec, one, param, h)) for one in slots]
+    arrays = [library.xp.astype(x, wide, copy=False) for x in reals]
+    return formula.slots._make(arrays if spec.parts == 1 else [x[..., :1] for x in arrays])

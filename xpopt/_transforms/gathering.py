@@ -51,6 +51,7 @@ def _gathering(rule: Rule, scaled: bool) -> Rule:
         follows=rule.follows,
         entry=rule.entry,
         fused=rule.fused,
+        whole=rule.whole,
         added=rule.added,
         low=low,
     )

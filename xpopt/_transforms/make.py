@@ -253,7 +253,7 @@ class Map:
         if isinstance(value, type) and issubclass(value, Proximal):
             with naming(f"{owner}: {name}"):
                 return value()
-        if callable(value) and not isinstance(value, Transform):
+        if callable(value) and not isinstance(value, type | Transform):
             return function(call=value)
         if isinstance(value, str | Mapping):
             with naming(f"{owner}: {name}"):

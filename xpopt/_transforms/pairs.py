@@ -6,7 +6,6 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from .._arrays.namespace import library_of
 from .._arrays.typing import Array, Namespace, Scalars
 from ..transforms.base import Formula
 from ..transforms.bounds import projecting
@@ -28,20 +27,17 @@ def on_pairs(formula: Formula) -> Formula:
     """
     if formula.project_complex is None:
         return formula
-    project = _joining(formula.project_complex)
+    project = _of_pairs(formula.project_complex)
     after = None if formula.after is None else projecting(project)
     whole = formula.whole or f"{formula.name} computes with both parts of a complex number together"
     return formula._replace(project=project, after=after, whole=whole)
 
 
 @functools.cache
-def _joining(project_complex: Callable[..., Any]) -> Callable[..., Any]:
+def _of_pairs(project_complex: Callable[..., Any]) -> Callable[..., Any]:
     def project(xp: Namespace, pairs: Any, s: Any, h: Scalars) -> Array:
-        library = library_of(pairs)
-        assert library is not None
-        rate: Any = h.lr if isinstance(h.lr, int | float) else h.lr[..., 0]  # of an element; arrays have it twice
-        joined = library.joined(pairs)
-        new = project_complex(xp, joined, s._make([x[..., 0] for x in s]), Rated(h, rate))
-        return library.reals(new)
+        rate: Any = h.lr if isinstance(h.lr, int | float) else h.lr[..., :1]  # of an element; arrays have it twice
+        new: Array = project_complex(xp, pairs, s._make([x[..., :1] for x in s]), Rated(h, rate))
+        return new
 
     return project

@@ -259,7 +259,8 @@ class OptimizerBase(Declared):
         if values["bounds"] is not None and values["prox"] is not None:
             raise ValueError(
                 f"{cls.__name__}: bounds={values['bounds']!r} and prox={values['prox']!r} are two projections; give "
-                f"one, which may be a function of your own"
+                f"one, which may be a function of your own; a group with the other takes "
+                f"{{'bounds': None, 'prox': ...}} or {{'prox': None, 'bounds': ...}}"
             )
         if isinstance(values["loss_scale"], DynamicLossScale) and values["nonfinite"] != "skip":
             raise ValueError(

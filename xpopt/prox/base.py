@@ -7,12 +7,15 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+
 from .._arrays.elements import PerElement
-from .._arrays.library import PAIRS, Library
+from .._arrays.library import PAIRS, Library, is_complex
 from .._arrays.namespace import library_of
-from .._arrays.parameter import dtype_text
+from .._arrays.parameter import admit, dtype_text
 from .._arrays.typing import Array, Namespace, Scalars
 from .._graph.slots import Slot, state_class
+from .._settings.ranges import NON_NEGATIVE
 from .._settings.setting import setting
 from .._settings.text import format_call
 from ..transforms.base import Transform
@@ -84,31 +87,44 @@ class Proximal(Transform):
         x : array
             What is mapped; only read.
         step : float
-            The step of the map of a function, by which its weight is multiplied. A projection has none.
+            The step of the map of a function, by which its weight is multiplied. At least 0. A projection has none.
 
         Returns
         -------
         array like `x`
-            The nearest point of a set; or of a function :math:`f` the point :math:`y` with the smallest
+            A new one. The nearest point of a set; or of a function :math:`f` the point :math:`y` with the smallest
             :math:`f(y) + \lVert y - x \rVert^2 / (2 s)`.
 
         Raises
         ------
         TypeError
-            `x` is complex, and the map is of real numbers alone.
+            `x` is no array of floating-point numbers, or it is complex, and the map is of real numbers alone.
+        ValueError
+            `step` is negative or not finite; or an array among the settings has another shape.
         """
-        one, library = self.transform(), library_of(x)
-        assert library is not None
-        project = one.project
-        if library.xp.isdtype(x.dtype, "complex floating"):
-            project = self.project_complex
-            if project is None:
-                raise TypeError(f"{type(self).__name__} is of real numbers, and x is of {dtype_text(x.dtype)}")
-        values = one.values()
-        h = SimpleNamespace(**values, lr=step)
-        xp = library.xp  # the caller's own, such as NumPy itself, may lack some
-        mapped: Array = library.guard(lambda x: project(xp, x, _filled(library, one.state(), values, x), h))(x)
-        return mapped
+        owner, one, library = type(self).__name__, self.transform(), library_of(x)
+        step = NON_NEGATIVE.check(owner, "step", step)
+        if library is None:
+            raise TypeError(f"{owner}: x is a {type(x).__name__}; wanted an array of floats, such as numpy.asarray(x)")
+        x = admit(library, x, f"{owner}: x")
+        pairs = is_complex(x.dtype)
+        project = self.project_complex if pairs else one.project
+        if project is None:
+            raise TypeError(f"{owner} is of real numbers, and x is of {dtype_text(x.dtype)}")
+        h = SimpleNamespace(**one.values(), lr=step)
+        for name, value in one.values().items():
+            if isinstance(value, PerElement) and value.shape != tuple(x.shape):
+                raise ValueError(
+                    f"{owner}: {name} is an array of shape {value.shape}, and x has shape {tuple(x.shape)}"
+                )
+
+        def mapped(x: Array) -> Array:
+            reals: Any = library.reals(x)
+            s = _filled(library, one.state(), h, reals[..., :1] if pairs else reals)
+            new = project(library.xp, reals, s, h)  # the caller's xp may lack some functions
+            return library.from_reals(library.copy(new) if new is reals else new, x)
+
+        return library.guard(mapped)(x)
 
 
 @functools.cache
@@ -116,10 +132,10 @@ def _arrays(names: tuple[str, ...]) -> type[Any]:
     return state_class("Arrays", {f"prox_{name}": Slot(name, constant=True) for name in names})
 
 
-def _filled(library: Library, state: type[Any], values: dict[str, Any], x: Array) -> Any:
-    """Return the arrays among the settings as arrays like `x`."""
-    real = library.xp.abs(x)
-    return state._make([library.from_numpy(values[name.partition("_")[2]].numbers(""), real) for name in state._fields])
+def _filled(library: Library, state: type[Any], h: Any, like: Array) -> Any:
+    """Return the arrays among the settings as arrays of a shape."""
+    values = (getattr(h, name.partition("_")[2]).numbers("") for name in state._fields)
+    return state._make([library.from_numpy(x.reshape(like.shape), like) for x in values])
 
 
 def of_element(s: Any, h: Scalars, name: str) -> Any:
@@ -169,7 +185,7 @@ class function(Proximal):  # noqa: N801 - as the other maps are called
     Parameters
     ----------
     call : callable
-        ``call(xp, x)``, which returns an array like `x`. It must not write into `x`.
+        ``call(xp, x)``, which returns an array like `x`, of which a copy is taken. It must not write into `x`.
     """
 
     call: Any = setting(range=_Function())
@@ -181,7 +197,10 @@ class function(Proximal):  # noqa: N801 - as the other maps are called
         """The function, of an array alone."""
         return _of_array(self.call)
 
-    project_complex = project
+    @property
+    def project_complex(self) -> Any:
+        """The function, of complex numbers."""
+        return _of_array(self.call, complex_too=True)
 
     def numbers(self) -> dict[str, Any]:
         """Return none."""
@@ -189,14 +208,34 @@ class function(Proximal):  # noqa: N801 - as the other maps are called
 
     def __repr__(self) -> str:
         """Write its name; text does not hold what it does."""
-        call = self.call
-        name = getattr(call, "__qualname__", type(call).__qualname__)
-        return format_call("function", {"call": f"{getattr(call, '__module__', '')}.{name}"})
+        return format_call("function", {"call": _named(self.call)})
+
+
+def _named(call: Any) -> str:
+    """Write the name of a function."""
+    return f"{getattr(call, '__module__', '')}.{getattr(call, '__qualname__', type(call).__qualname__)}"
 
 
 @functools.cache
-def _of_array(call: Callable[..., Array]) -> Callable[..., Array]:
+def _of_array(call: Callable[..., Array], complex_too: bool = False) -> Callable[..., Array]:
     def project(xp: Namespace, x: Array, s: Any, h: Scalars) -> Array:
-        return call(xp, xp.asarray(x))  # NumPy makes scalars of 0-d arrays
+        x = xp.asarray(x)  # NumPy makes scalars of 0-d arrays
+        library = library_of(x)
+        assert library is not None
+        given = library.joined(x) if complex_too else x
+        what = f"{dtype_text(given.dtype)} and shape {tuple(given.shape)}"
+        try:
+            new = call(xp, given)
+        except Exception as error:
+            error.add_note(f"in prox={_named(call)}, called as (xp, x) with an array of {what}")
+            raise
+        new = xp.asarray(new) if isinstance(new, np.generic) else new
+        if library_of(new) is not library or (new.dtype, new.shape) != (given.dtype, given.shape):
+            came = f"a {type(new).__name__}"
+            if hasattr(new, "dtype"):
+                came += f" of {dtype_text(new.dtype)} and shape {tuple(new.shape)}"
+            raise TypeError(f"prox={_named(call)} returned {came}; wanted an array like x, of {what}")
+        new = library.copy(new) if library.mutable else new  # the memory may be the function's own
+        return library.reals(new)
 
     return project

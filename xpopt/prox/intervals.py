@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .._settings.setting import setting
+from .._settings.text import naming
 from ..transforms.base import Transform
 from ..transforms.bounds import HIGH, LOW, Bounds
 from .base import Proximal
@@ -37,7 +38,8 @@ class box(Proximal):  # noqa: N801 - a map is called like a function
 
     @classmethod
     def _check_together(cls, values: Mapping[str, Any]) -> None:
-        Bounds._check_together(values)
+        with naming(cls.__name__):
+            Bounds._check_together(values)
 
     def transform(self) -> Transform:
         """Return the bounds."""

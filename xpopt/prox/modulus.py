@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-from .._arrays.elements import NumberOrArray
+import numpy as np
+
+from .._arrays.elements import FORMATS, NumberOrArray
+from .._arrays.library import real_of
 from .._arrays.typing import Namespace, Scalars
 from .._settings.ranges import NON_NEGATIVE
 from .._settings.setting import setting
 from .base import Proximal, of_element
+from .directions import directions, real_axis
 
 
 class magnitude(Proximal):  # noqa: N801 - a map is called like a function
@@ -44,6 +49,27 @@ class magnitude(Proximal):  # noqa: N801 - a map is called like a function
 
     modulus: Any = setting(range=NumberOrArray(NON_NEGATIVE))
 
+    def check_dtype(self, dtype: str, what: str) -> None:
+        """Raise a ValueError if a modulus is above the numbers of a dtype.
+
+        Parameters
+        ----------
+        dtype : str
+            The parameter's.
+        what : str
+            What it is called, for the message.
+
+        Raises
+        ------
+        ValueError
+            It is.
+        """
+        *_, largest = FORMATS.get(real_of(dtype), (math.inf,))
+        if np.any(np.asarray(self.modulus) > largest):
+            raise ValueError(
+                f"prox={self}: the largest number of {dtype}, the dtype of {what}, is {largest:g}; make it smaller"
+            )
+
     @staticmethod
     def project(xp: Namespace, x: Any, s: Any, h: Scalars) -> Any:
         """The map of real elements; NaN stays."""
@@ -53,10 +79,7 @@ class magnitude(Proximal):  # noqa: N801 - a map is called like a function
     @staticmethod
     def project_complex(xp: Namespace, x: Any, s: Any, h: Scalars) -> Any:
         """The map of complex elements."""
-        modulus: Any = xp.abs(x)
-        there = modulus > 0.0
-        phase = xp.where(there, x / xp.where(there, modulus, 1.0), x + 1.0)
-        return of_element(s, h, "modulus") * phase
+        return of_element(s, h, "modulus") * directions(xp, x, -1, real_axis(xp, x))
 
 
 class real_part(Proximal):  # noqa: N801
@@ -77,5 +100,6 @@ class real_part(Proximal):  # noqa: N801
 
     @staticmethod
     def project_complex(xp: Namespace, x: Any, s: Any, h: Scalars) -> Any:
-        """Their real parts, in the complex dtype."""
-        return xp.astype(xp.real(x), x.dtype)
+        """Their real parts, beside 0."""
+        real = x[..., 0]
+        return xp.stack([real, xp.zeros_like(real)], axis=-1)

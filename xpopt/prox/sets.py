@@ -12,6 +12,7 @@ from .._arrays.typing import Namespace, Scalars
 from .._settings.ranges import POSITIVE
 from .._settings.setting import setting
 from .base import Proximal
+from .directions import directions, real_axis
 
 _TOGETHER = "computes with all elements of a parameter together"
 
@@ -68,8 +69,7 @@ class l2_ball(Proximal):  # noqa: N801 - a map is called like a function
             return xp.zeros_like(x)
         library = library_of(x)
         assert library is not None
-        size = xp.abs(x) if xp.isdtype(x.dtype, "complex floating") else x
-        return scaled(xp, x, *clip_factor(xp, size, radius, float64=library.has_float64(x)))
+        return scaled(xp, x, *clip_factor(xp, x, radius, float64=library.has_float64(x)))
 
     project_complex = project
 
@@ -94,18 +94,21 @@ class unit_rows(Proximal):  # noqa: N801
 
     @staticmethod
     def project(xp: Namespace, x: Any, s: Any, h: Scalars) -> Any:
-        """The map, of rows divided by their largest modulus first, so that no square overflows."""
+        """The map, with sums in float64 where the device has it."""
         if 0 in x.shape:
             return x
-        rows = x if x.shape else xp.reshape(x, (1,))
-        modulus = xp.abs(rows)
-        largest = xp.max(modulus, axis=-1, keepdims=True)
-        rows = xp.where(largest > 0.0, rows / xp.where(largest > 0.0, largest, 1.0), rows + 1.0)
-        modulus = xp.abs(rows)
-        rows = rows / xp.sqrt(xp.sum(modulus * modulus, axis=-1, keepdims=True))
-        return xp.reshape(rows, x.shape)
+        rows = _rows(xp, x, 1)
+        unit = directions(xp, rows, -1, rows.shape[-1] ** -0.5)
+        return xp.reshape(xp.astype(unit, x.dtype), x.shape)
 
-    project_complex = project
+    @staticmethod
+    def project_complex(xp: Namespace, x: Any, s: Any, h: Scalars) -> Any:
+        """The same of complex elements."""
+        if 0 in x.shape:
+            return x
+        rows = _rows(xp, x, 2)
+        unit = directions(xp, rows, (-2, -1), rows.shape[-2] ** -0.5 * real_axis(xp, rows))
+        return xp.reshape(xp.astype(unit, x.dtype), x.shape)
 
 
 class simplex(Proximal):  # noqa: N801
@@ -147,15 +150,23 @@ class simplex(Proximal):  # noqa: N801
     @staticmethod
     def project(xp: Namespace, x: Any, s: Any, h: Scalars) -> Any:
         """The map, with sums in float64 where the device has it."""
-        x = xp.asarray(x)
         if 0 in x.shape:
             return x
-        library = library_of(x)
-        assert library is not None
-        rows = xp.astype(x, xp.float64) if library.has_float64(x) else x
-        rows = rows if x.shape else xp.reshape(rows, (1,))
+        rows = _rows(xp, x, 1)
+        rows = rows - xp.max(rows, axis=-1, keepdims=True)  # a shift changes nothing, and large sums lose the total
         falling = xp.sort(rows, axis=-1, descending=True)
+        library = library_of(rows)
+        assert library is not None
         counts = xp.astype(library.arange(rows.shape[-1], falling), rows.dtype) + 1.0
         theta = xp.max((xp.cumulative_sum(falling, axis=-1) - h.total) / counts, axis=-1, keepdims=True)
         rest = rows - theta
         return xp.reshape(xp.astype(xp.where(rest < 0.0, 0.0, rest), x.dtype), x.shape)
+
+
+def _rows(xp: Namespace, x: Any, axes: int) -> Any:
+    """Return an array with at least so many axes, in float64 where the device has it."""
+    x = xp.asarray(x)  # NumPy makes scalars of 0-d arrays
+    library = library_of(x)
+    assert library is not None
+    wide = xp.astype(x, xp.float64, copy=False) if library.has_float64(x) else x
+    return wide if len(x.shape) >= axes else xp.reshape(wide, (1, *x.shape))

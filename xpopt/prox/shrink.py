@@ -6,6 +6,7 @@ from typing import Any
 
 from .._arrays.elements import NumberOrArray
 from .._arrays.library import PAIRS
+from .._arrays.norms import norms_along
 from .._arrays.typing import Namespace, Scalars
 from .._settings.ranges import FLAG, NON_NEGATIVE
 from .._settings.setting import setting
@@ -94,8 +95,9 @@ class l1(Proximal):  # noqa: N801 - a map is called like a function
 
     @staticmethod
     def project_complex(xp: Namespace, x: Any, s: Any, h: Scalars) -> Any:
-        """The same of the modulus."""
+        """The same of the modulus, which no part overflows."""
         most: Any = h.lr * of_element(s, h, "weight")
-        modulus: Any = xp.abs(x)
-        rest = modulus - most
-        return x * (xp.where(rest < 0.0, 0.0, rest) / xp.where(modulus > 0.0, modulus, 1.0))
+        scale, modulus = norms_along(xp, x, -1)
+        rest = modulus - most / scale
+        factor = xp.where(rest < modulus, rest / modulus, 1.0)  # of what is infinite, 1
+        return x * xp.where(rest < 0.0, 0.0, factor)

@@ -147,7 +147,11 @@ class Transform(Declared):
     """``project(xp, x, s, h)``: what `after` does, for a rule that does it itself: see `OptimizerBase.proximal`."""
 
     project_complex: ClassVar[Any] = None
-    """What `project` is for complex arrays; without it they are seen as pairs of reals."""
+    """What `project` is for complex arrays: for pairs of their parts, along one more axis, the last; of size 1 in `s`.
+
+    Without it, each part is an element.
+    """
+
     whole: ClassVar[str] = ""
     """Why it is no elementwise arithmetic, so that no engine fuses it; empty where it is."""
     by_metric: ClassVar[bool] = False

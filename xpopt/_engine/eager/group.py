@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from ..._arrays.namespace import writer
 from ..._arrays.parameter import check_out, examine
-from ..._arrays.tree import is_container
+from ..._arrays.tree import is_container, show
 from ..._arrays.typing import Array
 from .. import kernels
 from ..group import Bound, Launched, Members, StepNumbers
@@ -74,12 +74,16 @@ class EagerGroup(Members):
         slots, self.slots = self.slots, []  # which are not kept beside the new ones
         results, kept, copies = [], [], []
         scalars = self.scalars(numbers)
-        for k, (_, library, spec) in enumerate(self._known):
+        for k, (name, library, spec) in enumerate(self._known):
             h = scalars[self._row_of[k]]
             key = None if numbers.keys is None else numbers.keys[self.members[k]]
             param, out = bound.params[k], bound.outs[k]
             grad, proceed = bound.grads[k], numbers.proceed
-            new, new_slots = self._kernel.update(param, grad, slots[k], library, spec, h, key, proceed)
+            try:
+                new, new_slots = self._kernel.update(param, grad, slots[k], library, spec, h, key, proceed)
+            except Exception as error:  # of a function of the user's own
+                error.add_note(f"in the update of {show(name)}")
+                raise
             kept.append(new_slots)
             results.append(new if out is None else out)
             if out is not None:
