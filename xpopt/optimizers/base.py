@@ -650,8 +650,8 @@ class OptimizerBase(Declared):
 
         Notes
         -----
-        `maximize`, `l2` and `loss_scale` say of which function the gradients are, and have their part. Clipping, decay
-        and other transforms have none.
+        `maximize`, `l2` and `loss_scale`, as `cur_loss_scale` has it, say of which function the gradients are, and
+        have their part. Clipping, decay and other transforms have none.
 
         References
         ----------

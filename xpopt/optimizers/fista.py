@@ -57,7 +57,7 @@ class FISTA(OptimizerBase):
         The schedule of the learning rate; None keeps it constant.
     restart : {"never", "value", "gradient"}
         When the acceleration starts again, with :math:`t_k = 1`: never; or where `cur_loss`, which each update then
-        needs, is above that of the last step (with a penalty, the sum of both); or where
+        needs, is above that of the last step, or below it with `maximize` (with a penalty, the sum of both); or where
         :math:`(y_k - x_k) \cdot (x_k - x_{k-1}) > 0`, a sum over each parameter, for which it runs eagerly.
     **options
         Options common to all optimizers: see `OptimizerBase`. `bounds` or `prox` is the map of the first line. Others
