@@ -64,8 +64,8 @@ def kernel_source(
     if target not in TARGETS:
         raise ValueError(f"target={short(target)} is unknown; wanted one of {', '.join(TARGETS)}")
     if dtype not in SUPPORTED:
-        of_parts = ", the one of its parts" if dtype in PAIRS else ""
-        raise ValueError(f"dtype={short(dtype)} has no kernel; wanted one of {', '.join(SUPPORTED)}{of_parts}")
+        of_parts = ", that of its parts" if dtype in tuple(PAIRS) else ""
+        raise ValueError(f"dtype={short(dtype)} is unknown; wanted one of {', '.join(SUPPORTED)}{of_parts}")
     settings = opt._parts.settings
     h = settings.numbers_at(1)
     rule = settings.rule.of(dtype, tuple(shape))

@@ -567,7 +567,7 @@ def test_a_modulus_above_the_dtype():
 def test_a_map_of_all_elements_has_no_kernel():
     with pytest.raises(TypeError, match="Adam has no kernel: simplex computes with all elements"):
         xpopt.explain.kernel_source(Adam(prox=prox.simplex))
-    with pytest.raises(ValueError, match=r"dtype='complex64' has no kernel; wanted .* float64, the one of its parts"):
+    with pytest.raises(ValueError, match=r"dtype='complex64' is unknown; wanted .* float64, that of its parts"):
         xpopt.explain.kernel_source(Adam(), dtype="complex64")
 
 
