@@ -93,6 +93,13 @@ def test_a_slope_that_lies_finds_nothing(search):
     assert taken is False
 
 
+@pytest.mark.parametrize("search", [strong_wolfe(), armijo(), backtracking(factor=0.3)], ids=str)
+def test_it_ends_where_a_fall_would_be_lost_in_rounding(search):
+    seen, taken = searched(search, lambda t: (1.0 + t, -1.0), 1.0)
+    assert taken is False
+    assert all(one.step > 1e-18 for one in seen)
+
+
 def test_a_constant_step_is_halved_where_nothing_is():
     seen, taken = searched(constant(1.7), CURVES["wall"], 1.0)
     assert taken

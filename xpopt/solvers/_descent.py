@@ -80,11 +80,16 @@ class Descent(Solver):
             return
         search, step = self._search, self._search.step
         found, new = self._tried(search, value, g)
-        if search.ended:
-            self._before = step, search.start.slope
-            self._arrived(new, g, found.value, found.norm, found.gg, step)
-        elif search.ended is not None:
+        if search.ended is None:
+            return
+        moved = found.value != search.start.value or found.yy > 0  # else every number is as it was
+        if not (search.ended and moved):
             self._given_up(search)
+            return
+        self._before = step, search.start.slope
+        self._arrived(new, g, found.value, found.norm, found.gg, step)
+        if search.endless and not self._reason:
+            self._reason = "the value falls along a direction without end"
 
     def _tried(self, search: Search, value: Any, g: Any) -> tuple[Numbers, Any]:
         """Tell the search what was found; return that, and the point where it is taken."""
@@ -111,7 +116,7 @@ class Descent(Solver):
         numbers = self._space.read([value, self._box.stationarity(x, g), self._space.dot(g, g)], g)
         value, norm, gg = map(float, numbers)
         self._evaluations += 1
-        if math.isfinite(value) and math.isfinite(gg):
+        if math.isfinite(value) and math.isfinite(norm):
             self._arrived(x, g, value, norm, gg, 0.0)
         else:
             self._reason = "the value or the gradient at the start is not finite"
@@ -135,8 +140,11 @@ class Descent(Solver):
             g = g * free
             gg = float(self._space.read([self._space.dot(g, g)], g)[0])
             self._memory.within(free, g)
-        if gg == 0:
+        if gg == 0 or not math.isfinite(gg):
+            norm = self._history[-1].gradient_norm
             self._reason = "the gradient is 0"
+            if norm:
+                self._reason = f"the square of a gradient of {norm:.3g} is out of range; scale value and gradient"
             return
         d, slope = self._memory.direction(g, gg)
         if not (slope < 0 and math.isfinite(slope)):
@@ -156,14 +164,14 @@ class Descent(Solver):
             self._directed(search.start.value)
             return
         self._reason = "no lower value was found along the negative gradient, within the rounding of values"
-        if search.rises(self._space.eps):
-            self._reason = "the value rises along the negative gradient"
+        if search.rises:
+            self._reason = (
+                "the value rises along -gradient: the gradient is not that of the value. The usual causes: it is the "
+                "conjugate of the wanted one where parameters are complex (JAX has the other convention), or it has "
+                "the wrong sign because a value is maximized; return -value and -gradient then"
+            )
             if self.step == 0:
-                raise ValueError(
-                    "the value rises along -gradient: the gradient is not that of the value. The usual causes: it is "
-                    "the conjugate of the wanted one where parameters are complex (JAX has the other convention), or "
-                    "it has the wrong sign because a value is maximized; return -value and -gradient then"
-                )
+                raise ValueError(self._reason)
 
     def _saved(self) -> tuple[dict[str, Any], dict[str, Any]]:
         data, kept = self._memory.saved()

@@ -82,7 +82,7 @@ class Memory:
             A length of 1 at first; then what changes the value as much as the last one did.
         """
         if before is None:
-            return min(1.0, 1 / gg**0.5)
+            return 1 / gg**0.5
         step, last = before
         return min(step * last / slope, 10 * step)
 

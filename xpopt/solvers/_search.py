@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 
-from .linesearch import LineSearch, Trial
+from .._settings.text import short
+from .linesearch import MOST, LineSearch, Trial
 
 
 class Search:
@@ -27,8 +29,11 @@ class Search:
         self.trials: list[Trial] = []
         self.ended: bool | None = None
         """Whether the last step is taken; None while the search goes on."""
+        self._rule = rule
         self._run = rule.trials(start, step)
-        self.step = next(self._run)
+        if not isinstance(self._run, Generator):
+            raise TypeError(f"trials of {rule} returned {short(self._run)}; wanted a generator, which yields steps")
+        self.step = self._next(None)
         """The step to try."""
 
     def tell(self, found: Trial) -> None:
@@ -36,20 +41,36 @@ class Search:
         if not (math.isfinite(found.value) and math.isfinite(found.slope)):
             found = found._replace(value=math.inf, slope=math.inf)
         self.trials.append(found)
-        try:
-            self.step = self._run.send(found)
-        except StopIteration as end:
-            self.ended = bool(end.value)
+        self.step = self._next(found)
 
-    def rises(self, eps: float) -> bool:
-        """Whether the value rises from the start on, where the slope says that it falls."""
-        # asked of the shortest step over which the fall would stand out of the rounding of values
-        least = 1e4 * eps * max(abs(self.start.value), 1e-300)
-        seen = [one for one in self.trials if -one.linear > least and math.isfinite(one.value)]
-        if not seen:
-            return False
-        nearest = min(seen, key=lambda one: one.step)
-        return nearest.value - self.start.value > -0.1 * nearest.linear
+    def _next(self, found: Trial | None) -> float:
+        """Return the step that the rule wants, after what was found at the one before; that one where it ends."""
+        try:
+            step = next(self._run) if found is None else self._run.send(found)
+        except StopIteration as end:
+            if found is None:
+                raise ValueError(f"{self._rule} ended before it tried a step") from None
+            self.ended = bool(end.value) and found.value < math.inf
+            return found.step
+        if not 0 < step < math.inf:
+            raise ValueError(f"{self._rule} wants to try the step {step!r}; steps are finite and greater than 0")
+        return step
+
+    @property
+    def rises(self) -> bool:
+        """Whether the value rises by what is in proportion to the step, while all slopes say that it falls."""
+        # rounding, noise and curvature make it rise as well, but by what is not in proportion
+        start = self.start
+        claimed = [one for one in self.trials if 2 * start.slope <= one.slope <= start.slope / 2 and one.linear < 0]
+        longest = max((one.step for one in claimed), default=0.0)
+        shares = [(one.value - start.value) / -one.linear for one in claimed if one.step >= 1e-3 * longest]
+        return len(shares) >= 4 and min(shares) > max(0.1, max(shares) / 4)
+
+    @property
+    def endless(self) -> bool:
+        """Whether it was ended by the number of steps, each longer than the one before."""
+        grows = all(one.step < other.step for one, other in itertools.pairwise(self.trials))
+        return bool(self.ended) and len(self.trials) >= MOST and grows
 
     def saved(self) -> dict[str, object]:
         """Return it as JSON has it."""

@@ -92,12 +92,13 @@ class _Curvature(Memory):
         self._most = most
         self._pairs = Pairs(space, most)
         self._places: list[int] = []  # of the pairs, the oldest first
+        self._used: list[int] = []  # those of positive curvature within the elements that are looked at
         self._products: Host = np.zeros((2 * most, 2 * most))  # of step and change in each place
         self._with_g: Host = np.zeros(2 * most)  # of each with the gradient
 
     @property
     def empty(self) -> bool:  # type: ignore[override]
-        return not self._places
+        return not self._used
 
     def measured(self, d: Array, g: Array, y: Array) -> list[Array]:
         count = len(self._places)
@@ -108,7 +109,8 @@ class _Curvature(Memory):
         sy = step * found.dy
         if len(found.own):
             self._with_g[: 2 * count] = found.own[: 2 * count]
-        if sy <= self._space.eps * found.yy or not np.isfinite(found.yy):
+        if not sy > -self._space.eps * found.linear or not np.isfinite(found.yy):
+            self._used = self._places
             return
         if count < self._most:
             place = count
@@ -122,7 +124,7 @@ class _Curvature(Memory):
         self._pairs.put(place, x, new, y)
         self._products[both.stop - 1, :] = self._products[:, both.stop - 1] = change
         self._with_g[both] = step * found.slope, found.yg
-        self._places = [*self._places, place]
+        self._places = self._used = [*self._places, place]
 
     def within(self, free: Array, g: Array) -> None:
         count = len(self._places)
@@ -133,21 +135,17 @@ class _Curvature(Memory):
         numbers = self._space.read([*items, self._pairs.dots(count, g)], g).reshape(-1, 2 * count)
         self._products[: 2 * count, : 2 * count] = numbers[:-1]
         self._with_g[: 2 * count] = numbers[-1]
+        ss, sy, yy = (self._products[i::2, j::2].diagonal() for i, j in ((0, 0), (0, 1), (1, 1)))
+        good = sy > self._space.eps * np.sqrt(ss * yy)
+        self._used = [place for place in self._places if good[place]]
 
     def direction(self, g: Any, gg: float) -> tuple[Array, float]:
-        if not self._places:
+        if not self._used:
             return -g, -gg
-        steps = 2 * np.array(self._places)
+        steps = 2 * np.array(self._used)
         changes = steps + 1
         sy, yy = self._products[np.ix_(steps, changes)], self._products[np.ix_(changes, changes)]
-        own = np.diagonal(sy)
-        good = np.flatnonzero(own > self._space.eps * np.diagonal(yy))
-        if not len(good):
-            return -g, -gg
-        steps, changes = steps[good], changes[good]
-        of_steps, of_changes, scale = two_loops(
-            sy[np.ix_(good, good)], yy[np.ix_(good, good)], self._with_g[steps], self._with_g[changes]
-        )
+        of_steps, of_changes, scale = two_loops(sy, yy, self._with_g[steps], self._with_g[changes])
         numbers = np.zeros(2 * len(self._places))
         numbers[steps], numbers[changes] = of_steps, of_changes
         slope = -scale * gg + of_steps @ self._with_g[steps] + of_changes @ self._with_g[changes]
@@ -156,10 +154,10 @@ class _Curvature(Memory):
         return d, float(slope)
 
     def forget(self) -> None:
-        self._places = []
+        self._places = self._used = []
 
     def first(self, gg: float, before: tuple[float, float] | None, slope: float) -> float:
-        return min(1.0, 1 / gg**0.5) if self.empty else 1.0
+        return 1 / gg**0.5 if self.empty else 1.0
 
     def saved(self) -> tuple[dict[str, Any], dict[str, Array]]:
         rows = self._pairs.rows(len(self._places))
@@ -177,7 +175,7 @@ class _Curvature(Memory):
         for place in range(len(places)):
             step, change = vector(f"pairs/{2 * place}"), vector(f"pairs/{2 * place + 1}")
             self._pairs.put(place, 0 * step, step, change)
-        self._places = places
+        self._places = self._used = places
 
 
 def two_loops(sy: Host, yy: Host, sg: Host, yg: Host) -> tuple[Host, Host, float]:

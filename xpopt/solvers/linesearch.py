@@ -32,7 +32,7 @@ Trials = Generator[float, Trial, bool]
 
 _UNIT = Range(low=0, high=1, open_low=True, open_high=True)
 _HALF = Range(low=0, high=0.5, open_low=True, open_high=True)
-_MOST = 30
+MOST = 30
 """The most steps that one loop of a search tries."""
 
 
@@ -86,7 +86,7 @@ class constant(LineSearch):
     def trials(self, start: Trial, step: float) -> Trials:
         """Take it."""
         step = self.rate
-        for _ in range(_MOST):
+        for _ in range(MOST):
             found = yield step
             if math.isfinite(found.value):
                 return True
@@ -116,10 +116,12 @@ class backtracking(LineSearch):
 
     def trials(self, start: Trial, step: float) -> Trials:
         """Algorithm 3.1."""
-        for _ in range(2 * _MOST):
+        for _ in range(2 * MOST):
             found = yield step
             if _falls(start, found, self.decrease) and found.value < start.value:
                 return True
+            if _lost(start, found):
+                break
             step *= self.factor
         return False
 
@@ -148,10 +150,12 @@ class armijo(LineSearch):
 
     def trials(self, start: Trial, step: float) -> Trials:
         """Interpolate."""
-        for _ in range(2 * _MOST):
+        for _ in range(2 * MOST):
             found = yield step
             if _falls(start, found, self.decrease) and found.value < start.value:
                 return True
+            if _lost(start, found):
+                break
             step = _between(_cubic(start, found), 0.1 * step, 0.5 * step)
         return False
 
@@ -193,7 +197,7 @@ class strong_wolfe(LineSearch):
     def trials(self, start: Trial, step: float) -> Trials:
         """Algorithm 3.5: go on until there is an interval that has such a step."""
         before = start
-        for _ in range(_MOST):
+        for _ in range(MOST):
             found = yield step
             if not _falls(start, found, self.decrease) or (found.value >= before.value and before is not start):
                 return (yield from self._zoomed(start, before, found))
@@ -209,7 +213,7 @@ class strong_wolfe(LineSearch):
     def _zoomed(self, start: Trial, low: Trial, high: Trial) -> Trials:
         """Algorithm 3.6: shrink the interval between `low`, the best so far, and `high`."""
         last, length = high if high.step > low.step else low, math.inf
-        for _ in range(_MOST):
+        for _ in range(MOST):
             before, length = length, abs(high.step - low.step)
             if length <= 1e-14 * max(low.step, high.step):
                 break
@@ -219,6 +223,8 @@ class strong_wolfe(LineSearch):
                 step = _between(_cubic(low, high), low.step, high.step, margin=0.1)
             last = found = yield step
             if not _falls(start, found, self.decrease) or found.value >= low.value:
+                if low is start and _lost(start, found):
+                    break
                 high = found
                 continue
             if abs(found.slope) <= -self.curvature * start.slope:
@@ -277,7 +283,7 @@ class hager_zhang(LineSearch):
         """Steps L0 to L3."""
         try:
             low, high = yield from self._bracketed(start, step)
-            for _ in range(_MOST):
+            for _ in range(MOST):
                 before = high.step - low.step
                 low, high = yield from self._by_secants(start, low, high)
                 if high.step - low.step > 0.66 * before:
@@ -306,7 +312,7 @@ class hager_zhang(LineSearch):
     def _bracketed(self, start: Trial, step: float) -> Generator[float, Trial, tuple[Trial, Trial]]:
         """Return an interval over which the slope turns: steps B0 to B3."""
         low = start
-        for _ in range(_MOST):
+        for _ in range(MOST):
             found = yield from self._tried(start, step)
             if found.value > self._highest(start):
                 return (yield from self._bisected(start, start, found))
@@ -317,7 +323,7 @@ class hager_zhang(LineSearch):
 
     def _bisected(self, start: Trial, low: Trial, high: Trial) -> Generator[float, Trial, tuple[Trial, Trial]]:
         """Shrink an interval at whose end the value is too high: step U3."""
-        for _ in range(_MOST):
+        for _ in range(MOST):
             found = yield from self._tried(start, (low.step + high.step) / 2)
             if found.value > self._highest(start):
                 high = found
@@ -362,6 +368,11 @@ class _LostError(Exception):
 def _falls(start: Trial, found: Trial, share: float) -> bool:
     """Whether the value has fallen by a share of what the slope promises."""
     return found.value <= start.value + share * found.linear and found.value < math.inf
+
+
+def _lost(start: Trial, found: Trial) -> bool:
+    """Whether the fall that the slope promises is lost in the rounding of the value."""
+    return abs(found.linear) < 2.0**-54 * abs(start.value)
 
 
 def _cubic(a: Trial, b: Trial) -> float:
