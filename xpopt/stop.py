@@ -49,6 +49,21 @@ class StopRule(Value):
         """
         raise NotImplementedError
 
+    def met(self, info: Mapping[str, Any]) -> bool:
+        """Say whether it stops because of what was found, and not because enough was done.
+
+        Parameters
+        ----------
+        info : mapping
+            As for a call.
+
+        Returns
+        -------
+        bool
+            False for `steps` and `seconds`, and where it does not stop.
+        """
+        return bool(self(info))
+
     def __or__(self, other: Callable[[Mapping[str, Any]], Any]) -> StopRule:
         """Stop where one of the two does."""
         return _Either(self, as_rule(other))
@@ -81,6 +96,10 @@ class steps(StopRule):
         """Say so once they are made."""
         return f"{self.n} steps are made" if info["step"] >= self.n else ""
 
+    def met(self, info: Mapping[str, Any]) -> bool:
+        """Say no: enough was done."""
+        return False
+
 
 class seconds(StopRule):
     """Stop after some time on the clock, at the end of the step under way.
@@ -96,6 +115,10 @@ class seconds(StopRule):
     def __call__(self, info: Mapping[str, Any]) -> str:
         """Say so once they are over."""
         return f"{self.limit:g} seconds are over" if info["seconds"] >= self.limit else ""
+
+    def met(self, info: Mapping[str, Any]) -> bool:
+        """Say no: enough was done."""
+        return False
 
 
 class gradient_norm(StopRule):
@@ -189,6 +212,9 @@ class _Either(_Joined):
     def __call__(self, info: Mapping[str, Any]) -> str:
         return self._rules[0](info) or self._rules[1](info)
 
+    def met(self, info: Mapping[str, Any]) -> bool:
+        return any(rule.met(info) for rule in self._rules)
+
 
 class _Both(_Joined):
     _sign = "&"
@@ -196,6 +222,9 @@ class _Both(_Joined):
     def __call__(self, info: Mapping[str, Any]) -> str:
         found = [rule(info) for rule in self._rules]
         return " and ".join(found) if all(found) else ""
+
+    def met(self, info: Mapping[str, Any]) -> bool:
+        return bool(self(info)) and any(rule.met(info) for rule in self._rules)
 
 
 class _Function(StopRule):

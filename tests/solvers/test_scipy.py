@@ -49,3 +49,64 @@ def test_what_it_does_not_take_is_told():
         )
     with pytest.raises(ValueError, match="unknown method or optimizer 'nobody'"):
         method("nobody")
+
+
+@pytest.mark.parametrize(
+    ("fun", "optimizer", "options", "status"),
+    [
+        (rosenbrock, "LBFGS", {}, 0),
+        (rosenbrock, "LBFGS", {"stop": stop.value_below(1.0) | stop.steps(500)}, 0),
+        (rosenbrock, "LBFGS", {"maxiter": 3}, 1),
+        (rosenbrock, "SGD(lr=1e-5)", {"stop": stop.steps(20)}, 1),
+        (rosenbrock, "SGD(lr=1e-5)", {"stop": stop.steps(20) & stop.seconds(0)}, 1),
+        (lambda x: (np.nan, x), "LBFGS", {}, 2),
+        (lambda x: (np.nan, x), "Adam", {}, 2),
+        (lambda x: (5.0, np.ones(2)), "LBFGS", {}, 2),
+        (lambda x: (5.0, 0 * x), "LBFGS", {"stop": stop.steps(5)}, 0),
+    ],
+)
+def test_success_is_what_was_looked_for(fun, optimizer, options, status):
+    found = optimize.minimize(fun, START, jac=True, method=method(optimizer), options=options)
+    assert (found.status, found.success) == (status, status == 0)
+
+
+def test_a_function_may_overwrite_its_point():
+    def function(x):
+        found = rosenbrock(x.copy())
+        x[:] = 7
+        return found
+
+    found = optimize.minimize(function, START, jac=True, method=method("LBFGS"))
+    assert found.x == pytest.approx([1, 1], abs=1e-4)
+
+
+def test_callbacks_are_scipys():
+    seen = []
+
+    def callback(intermediate_result):
+        seen.append(intermediate_result)
+        if len(seen) == 4:
+            raise StopIteration
+
+    found = optimize.minimize(rosenbrock, START, jac=True, method=method("LBFGS"), callback=callback)
+    assert (found.nit, found.success, found.status) == (3, False, 99)
+    assert [rosenbrock(one.x)[0] for one in seen] == [one.fun for one in seen]
+
+
+def test_a_start_outside_of_bounds_is_brought_inside_as_by_scipy():
+    seen = []
+
+    def function(x):
+        seen.append(x.tolist())
+        return np.array([x @ x]), 2 * x  # of one element, which SciPy takes
+
+    found = optimize.minimize(function, [3.0, 0.5], jac=True, method=method("LBFGS"), bounds=[(1, 2), (None, None)])
+    assert seen[0] == [2, 0.5]
+    assert found.x == pytest.approx([1, 0], abs=1e-6)
+
+
+def test_what_scipy_cannot_have_is_told():
+    with pytest.raises(TypeError, match=r"x0 is complex, .* xpopt.minimize takes complex parameters"):
+        optimize.minimize(rosenbrock, np.ones(2, complex), jac=True, method=method("LBFGS"))
+    with pytest.raises(ValueError, match="there are 3 bounds and 2 unknowns; wanted a pair for each"):
+        optimize.minimize(rosenbrock, START, jac=True, method=method("LBFGS"), bounds=[(0, 1)] * 3)

@@ -76,6 +76,13 @@ class Solver(ABC):
         return self._reason
 
     @property
+    def converged(self) -> bool:
+        """Whether it has stopped where it should: by a rule about what was found, or where the gradient is 0."""
+        if not (self._reason and self._history):
+            return False
+        return self._history[-1].gradient_norm == 0 or (self._by_rule and self._stop.met(self.info()))
+
+    @property
     def step(self) -> int:
         """The number of steps made."""
         return self._history[-1].step if self._history else 0
@@ -185,8 +192,8 @@ class Solver(ABC):
         grad : callable, optional
             ``grad(params) -> grads``.
         callback : callable, optional
-            Called after each step with a dict: ``"params"``, the point that was accepted, and ``"step"``, ``"value"``,
-            ``"gradient_norm"``, ``"rate"``, ``"evaluations"``, ``"best_value"`` and ``"seconds"``.
+            Called at the start and after each step with a dict: ``"params"``, the point that was accepted, and
+            ``"step"``, ``"value"``, ``"gradient_norm"``, ``"rate"``, ``"evaluations"``, ``"best_value"`` and ``"seconds"``.
         progress : bool
             Whether to show how far it is: with rich where that is installed, else in a line on stderr.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -26,8 +28,10 @@ def method(optimizer: str | Mapping[str, Any] | Method | OptimizerBase) -> Calla
     Returns
     -------
     callable
-        It needs ``jac``, and takes ``bounds``, ``tol`` (the largest gradient element at the end), ``callback``, and the
-        options ``maxiter`` and ``stop``. It refuses ``hess``, ``hessp`` and ``constraints``.
+        It needs ``jac``, and takes ``bounds``, ``tol`` (the largest gradient element at the end), ``callback``, which
+        is called at the start too, and the options ``maxiter``, ``stop`` and ``disp``. It refuses ``hess``, ``hessp``
+        and ``constraints``. Of its result, ``status`` is 0 where a rule about values or gradients has stopped it, 1
+        where steps or time have, 2 where no lower value was found, and 99 where the callback raised StopIteration.
 
     Raises
     ------
@@ -45,10 +49,11 @@ def method(optimizer: str | Mapping[str, Any] | Method | OptimizerBase) -> Calla
         hessp: Any = None,
         bounds: Any = None,
         constraints: Any = (),
-        callback: Callable[[Any], Any] | None = None,
+        callback: Callable[..., Any] | None = None,
         tol: float | None = None,
         maxiter: int | None = None,
         stop: Any = None,
+        disp: bool = False,
         **options: Any,
     ) -> Any:
         from scipy.optimize import OptimizeResult
@@ -60,6 +65,8 @@ def method(optimizer: str | Mapping[str, Any] | Method | OptimizerBase) -> Calla
             raise TypeError(f"a method of xpopt takes no {', '.join(unknown)}")
         if not callable(jac):
             raise TypeError("a method of xpopt needs the gradient: jac=True where fun returns both, or a function")
+        if np.iscomplexobj(x0):
+            raise TypeError("x0 is complex, and what SciPy minimizes is real; xpopt.minimize takes complex parameters")
         rule = None if stop is None else rules.as_rule(stop)
         if tol is not None:
             rule = rules.gradient_norm(tol) if rule is None else rule | rules.gradient_norm(tol)
@@ -67,23 +74,56 @@ def method(optimizer: str | Mapping[str, Any] | Method | OptimizerBase) -> Calla
             first = rules.gradient_norm(1e-5) if rule is None else rule
             rule = first | rules.steps(maxiter)
         x0 = np.asarray(x0, np.float64)
-        solver = solver_of(optimizer, x0, rule, None if bounds is None else _pair(bounds, x0.shape))
-        found = solver.run(
-            lambda x: (float(fun(x, *args)), np.asarray(jac(x, *args), np.float64)),
-            callback=None if callback is None else lambda info: callback(info["params"]),
-        )
+        box = None if bounds is None else _pair(bounds, x0.shape)
+        solver = solver_of(optimizer, x0 if box is None else np.clip(x0, *box), rule, box)
+
+        def evaluate(x: Any) -> tuple[float, Any]:
+            # SciPy keeps what fun returned by the point: fun may overwrite its own
+            return np.asarray(fun(x.copy(), *args), np.float64).item(), np.asarray(jac(x, *args), np.float64)
+
+        status, message = 0, ""
+        try:
+            solver.run(evaluate, callback=None if callback is None else _called_back(callback), progress=disp)
+        except _StoppedError:
+            status, message = 99, "`callback` raised `StopIteration`."
+        found = solver.result
+        if not status and not solver.converged:
+            status = 1 if solver._by_rule else 2
         return OptimizeResult(
             x=found.params,
             fun=found.value,
             nit=found.step,
             nfev=found.evaluations,
             njev=found.evaluations,
-            success=found.step < maxiter if maxiter is not None else True,
-            status=0,
-            message=found.reason,
+            success=status == 0,
+            status=status,
+            message=message or found.reason,
         )
 
     return minimize
+
+
+class _StoppedError(Exception):
+    """The callback wants no more steps."""
+
+
+def _called_back(callback: Callable[..., Any]) -> Callable[[dict[str, Any]], None]:
+    """Return what calls a callback as SciPy does: with the point, or with a result where it asks for that by name."""
+    from scipy.optimize import OptimizeResult
+
+    whole = set(inspect.signature(callback).parameters) == {"intermediate_result"}
+
+    def call(info: dict[str, Any]) -> None:
+        x = info["params"]
+        try:
+            if whole:
+                callback(intermediate_result=OptimizeResult(x=x, fun=info["value"]))
+            else:
+                callback(x)
+        except StopIteration as end:
+            raise _StoppedError from end
+
+    return call
 
 
 def _pair(bounds: Any, shape: tuple[int, ...]) -> tuple[Any, Any]:
@@ -91,5 +131,8 @@ def _pair(bounds: Any, shape: tuple[int, ...]) -> tuple[Any, Any]:
     if hasattr(bounds, "lb"):
         low, high = bounds.lb, bounds.ub
     else:
+        bounds = list(bounds)
+        if len(bounds) != math.prod(shape):
+            raise ValueError(f"there are {len(bounds)} bounds and {math.prod(shape)} unknowns; wanted a pair for each")
         low, high = zip(*((-np.inf if a is None else a, np.inf if b is None else b) for a, b in bounds), strict=True)
     return tuple(np.array(np.broadcast_to(np.asarray(end, np.float64), shape)) for end in (low, high))  # type: ignore[return-value]

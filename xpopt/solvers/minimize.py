@@ -49,13 +49,14 @@ def minimize(
         The most steps.
     stop : StopRule or callable, optional
         When to stop. Without it and without `steps`: where no element of the gradient is larger than 1e-5, or after
-        10,000 steps; of optimizers also where 100 steps gain less than 1e-9 of the best value.
+        10,000 steps; of optimizers also where 100 steps gain less than 1e-9, times the best value where that is larger
+        than 1.
     bounds : tuple, optional
         The lower and the upper bound. For methods, each is a number, an array or a tree like `params`; for an optimizer
         it is its option of that name.
     callback : callable, optional
-        Called after each step with a dict: ``"params"``, the point that was accepted, and ``"step"``, ``"value"``,
-        ``"gradient_norm"``, ``"rate"``, ``"evaluations"``, ``"best_value"`` and ``"seconds"``.
+        Called at the start and after each step with a dict: ``"params"``, the point that was accepted, and ``"step"``,
+        ``"value"``, ``"gradient_norm"``, ``"rate"``, ``"evaluations"``, ``"best_value"`` and ``"seconds"``.
     progress : bool
         Whether to show how far it is: with rich where that is installed, else in a line on stderr.
 
