@@ -193,7 +193,8 @@ class Solver(ABC):
             ``grad(params) -> grads``.
         callback : callable, optional
             Called at the start and after each step with a dict: ``"params"``, the point that was accepted, and
-            ``"step"``, ``"value"``, ``"gradient_norm"``, ``"rate"``, ``"evaluations"``, ``"best_value"`` and ``"seconds"``.
+            ``"step"``, ``"value"``, ``"gradient_norm"``, ``"rate"``, ``"evaluations"``, ``"best_value"`` and
+            ``"seconds"``.
         progress : bool
             Whether to show how far it is: with rich where that is installed, else in a line on stderr.
 
