@@ -33,7 +33,20 @@ def directions(xp: Namespace, x: Any, axis: int | tuple[int, ...], instead: Any)
 
 
 def real_axis(xp: Namespace, pairs: Any) -> Any:
-    """Return 1 as a pair like others."""
+    """Return 1 as a pair.
+
+    Parameters
+    ----------
+    xp : Namespace
+        The functions of the array's library.
+    pairs : array, (..., 2)
+        What it is to be computed with.
+
+    Returns
+    -------
+    array, (2,)
+        Of the dtype of `pairs`, where these are.
+    """
     library = library_of(pairs)
     assert library is not None
     return 1.0 - xp.astype(library.arange(2, pairs), pairs.dtype)
