@@ -31,6 +31,7 @@ class StopRule(Value):
     """
 
     _kind = "stop rule"
+    _counts = False  # whether it says that enough was done, whatever was found
 
     def __call__(self, info: Mapping[str, Any]) -> str:
         """Say why to stop.
@@ -62,7 +63,7 @@ class StopRule(Value):
         bool
             False for `steps` and `seconds`, and where it does not stop.
         """
-        return bool(self(info))
+        return not self._counts and bool(self(info))
 
     def __or__(self, other: Callable[[Mapping[str, Any]], Any]) -> StopRule:
         """Stop where one of the two does."""
@@ -91,14 +92,11 @@ class steps(StopRule):
     """
 
     n: int = setting(range=Range(low=0, kind="int"))
+    _counts = True
 
     def __call__(self, info: Mapping[str, Any]) -> str:
         """Say so once they are made."""
         return f"{self.n} steps are made" if info["step"] >= self.n else ""
-
-    def met(self, info: Mapping[str, Any]) -> bool:
-        """Say no: enough was done."""
-        return False
 
 
 class seconds(StopRule):
@@ -111,14 +109,11 @@ class seconds(StopRule):
     """
 
     limit: float = setting(range=NON_NEGATIVE)
+    _counts = True
 
     def __call__(self, info: Mapping[str, Any]) -> str:
         """Say so once they are over."""
         return f"{self.limit:g} seconds are over" if info["seconds"] >= self.limit else ""
-
-    def met(self, info: Mapping[str, Any]) -> bool:
-        """Say no: enough was done."""
-        return False
 
 
 class gradient_norm(StopRule):

@@ -191,9 +191,9 @@ def two_loops(sy: Host, yy: Host, sg: Host, yg: Host) -> tuple[Host, Host, float
     Returns
     -------
     of_steps, of_changes : ndarray of float64, (pairs,)
-        The direction is the sum of steps and changes times these,
+        The direction is the sum of steps and changes times these.
     scale : float
-        less the gradient times this.
+        Less the gradient times this.
     """
     count = len(sg)
     alpha, beta = np.zeros(count), np.zeros(count)
