@@ -40,8 +40,8 @@ class StopRule(Value):
         ----------
         info : mapping
             What is known after a step: ``"step"``, the number of steps made; ``"value"``, ``"gradient_norm"`` and
-            ``"rate"`` there; ``"best_value"``; ``"evaluations"`` and ``"seconds"`` so far; ``"history"``, a list of
-            `Row`, of which the last is about this step.
+            ``"rate"`` there; ``"best_value"``; ``"evaluations"`` and ``"seconds"`` so far; ``"history"``, a
+            read-only sequence of `Row`, of which the last is about this step.
 
         Returns
         -------

@@ -68,3 +68,15 @@ def test_what_cannot_be_is_told(rule, error, words):
         xpopt.minimize(lambda x: (x @ x, 2 * x), np.ones(2), stop=rule)
     with pytest.raises(ValueError, match="steps: n=-1 is out of range"):
         stop.steps(-1)
+
+
+def test_a_rule_cannot_change_the_history():
+    seen = []
+
+    def rule(info):
+        rows = info["history"]
+        seen.append((len(rows), rows[-1].step, [row.step for row in rows[-2:]]))
+        assert not hasattr(rows, "clear")
+
+    xpopt.minimize(lambda x: (x @ x, 2 * x), np.ones(2), "SGD(lr=0.1)", stop=stop.steps(2) | rule)
+    assert seen == [(1, 0, [0]), (2, 1, [0, 1])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -15,6 +16,28 @@ class Row(NamedTuple):
     rate: float  # of the step that led here, or of an optimizer's next step
     evaluations: int  # so far
     best_value: float  # so far
+
+
+class Rows(Sequence[Row]):
+    """The rows of a solver so far, for a rule, which may not change them.
+
+    Parameters
+    ----------
+    rows : list of Row
+        They are not copied: there may be many, and a rule is asked at each step.
+    """
+
+    def __init__(self, rows: list[Row]) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, at: Any) -> Any:
+        return self._rows[at]
+
+    def __repr__(self) -> str:
+        return repr(self._rows)
 
 
 @dataclass(frozen=True)

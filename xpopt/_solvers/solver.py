@@ -13,7 +13,7 @@ from .._checkpoint.progress import Progress
 from .._settings.text import short
 from ..stop import StopRule, as_rule
 from .model import Model
-from .result import Result, Row
+from .result import Result, Row, Rows
 
 
 class Solver(ABC):
@@ -341,4 +341,4 @@ class Solver(ABC):
 
 def info_of(history: list[Row], evaluations: int, seconds: float) -> dict[str, Any]:
     """Return what a rule of `stop` is given."""
-    return {**history[-1]._asdict(), "evaluations": evaluations, "seconds": seconds, "history": history}
+    return {**history[-1]._asdict(), "evaluations": evaluations, "seconds": seconds, "history": Rows(history)}
