@@ -180,6 +180,7 @@ FACTS = [*TORCH, *OPTAX]
 NOT_THERE = {
     "torch": {
         xpopt.FTRL,
+        xpopt.FISTA,
         xpopt.AdaBelief,
         xpopt.Yogi,
         xpopt.Adan,
@@ -190,6 +191,6 @@ NOT_THERE = {
         xpopt.ScheduleFreeSGD,
         xpopt.ScheduleFreeAdamW,
     },
-    "optax": {xpopt.FTRL, xpopt.AdamW, xpopt.Signum},
+    "optax": {xpopt.FTRL, xpopt.FISTA, xpopt.AdamW, xpopt.Signum},
 }
 """By library: what it has not, or not as one transformation."""

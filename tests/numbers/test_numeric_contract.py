@@ -25,8 +25,7 @@ def arrays_of(entry):
 @CASES
 def test_an_element_takes_as_many_divisions_as_it_must(case):
     """Divisions by numbers of the step are products with a number that the host has folded."""
-    opt = case.make()
-    nodes = trace(opt.choose_rule(opt.hyperparameters)).arrays()
+    nodes = trace(case.rule()).arrays()
     assert [node.kind for node in nodes if node.op == "divide"].count("array") == case.divisions
 
 

@@ -97,8 +97,6 @@ def load(
     homes = None if like is None else _homes(like)
     problems: list[str] = []
     written, constants = with_arrays(from_json(header, owned=owned), arrays, problems)
-    if owned:
-        arrays = with_complex(written, arrays)
     kept = {key: x for key, x in arrays.items() if key not in constants}
     found = regrouped(written, renaming, problems) if rename and written.groups else written
     parameters = _renamed(found, renaming, problems)
@@ -110,6 +108,9 @@ def load(
         settings, others = _with_groups(settings, parts, found.groups, kinds, find, problems)
     if settings is not None and found.gathered is not None and found.gathered.passes >= settings.accumulate:
         problems.append(f"gathered has {found.gathered.passes} passes, and accumulate is {settings.accumulate}")
+    if owned:
+        most = _most_slots(settings or parts.settings)
+        kept = with_complex([one for one in parameters.values() if len(one.slots) <= most], kept)
     faults = _faults(parts.settings, settings, parameters, kept, homes, cast)
     if owned:  # a file has the arrays that its header names, and no others
         problems += _missing_or_unknown(settings or parts.settings, parameters, kept)

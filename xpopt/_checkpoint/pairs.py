@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from .._arrays.library import PAIRS, joined_in_numpy, pairs_in_numpy
 from .._state.names import array_key
-from .header import Header
+from .header import Parameter
 
 Host = np.ndarray[Any, np.dtype[Any]]
 
@@ -19,10 +19,10 @@ def as_pairs(arrays: Mapping[str, Host]) -> dict[str, Host]:
     return {key: pairs_in_numpy(x) if x.dtype.kind == "c" else x for key, x in arrays.items()}
 
 
-def with_complex(header: Header, arrays: Mapping[str, Host]) -> dict[str, Host]:
+def with_complex(parameters: Iterable[Parameter], arrays: Mapping[str, Host]) -> dict[str, Host]:
     """Return the arrays of a file as its header describes them; what is not as it says is left to be refused."""
     found = dict(arrays)
-    for parameter in header.parameters:
+    for parameter in parameters:
         for slot, described in parameter.slots.items():
             key, part = array_key(parameter.name, slot), PAIRS.get(described.dtype or "")
             if part is not None and key in found:
