@@ -61,7 +61,8 @@ SOAKED = ("array-api-strict", "torch", "jax")  # libraries that have a long run,
 # compiles; threads and processes, signals, failing allocations, bytes of files; text, and what long walks arrive at.
 ANY_NUMPY = ["backends/test_cuda_source", "backends/test_pool", "faults/test_interrupts", "faults/test_memory_errors"]
 ANY_NUMPY += ["faults/test_threads", "files/test_hostile_files", "numbers/test_convergence", "numbers/test_schedulers"]
-ANY_NUMPY += ["test_table", "text/test_config", "text/test_hyperparameters", "text/test_registry", "text/test_text"]
+ANY_NUMPY += ["solvers/test_box", "solvers/test_methods", "test_table"]
+ANY_NUMPY += [f"text/test_{name}" for name in ("config", "hyperparameters", "registry", "text")]
 FEWER = ["-m", "not row_of_numpy", *(f"--ignore=tests/{name}.py" for name in ANY_NUMPY)]
 
 WORKERS = min(os.cpu_count() or 1, 4)  # processes that share a suite

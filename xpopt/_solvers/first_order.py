@@ -139,7 +139,8 @@ class FirstOrder(Solver):
         header = data["optimizer"]
         slots = {key[10:]: x for key, x in arrays.items() if key.startswith("optimizer/")}
         if all(isinstance(x, np.ndarray) for x in slots.values()):
-            slots = with_complex(from_json(header, owned=False), slots)
+            written = from_json(header, owned=False).parameters
+            slots = with_complex([one for one in written if len(one.slots) <= len(slots)], slots)
         optimizer.load_state_dict({"header": header, "arrays": slots})
         params, here, top = (
             [like_of(arrays[f"{kind}/{i}"], x, f"{kind} {show(name)}") for i, (name, x) in enumerate(self._named())]
