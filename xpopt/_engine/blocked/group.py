@@ -25,6 +25,7 @@ class _Bundle(NamedTuple):
 
     tensors: list[int]  # of the group
     spans: list[slice]  # where each lies in the block
+    places: list[slice]  # the same, counted in its own numbers, of which a complex one is two reals
     size: int
     row: int
     slots: list[Any]  # for each field, all of them as one flat array
@@ -63,9 +64,12 @@ class _SharedRun:
         params, grads, outs = ([blocked.flat(of[k]) for k in bundle.tensors] for of in self._arrays)
         param, grad = (x[:size] for x in working.blocks)
         arrays = [x[:size] for x in working.arrays]
+        gathered, new = param, grad
+        if bundle.places is not bundle.spans:
+            gathered, new = (x.view(params[0].dtype) for x in (param, grad))
         return [
-            (functools.partial(np.concatenate, out=param), (params,)),
-            (functools.partial(np.concatenate, out=grad), (grads,)),
+            (functools.partial(np.concatenate, out=gathered), (params,)),
+            (functools.partial(np.concatenate, out=new), (grads,)),
             *(
                 (np.multiply, (grad[span], factor, grad[span]))
                 for span, factors in zip(bundle.spans, self._factors, strict=False)  # none if nothing is clipped
@@ -73,7 +77,7 @@ class _SharedRun:
             ),
             (working.memory.__setitem__, (slice(None), self._packed)),
             (self._kernel.call, (param, grad, *bundle.slots, param, *bundle.slots, *arrays, *working.numbers)),
-            (_scatter, (zip(outs, [param[span] for span in bundle.spans], strict=True),)),
+            (_scatter, (zip(outs, [gathered[place] for place in bundle.places], strict=True),)),
         ]
 
 
@@ -111,11 +115,12 @@ class BlockedGroup(HostGroup):
 
     def launch(self, bound: Bound, numbers: StepNumbers) -> Launched:
         """Evaluate the numbers, and take the memory to work in."""
-        params, grads, outs = map(self.reals, (bound.params, bound.grads, bound.outs))
+        params, grads, outs, _ = bound
         scalars, compute = self.scalars(numbers), self.compute
         factors = []
         if self.clipped:
-            factors = [blocked.factors(x, scalars[row].clip_norm) for x, row in zip(grads, self._row_of, strict=True)]
+            pairs = zip(self.reals(grads), self._row_of, strict=True)
+            factors = [blocked.factors(x, scalars[row].clip_norm) for x, row in pairs]
         ones, copies = (None, None) if self.ones is None else self.ones.launch(scalars, self._row_of)
         runs: list[blocked.Call] = []
         if self._bundles:
@@ -128,12 +133,11 @@ class BlockedGroup(HostGroup):
             for k in self._alone:
                 row = packed[self._row_of[k]] + (b"" if ones is None else ones[k].tobytes())
                 row += factors[k].tobytes() if factors else b""
-                inputs, outputs = (params[k], grads[k], *self.wide[k]), (outs[k], *self.wide[k])
+                param, grad, out = self.reals([params[k], grads[k], outs[k]])
+                inputs, outputs = (param, grad, *self.wide[k]), (out, *self.wide[k])
                 runs.append(blocked.Run(self._kernel, inputs, outputs, row, compute))
         call = blocked.together(runs, self._size)
-        return Launched(
-            bound.outs, self.slots, call if copies is None else functools.partial(with_copies, call, copies)
-        )
+        return Launched(outs, self.slots, call if copies is None else functools.partial(with_copies, call, copies))
 
     def _bundle(self, sizes: list[int]) -> Iterator[_Bundle]:
         """Yield the tensors that follow each other in the group, and whose slots do in memory."""
@@ -144,7 +148,8 @@ class BlockedGroup(HostGroup):
                     ends = np.cumsum(sizes[first:k]).tolist()
                     spans = [slice(end - of, end) for end, of in zip(ends, sizes[first:k], strict=True)]
                     slots = [_from(x, total) for x in self.wide[first]]
-                    yield _Bundle(list(range(first, k)), spans, total, self._row_of[first], slots)
+                    places = spans if self.parts == 1 else [slice(of.start // 2, of.stop // 2) for of in spans]
+                    yield _Bundle(list(range(first, k)), spans, places, total, self._row_of[first], slots)
                 first, total = k, 0
             total += size
 
@@ -182,7 +187,9 @@ class BlockedSingle(HostSingle):
         """Evaluate the numbers, and take the memory to work in."""
         kernel, slots = self._kernel, self.wide
         if self.parts == 2:
-            param, grad, result = map(reals_of, (param, grad, result))
+            at_once = result is param
+            param, grad = reals_of(param), reals_of(grad)
+            result = param if at_once else reals_of(result)
         if self._turned:
             param, grad, result, *slots = (x.T for x in (param, grad, result, *slots))
         packed = kernel.numbers.packed(h, self._code)
