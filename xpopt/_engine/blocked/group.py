@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
+from operator import methodcaller
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -180,6 +181,8 @@ class BlockedSingle(HostSingle):
         self._one_call = self.size <= blocked.SMALL and (self.dtype == self.compute or self.parts == 2)
         self._code = self.compute.char
         self._turned = self._order == "f_contiguous" and self.parts == 1  # a kernel's own arrays are in C order
+        plain = self.shape and self._order == "c_contiguous"
+        self._reals: Callable[[Any], Any] = methodcaller("view", self.compute) if plain else reals_of
 
     def launch(
         self, param: Any, grad: Any, result: Any, h: Scalars, key: Key | None, proceed: Any
@@ -188,8 +191,8 @@ class BlockedSingle(HostSingle):
         kernel, slots = self._kernel, self.wide
         if self.parts == 2:
             at_once = result is param
-            param, grad = reals_of(param), reals_of(grad)
-            result = param if at_once else reals_of(result)
+            param, grad = self._reals(param), self._reals(grad)
+            result = param if at_once else self._reals(result)
         if self._turned:
             param, grad, result, *slots = (x.T for x in (param, grad, result, *slots))
         packed = kernel.numbers.packed(h, self._code)
