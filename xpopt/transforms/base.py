@@ -8,11 +8,9 @@ from typing import Any, ClassVar, NamedTuple, Never, Self
 
 from .._arrays.typing import Array, Namespace, Scalars
 from .._graph.rule import NoSlots
-from .._settings.declared import Declared
 from .._settings.setting import Guard
-from .._settings.suggest import suggest
-from .._settings.text import format_call, short
-from .._settings.values import check_values, complete
+from .._settings.text import short
+from .._settings.value import Value
 
 Before = Callable[[Namespace, Array, Array, Any, Scalars], Any]
 After = Callable[[Namespace, Array, Array, Array, Any, Scalars], tuple[Array, Any]]
@@ -73,7 +71,7 @@ class _Fixed(Guard):
         )
 
 
-class Transform(Declared):
+class Transform(Value):
     """Base of every transform: derive from it, and give it what it does before or after the rule of an optimizer.
 
     A subclass declares each number with `setting`, and has one or more of the static methods
@@ -165,10 +163,6 @@ class Transform(Declared):
 
     _kind = "transform"
 
-    @staticmethod
-    def _hint(name: str, known: tuple[str, ...], /) -> str:
-        return suggest(name, known)
-
     @classmethod
     def _attribute(cls, name: str) -> Any:
         return _Fixed(name)
@@ -180,16 +174,10 @@ class Transform(Declared):
             if isinstance(vars(cls).get(name), FunctionType):
                 raise TypeError(f"{cls.__name__}.{name} takes no self: decorate it with @staticmethod")
 
-    def __init__(self, **settings: Any) -> None:
-        self._begin(settings)
-
     def _begin(self, given: dict[str, Any]) -> None:
-        cls = type(self)
-        values = check_values(cls, complete(cls, given))
-        cls._check_together(values)
-        vars(self).update({name: values[name] for name in cls.ranges})
+        super()._begin(given)
         if self.before is self.after is self.rate is self.rates is None:
-            raise TypeError(f"{cls.__name__} has neither `before` nor `after`; write one of them")
+            raise TypeError(f"{type(self).__name__} has neither `before` nor `after`; write one of them")
 
     @classmethod
     def of(cls, value: Any) -> Self:
@@ -255,19 +243,3 @@ class Transform(Declared):
         ValueError
             They do not.
         """
-
-    def values(self) -> dict[str, Any]:
-        """Return its settings by name."""
-        return {name: vars(self)[name] for name in type(self).ranges}
-
-    def __repr__(self) -> str:
-        """Write the call that makes it."""
-        return format_call(type(self).__name__, self.values())
-
-    def __eq__(self, other: object) -> bool:
-        """Whether it does the same with the same numbers."""
-        return type(other) is type(self) and self.values() == other.values()
-
-    def __hash__(self) -> int:
-        """Hash class and settings."""
-        return hash((type(self), tuple(self.values().items())))
