@@ -53,8 +53,8 @@ from .optimizers.sgd import SGD as SGD
 from .optimizers.signum import Signum as Signum
 from .optimizers.yogi import Yogi as Yogi
 from .schedulers.base import SchedulerBase as SchedulerBase
-from .schedulers.constant import ConstantScheduler as ConstantScheduler
-from .schedulers.exponential import ExponentialScheduler as ExponentialScheduler
+from .schedulers.constant_scheduler import ConstantScheduler as ConstantScheduler
+from .schedulers.exponential_scheduler import ExponentialScheduler as ExponentialScheduler
 from .schedulers.king import KingScheduler as KingScheduler
 from .schedulers.make import SchedulerInitializer as SchedulerInitializer
 from .schedulers.make import make_scheduler as make_scheduler

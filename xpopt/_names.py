@@ -60,10 +60,32 @@ NAMES = {
     },
     "Schedules": {
         "SchedulerBase": "schedulers.base",
-        "ConstantScheduler": "schedulers.constant",
-        "ExponentialScheduler": "schedulers.exponential",
+        "ConstantScheduler": "schedulers.constant_scheduler",
+        "ExponentialScheduler": "schedulers.exponential_scheduler",
         "NoamScheduler": "schedulers.noam",
         "KingScheduler": "schedulers.king",
+    },
+    "Schedules as values": {
+        "Schedule": "schedulers.kinds.base",
+        "constant": "schedulers.kinds.constant",
+        "linear": "schedulers.kinds.lines",
+        "polynomial": "schedulers.kinds.lines",
+        "warmup": "schedulers.kinds.lines",
+        "cosine": "schedulers.kinds.cosine",
+        "cosine_restarts": "schedulers.kinds.cosine",
+        "exponential": "schedulers.kinds.decays",
+        "inverse_time": "schedulers.kinds.decays",
+        "staircase": "schedulers.kinds.stairs",
+        "multi_step": "schedulers.kinds.stairs",
+        "piecewise": "schedulers.kinds.stairs",
+        "one_cycle": "schedulers.kinds.cycles",
+        "cyclic": "schedulers.kinds.cycles",
+        "wsd": "schedulers.kinds.wsd",
+        "plateau": "schedulers.kinds.plateau",
+        "function": "schedulers.kinds.function",
+        "maximum": "schedulers.kinds.joined",
+        "repeat": "schedulers.kinds.joined",
+        "epochs": "schedulers.kinds.epochs",
     },
     "Clipping": {
         "global_norm": "clipping",
@@ -75,6 +97,7 @@ NAMES = {
     "From text and dicts": {
         "make_optimizer": "config",
         "make_scheduler": "schedulers.make",
+        "make_schedule": "schedulers.kinds.make",
         "OptimizerInitializer": "config",
         "SchedulerInitializer": "schedulers.make",
     },
@@ -121,8 +144,11 @@ NAMES = {
 }
 """By heading and name: the module. After a change, ``cd tests && python -m _kit.stubs`` writes what checkers read."""
 
-APART = ("clipping", "prox", "solvers.linesearch", "stop")
-"""Modules and packages whose names are reached through them alone: ``xpopt.clipping.global_norm``."""
+APART = {
+    **{room: room for room in ("clipping", "prox", "solvers.linesearch", "stop")},
+    "schedulers.kinds": "schedulers",
+}
+"""By module or package: the one through which alone its names are reached, as in ``xpopt.clipping.global_norm``."""
 
 MODULES = (
     *("checkpoint", "clipping", "config", "explain", "optimizers", "prox", "schedulers", "sharpness", "solvers"),
@@ -144,17 +170,17 @@ def names_of(package: str) -> dict[str, str]:
     dict of str to str
         The modules, as seen from the package.
     """
-    rows = {name: module for names in NAMES.values() for name, module in names.items()}
+    rows = [(name, module) for names in NAMES.values() for name, module in names.items()]  # `constant` is there twice
     room = package[len(__package__) + 1 :]
     if not room:
-        return {name: module for name, module in rows.items() if not apart(module)}
+        return {name: module for name, module in rows if not apart(module)}
     inside = f"{room}."
-    return {name: module.removeprefix(inside) for name, module in rows.items() if module.startswith(inside)}
+    return {name: module.removeprefix(inside) for name, module in rows if module.startswith(inside)}
 
 
 def apart(module: str) -> str:
     """Return the module or package through which alone the names of a module are reached; "" if there is none."""
-    return next((one for one in APART if f"{module}.".startswith(f"{one}.")), "")
+    return next((through for one, through in APART.items() if f"{module}.".startswith(f"{one}.")), "")
 
 
 def attach(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:

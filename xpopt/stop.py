@@ -197,7 +197,7 @@ class _Joined(StopRule):
             first = repr(self._rules[0])
         return f"{first} {self._sign} {second}"
 
-    def values(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
         return {"rules": self._rules}
 
 
@@ -241,7 +241,7 @@ class _Function(StopRule):
     def __repr__(self) -> str:
         return str(getattr(self._function, "__name__", None) or repr(self._function))
 
-    def values(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
         return {"function": self._function}
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import ast
 import re
 import reprlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 LONGEST = 10_000
 WANTED = "wanted Name(keyword=value, ...), each value a literal or another such call"
+
+DEEPEST = 100
+"""How deep calls, lists and operations may be inside of each other."""
 
 NO_LITERAL = f"not a literal, and nothing is computed here; {WANTED}"
 
@@ -29,7 +32,8 @@ class Call:
     name : str
         What is called, as it was written.
     keywords : dict
-        Literals by keyword; from text a nested call, also one in a list or a value in a dict, is a `Call`.
+        Literals by keyword; from text a nested call, also one in a list or a value in a dict, is a `Call`, and
+        calls with operators between them are an `Operation`.
     cache : mapping or None
         What stood beside ``"hyperparameters"`` in a dict.
     text : str
@@ -66,6 +70,26 @@ class Call:
         return _error(problem, self.text, self.places[keyword]) if self.text else ValueError(problem)
 
 
+@dataclass(frozen=True, repr=False)
+class Operation:
+    """Calls and numbers with one operator between them, as text has it, to be worked off from the left.
+
+    Parameters
+    ----------
+    sign : str
+        ``">>"``, ``"*"`` or ``"+"``.
+    parts : tuple
+        At least two, each a `Call`, a number or an `Operation`.
+    """
+
+    sign: str
+    parts: tuple[Any, ...]
+
+    def __repr__(self) -> str:
+        """Write it, with parentheses around operations in it."""
+        return f" {self.sign} ".join(f"({one})" if isinstance(one, Operation) else str(one) for one in self.parts)
+
+
 def parse(spec: str | Mapping[str, Any]) -> Call:
     """Read a call from text or from a dict.
 
@@ -85,7 +109,28 @@ def parse(spec: str | Mapping[str, Any]) -> Call:
     ValueError
         `spec` is anything else; for text, with a caret under the place.
     """
-    return _read_text(spec) if isinstance(spec, str) else _read_dict(spec)
+    return _read_text(spec, _read_call) if isinstance(spec, str) else _read_dict(spec)
+
+
+def parse_value(text: str) -> Any:
+    """Read a value from text.
+
+    Parameters
+    ----------
+    text : str
+        Such as ``"warmup(steps=10) * 0.1 >> 0.1"``.
+
+    Returns
+    -------
+    Call, Operation or literal
+        What it says; nothing is executed.
+
+    Raises
+    ------
+    ValueError
+        It cannot be read.
+    """
+    return _read_text(text, _read_value)
 
 
 def format_call(name: str, keywords: Mapping[str, object]) -> str:
@@ -184,7 +229,7 @@ def _read_dict(spec: Mapping[str, Any]) -> Call:
     return Call(name, keywords, cache)
 
 
-def _read_text(text: str) -> Call:
+def _read_text(text: str, read: Callable[[str, ast.expr], Any]) -> Any:
     if len(text) > LONGEST:
         raise _error(f"a call of {len(text)} characters, more than {LONGEST}; {WANTED}", text, LONGEST)
     text = text.strip().replace("\r\n", "\n").replace("\r", "\n")
@@ -195,7 +240,9 @@ def _read_text(text: str) -> Call:
             raise _error(f"character {char!a} cannot be in a call; {WANTED}", text, at)
     try:
         node = ast.parse(text, mode="eval").body
-        call = _read_call(text, node)
+        if _depth(node) > DEEPEST:
+            raise RecursionError
+        call = read(text, node)
     except SyntaxError as error:
         at = _index(text, error.lineno or 1) + max((error.offset or 1) - 1, 0)
         raise _error(f"{error.msg}; {WANTED}", text, min(at, len(text))) from None
@@ -205,6 +252,21 @@ def _read_text(text: str) -> Call:
     if end < len(text):  # a comment, which Python would skip, or the ) of (Name())
         raise _error(f"nothing may follow the call; {WANTED}", text, end)
     return call
+
+
+def _depth(node: ast.expr) -> int:
+    """Return how deep a value is. What stands left of an operator is as deep as the operation: a row is not deep."""
+    deepest, waiting = 0, [(node, 1)]
+    while waiting:
+        one, depth = waiting.pop()
+        deepest = max(deepest, depth)
+        for name, inside in ast.iter_fields(one):
+            step = 0 if isinstance(one, ast.BinOp) and name == "left" else 1
+            for child in inside if isinstance(inside, list) else [inside]:
+                found = child.value if isinstance(child, ast.keyword) else child
+                if isinstance(found, ast.expr):
+                    waiting.append((found, depth + step))
+    return deepest
 
 
 def _index(text: str, line: int | None, column: int | None = 0) -> int:
@@ -242,10 +304,34 @@ def _read_value(text: str, node: ast.expr) -> Any:
         return values if isinstance(node, ast.List) else tuple(values)
     if isinstance(node, ast.Dict):
         return _read_items(text, node)
+    if isinstance(node, ast.BinOp) and type(node.op) in _SIGNS and _has_call(node):
+        return _read_operation(text, node)
     try:
         return ast.literal_eval(node)
     except (ValueError, TypeError):  # TypeError: a list as a key
         raise _error(NO_LITERAL, text, _index(text, node.lineno, node.col_offset)) from None
+
+
+_SIGNS: dict[type[ast.operator], str] = {ast.RShift: ">>", ast.Mult: "*", ast.Add: "+"}
+
+
+def _has_call(node: ast.expr) -> bool:
+    """Whether there is a call in an operation, and not numbers alone, which nothing computes here."""
+    return any(isinstance(one, ast.Call) for one in ast.walk(node))
+
+
+def _read_operation(text: str, node: ast.expr) -> Any:
+    """Read what is left of operators in a loop: a long row is no deeper than a short one."""
+    row: list[tuple[str, Any]] = []
+    while isinstance(node, ast.BinOp) and type(node.op) in _SIGNS:
+        row.append((_SIGNS[type(node.op)], _read_value(text, node.right)))
+        node = node.left
+    found = _read_value(text, node)
+    while row:
+        sign, right = row.pop()
+        parts = found.parts if isinstance(found, Operation) and found.sign == sign else (found,)
+        found = Operation(sign, (*parts, right))
+    return found
 
 
 def _read_items(text: str, node: ast.Dict) -> dict[Any, Any]:

@@ -58,21 +58,21 @@ class Value(Declared):
         cls._check_together(values)
         vars(self).update({name: values[name] for name in cls.ranges})
 
-    def values(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
         """Return the settings by name."""
         return {name: vars(self)[name] for name in type(self).ranges}
 
     def __repr__(self) -> str:
         """Write the call that makes it."""
-        return format_call(type(self).__name__, self.values())
+        return format_call(type(self).__name__, self.settings())
 
     def __eq__(self, other: object) -> bool:
         """Whether it is of the same class, with the same settings."""
-        return type(other) is type(self) and self.values() == other.values()
+        return type(other) is type(self) and self.settings() == other.settings()
 
     def __hash__(self) -> int:
         """Hash class and settings."""
-        return hash((type(self), tuple(self.values().items())))
+        return hash((type(self), tuple(self.settings().items())))
 
 
 def make_value(spec: Any, known: Registry[Any], what: str) -> Any:

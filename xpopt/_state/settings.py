@@ -221,7 +221,7 @@ class Settings:
         _check_above_zero(self.cls, self.cls.__name__, self.values, dtype, spec, name)
         for one in self.transforms:
             place = self.cls.__name__ if one.keyword else f"{self.cls.__name__}: {type(one).__name__}"
-            _check_above_zero(type(one), place, one.values(), dtype, spec, name)
+            _check_above_zero(type(one), place, one.settings(), dtype, spec, name)
             _check_shapes(place, one, spec, name)
             one.check_dtype(dtype_text(spec.dtype), show(name))
         rule = self.rule.of(dtype_text(spec.dtype), spec.shape)
@@ -262,7 +262,7 @@ def _check_above_zero(
 
 def _check_shapes(place: str, one: Transform, spec: Spec, name: Hashable) -> None:
     """Raise a ValueError if an array in the place of a number is not of a parameter's shape."""
-    for key, value in one.values().items():
+    for key, value in one.settings().items():
         if isinstance(value, PerElement) and value.shape != spec.shape:
             which = key if key == one.keyword else f"{one.keyword}: {key}"
             raise ValueError(

@@ -98,7 +98,7 @@ def as_text(value: Any) -> Any:
         return list(map(as_text, value))
     if not isinstance(value, Transform):
         return value
-    values = value.values()
+    values = value.settings()
     if any(isinstance(one, PerElement) for one in values.values()):
         return {"id": type(value).__name__, **values}
     return repr(value)

@@ -54,7 +54,7 @@ class Proximal(Transform):
 
     def state(self) -> type[Any]:
         """Return the class of the arrays among its settings."""
-        return _arrays(tuple(name for name, value in self.values().items() if isinstance(value, PerElement)))
+        return _arrays(tuple(name for name, value in self.settings().items() if isinstance(value, PerElement)))
 
     def check_dtype(self, dtype: str, what: str) -> None:
         """Raise a TypeError if it is a map of real numbers, and a parameter is complex.
@@ -111,8 +111,8 @@ class Proximal(Transform):
         project = self.project_complex if pairs else one.project
         if project is None:
             raise TypeError(f"{owner} is of real numbers, and x is of {dtype_text(x.dtype)}")
-        h = SimpleNamespace(**one.values(), lr=step)
-        for name, value in one.values().items():
+        h = SimpleNamespace(**one.settings(), lr=step)
+        for name, value in one.settings().items():
             if isinstance(value, PerElement) and value.shape != tuple(x.shape):
                 raise ValueError(
                     f"{owner}: {name} is an array of shape {value.shape}, and x has shape {tuple(x.shape)}"

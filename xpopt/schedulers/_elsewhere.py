@@ -36,6 +36,25 @@ MEANT = {
 }
 """The keywords that mean the same here, for `suggest`."""
 
+MEANT_BY_VALUES = {
+    **rows("init_value initial_lr initial_learning_rate base_lr lr max_lr value learning_rate begin", "start or peak"),
+    **rows("end_value end eta_min min_lr final_lr lr_end", "stop or low"),
+    **rows("peak_value peak_lr max_value", "peak or high"),
+    **rows("gamma decay decay_rate decay_factor scale", "factor or rate"),
+    **rows("transition_steps decay_steps total_iters total_steps t_max num_steps n length", "steps"),
+    **rows("step_size transition_begin", "every"),
+    **rows("milestones at boundaries_and_scales", "boundaries"),
+    "values": "levels",
+    "t_0": "period",
+    **rows("t_mult t_mul", "stretch"),
+    "m_mul": "shrink",
+    **rows("step_size_up warmup_steps", "rise or warmup or steps"),
+    "step_size_down": "fall",
+    "threshold": "tol",
+    "exponent": "power",
+}
+"""The keywords of schedules as values that mean the same here, for `suggest`."""
+
 ABSENT = {
     "optimizer": "a schedule knows no optimizer: give it to one, SGD(lr_scheduler=...)",
     "last_epoch": "the optimizer counts the steps: set its cur_step",

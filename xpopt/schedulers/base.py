@@ -14,11 +14,13 @@ from .._settings.text import format_call, short
 from .._settings.values import changed_values, check_values, complete
 from ._elsewhere import hint
 from ._misuse import Guided
+from .kinds.algebra import Algebra
+from .kinds.loss import finite_loss
 
 STEP = Range(low=0, kind="int")
 
 
-class SchedulerBase(Guided, Declared, ABC):
+class SchedulerBase(Guided, Algebra, Declared, ABC):
     """A learning rate for every step.
 
     A schedule of your own declares its hyperparameters with `setting` and writes `learning_rate`. It then has
@@ -101,7 +103,7 @@ class SchedulerBase(Guided, Declared, ABC):
         if self.reads_step:
             step = STEP.check(type(self).__name__, "step", step)
         if self.reads_loss:
-            cur_loss = self._finite(cur_loss)
+            cur_loss = finite_loss(type(self).__name__, cur_loss)
         before = self.state()
         try:
             rate = self.learning_rate(step=step, cur_loss=cur_loss)
@@ -206,18 +208,3 @@ class SchedulerBase(Guided, Declared, ABC):
     def __repr__(self) -> str:
         """Write a call that `make_scheduler` reads back."""
         return format_call(type(self).__name__, {name: getattr(self, name) for name in self.ranges})
-
-    def _finite(self, cur_loss: Any) -> float:
-        try:
-            if isinstance(cur_loss, str | bytes | bytearray):
-                raise TypeError("text is no number")
-            detach = getattr(cur_loss, "detach", None)  # a torch loss that records gradients
-            loss = float(cur_loss if detach is None else detach())
-        except Exception as error:  # whatever an array library raises for an array that is no single number
-            came = f"a {type(cur_loss).__name__}"
-            if cur_loss is None:
-                came = "None: give update or update_all the loss of the step"
-            raise ValueError(f"{type(self).__name__} needs a finite cur_loss; got {came}") from error
-        if not math.isfinite(loss):
-            raise ValueError(f"{type(self).__name__} needs a finite cur_loss; got {loss}")
-        return loss

@@ -14,6 +14,7 @@ from .._settings.ranges import NON_NEGATIVE, Range
 from .._settings.setting import setting
 from .._settings.text import short
 from .base import SchedulerBase
+from .kinds.loss import finite_loss
 
 FINITE = Range()
 
@@ -92,7 +93,7 @@ class KingScheduler(SchedulerBase):
             `cur_loss` is not finite; it is not taken in.
         """
         # Replaced, never changed in place: whatever is raised below, the history is whole.
-        losses = [*self._losses, self._finite(cur_loss)][-self._longest :]
+        losses = [*self._losses, finite_loss(type(self).__name__, cur_loss)][-self._longest :]
         rate = self._rate * self.decay if self._stalled(np.asarray(losses)) else self._rate
         self._losses, self._rate = losses, rate
         return rate

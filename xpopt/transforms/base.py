@@ -226,7 +226,7 @@ class Transform(Value):
     def numbers(self) -> dict[str, Any]:
         """Return its numbers by what they are called among the numbers of a step."""
         number = self.formula().number
-        return {number(name): value for name, value in self.values().items()}
+        return {number(name): value for name, value in self.settings().items()}
 
     def check_dtype(self, dtype: str, what: str) -> None:
         """Raise a ValueError if its numbers mean nothing to a parameter of a dtype.

@@ -1,0 +1,420 @@
+"""What is made of several schedules: one after another, products, sums, the larger one, and repetitions."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from ..._settings.ranges import OrNone
+from ..._settings.setting import setting
+from ..._settings.text import Call, Operation, naming, short
+from ..base import SchedulerBase
+from .base import COUNT, DEEPEST, Schedule
+from .constant import constant
+from .function import function
+from .scheduler import scheduler
+
+
+def as_schedule(value: Any) -> Schedule:
+    """Return a schedule, or what stands for one, as a schedule.
+
+    Parameters
+    ----------
+    value : Schedule, float, SchedulerBase, callable, str, mapping, Call or Operation
+        A schedule; a number; a schedule of the learning rate; a function of the step; or text, or what was read of it.
+
+    Returns
+    -------
+    Schedule
+        A schedule itself, as it is.
+
+    Raises
+    ------
+    TypeError
+        It is nothing of this.
+    ValueError
+        The text names no schedule, or a value in it is out of range.
+    """
+    if isinstance(value, Schedule):
+        return value
+    if not isinstance(value, bool) and isinstance(value, numbers.Real):
+        return constant(value)  # type: ignore[arg-type]
+    if isinstance(value, SchedulerBase):
+        return scheduler(value)
+    if isinstance(value, str | Mapping | Call | Operation):
+        from .make import make_schedule
+
+        return make_schedule(value)
+    if callable(value) and not isinstance(value, type):
+        return function(value)
+    way_out = f"; call it, {value.__name__}(...)" if isinstance(value, type) and issubclass(value, Schedule) else ""
+    raise TypeError(f"{short(value)} is no schedule; wanted one, a number, or a function of the step{way_out}")
+
+
+def joined(sign: str, first: Any, second: Any) -> Schedule:
+    """Return what an operator makes of two schedules."""
+    if not _stands_for_one(first) or not _stands_for_one(second):
+        return NotImplemented
+    kind, parts = _KINDS[sign], [as_schedule(first), as_schedule(second)]
+    if type(parts[0]) is kind:  # which is worked off from the left, so that a long row is not deep
+        parts[:1] = parts[0]._parts
+    return kind(*parts)
+
+
+def _stands_for_one(value: Any) -> bool:
+    if isinstance(value, bool | type | str):
+        return False
+    return isinstance(value, numbers.Real | Schedule | SchedulerBase) or callable(value)
+
+
+class OneSchedule:
+    """A schedule, or what stands for one."""
+
+    def check(self, owner: str, name: str, value: object) -> Schedule:
+        """Return it as a schedule, or say what is wrong with it.
+
+        Parameters
+        ----------
+        owner, name : str
+            The class and the keyword, for the message.
+        value : object
+            What came.
+
+        Returns
+        -------
+        Schedule
+            What is to be kept.
+
+        Raises
+        ------
+        TypeError, ValueError
+            It is none.
+        """
+        with naming(f"{owner}: {name}"):
+            return as_schedule(value)
+
+
+class Composed(Schedule):
+    """A schedule that is made of others, its parts: what they remember is a list."""
+
+    _parts: tuple[Schedule, ...]
+
+    def _begin(self, given: dict[str, Any]) -> None:
+        super()._begin(given)
+        self._compose(tuple(value for value in self.settings().values() if isinstance(value, Schedule)))
+
+    def _compose(self, parts: tuple[Schedule, ...]) -> None:
+        depth = 1 + max(part._depth for part in parts)
+        if depth > DEEPEST:
+            raise ValueError(f"{type(self).__name__}: schedules nested too deeply, more than {DEEPEST}")
+        vars(self).update(_parts=parts, _depth=depth)
+
+    @property
+    def reads_loss(self) -> bool:  # type: ignore[override]
+        """Whether one of the parts needs the loss of each step."""
+        return any(part.reads_loss for part in self._parts)
+
+    @property
+    def length(self) -> float:
+        """After how many steps all parts are over."""
+        return max(part.length for part in self._parts)
+
+    def begin(self) -> Any:
+        """Return what the parts remember before the first step."""
+        states = [part.begin() for part in self._parts]
+        return None if all(state is None for state in states) else states
+
+    def draw(self, step: int, cur_loss: Any, state: Any) -> tuple[float, Any]:
+        """Draw the parts.
+
+        Parameters
+        ----------
+        step, cur_loss, state : object
+            As for any schedule.
+
+        Returns
+        -------
+        number : float
+        state : list or None
+        """
+        if state is None and not self.reads_loss:
+            return self.seen(step, None), None
+        states = [None] * len(self._parts) if state is None else state
+        drawn = [part.draw(step, cur_loss, one) for part, one in zip(self._parts, states, strict=True)]
+        return self.of([value for value, _ in drawn]), None if state is None else [one for _, one in drawn]
+
+    def seen(self, step: int, state: Any) -> float:
+        """Return the number of a step without its loss.
+
+        Parameters
+        ----------
+        step : int
+            Steps made so far.
+        state : list or None
+            What the parts remember.
+
+        Returns
+        -------
+        float
+            The number.
+        """
+        states = [None] * len(self._parts) if state is None else state
+        return self.of([part.seen(step, one) for part, one in zip(self._parts, states, strict=True)])
+
+    def of(self, values: list[float]) -> float:
+        """Return the number that the numbers of the parts make.
+
+        Parameters
+        ----------
+        values : list of float
+            Of each.
+
+        Returns
+        -------
+        float
+            The number.
+        """
+        raise NotImplementedError
+
+    def restored(self, state: Any) -> Any:
+        """Return the state in a checkpoint, once the parts have checked it.
+
+        Parameters
+        ----------
+        state : object
+            What JSON has.
+
+        Returns
+        -------
+        object
+            The state.
+
+        Raises
+        ------
+        TypeError, ValueError
+            It is none.
+        """
+        if self.begin() is None:
+            return super().restored(state)
+        if not isinstance(state, list) or len(state) != len(self._parts):
+            raise ValueError(f"{type(self).__name__}: state is {short(state)}; wanted a list of {len(self._parts)}")
+        return [part.restored(one) for part, one in zip(self._parts, state, strict=True)]
+
+
+class _Joined(Composed):
+    """What an operator makes of schedules, from the left.
+
+    Parameters
+    ----------
+    *parts : Schedule
+        The schedules.
+    """
+
+    sign: ClassVar[str]
+    rank: ClassVar[int]  # what binds less is written in parentheses
+
+    def __init__(self, *parts: Schedule) -> None:
+        self._compose(parts)
+
+    def settings(self) -> dict[str, Any]:
+        """Return the schedules."""
+        return {"parts": self._parts}
+
+    def __repr__(self) -> str:
+        """Write the operation."""
+        first, *others = self._parts
+        texts = [self._written(first, self.rank - 1)]
+        for part in others:
+            is_number = isinstance(part, constant) and part.is_number
+            texts.append(repr(part.value) if is_number else self._written(part, self.rank))  # type: ignore[attr-defined]
+        return f" {self.sign} ".join(texts)
+
+    @staticmethod
+    def _written(part: Schedule, rank: int) -> str:
+        return f"({part!r})" if isinstance(part, _Joined) and part.rank <= rank else repr(part)
+
+
+class _Then(_Joined):
+    sign, rank = ">>", 1
+
+    def _compose(self, parts: tuple[Schedule, ...]) -> None:
+        for before, after in zip(parts, parts[1:]):  # noqa: B905, RUF007 - neighbours
+            if not 0 < before.length < math.inf:
+                raise ValueError(f"{before} has no end, after which {after} could follow; give it steps=")
+        super()._compose(parts)
+
+    @property
+    def length(self) -> float:
+        """The sum of all lengths; that of a number is 0."""
+        return sum(part.length for part in self._parts)
+
+    def _active(self, step: int) -> tuple[int, int]:
+        """Return which part a step is in, and which step of it that is."""
+        last = len(self._parts) - 1
+        for i, part in enumerate(self._parts[:last]):
+            if step < part.length:
+                return i, step
+            step -= int(part.length)
+        return last, step
+
+    def draw(self, step: int, cur_loss: Any, state: Any) -> tuple[float, Any]:
+        i, step = self._active(step)
+        value, new = self._parts[i].draw(step, cur_loss, None if state is None else state[i])
+        return value, None if state is None else [*state[:i], new, *state[i + 1 :]]
+
+    def seen(self, step: int, state: Any) -> float:
+        i, step = self._active(step)
+        return self._parts[i].seen(step, None if state is None else state[i])
+
+
+class _Sum(_Joined):
+    sign, rank = "+", 2
+
+    def of(self, values: list[float]) -> float:
+        total = values[0]
+        for value in values[1:]:
+            total = total + value
+        return total
+
+
+class _Product(_Joined):
+    sign, rank = "*", 3
+
+    def of(self, values: list[float]) -> float:
+        product = values[0]
+        for value in values[1:]:
+            product = product * value
+        return product
+
+
+_KINDS: dict[str, type[_Joined]] = {kind.sign: kind for kind in (_Then, _Sum, _Product)}
+
+
+class maximum(Composed):
+    """The larger one of two schedules at each step.
+
+    Parameters
+    ----------
+    first, second : Schedule, float, SchedulerBase or callable
+        The schedules. It is over where both are.
+
+    Raises
+    ------
+    TypeError, ValueError
+        One of them is no schedule.
+
+    Examples
+    --------
+    >>> from xpopt.schedulers import linear, maximum
+    >>> maximum(linear(1.0, 0.0, steps=4), 0.4).values(5)
+    array([1.  , 0.75, 0.5 , 0.4 , 0.4 ])
+    """
+
+    first: Any = setting(range=OneSchedule())
+    second: Any = setting(range=OneSchedule())
+
+    def of(self, values: list[float]) -> float:
+        """Return the larger number.
+
+        Parameters
+        ----------
+        values : list of float
+            The two.
+
+        Returns
+        -------
+        float
+            The larger one.
+        """
+        return max(values)
+
+
+class repeat(Composed):
+    """A schedule again and again.
+
+    Parameters
+    ----------
+    schedule : Schedule
+        A schedule that has an end.
+    times : int, optional
+        How often; by default, without an end. At least 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `schedule` is none, or has no end; or `times` is out of range.
+
+    Examples
+    --------
+    >>> from xpopt.schedulers import linear, repeat
+    >>> repeat(linear(1.0, 0.0, steps=2), times=2).values(6)
+    array([1. , 0.5, 1. , 0.5, 0. , 0. ])
+    """
+
+    schedule: Any = setting(range=OneSchedule())
+    times: int | None = setting(default=None, range=OrNone(COUNT))
+
+    @classmethod
+    def _check_together(cls, values: Any) -> None:
+        schedule = values["schedule"]
+        if not 0 < schedule.length < math.inf:
+            raise ValueError(f"{cls.__name__}: {schedule} has no end, after which it could begin again; give it steps=")
+
+    @property
+    def length(self) -> float:
+        """That of the schedule, so many times."""
+        return math.inf if self.times is None else int(self._parts[0].length) * self.times
+
+    def _inside(self, step: int) -> int:
+        (part,) = self._parts
+        return int(part.length) if step >= self.length else step % int(part.length)
+
+    def draw(self, step: int, cur_loss: Any, state: Any) -> tuple[float, Any]:
+        """Draw the schedule at the step in its turn.
+
+        Parameters
+        ----------
+        step, cur_loss, state : object
+            As for any schedule.
+
+        Returns
+        -------
+        number : float
+        state : list or None
+        """
+        return super().draw(self._inside(step), cur_loss, state)
+
+    def seen(self, step: int, state: Any) -> float:
+        """Return the number of the step in its turn.
+
+        Parameters
+        ----------
+        step : int
+            Steps made so far.
+        state : list or None
+            What the schedule remembers.
+
+        Returns
+        -------
+        float
+            The number.
+        """
+        (part,) = self._parts
+        return part.seen(self._inside(step), None if state is None else state[0])
+
+    def of(self, values: list[float]) -> float:
+        """Return the number of the schedule.
+
+        Parameters
+        ----------
+        values : list of float
+            It alone.
+
+        Returns
+        -------
+        float
+            The number.
+        """
+        return values[0]
