@@ -52,8 +52,9 @@ def lennard_jones(v):
     d = p[:, None] - p
     square = np.sum(d**2, axis=-1)
     np.fill_diagonal(square, np.inf)
-    i6 = square**-3.0
-    return 2 * np.sum(i6 * i6 - i6), (4 * ((6 * i6 - 12 * i6 * i6) / square)[..., None] * d).sum(1).ravel()
+    with np.errstate(divide="ignore", invalid="ignore"):  # two atoms in one place have no value
+        i6 = square**-3.0
+        return 2 * np.sum(i6 * i6 - i6), (4 * ((6 * i6 - 12 * i6 * i6) / square)[..., None] * d).sum(1).ravel()
 
 
 def cluster(atoms, seed):

@@ -70,6 +70,19 @@ def test_success_is_what_was_looked_for(fun, optimizer, options, status):
     assert (found.status, found.success) == (status, status == 0)
 
 
+@pytest.mark.parametrize("optimizer", ["LBFGS", "GradientDescent(line_search=constant(rate=0.003))", "Adam(lr=0.3)"])
+def test_the_result_has_the_gradient_where_it_ends(optimizer):
+    """At the best point, which is not the last one that was asked for; fun may have one array for all gradients."""
+    grad = np.empty(2)
+
+    def function(x):
+        value, grad[:] = rosenbrock(x)
+        return value, grad
+
+    found = optimize.minimize(function, START, jac=True, method=method(optimizer), options={"stop": stop.steps(12)})
+    assert found.jac.tolist() == rosenbrock(found.x)[1].tolist()
+
+
 def test_a_function_may_overwrite_its_point():
     def function(x):
         found = rosenbrock(x.copy())

@@ -252,3 +252,18 @@ def test_an_error_of_an_update_changes_nothing():
     with pytest.raises(ValueError, match="nobody"):
         solver.tell(2.0, {"x": np.ones(2)})
     assert (solver.evaluations, solver.step, solver.history, solver.done) == (0, 0, [], False)
+
+
+@pytest.mark.parametrize("method", ["LBFGS", "Adam"])
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_a_start_that_is_not_finite_is_named(method, wrong):
+    start = {"a": np.ones(2), "b": np.array([1.0, wrong, wrong])}
+
+    def function(params):
+        return sum(float(x @ x) for x in params.values()), {name: 2 * x for name, x in params.items()}
+
+    with pytest.raises(ValueError, match=r"params starts from 2 elements that are not finite \(of 'b'\); start from"):
+        xpopt.minimize(function, start, method)
+    if method == "LBFGS" and np.isnan(wrong):
+        with pytest.raises(ValueError, match=r"LBFGS: params starts from NaN in 2 elements; start .* \(of 'b'\)"):
+            xpopt.minimize(function, start, method, bounds=(0, None))

@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 
 from .. import stop as rules
+from .._arrays.library import is_complex
 from .._arrays.namespace import copy_array
 from .._arrays.tree import show
 from .._arrays.typing import Array
 from .._checkpoint.pairs import with_complex
 from .._checkpoint.reading import from_json
 from ..transforms.loss_scale import DynamicLossScale
+from .conjugates import RISES, Conjugates
 from .numbers import largest, read
 from .saving import like_of
 from .solver import Solver
@@ -50,6 +52,7 @@ class FirstOrder(Solver):
         self._params = [copy_array(x) for x in self._model.start()]
         self._here = self._top = self._params
         self._rejected = 0
+        self._conjugates = Conjugates(self._model.library) if any(map(is_complex, self._model.dtypes)) else None
 
     _tells_again = True
 
@@ -73,8 +76,10 @@ class FirstOrder(Solver):
         return [copy_array(x) for x in self._here]
 
     def _take(self, value: Any, grads: list[Array]) -> None:
-        loss, norm = self._read(value, grads)
+        loss, norm, *along = self._read(value, grads)
         if not (math.isfinite(loss) and math.isfinite(norm)):
+            if not self._history:
+                self._model.check_start(self._params)
             if math.isfinite(loss) and isinstance(self._optimizer.loss_scale, DynamicLossScale):
                 self._updated(grads, loss)  # it leaves the step out by itself, and lowers its scale
             self._evaluations += 1
@@ -100,6 +105,10 @@ class FirstOrder(Solver):
         if row.best_value != before[1]:
             self._top = self._params
         self._params, self._reason, self._by_rule = params, reason, bool(reason)
+        if self._conjugates is not None and not reason:
+            if along and self._conjugates.judge(loss - self._history[-2].value, loss, along):
+                self._reason = RISES
+            self._conjugates.begun = self._conjugates.along(grads, self._here, params)
 
     def _updated(self, grads: list[Array], loss: float) -> list[Array]:
         """Make an update; return the new parameters."""
@@ -111,28 +120,35 @@ class FirstOrder(Solver):
             params, optimizer.cache = sys.modules["dask"].persist(params, optimizer.cache)
         return params
 
-    def _read(self, value: Any, grads: list[Array]) -> tuple[float, float]:
-        """Return value and gradient norm, which are read together."""
+    def _read(self, value: Any, grads: list[Array]) -> tuple[float, ...]:
+        """Return value and gradient norm, which are read together, and what `Conjugates.judge` takes."""
         library, optimizer = self._model.library, self._optimizer
         items = [value]
         if any(optimizer.hyperparameters.get(name) is not None for name in ("bounds", "prox")):
             named = (dict(zip(self._model.names, leaves, strict=True)) for leaves in (self._params, grads))
             items.append(optimizer.stationarity(*named))
 
+        along: list[Any] = []
+        if self._conjugates is not None and self._conjugates.begun:
+            along = [*self._conjugates.begun, *self._conjugates.along(grads, self._here, self._params)]
+
         def found(first: Array) -> Any:
-            return read(library, first, [*items, *(largest(library.xp, x) for x in grads)])
+            return read(library, first, [*items, *(largest(library.xp, x) for x in grads), *along])
 
         numbers = library.guard(found)(grads[0])
-        norms = numbers[1:]
+        norms, told = np.split(numbers[1:], [len(items) - 1 + len(grads)])
         norm = norms[0] if len(items) > 1 and np.isfinite(norms).all() else norms.max()
-        return float(numbers[0]), float(norm)
+        return float(numbers[0]), float(norm), *told
 
     def _saved(self) -> tuple[dict[str, Any], dict[str, Any]]:
         state = self._optimizer.state_dict()
         arrays = {f"optimizer/{key}": x for key, x in state["arrays"].items()}
         for kind, leaves in (("params", self._params), ("here", self._here), ("best", self._top)):
             arrays |= {f"{kind}/{i}": copy_array(x) for i, x in enumerate(leaves)}
-        return {"optimizer": state["header"], "rejected": self._rejected}, arrays
+        data = {"optimizer": state["header"], "rejected": self._rejected}
+        if self._conjugates is not None:
+            data["conjugates"] = self._conjugates.saved(self._params[0])
+        return data, arrays
 
     def _restored(self, data: Mapping[str, Any], arrays: Mapping[str, Any]) -> Callable[[], None]:
         optimizer = self._optimizer.copy()
@@ -147,10 +163,11 @@ class FirstOrder(Solver):
             for kind in ("params", "here", "best")
         )
         rejected = int(data["rejected"])
+        conjugates = self._conjugates and Conjugates(self._model.library, data.get("conjugates"))
 
         def become() -> None:
             self._optimizer, self._params, self._here, self._top = optimizer, params, here, top
-            self._rejected = rejected
+            self._rejected, self._conjugates = rejected, conjugates
 
         return become
 

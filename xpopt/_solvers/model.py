@@ -10,8 +10,9 @@ import numpy as np
 from .._arrays.library import Library, is_complex
 from .._arrays.namespace import library_of
 from .._arrays.parameter import convert, dtype_text, is_number
-from .._arrays.tree import flatten, is_container, matched, rebuild, show
+from .._arrays.tree import flatten, is_container, matched, rebuild, show, show_all
 from .._arrays.typing import Array
+from .numbers import read
 
 ALONE = "params"
 """The name of an array that is no leaf of a tree."""
@@ -139,6 +140,26 @@ class Model:
         if isinstance(value, bool) or not isinstance(value, float | int | np.floating | np.integer):
             raise TypeError(f"the value is a {type(value).__name__}; {wanted}")
         return float(value)
+
+    def check_start(self, leaves: Sequence[Array]) -> None:
+        """Raise a ValueError if parameters are not finite; to be asked where the first value is not.
+
+        Parameters
+        ----------
+        leaves : sequence of array
+            The parameters.
+        """
+        xp = self.library.xp
+
+        def counted(first: Array) -> Any:
+            wrong = [~xp.isfinite(x) for x in leaves]
+            return read(self.library, first, [xp.sum(xp.astype(x, xp.float32)) for x in wrong])
+
+        counts = self.library.guard(counted)(leaves[0])
+        if counts.any():
+            of = show_all(name for name, count in zip(self.names, counts, strict=True) if count)
+            count = f"{counts.sum():.0f} elements that are not finite (of {of})"
+            raise ValueError(f"params starts from {count}; start from finite numbers")
 
     def tree(self, leaves: Sequence[Any]) -> Any:
         """Return containers like those that came, or the array alone.

@@ -30,8 +30,9 @@ def method(optimizer: str | Mapping[str, Any] | Method | OptimizerBase) -> Calla
     callable
         It needs ``jac``, and takes ``bounds``, ``tol`` (the largest gradient element at the end), ``callback``, which
         is called at the start too, and the options ``maxiter``, ``stop`` and ``disp``. It refuses ``hess``, ``hessp``
-        and ``constraints``. Of its result, ``status`` is 0 where a rule about values or gradients has stopped it, 1
-        where steps or time have, 2 where no lower value was found, and 99 where the callback raised StopIteration.
+        and ``constraints``. Of its result, ``jac`` is the gradient at ``x``, and ``status`` is 0 where a rule about
+        values or gradients has stopped it, 1 where steps or time have, 2 where no lower value was found, and 99 where
+        the callback raised StopIteration.
 
     Raises
     ------
@@ -77,13 +78,27 @@ def method(optimizer: str | Mapping[str, Any] | Method | OptimizerBase) -> Calla
         box = None if bounds is None else _pair(bounds, x0.shape)
         solver = solver_of(optimizer, x0 if box is None else np.clip(x0, *box), rule, box)
 
+        last: Any = None
+
         def evaluate(x: Any) -> tuple[float, Any]:
             # SciPy keeps what fun returned by the point: fun may overwrite its own
-            return np.asarray(fun(x.copy(), *args), np.float64).item(), np.asarray(jac(x, *args), np.float64)
+            nonlocal last
+            value, last = np.asarray(fun(x.copy(), *args), np.float64).item(), np.asarray(jac(x, *args), np.float64)
+            return value, last
 
+        best: Any = math.nan, None
+
+        def stepped(info: dict[str, Any]) -> None:
+            nonlocal best
+            if info["best_value"] != best[0]:  # the gradient told last is that of the point that was accepted
+                best = info["best_value"], np.array(last)
+            if called is not None:
+                called(info)
+
+        called = None if callback is None else _called_back(callback)
         status, message = 0, ""
         try:
-            solver.run(evaluate, callback=None if callback is None else _called_back(callback), progress=disp)
+            solver.run(evaluate, callback=stepped, progress=disp)
         except _StoppedError:
             status, message = 99, "`callback` raised `StopIteration`."
         found = solver.result
@@ -92,6 +107,7 @@ def method(optimizer: str | Mapping[str, Any] | Method | OptimizerBase) -> Calla
         return OptimizeResult(
             x=found.params,
             fun=found.value,
+            jac=last if best[1] is None else best[1],
             nit=found.step,
             nfev=found.evaluations,
             njev=found.evaluations,

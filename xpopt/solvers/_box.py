@@ -28,6 +28,8 @@ class Everywhere:
     """
 
     closed = False
+    open = True
+    """Whether some elements have a side without a bound."""
 
     def __init__(self, space: Space) -> None:
         self._space = space
@@ -46,8 +48,8 @@ class Everywhere:
         """Return the derivative of the value by the step; an array of shape (), or a float."""
         return self._space.dot(d, g)
 
-    def linear(self, x: Array, step: float, d: Any, g: Any, slope: float) -> Any:
-        """Return the change of the value to first order, with the gradient and the slope at step 0."""
+    def linear(self, x: Array, new: Any, step: float, g: Any, slope: float) -> Any:
+        """Return the change of the value to first order, from the gradient and the slope at step 0."""
         return step * slope
 
     def outside(self, x: Array) -> int:
@@ -58,6 +60,10 @@ class Everywhere:
         """Return 1 for each element that may move along the negative gradient, else 0."""
         raise NotImplementedError
 
+    def leap(self, x: Array, g: Array, gg: float) -> Any:
+        """Return the way to where a long step along the negative gradient leads."""
+        raise NotImplementedError
+
 
 class Box(Everywhere):
     """Bounds for each element, which may be infinite.
@@ -66,15 +72,18 @@ class Box(Everywhere):
     ----------
     space : Space
         Of the vectors.
-    low, high : array, (size,)
+    low, high : array, (size,) or ()
         The bounds.
+    open_ : bool
+        Whether some of them are infinite.
     """
 
     closed = True
 
-    def __init__(self, space: Space, low: Array, high: Array) -> None:
+    def __init__(self, space: Space, low: Array, high: Array, *, open_: bool) -> None:
         super().__init__(space)
         self._low, self._high = low, high
+        self.open = open_
 
     def project(self, x: Any) -> Any:
         """Return the nearest point between the bounds."""
@@ -90,16 +99,15 @@ class Box(Everywhere):
         return largest(self._space.xp, self.project(x - g) - x)
 
     def slope(self, x: Any, step: float, d: Any, g: Any) -> Any:
-        """Leave out the elements that lie at a bound; where the value turns at one it is flat."""
-        xp = self._space.xp
-        new = x + step * d
-        moving = xp.astype((new >= self._low) & (new <= self._high), d.dtype)
-        slope = self._space.dot(d * moving, g)
-        return xp.where(slope > 0, xp.zeros_like(slope), slope)
+        """Leave out the elements that have arrived at a bound before."""
+        new = super().point(x, step, d)
+        moving = (new >= self._low) & (new <= self._high)
+        del new  # one vector less at a time
+        return self._space.dot(self._space.xp.where(moving, d, self._space.like), g)
 
-    def linear(self, x: Any, step: float, d: Any, g: Any, slope: float) -> Any:
+    def linear(self, x: Any, new: Any, step: float, g: Any, slope: float) -> Any:
         """Take the way that is left of the step."""
-        return self._space.dot(self.point(x, step, d) - x, g)
+        return self._space.dot(new - x, g)
 
     def outside(self, x: Any) -> int:
         """Count them."""
@@ -110,6 +118,10 @@ class Box(Everywhere):
         """Leave out those that would leave the bounds at once."""
         held = ((x <= self._low) & (g > 0)) | ((x >= self._high) & (g < 0))
         return 1 - self._space.xp.astype(held, g.dtype)
+
+    def leap(self, x: Any, g: Any, gg: float) -> Any:
+        """Project a step of length 100: elements whose bound is near go there, whatever the others do."""
+        return self.project(x - (100 / gg**0.5) * g) - x
 
 
 def box_of(space: Space, model: Model, owner: str, bounds: Any, x: Array) -> Everywhere:
@@ -148,17 +160,19 @@ def box_of(space: Space, model: Model, owner: str, bounds: Any, x: Array) -> Eve
     if any(map(is_complex, model.dtypes)):
         raise TypeError(f"{owner}: bounds are for real parameters; of complex ones, minimize over the two parts")
     low: Any = _flat(space, model, f"{owner}: low end of bounds", bounds[0], -np.inf, x)
-    high = _flat(space, model, f"{owner}: high end of bounds", bounds[1], np.inf, x)
+    high: Any = _flat(space, model, f"{owner}: high end of bounds", bounds[1], np.inf, x)
     xp = space.xp
 
     def counted(x: Any) -> Any:
         ordered, inside = low <= high, (x >= low) & (x <= high)
-        wrong = xp.isnan(low) | xp.isnan(high), ~ordered, ~inside
-        return space.read([xp.sum(xp.astype(leaf, space.dtype)) for one in wrong for leaf in space.pieces(one)], x)
+        each = xp.isnan(low) | xp.isnan(high), xp.isnan(x), ~ordered, ~inside, xp.isinf(low) | xp.isinf(high)
+        leaves = [leaf for one in each for leaf in space.pieces(xp.broadcast_to(one, x.shape))]
+        return space.read([xp.sum(xp.astype(leaf, space.dtype)) for leaf in leaves], x)
 
-    counts = space.guard(counted)(x).reshape(3, -1).astype(int)
+    *counts, infinite = space.guard(counted)(x).reshape(5, -1).astype(int)
     messages = (
         "bounds are NaN in {} elements; wanted a number, or None for an open side",
+        "params starts from NaN in {} elements; start from finite numbers",
         "bounds are crossed in {} elements; wanted (low, high), the lower first",
         "params starts outside of bounds in {} elements; start inside, such as with clip(params, low, high)",
     )
@@ -166,12 +180,15 @@ def box_of(space: Space, model: Model, owner: str, bounds: Any, x: Array) -> Eve
         if each.any():
             of = show_all(name for name, count in zip(model.names, each, strict=True) if count)
             raise ValueError(f"{owner}: {message.format(each.sum())} (of {of})")
-    return Box(space, low, high)
+    return Box(space, low, high, open_=bool(infinite.any()))
 
 
 def _flat(space: Space, model: Model, what: str, end: Any, open_: float, like: Array) -> Array:
-    """Return one end of the bounds as a vector."""
+    """Return one end of the bounds as a vector, or an array of shape () where it is one number."""
     xp = space.xp
+    if end is None or _is_number(end):
+        number = np.asarray(open_ if end is None else end, np.float64)
+        return space.guard(lambda like: space.library.from_numpy(number, like))(space.like)
     ends: Mapping[Any, Any] = dict.fromkeys(model.names, end)
     if is_container(end):
         if model.alone:
@@ -183,7 +200,7 @@ def _flat(space: Space, model: Model, what: str, end: Any, open_: float, like: A
     leaves = []
     for name, shape in zip(model.names, model.shapes, strict=True):
         one: Any = ends[name]
-        if one is None or is_number(one) or (isinstance(one, int) and not isinstance(one, bool)):
+        if one is None or _is_number(one):
             one = np.full(shape, open_ if one is None else one)
         elif library_of(one) is None or tuple(one.shape) not in ((), shape):
             came = tuple(one.shape) if hasattr(one, "shape") else type(one).__name__
@@ -197,3 +214,7 @@ def _flat(space: Space, model: Model, what: str, end: Any, open_: float, like: A
             one = space.library.from_numpy(np.asarray(host, np.float64), like)
         leaves.append(xp.broadcast_to(xp.astype(one, space.dtype, copy=False), shape))
     return space.guard(lambda _: space.flat(leaves))(like)
+
+
+def _is_number(x: Any) -> bool:
+    return is_number(x) or (isinstance(x, int) and not isinstance(x, bool))

@@ -6,9 +6,12 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from .._arrays.library import is_complex
 from .._arrays.namespace import copy_array
 from .._arrays.typing import Array
 from .._checkpoint.header import CheckpointError
+from .._solvers.conjugates import RISES
+from .._solvers.numbers import largest
 from .._solvers.saving import like_of
 from .._solvers.solver import Solver
 from ._box import box_of
@@ -98,10 +101,12 @@ class Descent(Solver):
         new = box.point(x, step, d) if box.closed else None
         items = [value, box.stationarity(new, g)]  # before there is another vector
         y = g - self._g
-        items += [box.slope(x, step, d, g), box.linear(x, step, d, self._g, search.start.slope)]
+        items += [box.slope(x, step, d, g), box.linear(x, new, step, self._g, search.start.slope)]
         items += [dot(g, g), dot(y, y), dot(y, g), dot(d, y)]
         numbers = space.read([*items, *([] if box.closed else self._memory.measured(d, g, y))], g)
         value, norm, slope, linear, gg, yy, yg, dy = map(float, numbers[:8])
+        if box.closed and slope > 0 and value < search.start.value:
+            slope = 0.0  # where an element arrives the value may turn at once, and no step is flat
         found = Numbers(value, norm, slope, linear, gg, yy, yg, dy, numbers[8:])
         search.tell(Trial(step, value, slope, linear))
         self._evaluations += 1
@@ -115,10 +120,12 @@ class Descent(Solver):
         x = self._x
         numbers = self._space.read([value, self._box.stationarity(x, g), self._space.dot(g, g)], g)
         value, norm, gg = map(float, numbers)
-        self._evaluations += 1
         if math.isfinite(value) and math.isfinite(norm):
+            self._evaluations += 1
             self._arrived(x, g, value, norm, gg, 0.0)
         else:
+            self._model.check_start(self._current())
+            self._evaluations += 1
             self._reason = "the value or the gradient at the start is not finite"
 
     def _arrived(self, x: Any, g: Any, value: float, norm: float, gg: float, step: float) -> None:
@@ -146,32 +153,45 @@ class Descent(Solver):
             if norm:
                 self._reason = f"the square of a gradient of {norm:.3g} is out of range; scale value and gradient"
             return
-        d, slope = self._memory.direction(g, gg)
-        if not (slope < 0 and math.isfinite(slope)):
-            self._memory.forget()
-            d, slope = -g, -gg
-        if self._box.closed:
-            d = d * free
-        (self._d,) = self._space.settled(d)
-        first = self._memory.first(gg, self._before, slope)
+        if self._box.closed and self._memory.leaps and not self.step:
+            slope, first = self._leapt(g, gg)
+        else:
+            d, slope = self._memory.direction(g, gg)
+            if not (slope < 0 and math.isfinite(slope)):
+                self._memory.forget()
+                d, slope = -g, -gg
+            (self._d,) = self._space.settled(d * free if self._box.closed else d)
+            first = self._memory.first(gg, self._before, slope)
         self._search = Search(self._method.line_search, Trial(0.0, value, slope, 0.0), first)
 
+    def _leapt(self, g: Any, gg: float) -> tuple[float, float]:
+        """Choose the very first direction between bounds; return the slope along it, and the first step to try."""
+        dot = self._space.dot
+        (self._d,) = self._space.settled(self._box.leap(self._x, g, gg))
+        slope, dd = map(float, self._space.read([dot(self._d, g), dot(self._d, self._d)], g))
+        return slope, min(1.0, dd**-0.5) if self._box.open else 1.0
+
     def _given_up(self, search: Search) -> None:
-        """Go on along the gradient, or no more."""
-        if not self._memory.empty:
+        """Go on along the gradient from a step of length 1, or no more."""
+        if not (self._memory.empty and self._before is None):
             self._memory.forget()
             self._before = None
             self._directed(search.start.value)
             return
         self._reason = "no lower value was found along the negative gradient, within the rounding of values"
-        if search.rises:
-            self._reason = (
-                "the value rises along -gradient: the gradient is not that of the value. The usual causes: it is the "
-                "conjugate of the wanted one where parameters are complex (JAX has the other convention), or it has "
-                "the wrong sign because a value is maximized; return -value and -gradient then"
-            )
+        if self._is_wrong(search):
+            self._reason = RISES
             if self.step == 0:
                 raise ValueError(self._reason)
+
+    def _is_wrong(self, search: Search) -> bool:
+        """Whether the values near by are not those of the gradient."""
+        space, d = self._space, self._d
+        of_conjugate = [space.dot(d, space.conjugate(self._g))] if any(map(is_complex, self._model.dtypes)) else []
+        numbers = space.read([largest(space.xp, self._x), largest(space.xp, d), *of_conjugate], d)
+        farthest, longest, *slopes = map(float, numbers)
+        least = 1e3 * space.eps * farthest / longest
+        return search.rises(least) or any(search.follows(slope, least, space.eps) for slope in slopes)
 
     def _saved(self) -> tuple[dict[str, Any], dict[str, Any]]:
         data, kept = self._memory.saved()

@@ -43,6 +43,8 @@ class Memory:
 
     empty = True
     """Whether its direction is the negative gradient."""
+    leaps = False
+    """Whether its very first direction between bounds leads to where a long step would."""
 
     def __init__(self, space: Space) -> None:
         self._space = space

@@ -56,12 +56,41 @@ class Search:
             raise ValueError(f"{self._rule} wants to try the step {step!r}; steps are finite and greater than 0")
         return step
 
-    @property
-    def rises(self) -> bool:
+    def _claimed(self, least: float) -> list[Trial]:
+        """The trials where the slope still says that the value falls, about as steep as at the start."""
+        slope = self.start.slope
+        each = [one for one in self.trials if 2 * slope <= one.slope <= slope / 2 and one.linear < 0]
+        return [one for one in each if one.step >= least]
+
+    def follows(self, slope: float, least: float, eps: float) -> bool:
+        """Whether the value changes as another slope says, at the shortest steps at which rounding does not hide it.
+
+        Parameters
+        ----------
+        slope : float
+            The other slope.
+        least : float
+            Shorter steps are lost in the rounding of the point.
+        eps : float
+            The unit of the rounding of values.
+
+        Returns
+        -------
+        bool
+            Whether it does.
+        """
+        start = self.start
+        seen = [one for one in self._claimed(least) if -one.linear > 1e3 * eps * abs(start.value)]
+        shortest = min((one.step for one in seen), default=0.0)
+        near = [one for one in seen if one.step <= 128 * shortest]
+        off = [abs(one.value - start.value - slope * one.step) / -one.linear for one in near]
+        enough = max((one.step for one in near), default=0.0) >= 4 * shortest > 0  # more than chance
+        return enough and max(off) < 0.2 and abs(slope - start.slope) > abs(start.slope) / 2
+
+    def rises(self, least: float) -> bool:
         """Whether the value rises by what is in proportion to the step, while all slopes say that it falls."""
         # rounding, noise and curvature make it rise as well, but by what is not in proportion
-        start = self.start
-        claimed = [one for one in self.trials if 2 * start.slope <= one.slope <= start.slope / 2 and one.linear < 0]
+        start, claimed = self.start, self._claimed(least)
         longest = max((one.step for one in claimed), default=0.0)
         shares = [(one.value - start.value) / -one.linear for one in claimed if one.step >= 1e-3 * longest]
         return len(shares) >= 4 and min(shares) > max(0.1, max(shares) / 4)

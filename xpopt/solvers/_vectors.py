@@ -63,6 +63,11 @@ class Space:
             found.append(xp.reshape(xp.astype(x, dtype, copy=False), shape))
         return found
 
+    def conjugate(self, vector: Any) -> Array:
+        """Return the vector of the conjugates of what a vector is."""
+        leaves = self.leaves(vector)
+        return self.flat([self.xp.conj(leaf) if is_complex(leaf.dtype) else leaf for leaf in leaves])
+
     def pieces(self, vector: Any) -> list[Array]:
         """Return the part of a vector that belongs to each parameter, which may share memory with it."""
         ends = list(itertools.accumulate(self._sizes, initial=0))

@@ -46,7 +46,9 @@ class LBFGS(Method):
     and vectors stay there. A pair whose curvature is not positive beyond rounding is left out.
 
     With bounds, elements that lie at one and would leave it stay; the others move by the inverse Hessian of these
-    alone, made of their parts of the pairs; and steps are projected. That reads numbers once more after each step.
+    alone, made of their parts of the pairs; and steps are projected. That reads numbers once more after each step. The
+    first step that is tried is to the projection of a point far along the negative gradient, shortened to a length of 1
+    where some element has a side without a bound. Bounds that are numbers take no memory, arrays two vectors.
 
     References
     ----------
@@ -86,6 +88,8 @@ class _Curvature(Memory):
     most : int
         How many pairs are kept.
     """
+
+    leaps = True
 
     def __init__(self, space: Space, most: int) -> None:
         super().__init__(space)
