@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from ._arrays.library import LOW, PAIRS, SUPPORTED
-from ._graph.ones import split
+from ._graph.passes import cut
 from ._graph.reading import graph_of
 from ._print.cuda import print_cuda
-from ._print.numba import print_numba
+from ._print.numba import accumulated, print_measure, print_numba
 from ._print.numpy import print_numpy
 from ._settings.text import short
 from .optimizers.base import OptimizerBase
@@ -36,7 +36,7 @@ def kernel_source(
     Returns
     -------
     str
-        The source, with the rule's own names.
+        The source, with the rule's own names. Where the rule reduces whole arrays, what finds that comes first.
 
     Raises
     ------
@@ -75,7 +75,13 @@ def kernel_source(
     dtypes = rule.dtypes("float64" if dtype == "float64" else "float32")
     kept = [dtypes[k] for k in rule.wide] if rule.narrow else ()
     drawn = settings.draws and dtype in LOW
+    before, last = cut(graph)
     if target == "cuda":
+        if before:
+            raise TypeError(f"{graph.name} has no CUDA kernel: it reduces whole arrays")
         return print_cuda(graph, dtype, drawn=drawn, kept=kept)
-    arrays = split(graph).arrays
-    return print_numpy(arrays).text if target == "numpy" else print_numba(arrays, dtype, drawn=drawn, slots=kept)
+    if target == "numpy":
+        texts = [print_numpy(one.parts.arrays, stored=False).text for one in before]
+        return "\n\n".join([*texts, print_numpy(last.arrays).text])
+    texts = [print_measure(one.parts.arrays, accumulated(one, dtype), dtype, slots=kept) for one in before]
+    return "\n\n".join([*texts, print_numba(last.arrays, dtype, drawn=drawn, slots=kept)])

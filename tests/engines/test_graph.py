@@ -97,8 +97,20 @@ def takes_a_float(xp, param, grad, s, h):
     return param - float(h.lr) * grad, s
 
 
-def sums(xp, param, grad, s, h):
-    return param - xp.sum(grad), s
+def sums_rows(xp, param, grad, s, h):
+    return param - xp.sum(grad, axis=0), s
+
+
+def decomposes(xp, param, grad, s, h):
+    return param - xp.linalg.qr(grad)[0], s
+
+
+def sums_a_mask(xp, param, grad, s, h):
+    return param - xp.sum(grad > 0), s
+
+
+def asks_a_model_for_its_mean(xp, param, grad, s, h):
+    return param - h.model.mean(grad), s
 
 
 def asks_for_the_shape(xp, param, grad, s, h):
@@ -151,7 +163,10 @@ def raises(xp, param, grad, s, h):
         (branches_on_a_number, "scalars"),
         (branches_on_an_array, "xp.where"),
         (takes_a_float, "value of lr"),
-        (sums, "xp.sum"),
+        (sums_rows, "xp.sum with axis=0"),
+        (decomposes, "xp.linalg.qr"),
+        (sums_a_mask, "an array of booleans"),
+        (asks_a_model_for_its_mean, "h.model.mean"),
         (asks_for_the_shape, r"\.shape"),
         (calls_numpy, "calls_numpy"),
         (brings_an_array, "ndarray"),

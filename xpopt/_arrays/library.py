@@ -82,6 +82,8 @@ class Library:
     def __init__(self, name: str, xp: Namespace) -> None:
         self.name = name
         self.xp = xp
+        self.of_rules = xp
+        """Its functions as a rule gets them."""
         self._dtype_names: dict[Any, str] = {}
 
     def __repr__(self) -> str:

@@ -18,6 +18,7 @@ import array_api_compat
 import numpy as np
 
 from .library import LOW, PAIRS, SUPPORTED, Layout, Library, joined_in_numpy, pairs_in_numpy
+from .reducing import reducing
 from .typing import Array, Namespace
 
 _NAMES = (*SUPPORTED, *PAIRS)
@@ -53,6 +54,10 @@ def order_of(x: Any) -> Any:
 
 
 class _NumPy(_NumPyDtypes):
+    def __init__(self, name: str, xp: Namespace) -> None:
+        super().__init__(name, xp)
+        self.of_rules = reducing(xp)
+
     def device(self, x: Array) -> Any:
         return "cpu"
 

@@ -102,9 +102,13 @@ def norms_along(xp: Namespace, x: Array, axis: int | tuple[int, ...]) -> tuple[A
 
 def joint_norm(xp: Namespace, arrays: Sequence[Array], *, float64: bool) -> tuple[Array, Array]:
     """Return the L2 norm of all of some arrays, as `scaled_norm` does of one."""
+    return product_of_norms(xp, [scaled_norm(xp, x, float64=float64) for x in arrays])
+
+
+def product_of_norms(xp: Namespace, norms: Sequence[tuple[Any, Any]]) -> tuple[Array, Array]:
+    """Return the L2 norm of what has these norms, each of them and the result a product of two numbers."""
     scales, rests = [], []
-    for x in arrays:
-        scale, rest = scaled_norm(xp, x, float64=float64)
+    for scale, rest in norms:
         if isinstance(scale, float):
             scale, rest = rest, xp.ones_like(rest)
         scales.append(xp.where(rest > 0, scale, rest))  # 0 of zeros, of which it is 1

@@ -83,12 +83,12 @@ def launch(tensors: list[Tensor]) -> tuple[Launched, Model]:
     """
     model = Model(_groups(tensors, _assigned(tensors, compile_it=True)))
     bound = _bound(model, tensors)
-    return _launch_eagerly(tensors) if bound is None else (_launched(model, bound, tensors), model)
+    return _launch_eagerly(tensors, whole=True) if bound is None else (_launched(model, bound, tensors), model)
 
 
-def _launch_eagerly(tensors: list[Tensor]) -> tuple[Launched, Model]:
+def _launch_eagerly(tensors: list[Tensor], *, whole: bool) -> tuple[Launched, Model]:
     """Do so wherever arrays lie: the eager engine computes everything before it writes."""
-    model = Model(_groups(tensors, ["eager"] * len(tensors)))
+    model = Model(_groups(tensors, ["eager"] * len(tensors)), whole=whole)
     bound = model.bind(*_arrays(tensors))
     assert bound is not None
     return _launched(model, bound, tensors), model
@@ -118,7 +118,7 @@ def launch_one(tensor: Tensor) -> tuple[Launched, Single | None]:
     single = _SINGLE[engine](tensor) if engine in _SINGLE else None
     bound = None if single is None else single.bind(tensor.param, tensor.grad, tensor.out)
     if single is None or bound is None:
-        return _launch_eagerly([tensor])[0], None
+        return _launch_eagerly([tensor], whole=False)[0], None
     assert tensor.h is not None
     param, result = bound
     write = single.launch(param, tensor.grad, result, tensor.h, tensor.key, tensor.proceed)
@@ -291,7 +291,7 @@ def refusal(tensor: Tensor) -> str | None:
         reason = "a slot is of another dtype than the arithmetic"
     if reason is None and tensor.key is not None and not tensor.param.flags.c_contiguous:
         reason = "kernels that round stochastically count places in C order"
-    return reason or _untraceable(tensor)
+    return reason or _untraceable(tensor) or _refusal_of_reductions(tensor)
 
 
 def _is_narrow(tensor: Tensor) -> bool:
@@ -340,6 +340,18 @@ def _untraceable(tensor: Tensor) -> str | None:
     except UntraceableError as error:
         _warn_once(tensor.rule.made, "warned", f"{error}. It runs eagerly, one array operation at a time")
         return str(error)
+    return None
+
+
+def _refusal_of_reductions(tensor: Tensor) -> str | None:
+    """Return why no engine fuses a rule that has a graph, if it reduces whole arrays; None if one does."""
+    assert tensor.h is not None
+    if not graph_of(tensor.rule, tensor.h, clipped=tensor.clipped).reductions():
+        return None
+    if tensor.library.name == "cupy":
+        return "its rule reduces whole arrays, which the cuda engine does not do yet"
+    if tensor.spec.parts == 2 and not tensor.param.flags.c_contiguous:
+        return "its rule reduces whole arrays, and pairs of reals are in neither order where complex numbers are in F"
     return None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -44,6 +44,19 @@ class Launched(NamedTuple):
     finish: Callable[[], None]  # writes; nothing in it can fail
 
 
+Question = tuple[str, int]
+"""What is asked of a model: the operation, and its place among those of its kind in the rule."""
+
+Wanted = Mapping[Question, Sequence[Any]]
+"""What is asked for, and what each tensor has to say to it: what the ways of the reduction come to, or `OnDevice`."""
+
+Answers = Mapping[Question, Any]
+"""What is found of the model: a float, or an array of shape () where that lies on a device."""
+
+Staged = Generator[Wanted, Answers, Launched]
+"""A launch that asks for what is found of the whole model."""
+
+
 class Group(Protocol):
     """Tensors of one rule and engine.
 
@@ -60,6 +73,8 @@ class Group(Protocol):
 
     If not, each step leaves new ones, and `slots` has to be set before the next.
     """
+    couples: bool
+    """Whether it needs what is found of the whole model, and so is launched by `staged`."""
     members: list[int]
     slots: list[Any]
     bytes: Any  # of each parameter: ndarray of int64; None where nothing is written by address
@@ -85,6 +100,9 @@ class Group(Protocol):
 
     def launch(self, bound: Bound, numbers: StepNumbers) -> Launched:
         """Do all that can fail; what is returned holds while the arrays are alive."""
+
+    def staged(self, bound: Bound, numbers: StepNumbers) -> Staged:
+        """Do the same, and ask on the way for what is found of the whole model."""
 
 
 class Single(Protocol):
@@ -117,6 +135,7 @@ class Members:
 
     def __init__(self, members: list[int], tensors: list[Tensor], slots: list[Any]) -> None:
         self.rule = tensors[0].rule
+        self.couples = False
         self.members = members
         first = members[0]
         self._pick = itemgetter(*members) if len(members) > 1 else itemgetter(slice(first, first + 1))

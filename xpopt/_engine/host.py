@@ -11,6 +11,7 @@ import numpy as np
 from .._arrays.library import PARTS, is_complex, real_of
 from .._arrays.namespace import address_of
 from .._arrays.parameter import Spec
+from .._graph.passes import passes_of
 from .._graph.rule import Rule
 from .group import Bound, FusedMembers
 from .ones import Ones, side_by_side
@@ -31,9 +32,10 @@ class HostGroup(FusedMembers):
         rule = tensors[0].rule
         slots, blocks = side_by_side(rule, new_slots(tensors))
         super().__init__(members, tensors, slots, rule.wide, address_of)
-        self.ones = None if not blocks else _ones(tensors[0], blocks)
         self.wide = of_arrays(rule, slots)
         self.dtype, self.compute = tensors[0].spec.dtype, _arithmetic(tensors[0].spec)
+        self.ones = _ones(tensors[0], blocks, self.sizes, self.compute)
+        self.couples = self.ones is not None and self.ones.couples
         self._orders = [_order_of(tensor.param) for tensor in tensors]
 
     @staticmethod
@@ -127,12 +129,12 @@ class HostSingle:
         param, spec = tensor.param, tensor.spec
         (self.slots,) = new_slots([tensor])
         _, blocks = side_by_side(tensor.rule, [self.slots])
-        self.ones = None if not blocks else _ones(tensor, blocks)
         (self.wide,) = of_arrays(tensor.rule, [self.slots])
         self.rule, self.compute = tensor.rule, _arithmetic(spec)
         self.clipped = tensor.clipped
         self.parts = spec.parts
         self.size: int = param.size * self.parts
+        self.ones = _ones(tensor, blocks, [self.size], self.compute)
         self.shape, self.dtype = spec.shape, spec.dtype
         self._bytes = param.nbytes
         self._order = _order_of(param)
@@ -184,9 +186,13 @@ def reals_of(x: Any) -> Any:
     return (x if x.flags.c_contiguous else x.T).view(PARTS[x.itemsize])
 
 
-def _ones(tensor: Tensor, blocks: list[Any]) -> Ones:
-    assert tensor.h is not None
-    return Ones(tensor.rule, tensor.h, clipped=tensor.clipped, blocks=blocks)
+def _ones(tensor: Tensor, blocks: list[Any], sizes: Sequence[int], compute: Any) -> Ones | None:
+    """Return what computes the numbers that each tensor has of its own; None where there are none."""
+    rule, h, clipped = tensor.rule, tensor.h, tensor.clipped
+    assert h is not None
+    if not blocks and not passes_of(rule, h, clipped=clipped).before:
+        return None
+    return Ones(rule, h, clipped=clipped, blocks=blocks, sizes=sizes, compute=compute)
 
 
 def new_slots(tensors: Sequence[Tensor]) -> list[Any]:

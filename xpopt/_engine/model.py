@@ -11,7 +11,9 @@ import numpy as np
 from .._arrays.memory import find_shared
 from .._arrays.namespace import address_of, library_of
 from .._arrays.parameter import lies_in_memory
+from .._graph.rule import NeedsModelError
 from .group import Bound, Group, Launched, StepNumbers
+from .together import launch_together
 
 
 class Model:
@@ -24,10 +26,13 @@ class Model:
     ----------
     groups : list of Group
         The groups.
+    whole : bool
+        Whether they are all that there is of the model; if not, nothing can be found of it.
     """
 
-    def __init__(self, groups: list[Group]) -> None:
+    def __init__(self, groups: list[Group], *, whole: bool = True) -> None:
         self.groups = groups
+        self._whole = whole
         sizes = [group.bytes for group in groups if group.bytes is not None]
         self._bytes = np.concatenate(sizes) if sizes else _NONE  # of each tensor that is written where it lies
         # the last addresses to be written; these and the ends in ascending order; whether they overlap each other
@@ -110,7 +115,13 @@ class Model:
         list of Launched
             One for each group; they hold while the arrays are alive.
         """
-        return [group.launch(one, numbers) for group, one in zip(self.groups, bound, strict=True)]
+        if not any(group.couples for group in self.groups):
+            try:
+                return [group.launch(one, numbers) for group, one in zip(self.groups, bound, strict=True)]
+            except NeedsModelError:  # of a rule that runs eagerly, which is known by now
+                if not self._whole:
+                    raise
+        return launch_together(self.groups, bound, numbers)
 
     def each(self, of_groups: Sequence[Any], what: str) -> list[Any]:
         """Return of each tensor what `Bound` or `Launched` says of it, in the order of the model."""

@@ -35,9 +35,7 @@ class Numbers:
             self._values = lambda h: tuple(value for part in parts for value in part(h))
         self._pack = {code: struct.Struct(f"{self.count}{code}").pack for code in _CODES}
 
-    def rows(
-        self, scalars: Sequence[Scalars], row_of: Sequence[int], keys: Sequence[Key] | None, code: str, ones: Any = None
-    ) -> bytes:
+    def rows(self, scalars: Sequence[Scalars], row_of: Sequence[int], keys: Sequence[Key] | None, code: str) -> bytes:
         """Return the numbers of a launch.
 
         Parameters
@@ -51,20 +49,15 @@ class Numbers:
             four more numbers.
         code : {"f", "d"}
             As for `packed`.
-        ones : ndarray, (tensors, numbers), or None
-            Numbers of each tensor, which then has a row of its own: they come after those of the step.
 
         Returns
         -------
         bytes
             One row after the other.
         """
-        if keys is None and ones is None and len(scalars) == 1:
+        if keys is None and len(scalars) == 1:
             return self.packed(scalars[0], code)
         packed = [self.packed(h, code) for h in scalars]
-        if ones is not None:
-            packed = [packed[row] + mine.tobytes() for row, mine in zip(row_of, ones, strict=True)]
-            row_of = range(len(packed))
         if keys is not None:
             packed = [packed[row] + _halves(*key) for row, key in zip(row_of, keys, strict=True)]
         return b"".join(packed)

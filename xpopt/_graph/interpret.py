@@ -27,15 +27,20 @@ ON_NUMBERS: dict[str, Callable[..., Any]] = {
 """What the operators do to Python numbers."""
 
 
+def _function(xp: Namespace, op: str) -> Callable[..., Any]:
+    function: Callable[..., Any] = getattr(xp.linalg if op == "vector_norm" else xp, op)
+    return function
+
+
 def interpret(graph: Graph, xp: Namespace) -> Callable[[Mapping[str, Array], Scalars], list[Array]]:
     """Return what computes a graph, one function after the other.
 
     Parameters
     ----------
     graph : Graph
-        The graph.
+        The graph, without sums of a model.
     xp : Namespace
-        The functions of the arrays' library.
+        The functions of the arrays' library, as a rule gets them.
 
     Returns
     -------
@@ -49,7 +54,7 @@ def interpret(graph: Graph, xp: Namespace) -> Callable[[Mapping[str, Array], Sca
     named = [(k, str(node.value)) for k, node in enumerate(ordered) if k < len(graph.inputs) or node.op == "factor"]
     numbers = [(k, str(node.value)) for k, node in enumerate(ordered) if node.op == "number"]
     steps = [
-        (k, ON_NUMBERS[node.op] if node.kind == "scalar" else getattr(xp, node.op), [place[arg] for arg in node.args])
+        (k, ON_NUMBERS[node.op] if node.kind == "scalar" else _function(xp, node.op), [place[arg] for arg in node.args])
         for k, node in enumerate(ordered)
         if node.args
     ]

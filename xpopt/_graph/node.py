@@ -12,6 +12,12 @@ TRUTHS = {"mask", "flag"}
 """The kinds of truth values."""
 
 COMPARISONS = ("less", "less_equal", "greater", "greater_equal", "equal", "not_equal")
+REDUCTIONS = ("sum", "mean", "max", "min", "vector_norm")
+"""Functions of a whole array, which make one number of it."""
+
+OF_MODEL = {"model_sum": "sum", "model_norm": "vector_norm", "model_max": "max"}
+"""The same of one array of each parameter of a model together: by operation, what is made of them."""
+
 LOGICAL = ("logical_and", "logical_or", "logical_xor", "logical_not", "isnan", "isinf", "isfinite")
 
 
@@ -25,7 +31,7 @@ class Node:
         The standard's name of an elementwise function; or ``"input"``, an array that the rule is given; ``"number"``,
         an attribute of `h`; ``"constant"``; ``"factor"``, what a clipped gradient is multiplied by, of each parameter:
         two numbers, ``clip_scale`` and then ``clip_factor``; ``"one"``, in the part of a graph that is about arrays,
-        a number of the compute dtype that the other part makes of each parameter.
+        a number of the compute dtype that the other part makes of each parameter. One of `REDUCTIONS` or `OF_MODEL`.
     kind : {"array", "mask", "one", "flag", "scalar"}
         An array of the compute dtype, one of booleans; the same of shape (), whatever the shape of the parameter is; or
         a number that the host computes in float64.
@@ -33,7 +39,7 @@ class Node:
         What it is computed from.
     value : str or float, optional
         The name of an input (``param``, ``grad``, ``s.mean``), number or factor; the value of a constant; the text of
-        an ``"one"``.
+        an ``"one"``; of what is one of `OF_MODEL`, how many of its kind the rule asks for before it.
     """
 
     op: str
@@ -92,6 +98,10 @@ class Graph:
     def numbers(self) -> list[Node]:
         """Return those of `scalars` that are of the step."""
         return [node for node in self.scalars() if node.op != "one"]
+
+    def reductions(self) -> list[Node]:
+        """Return what needs a whole array, or those of a model."""
+        return [node for node in self.ordered() if node.op in REDUCTIONS or node.op in OF_MODEL]
 
     def factors(self) -> list[Node]:
         """Return the two numbers that clip the gradient, if it is clipped and the rule reads it."""

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .._arrays.typing import Scalars
 from .node import Graph, Node
-from .reading import graph_of
-from .rule import Rule
 
 
 class Parts(NamedTuple):
@@ -26,16 +23,8 @@ class Parts(NamedTuple):
     arrays: Graph
 
 
-def parts_of(rule: Rule, h: Scalars, *, clipped: bool) -> Parts:
-    """Return the parts of what a rule computes; as for `graph_of`, one for each rule and `clipped`."""
-    graph, key = graph_of(rule, h, clipped=clipped), ("parts", clipped)
-    found: tuple[Graph, Parts] | None = rule.made.get(key)
-    if found is None or found[0] is not graph:
-        found = rule.made[key] = graph, split(graph)
-    return found[1]
-
-
 def split(graph: Graph) -> Parts:
+    """Return the parts of a graph without reductions."""
     inputs = [node for node in graph.inputs if node.kind == "one"]
     if not inputs:
         return Parts(None, graph)

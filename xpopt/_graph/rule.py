@@ -23,8 +23,19 @@ class NoSlots(NamedTuple):
     """The state of a rule that remembers nothing."""
 
 
+class NeedsModelError(TypeError):
+    """A rule asks for what is found of the whole model, where one parameter is known."""
+
+
 class StepScalars:
     """The numbers of one step by name; an attribute of a plain class is what Python reads fastest."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "model":
+            raise NeedsModelError(
+                "its rule reads h.model, the whole model, of which update sees one parameter; use update_all"
+            )
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __repr__(self) -> str:
         """Write the numbers."""

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import traceback
 from collections.abc import Callable
 from types import CodeType, FrameType
 from typing import Any, NoReturn
 
+from .._arrays.reducing import is_whole
 from .._arrays.typing import Scalars
-from .node import COMPARISONS, LOGICAL, TRUTHS, Graph, Kind, Node
+from .node import COMPARISONS, LOGICAL, OF_MODEL, REDUCTIONS, TRUTHS, Graph, Kind, Node
 from .rule import Rule, taken_apart
 from .slots import one
 
 
 class UntraceableError(TypeError):
-    """A rule does what cannot be written down as elementwise work; the message says what and where."""
+    """A rule does what cannot be written down as elementwise work and sums; the message says what and where."""
 
 
 class InPlaceError(TypeError):
@@ -117,6 +119,15 @@ def _apply(tape: Tape, op: str, *values: Any) -> _Traced:
     return _Traced(tape, tape.node(op, truth if op in COMPARISONS + LOGICAL else number, args))
 
 
+def _reduce(tape: Tape, op: str, x: Any, place: int | None = None) -> _Traced:
+    """Write down what makes one number of a whole array; of arrays of a model, which one of its kind it is."""
+    tape.look()
+    node = _node(tape, x)
+    if node.kind != "array":
+        raise UntraceableError(f"it takes the {op.replace('_', ' ')} of {_CALLED[node.kind]}; wanted an array")
+    return _Traced(tape, tape.node(op, "one", (node,), place))
+
+
 _RESULTS: dict[bool, tuple[Kind, Kind]] = {True: ("array", "mask"), False: ("one", "flag")}
 """By whether an array is among the arguments, the kinds of a number and of a truth value."""
 
@@ -178,9 +189,14 @@ class _Namespace:
     def __init__(self, tape: Tape) -> None:
         self._tape = tape
 
-    def __getattr__(self, name: str) -> Callable[..., _Traced]:
+    def __getattr__(self, name: str) -> Any:
+        if name == "linalg":
+            return _Linalg(self._tape)
+        if name in REDUCTIONS and name != "vector_norm":
+            return functools.partial(_reduce_whole, self._tape, name)
         if name not in FUNCTIONS:
-            raise UntraceableError(f"it calls xp.{name}, which is none of {', '.join(FUNCTIONS)}, clip")
+            known = ", ".join((*FUNCTIONS, "clip", *REDUCTIONS[:-1], "linalg.vector_norm"))
+            raise UntraceableError(f"it calls xp.{name}, which is none of {known}")
 
         def function(*values: Any) -> _Traced:
             if len(values) != FUNCTIONS[name]:
@@ -200,12 +216,51 @@ class _Namespace:
         return x if max is None else self.where(self.logical_or(self.less_equal(x, max), self.isnan(x)), x, max)
 
 
+def _reduce_whole(tape: Tape, name: str, x: Any, **options: Any) -> _Traced:
+    if not is_whole(options):
+        listed = ", ".join(f"{option}={value!r}" for option, value in options.items())
+        raise UntraceableError(f"it calls xp.{name} with {listed}; what engines fuse are reductions of whole arrays")
+    return _reduce(tape, name, x)
+
+
+class _Linalg:
+    """What a rule calls as ``xp.linalg`` while it is traced."""
+
+    def __init__(self, tape: Tape) -> None:
+        self._tape = tape
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "vector_norm":
+            raise UntraceableError(f"it calls xp.linalg.{name}, which no engine fuses; vector_norm is what they do")
+        return functools.partial(_reduce_whole, self._tape, name)
+
+
+class _Model:
+    """What a rule reads as ``h.model`` while it is traced."""
+
+    def __init__(self, tape: Tape) -> None:
+        self._tape = tape
+        self._counts = dict.fromkeys(OF_MODEL, 0)
+
+    def __getattr__(self, name: str) -> Callable[[Any], _Traced]:
+        op = f"model_{name}"
+        if op not in OF_MODEL:
+            raise UntraceableError(f"it calls h.model.{name}, which is none of sum, norm and max")
+
+        def function(x: Any) -> _Traced:
+            self._counts[op] += 1
+            return _reduce(self._tape, op, x, self._counts[op] - 1)
+
+        return function
+
+
 class _Numbers:
     """What a rule reads as ``h`` while it is traced."""
 
     def __init__(self, tape: Tape, h: Scalars | None) -> None:
         self._tape = tape
         self._h = h
+        self.model = _Model(tape)
 
     def __getattr__(self, name: str) -> _Traced:
         value = 0.0 if self._h is None else getattr(self._h, name)
@@ -238,7 +293,7 @@ def trace(rule: Rule, h: Scalars | None = None, *, clipped: bool = False, tape: 
     InPlaceError
         It changes an array in place.
     UntraceableError
-        It branches on a value, uses a function that is not elementwise or not known, or returns something else than
+        It branches on a value, uses a function that no engine fuses, or returns something else than
         its parameter and slots. The message names the rule and the line.
     """
     for field, spec in zip(rule.fields, rule.specs, strict=True):

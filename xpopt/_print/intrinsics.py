@@ -40,6 +40,34 @@ def move(source, target, start, size, dtype):  # type: ignore[no-untyped-def]
             there[i] = here[i]
 
 
+@register_jitable
+def fold_add(lanes):  # type: ignore[no-untyped-def]
+    half = len(lanes) // 2
+    while half > 0:
+        for j in range(half):
+            lanes[j] += lanes[half + j]
+        half //= 2
+    return lanes[0]
+
+
+@register_jitable
+def fold_maximum(lanes):  # type: ignore[no-untyped-def]
+    largest = lanes[0]
+    for x in lanes:
+        if x > largest or x != x:
+            largest = x
+    return largest
+
+
+@register_jitable
+def fold_minimum(lanes):  # type: ignore[no-untyped-def]
+    smallest = lanes[0]
+    for x in lanes:
+        if x < smallest or x != x:
+            smallest = x
+    return smallest
+
+
 @intrinsic
 def take(typing: Any, counter: Any, share: Any) -> Any:
     """Return the element of an int64 array of one, and raise it by a share; no two threads get the same."""

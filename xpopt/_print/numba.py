@@ -8,7 +8,9 @@ import keyword
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from .._arrays.sums import LANES, PIECE, Way, ways
 from .._graph.node import Graph
+from .._graph.passes import Pass
 from .host import INFIX
 from .loop import Body, Language, emit
 
@@ -160,44 +162,104 @@ def _keys(body: Body) -> list[tuple[str, int]]:
     return [("first_key", count), ("second_key", count + 2)]
 
 
-_LANES = 64
-"""Sums that go on side by side, so that they are computed many at a time."""
-
-
-def print_squares(dtype: str) -> str:
-    """Print the first half of the gradients' norms for Numba.
+class Accumulated(NamedTuple):
+    """What is found of an output, over all elements.
 
     Parameters
     ----------
-    dtype : {"float16", "bfloat16", "float32", "float64"}
-        The dtype of the gradients.
+    output : int
+        Which output.
+    way : Way
+        How elements come together.
+    """
+
+    output: int
+    way: Way
+
+
+def accumulated(one: Pass, dtype: str) -> list[Accumulated]:
+    """Return what is found of the outputs of a pass over parameters of a dtype, reduction by reduction."""
+    return [Accumulated(of.output, way) for of in one.reductions for way in ways(of.op, wide=dtype == "float64")]
+
+
+def print_measure(
+    graph: Graph, found: Sequence[Accumulated], dtype: str = "float32", *, slots: Sequence[str] = ()
+) -> str:
+    """Print for Numba what is found of the outputs of a graph over whole tensors; nothing of them is written.
+
+    Parameters
+    ----------
+    graph : Graph
+        What to compute of each element.
+    found : sequence of Accumulated
+        What is found of it.
+    dtype, slots : as for `print_numba`
+        The same.
 
     Returns
     -------
     str
-        A module with a function ``squares(table, pieces, counter, sums)``: it writes the sum of the squares of each
-        piece to the float64 array `sums`, added up in an order that depends on nothing but the piece's size.
+        A module with a function ``measure(table, pieces, counter, rows, numbers, factors, firsts, sums)``, of which the
+        first six are as for `print_numba`. It writes to ``sums[k]`` what ``found[k]`` is of each piece of
+        `sums.PIECE` elements, in the order that is described there. ``firsts[tensor]`` is the place of the first one of
+        a tensor, of which every piece in `pieces` begins at a whole one.
     """
-    _, stored, low = _types(dtype)
-    value = f"load_{dtype}(at_grad[i])" if low else "at_grad[i]"
-    before = [f"at_grad = at(table[1, tensor], start, size, {stored})", f"lanes = zeros({_LANES})"]
-    lines = [
-        f"whole = size // {_LANES} * {_LANES}",
-        f"for begin in range(0, whole, {_LANES}):",
-        f"    for lane in range({_LANES}):",
-        f"        x = float64({value.replace('[i]', '[begin + lane]')})",
-        "        lanes[lane] += x * x",
-        "for i in range(whole, size):",
-        f"    x = float64({value})",
-        "    lanes[i - whole] += x * x",
-        "total = 0.0",
-        f"for lane in range({_LANES}):",
-        "    total += lanes[lane]",
-        "sums[piece] = total",
+    compute, stored, low = _types(dtype)
+    operations = {op: text.replace("{compute}", compute) for op, text in _OPERATIONS.items()}
+    lanes = [f"lanes{k}" for k in range(len(found))]
+    body = emit(graph, Language(operations, "{0} = {1}", "{0} = {1}", {*_RESERVED, *_MEASURING, *lanes}))
+    param, grad, *names = body.inputs
+    kept = [_Kept.of(kind, compute) for kind in slots or [compute] * len(names)]
+    load = f"load_{dtype}(at_{{0}}[i])" if low else "at_{0}[i]"
+    places = [(0, param, stored), (1, grad, stored)]
+    places += [(k, name, of.stored) for k, (name, of) in enumerate(zip(names, kept, strict=True), 3)]
+    each_element = [
+        *(f"{name} = {load.format(name)}" for name in (param, grad)),
+        *(f"{name} = {of.load.format(f'at_{name}[i]')}" for name, of in zip(names, kept, strict=True)),
+        *body.lines,
+        *(
+            line
+            for name, of in zip(lanes, found, strict=True)
+            for line in _joining(body.outputs[of.output], of.way, name)
+        ),
     ]
-    calls = ["at", *([f"load_{dtype}"] if low else []), "take"]
-    head = _head(f"Sums of squares of {dtype} gradients.", {stored, "float64"}, calls, "\nfrom numpy import zeros")
-    return head + _over_pieces("squares(table, pieces, counter, sums)", [*before, *lines], [])
+    each_tensor = [
+        "row = rows[tensor]",
+        *(f"{name} = numbers[row, {k}]  # {what}" for k, (name, what) in enumerate(body.numbers)),
+        *(f"{name} = factors[{k}, tensor]" for k, name in enumerate(body.factors)),
+        f"for part in range(0, size, {PIECE}):",
+        f"    end = min(part + {PIECE}, size)",
+        f"    for i in range({LANES}):",
+        *(f"        {name}[i] = {of.way.start!r}" for name, of in zip(lanes, found, strict=True)),
+        f"    for begin in range(part, end, {LANES}):",  # a pointer for each row, without which nothing is vectorized
+        f"        count = min({LANES}, end - begin)",
+        *(f"        at_{name} = at(table[{k}, tensor], start + begin, count, {of})" for k, name, of in places),
+        "        for i in range(count):",
+        *(f"            {line}" for line in each_element),
+        f"    place = firsts[tensor] + (start + part) // {PIECE}",
+        *(f"    sums[{k}, place] = fold_{of.way.join}({lanes[k]})" for k, of in enumerate(found)),
+    ]
+    calls = ["at", "take", *([f"load_{dtype}"] if low else []), *(f"fold_{of.way.join}" for of in found)]
+    calls += [call for of in kept for call in of.calls if call.startswith("load")]
+    types = {stored, compute, "float64", *(of.stored for of in kept)}
+    doc = f"What {graph.name} on {dtype} needs of whole tensors, computed in {compute}."
+    head = _head(doc, types, [*dict.fromkeys(calls)], "\nfrom numpy import empty, inf")
+    first = [f"{name} = empty({LANES})" for name in lanes]
+    return head + _over_pieces(f"measure({', '.join(_MEASURE)})", each_tensor, [], first)
+
+
+_MEASURE = ("table", "pieces", "counter", "rows", "numbers", "factors", "firsts", "sums")
+
+_MEASURING = ("begin", "count", "empty", "end", "firsts", "inf", "measure", "part", "place", "sums", "value")
+
+
+def _joining(value: str, way: Way, lanes: str) -> list[str]:
+    """Return the lines that add what an element is to its lane."""
+    lines = [f"value = float64({value})" + (f" * {way.factor!r}" if way.factor != 1.0 else "")]
+    if way.join == "add":
+        return [*lines, f"{lanes}[i] += {'value * value' if way.square else 'value'}"]
+    sign = ">" if way.join == "maximum" else "<"
+    return [*lines, f"{lanes}[i] = value if value {sign} {lanes}[i] or value != value else {lanes}[i]"]
 
 
 @functools.cache
@@ -227,9 +289,10 @@ from {__package__}.intrinsics import {", ".join(sorted(calls))}
 '''
 
 
-def _over_pieces(signature: str, each_tensor: list[str], each_element: list[str]) -> str:
+def _over_pieces(signature: str, each_tensor: list[str], each_element: list[str], first: Sequence[str] = ()) -> str:
     lines = [
         f"def {signature}:",
+        *(f"    {line}" for line in first),
         "    share = min(max(len(pieces) // 64, 1), 16)",
         "    while True:",
         "        first = take(counter, share)",

@@ -55,13 +55,16 @@ class _Pool:
         self._free.append(name)
 
 
-def print_numpy(graph: Graph) -> NumPySource:
+def print_numpy(graph: Graph, *, stored: bool = True) -> NumPySource:
     """Print a graph for NumPy.
 
     Parameters
     ----------
     graph : Graph
         What to print.
+    stored : bool
+        Whether its outputs are the new values of its inputs but the gradient. If not, they are any, and share no memory
+        with an input.
 
     Returns
     -------
@@ -70,7 +73,8 @@ def print_numpy(graph: Graph) -> NumPySource:
         share memory with another input.
     """
     inputs = _names([str(node.value).removeprefix("s.") for node in graph.inputs])
-    outputs = [f"new_{name}" for name in (inputs[0], *inputs[2:])]
+    old: list[Node | None] = [graph.inputs[0], *graph.inputs[2:]] if stored else [None] * len(graph.outputs)
+    outputs = [f"new_{name}" for name in (inputs[0], *inputs[2:])] if stored else [f"found{k}" for k in range(len(old))]
     numbers = graph.scalars()
     factors = graph.factors()
     names = dict(zip(graph.inputs, inputs, strict=True))
@@ -79,10 +83,12 @@ def print_numpy(graph: Graph) -> NumPySource:
     pools = {"array": _Pool("x"), "mask": _Pool("m")}
     order = graph.arrays()
     last_use = {arg: i for i, node in enumerate(order) for arg in node.args}
-    targets = _targets(graph, outputs, order, last_use)
+    targets = _targets(graph, outputs, old, order, last_use)
     lines = []
     for node, target in zip(graph.outputs, outputs, strict=True):
-        if node in graph.inputs and target != f"new_{names[node]}":  # handed on under another name: keep it safe first
+        if (
+            stored and node in graph.inputs and target != f"new_{names[node]}"
+        ):  # handed on under another name: keep it safe first
             lines.append(f"copyto({pools['array'].take()}, {names[node]})")
             names[node] = pools["array"].names[-1]
     for i, node in enumerate(order):
@@ -102,7 +108,8 @@ def print_numpy(graph: Graph) -> NumPySource:
     working = (*pools["array"].names, *pools["mask"].names)
     last = [names[node] for node in (*numbers, *factors)]
     head = f"def kernel({', '.join((*inputs, *outputs, *working, *last))}):"
-    doc = f'"""{graph.name}, as calls of NumPy\'s ufuncs."""'
+    what = graph.name if stored else f"What {graph.name} needs of whole arrays"
+    doc = f'"""{what}, as calls of NumPy\'s ufuncs."""'
     notes = [f"# {names[node]} = {bare(expression(node))}" for node in numbers]
     text = "\n    ".join([head, doc, *notes, *lines]) + "\n"
     return NumPySource(text, len(pools["array"].names), len(pools["mask"].names), len(last))
@@ -111,18 +118,20 @@ def print_numpy(graph: Graph) -> NumPySource:
 def _names(wanted: list[str]) -> list[str]:
     """Return names for the inputs: the rule's own, but for a slot that is called as something else here."""
     taken = {"param", "grad", "clip_scale", "clip_factor", *CALLED, *keyword.kwlist}
-    own = re.compile(r"new_|s_|[cmx]\d+$")
+    own = re.compile(r"new_|s_|([cmx]|found)\d+$")
     return [*wanted[:2], *(f"s_{name}" if name in taken or own.match(name) else name for name in wanted[2:])]
 
 
-def _targets(graph: Graph, outputs: list[str], order: list[Node], last_use: dict[Node, int]) -> dict[Node, str]:
+def _targets(
+    graph: Graph, outputs: list[str], old: list[Node | None], order: list[Node], last_use: dict[Node, int]
+) -> dict[Node, str]:
     """Return the values that can be computed in the place of an output: its input is not read after that."""
     targets = {}
-    for node, name, old in zip(graph.outputs, outputs, (graph.inputs[0], *graph.inputs[2:]), strict=True):
+    for node, name, before in zip(graph.outputs, outputs, old, strict=True):
         if node.args and node not in targets:
             i = order.index(node)
-            last = last_use.get(old, -1)
-            if last < i or (last == i and not (node.op == "where" and node.args[1] is old)):
+            last = -1 if before is None else last_use.get(before, -1)
+            if last < i or (last == i and not (node.op == "where" and node.args[1] is before)):
                 targets[node] = name
     return targets
 

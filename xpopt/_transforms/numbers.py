@@ -31,7 +31,7 @@ class Numbers:
 
     def __getattr__(self, name: str) -> Any:
         try:
-            return getattr(self._h, name if name in ("lr", "t") else self._transform.number(name, self._dtype))
+            return getattr(self._h, name if name in ("lr", "t", "model") else self._transform.number(name, self._dtype))
         except AttributeError:
             raise AttributeError(
                 f"{self._transform.name} reads h.{name}, which is none of its numbers; declare a setting {name!r}, or "

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from operator import methodcaller
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..._arrays.namespace import address_of
+from ..._arrays.sums import flat
 from ..._arrays.typing import Scalars
 from .. import kernels
-from ..group import Bound, Launched, StepNumbers
+from ..group import Bound, Launched, Staged, StepNumbers
 from ..host import BLOCK, SHARED, HostGroup, HostSingle, reals_of
 from ..kernel import Variant
 from ..numbers import Key
 from ..ones import with_copies
 from ..tensor import Tensor
+from ..together import alone
 from . import kernel as blocked
 
 
@@ -62,7 +64,7 @@ class _SharedRun:
     def bound(self) -> list[blocked.Step]:
         """Return the steps that gather, compute and scatter."""
         working, bundle, size = self.warm(), self._bundle, self._bundle.size
-        params, grads, outs = ([blocked.flat(of[k]) for k in bundle.tensors] for of in self._arrays)
+        params, grads, outs = ([flat(of[k]) for k in bundle.tensors] for of in self._arrays)
         param, grad = (x[:size] for x in working.blocks)
         arrays = [x[:size] for x in working.arrays]
         gathered, new = param, grad
@@ -116,13 +118,23 @@ class BlockedGroup(HostGroup):
 
     def launch(self, bound: Bound, numbers: StepNumbers) -> Launched:
         """Evaluate the numbers, and take the memory to work in."""
+        return alone(self.staged(bound, numbers))
+
+    def staged(self, bound: Bound, numbers: StepNumbers) -> Staged:
+        """Evaluate the numbers, with those of each tensor."""
         params, grads, outs, _ = bound
         scalars, compute = self.scalars(numbers), self.compute
         factors = []
         if self.clipped:
             pairs = zip(self.reals(grads), self._row_of, strict=True)
             factors = [blocked.factors(x, scalars[row].clip_norm) for x, row in pairs]
-        ones, copies = (None, None) if self.ones is None else self.ones.launch(scalars, self._row_of)
+        ones = copies = None
+        if self.ones is not None:
+
+            def measure(k: int, mine: Any) -> list[Any]:
+                return self._measured(k, mine, params, grads, scalars, factors)
+
+            ones, copies = yield from self.ones.launch(scalars, self._row_of, measure)
         runs: list[blocked.Call] = []
         if self._bundles:
             packed = [self._shared.numbers.packed(h, compute.char) for h in scalars]
@@ -139,6 +151,18 @@ class BlockedGroup(HostGroup):
                 runs.append(blocked.Run(self._kernel, inputs, outputs, row, compute))
         call = blocked.together(runs, self._size)
         return Launched(outs, self.slots, call if copies is None else functools.partial(with_copies, call, copies))
+
+    def _measured(
+        self, k: int, ones: Any, params: list[Any], grads: list[Any], scalars: Sequence[Scalars], factors: list[Any]
+    ) -> list[Any]:
+        """Return all that pass `k` finds, of each tensor."""
+        one, code = self._kernel.measures[k], self.compute.char
+        packed, found = [one.numbers.packed(h, code) for h in scalars], []
+        for i, (param, grad) in enumerate(zip(self.reals(params), self.reals(grads), strict=True)):
+            row = packed[self._row_of[i]] + (b"" if ones is None else ones[i].tobytes())
+            row += factors[i].tobytes() if factors else b""
+            found.append(one.run([flat(x) for x in (param, grad, *self.wide[i])], row, self.compute))
+        return [np.concatenate(of) for of in zip(*found, strict=True)]
 
     def _bundle(self, sizes: list[int]) -> Iterator[_Bundle]:
         """Yield the tensors that follow each other in the group, and whose slots do in memory."""
@@ -196,11 +220,18 @@ class BlockedSingle(HostSingle):
         if self._turned:
             param, grad, result, *slots = (x.T for x in (param, grad, result, *slots))
         packed = kernel.numbers.packed(h, self._code)
+        clip = blocked.factors(grad, h.clip_norm).tobytes() if self.clipped else b""
         if self.ones is not None:
-            ones, copies = self.ones.launch([h], [0])
-            packed += ones.tobytes()
-        if self.clipped:
-            packed += blocked.factors(grad, h.clip_norm).tobytes()
+            inputs = [flat(x) for x in (param, grad, *slots)]
+
+            def measure(k: int, mine: Any) -> list[Any]:
+                one = kernel.measures[k]
+                row = one.numbers.packed(h, self._code) + (b"" if mine is None else mine.tobytes()) + clip
+                return one.run(inputs, row, self.compute)
+
+            ones, copies = alone(self.ones.launch([h], [0], measure))
+            packed += b"" if ones is None else ones.tobytes()
+        packed += clip
         if self._one_call:
             memory, numbers, arrays, _ = kernel.working(param.shape, self.compute, 0)
             args = (param, grad, *slots, result, *slots, *arrays, *numbers)

@@ -14,15 +14,18 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from ..._arrays import sums
 from ..._arrays.norms import clip_factors
+from ..._arrays.sums import flat
 from ..._arrays.typing import Scalars
-from ..._graph.ones import parts_of
+from ..._graph.passes import passes_of
 from ..._graph.rule import Rule
 from ..._print.numpy import CALLED, print_numpy
 from .. import pool
 from ..host import BLOCK
 from ..kernel import Variant
 from ..numbers import Numbers
+from .measure import Measure
 
 SMALL = 4_096
 """Elements up to which an array has working arrays of its shape, kept for the next update."""
@@ -74,7 +77,9 @@ class Kernel:
     """
 
     def __init__(self, rule: Rule, h: Scalars, variant: Variant) -> None:
-        graph = parts_of(rule, h, clipped=variant.clipped).arrays
+        passes = passes_of(rule, h, clipped=variant.clipped)
+        graph = passes.last.arrays
+        self.measures = [Measure(one) for one in passes.before]
         self.source = print_numpy(graph)
         self.numbers = Numbers(graph)
         names: dict[str, Any] = {name: getattr(np, name) for name in CALLED}
@@ -202,11 +207,6 @@ def run_steps(steps: Iterator[Step]) -> None:
         function(*args)
 
 
-def flat(x: Any) -> Any:
-    """Return a contiguous array as one of its elements in the order of memory."""
-    return x if x.ndim == 1 else x.reshape(-1) if x.flags.c_contiguous else x.T.reshape(-1)
-
-
 def together(runs: Sequence[Call], size: int) -> Callable[[], None]:
     """Return what computes all of `runs`, of so many elements in all, with a helper if these are many."""
     if size <= SERIAL or pool.threads() == 1:
@@ -278,9 +278,4 @@ def _run_shares(runs: Sequence[Call], shares: Iterator[Callable[[], None]]) -> N
 @np.errstate(all="ignore")
 def factors(grad: Any, clip_norm: float) -> Any:
     """Return the two numbers that bring the norm of a gradient down to `clip_norm`; it is read block by block."""
-    elements = flat(grad)
-    total = 0.0
-    for start in range(0, grad.size, BLOCK):
-        wide = elements[start : start + BLOCK].astype(np.float64)
-        total += np.add.reduce(np.multiply(wide, wide, wide))
-    return clip_factors(np.array([total]), clip_norm, [grad])
+    return clip_factors(np.array([sums.total(flat(grad), sums.SQUARES)]), clip_norm, [grad])

@@ -12,12 +12,13 @@ import numpy as np
 from ..._arrays.namespace import address_of
 from ..._arrays.typing import Scalars
 from .. import kernels
-from ..group import Bound, Launched, StepNumbers
+from ..group import Bound, Launched, Staged, StepNumbers
 from ..host import HostGroup, HostSingle, reals_of
 from ..kernel import Variant
 from ..numbers import Key
 from ..ones import with_copies
 from ..tensor import Tensor
+from ..together import alone
 from . import build
 from . import kernel as compiled
 
@@ -103,15 +104,21 @@ class CompiledGroup(HostGroup):
 
     def launch(self, bound: Bound, numbers: StepNumbers) -> Launched:
         """Evaluate the numbers."""
-        pieces, rows, scalars, keys = self._pieces, self._row_of, self.scalars(numbers), self.keys(numbers)
-        grads = self.reals(bound.grads) if self.clipped else bound.grads
         if self.ones is None:
-            finish = self._kernel.prepare(bound.table, pieces, rows, scalars, keys, grads)
-        else:
-            ones, copies = self.ones.launch(scalars, rows)
-            call = self._kernel.prepare(bound.table, pieces, rows, scalars, keys, grads, ones)
-            finish = functools.partial(with_copies, call, copies)
-        return Launched(bound.outs, self.slots, finish)
+            return Launched(bound.outs, self.slots, self._begun(bound, numbers).prepare())
+        return alone(self.staged(bound, numbers))
+
+    def staged(self, bound: Bound, numbers: StepNumbers) -> Staged:
+        """Evaluate the numbers, with those of each tensor."""
+        begun = self._begun(bound, numbers)
+        assert self.ones is not None
+        ones, copies = yield from self.ones.launch(self.scalars(numbers), self._row_of, begun.measure)
+        return Launched(bound.outs, self.slots, functools.partial(with_copies, begun.prepare(ones), copies))
+
+    def _begun(self, bound: Bound, numbers: StepNumbers) -> compiled.Launch:
+        grads = self.reals(bound.grads) if self.clipped else bound.grads
+        scalars, keys = self.scalars(numbers), self.keys(numbers)
+        return compiled.Launch(self._kernel, bound.table, self._pieces, self._row_of, scalars, keys, grads)
 
 
 class CompiledSingle(HostSingle):
@@ -131,11 +138,11 @@ class CompiledSingle(HostSingle):
         table[0, 0], table[1, 0], table[2, 0] = address_of(param), address_of(grad), address_of(result)
         keys = None if key is None else [key]
         grads = [reals_of(grad) if self.clipped and self.parts == 2 else grad]
+        begun = compiled.Launch(self._kernel, table, self._pieces, _FIRST_ROW, [h], keys, grads)
         if self.ones is None:
-            return self._kernel.prepare(table, self._pieces, _FIRST_ROW, [h], keys, grads)
-        ones, copies = self.ones.launch([h], _FIRST_ROW)
-        call = self._kernel.prepare(table, self._pieces, _FIRST_ROW, [h], keys, grads, ones)
-        return functools.partial(with_copies, call, copies)
+            return begun.prepare()
+        ones, copies = alone(self.ones.launch([h], _FIRST_ROW, begun.measure))
+        return functools.partial(with_copies, begun.prepare(ones), copies)
 
 
 _FIRST_ROW = np.zeros(1, np.int64)

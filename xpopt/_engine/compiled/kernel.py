@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..._arrays import sums
 from ..._arrays.norms import clip_factors
 from ..._arrays.typing import Scalars
-from ..._graph.ones import parts_of
+from ..._graph.node import Graph, Node
+from ..._graph.passes import passes_of
 from ..._graph.rule import Rule
-from ..._print.numba import print_numba, print_squares
+from ..._print.numba import Accumulated, accumulated, print_measure, print_numba
 from .. import pool
 from ..group import Keys
 from ..kernel import Variant
@@ -51,45 +53,69 @@ class Kernel:
 
     def __init__(self, rule: Rule, h: Scalars, variant: Variant) -> None:
         _, dtype, clipped, drawn, _ = variant
-        graph = parts_of(rule, h, clipped=clipped).arrays
-        self._clipped = clipped
-        inexact = any(node.op in _INEXACT for node in graph.arrays())
-        self.exact = not inexact and not clipped
+        passes = passes_of(rule, h, clipped=clipped)
+        graph = passes.last.arrays
+        self.clipped = clipped
+        graphs = [*(one.parts.arrays for one in passes.before), graph]
+        self.exact = not any(node.op in _INEXACT for of in graphs for node in of.arrays())
         """Whether blocks make the same numbers, so that it does not matter which of the two runs."""
         self.dtype = dtype
         self.compute = np.dtype("float64" if dtype == "float64" else "float32")
-        self._numbers = Numbers(graph)
-        rest = f"int64[::1], {self.compute}[:,::1], {self.compute}[:,::1]"
+        self.numbers = Numbers(graph)
         dtypes = rule.dtypes(self.compute.name)
-        source = print_numba(graph, dtype, drawn=drawn, slots=[dtypes[k] for k in rule.wide] if rule.narrow else ())
-        self._call = build.build(source, "kernel", f"void({_INDICES}, {rest})")
+        slots = [dtypes[k] for k in rule.wide] if rule.narrow else ()
+        source = print_numba(graph, dtype, drawn=drawn, slots=slots)
+        self.call = build.build(source, "kernel", f"void({_INDICES}, {_rest(self.compute)})")
+        self.measures = [Measure(one.parts.arrays, accumulated(one, dtype), dtype, slots) for one in passes.before]
 
-    def prepare(
-        self,
-        table: Any,
-        pieces: Any,
-        rows: Any,
-        scalars: Sequence[Scalars],
-        keys: Keys,
-        grads: Sequence[Any],
-        ones: Any = None,
-    ) -> Callable[[], None]:
-        """Return a function that updates the tensors of one dtype; nothing in it can fail.
+
+class Launch:
+    """One update of the tensors of one dtype.
+
+    Parameters
+    ----------
+    kernel : Kernel
+        That of their rule.
+    table : ndarray of int64, (roles, tensors)
+        The addresses of param, grad, where the new param goes, and the slots.
+    of : Cut
+        The tensors in pieces.
+    rows : ndarray of int64, (tensors,)
+        Which of `scalars` each tensor uses.
+    scalars : sequence of Scalars
+        The numbers of the step for each row.
+    keys : sequence of Key, or None
+        What each tensor draws from, if that is how it is rounded.
+    grads : sequence of ndarray
+        The gradients.
+    """
+
+    def __init__(
+        self, kernel: Kernel, table: Any, of: Cut, rows: Any, scalars: Sequence[Scalars], keys: Keys, grads: Any
+    ) -> None:
+        pieces = of.pieces
+        self._kernel = kernel
+        self._table, self._cut, self._rows = table, of, rows
+        self._scalars, self._keys = scalars, keys
+        shared = len(pieces) >= _FEW and pieces[:, 2].sum() > SERIAL
+        self._helpers = min(pool.threads(), len(pieces)) - 1 if shared else 0
+        self._factors = _NO_FACTORS[kernel.compute]
+        if kernel.clipped:
+            rest = rows, _NO_NUMBERS[kernel.compute], self._factors
+            (squares,) = _squares(kernel.dtype).run(table, of, *rest, self._helpers)
+            self._factors = clip_factors(squares, clip_norms(scalars, rows), grads)
+
+    def measure(self, k: int, ones: Any) -> list[Any]:
+        """Return all that pass `k` finds, of each tensor."""
+        one = self._kernel.measures[k]
+        rows, numbers = self._numbers(one.numbers, None, ones)
+        return one.run(self._table, self._cut, rows, numbers, self._factors, self._helpers)
+
+    def prepare(self, ones: Any = None) -> Callable[[], None]:
+        """Return a function that updates the tensors; nothing in it can fail.
 
         Parameters
         ----------
-        table : ndarray of int64, (roles, tensors)
-            The addresses of param, grad, where the new param goes, and the slots.
-        pieces : ndarray of int64, (pieces, 3)
-            From `cut`.
-        rows : ndarray of int64, (tensors,)
-            Which of `scalars` each tensor uses.
-        scalars : sequence of Scalars
-            The numbers of the step for each row.
-        keys : sequence of Key, or None
-            What each tensor draws from, if that is how it is rounded.
-        grads : sequence of ndarray
-            The gradients.
         ones : ndarray, (tensors, numbers), or None
             Numbers of each tensor, if the rule makes some.
 
@@ -98,26 +124,88 @@ class Kernel:
         callable
             To be called while the arrays are alive.
         """
-        helpers = min(pool.threads(), len(pieces)) - 1 if len(pieces) >= _FEW and pieces[:, 2].sum() > SERIAL else 0
-        factors = _NO_FACTORS[self.compute]
-        if self._clipped:
-            factors = _factors(self, clip_norms(scalars, rows), table, pieces, grads, helpers)
+        rows, numbers = self._numbers(self._kernel.numbers, self._keys, ones)
         counter = np.zeros(1, np.int64)
-        packed = self._numbers.rows(scalars, rows, keys, self.compute.char, ones)
-        count, width = len(scalars), self._numbers.count
-        if keys is not None or ones is not None:
-            count = len(rows)
-            rows = np.arange(count)
-            width += (0 if keys is None else 4) + (0 if ones is None else ones.shape[1])
-        numbers: Any = np.ndarray((count, width), self.compute, bytearray(packed))
-        call = functools.partial(self._call, table, pieces, counter, rows, numbers, factors)
-        return functools.partial(pool.run, call, helpers) if helpers else call
+        call = functools.partial(
+            self._kernel.call, self._table, self._cut.pieces, counter, rows, numbers, self._factors
+        )
+        return functools.partial(pool.run, call, self._helpers) if self._helpers else call
+
+    def _numbers(self, numbers: Numbers, keys: Keys, ones: Any) -> tuple[Any, Any]:
+        """Return the row of numbers of each tensor, and the rows."""
+        compute, rows = self._kernel.compute, self._rows
+        packed = numbers.rows(self._scalars, rows, keys, compute.char)
+        count, width = len(self._scalars), numbers.count
+        if keys is not None:
+            count, width, rows = len(rows), width + 4, np.arange(len(rows))
+        found: Any = np.ndarray((count, width), compute, bytearray(packed))
+        if ones is not None:  # of each tensor: behind those of the step, and in front of a key
+            found = np.concatenate([found[rows, : numbers.count], ones, found[rows, numbers.count :]], axis=1)
+            rows = np.arange(len(rows))
+        return rows, found
 
 
+def _rest(compute: Any) -> str:
+    return f"int64[::1], {compute}[:,::1], {compute}[:,::1]"
+
+
+class Measure:
+    """What is found of whole tensors of one dtype, compiled.
+
+    Parameters
+    ----------
+    graph : Graph
+        What to compute of each element.
+    found : sequence of Accumulated
+        What is found of that.
+    dtype : str
+        The tensors' dtype.
+    slots : sequence of str
+        As for `print_measure`.
+    """
+
+    def __init__(self, graph: Graph, found: Sequence[Accumulated], dtype: str, slots: Sequence[str] = ()) -> None:
+        compute = "float64" if dtype == "float64" else "float32"
+        self.numbers = Numbers(graph)
+        self._found = found
+        source = print_measure(graph, found, dtype, slots=slots)
+        types = f"void({_INDICES}, {_rest(compute)}, int64[::1], float64[:,::1])"
+        self._call = build.build(source, "measure", types)
+
+    def run(self, table: Any, of: Cut, rows: Any, numbers: Any, factors: Any, helpers: int) -> list[Any]:
+        """Return what all is found, of each tensor; any number of threads finds the same."""
+        of_pieces = np.empty((len(self._found), of.sums))
+        call = functools.partial(self._call, table, of.pieces, np.zeros(1, np.int64), rows, numbers, factors)
+        pool.run(functools.partial(call, of.firsts, of_pieces), helpers)
+        return [sums.totals(x, of.counts, one.way) for x, one in zip(of_pieces, self._found, strict=True)]
+
+
+_NO_NUMBERS = {np.dtype(dtype): np.ones((1, 0), dtype) for dtype in ("float32", "float64")}
 _NO_FACTORS = {np.dtype(dtype): np.ones((2, 0), dtype) for dtype in ("float32", "float64")}
 
 
-def cut(sizes: tuple[int, ...]) -> Any:
+class Cut(NamedTuple):
+    """Tensors in pieces, which threads take, and in those that are summed up.
+
+    Parameters
+    ----------
+    pieces : ndarray of int64, (pieces, 3)
+        The tensor, the first element and the number of elements of each piece.
+    counts : ndarray of int64, (tensors,)
+        How many pieces of `sums.PIECE` each tensor has.
+    firsts : ndarray of int64, (tensors,)
+        How many of these come before its own.
+    sums : int
+        How many there are.
+    """
+
+    pieces: Any
+    counts: Any
+    firsts: Any
+    sums: int
+
+
+def cut(sizes: tuple[int, ...]) -> Cut:
     """Cut tensors into pieces.
 
     Parameters
@@ -127,32 +215,29 @@ def cut(sizes: tuple[int, ...]) -> Any:
 
     Returns
     -------
-    ndarray of int64, (pieces, 3)
-        The tensor, the first element and the number of elements of each piece.
+    Cut
+        The pieces.
     """
     return _cut_one(sizes[0]) if len(sizes) == 1 else _cut(sizes)
 
 
-def _cut(sizes: tuple[int, ...]) -> Any:
+def _cut(sizes: tuple[int, ...]) -> Cut:
     of_each = np.array(sizes, np.int64)
     counts = -(-of_each // PIECE)
     tensor = np.repeat(np.arange(len(of_each)), counts)
     start = (np.arange(len(tensor)) - (np.cumsum(counts) - counts)[tensor]) * PIECE
-    return np.stack([tensor, start, np.minimum(of_each[tensor] - start, PIECE)], axis=1)
+    pieces = np.stack([tensor, start, np.minimum(of_each[tensor] - start, PIECE)], axis=1)
+    summed = -(-of_each // sums.PIECE)
+    return Cut(pieces, summed, np.cumsum(summed) - summed, int(summed.sum()))
 
 
 @functools.lru_cache(256)
-def _cut_one(size: int) -> Any:
+def _cut_one(size: int) -> Cut:
     return _cut((size,))
 
 
 @functools.cache
-def _squares(dtype: str) -> Callable[..., None]:
-    return build.build(print_squares(dtype), "squares", f"void({_INDICES}, float64[::1])")
-
-
-def _factors(of: Kernel, largest: Any, table: Any, pieces: Any, grads: Sequence[Any], helpers: int) -> Any:
-    """Return the numbers that bring the norms down to the `largest`; every sum is taken in one order."""
-    sums = np.empty(len(pieces))
-    pool.run(functools.partial(_squares(of.dtype), table, pieces, np.zeros(1, np.int64), sums), helpers)
-    return clip_factors(np.bincount(pieces[:, 0], sums, len(grads)), largest, grads)
+def _squares(dtype: str) -> Measure:
+    """Return what sums the squares of gradients."""
+    inputs = tuple(Node("input", "array", value=name) for name in ("param", "grad"))
+    return Measure(Graph("a gradient", inputs, inputs[1:]), [Accumulated(0, sums.SQUARES)], dtype)

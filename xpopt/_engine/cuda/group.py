@@ -14,7 +14,7 @@ from ..._arrays.parameter import dtype_text
 from ..._arrays.typing import Scalars
 from ..._graph.slots import Slot, one
 from .. import kernels
-from ..group import Bound, FusedMembers, Launched, StepNumbers
+from ..group import Bound, FusedMembers, Launched, Staged, StepNumbers
 from ..kernel import Variant
 from ..numbers import Key
 from ..start import dtype_of, in_parts
@@ -96,6 +96,11 @@ class CudaGroup(FusedMembers):
         on = device(self._number)
         finish = kernel.prepare(on, bound.table, self._size_of_each, self._row_of, scalars, keys, proceed)
         return Launched(bound.outs, self.slots, finish)
+
+    def staged(self, bound: Bound, numbers: StepNumbers) -> Staged:
+        """Ask for nothing: a rule that reduces whole arrays runs eagerly."""
+        yield from ()
+        return self.launch(bound, numbers)
 
     def _why_not(self, kernel: Kernel) -> str | None:
         size = kernel.size(len(self.members), len(self._rows))

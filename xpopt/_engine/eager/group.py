@@ -10,11 +10,13 @@ from ..._arrays.namespace import writer
 from ..._arrays.parameter import check_out, examine
 from ..._arrays.tree import is_container, show
 from ..._arrays.typing import Array
+from ..._graph.rule import NeedsModelError
 from .. import kernels
-from ..group import Bound, Launched, Members, StepNumbers
+from ..group import Bound, Launched, Members, Question, Staged, StepNumbers
 from ..kernel import Variant
 from ..tensor import Tensor
 from .kernel import Kernel
+from .model import ModelSums, Unknown, with_model
 
 
 class EagerGroup(Members):
@@ -71,24 +73,53 @@ class EagerGroup(Members):
 
     def launch(self, bound: Bound, numbers: StepNumbers) -> Launched:
         """Compute everything."""
-        slots, self.slots = self.slots, []  # which are not kept beside the new ones
-        results, kept, copies = [], [], []
-        scalars = self.scalars(numbers)
-        for k, (name, library, spec) in enumerate(self._known):
-            h = scalars[self._row_of[k]]
-            key = None if numbers.keys is None else numbers.keys[self.members[k]]
-            param, out = bound.params[k], bound.outs[k]
-            grad, proceed = bound.grads[k], numbers.proceed
-            try:
-                new, new_slots = self._kernel.update(param, grad, slots[k], library, spec, h, key, proceed)
-            except Exception as error:  # of a function of the user's own
-                error.add_note(f"in the update of {show(name)}")
-                raise
-            kept.append(new_slots)
-            results.append(new if out is None else out)
-            if out is not None:
-                copies.append((writer(out), out, new))
-        return Launched(results, kept, functools.partial(_copy_all, iter(copies)))
+        try:
+            computed = [self._compute(k, bound, numbers) for k in range(len(self._known))]
+        except NeedsModelError:
+            self.couples = True
+            raise
+        self.slots = []  # which are not kept beside the new ones
+        return self._launched(bound, computed)
+
+    def staged(self, bound: Bound, numbers: StepNumbers) -> Staged:
+        """Compute everything: a rule that asks for the whole model is called again when that is known."""
+        answers: dict[Question, Any] = {}
+        while True:
+            computed, wanted = [], []
+            for k in range(len(self._known)):
+                model = ModelSums(self._known[k][1], answers)
+                try:
+                    computed.append(self._compute(k, bound, numbers, model))
+                except Unknown as asked:
+                    wanted.append((asked.question, asked.found))
+            if not wanted:
+                break
+            questions = {question for question, _ in wanted}
+            if len(wanted) < len(self._known) or len(questions) > 1:
+                raise TypeError(f"{self.rule.name} reads h.model for some parameters only; ask for the same of all")
+            answers |= yield {questions.pop(): [found for _, found in wanted]}
+        self.slots = []
+        return self._launched(bound, computed)
+
+    def _compute(self, k: int, bound: Bound, numbers: StepNumbers, model: Any = None) -> tuple[Any, Any]:
+        """Return the new parameter and slots of a tensor."""
+        name, library, spec = self._known[k]
+        h = self.scalars(numbers)[self._row_of[k]]
+        if model is not None:
+            h = with_model(h, model)
+        key = None if numbers.keys is None else numbers.keys[self.members[k]]
+        param, grad, slots = bound.params[k], bound.grads[k], self.slots[k]
+        try:
+            return self._kernel.update(param, grad, slots, library, spec, h, key, numbers.proceed)
+        except Exception as error:  # of a function of the user's own
+            error.add_note(f"in the update of {show(name)}")
+            raise
+
+    def _launched(self, bound: Bound, computed: list[tuple[Any, Any]]) -> Launched:
+        results = [new if out is None else out for out, (new, _) in zip(bound.outs, computed, strict=True)]
+        pairs = zip(bound.outs, computed, strict=True)
+        copies = [(writer(out), out, new) for out, (new, _) in pairs if out is not None]
+        return Launched(results, [slots for _, slots in computed], functools.partial(_copy_all, iter(copies)))
 
 
 def _copy_all(copies: Iterator[tuple[Callable[[Array, Array], None], Array, Array]]) -> None:

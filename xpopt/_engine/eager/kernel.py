@@ -99,7 +99,7 @@ def update(
     """
     if spec.parts == 2:
         return _update_pairs(param, grad, slots, library, spec, rule, h, noise, proceed)
-    xp = library.xp
+    xp, functions = library.xp, library.of_rules
     given, low = param, spec.compute != spec.dtype
     grad = library.pieces(grad, param)
     if low:
@@ -115,9 +115,9 @@ def update(
     if dtypes:
         slots = rule.make_slots([xp.astype(x, spec.compute, copy=False) for x in slots])
     if h.clip_norm is not None:
-        measured = grad if rule.measured is None else rule.measured(xp, param, grad, slots, h)
+        measured = grad if rule.measured is None else rule.measured(functions, param, grad, slots, h)
         grad = clip(xp, measured, h.clip_norm, float64=library.has_float64(grad))
-    new_param, *new_slots = taken_apart(rule, rule.function(xp, param, grad, slots, h))
+    new_param, *new_slots = taken_apart(rule, rule.function(functions, param, grad, slots, h))
     taken = [param, grad, *slots]
     new_param = _own(rule, library, spec, new_param, "param", spec.shape, taken)
     results = zip(new_slots, rule.fields, rule.specs, rule.shapes(spec.shape), strict=True)
@@ -201,7 +201,7 @@ def _evaluator(library: Library) -> Callable[[Array, Tensor], Array]:
         assert rule.evaluated is not None
         param, *slots = (xp.astype(x, spec.compute, copy=False) for x in (given, *slots))
         slots = [library.pieces(x, param) for x in slots]
-        new = rule.evaluated(xp, param, rule.make_slots(slots), h)
+        new = rule.evaluated(library.of_rules, param, rule.make_slots(slots), h)
         new = _own(rule, library, spec, new, "evaluated", spec.shape, [given, param, *slots])
         return library.result(xp.astype(new, spec.dtype, copy=False), given)
 
