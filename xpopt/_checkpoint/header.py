@@ -13,6 +13,10 @@ FORMAT = 1
 """The version of the format; a reader of one version refuses any newer one."""
 
 
+LR = "lr"
+"""The name in the place of a schedule's class where the setting itself is the schedule."""
+
+
 class CheckpointError(ValueError):
     """A checkpoint is damaged or does not fit. The message lists every reason; nothing has been loaded."""
 
@@ -74,6 +78,14 @@ class LossScale(NamedTuple):
     failed: bool | None
 
 
+class Remembered(NamedTuple):
+    """What a schedule remembers that draws a number of a group, or of the optimizer, which is group 0."""
+
+    group: int
+    number: str
+    state: Any
+
+
 class Grouped(NamedTuple):
     """What is written of a group: parameters with settings of their own."""
 
@@ -110,6 +122,8 @@ class Header:
         How far a step of several gradients is; None between two steps.
     loss_scale : LossScale or None
         Where steps decide about it, and have.
+    remembered : tuple of Remembered
+        By schedules of other settings than the learning rate, where they do.
     parameters : tuple of Parameter
         In the order of the cache.
     """
@@ -124,6 +138,7 @@ class Header:
     current: Current | None
     gathered: Gathered | None
     loss_scale: LossScale | None
+    remembered: tuple[Remembered, ...]
     parameters: tuple[Parameter, ...]
 
 

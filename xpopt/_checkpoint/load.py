@@ -19,6 +19,7 @@ from .._settings.values import check_values, names_of_step, neutral_values
 from .._state.cache import State
 from .._state.clock import Pass
 from .._state.entry import Record, unpack
+from .._state.following import Following
 from .._state.names import array_key
 from .._state.parts import Parts
 from .._state.passes import Passes
@@ -30,8 +31,9 @@ from .._state.skipped import Skipped
 from .._state.stored import Stored, dtype_of, moved
 from .._transforms.make import as_text, slots_of_all, slots_of_transforms
 from ..schedulers import SchedulerBase, make_scheduler
+from ..schedulers.kinds.base import Schedule as Values
 from .constants import with_arrays
-from .header import Grouped, Header, Parameter, Schedule, refusal
+from .header import LR, Grouped, Header, Parameter, Schedule, refusal
 from .pairs import with_complex
 from .reading import from_json
 from .regrouping import regrouped, warn_of_others
@@ -102,10 +104,15 @@ def load(
     parameters = _renamed(found, renaming, problems)
     settings = _checked_settings(parts.settings, found, problems)
     kinds = {type(one).__name__: type(one) for one in (*parts.clock.others.values(), parts.clock.scheduler)}
-    scheduler = _made_schedule(kinds, found.schedule, found.current and found.current.rate, problems)
+    lr = None if settings is None else settings.values["lr"]
+    rate = found.current and found.current.rate
+    scheduler = _made_schedule(kinds, found.schedule, rate, parts.settings.cls, lr, problems)
     others: Schedules = {}
+    states: dict[Any, Any] = {}
     if settings is not None:
         settings, others = _with_groups(settings, parts, found.groups, kinds, find, problems)
+    if settings is not None and not problems:
+        states = _states(settings, found, problems)
     if settings is not None and found.gathered is not None and found.gathered.passes >= settings.accumulate:
         problems.append(f"gathered has {found.gathered.passes} passes, and accumulate is {settings.accumulate}")
     if owned:
@@ -128,7 +135,8 @@ def load(
     rates = {number: one.rate for number, one in enumerate(found.groups, 1) if one.rate is not None}
     current = found.current and Pass(found.current.rate, rates, tuple(map(renaming, found.current.names)))
     passes = Passes() if found.gathered is None else Passes(found.gathered.passes, map(renaming, found.gathered.names))
-    clock, state = parts.clock.at(scheduler, others, found.cur_step, current, passes), State.of(loaded)
+    clock = parts.clock.at(scheduler, others, found.cur_step, current, passes, settings.drawn, states)
+    state = State.of(loaded)
     if found is not written:
         warn_of_others(written, found, {name: one for name, one in parameters.items() if name in loaded})
     report = LoadReport(tuple(loaded), {name: "; ".join(lines) for name, lines in faults.items()})
@@ -220,7 +228,8 @@ def _with_groups(
             else:
                 mine = _settings_of(cls, version, own, wrong, held) or settings
         if written.schedule is not None:
-            scheduler = _made_schedule(kinds, written.schedule, written.rate, wrong)
+            lr = own["lr"] if written.rule is None and "lr" in own else mine.values["lr"]
+            scheduler = _made_schedule(kinds, written.schedule, written.rate, mine.cls, lr, wrong)
             schedules |= {} if scheduler is None else {number: scheduler}
         frozen = written.settings is None
         mine = Settings(mine.cls, mine.values, (), number, frozen)
@@ -260,11 +269,20 @@ _APART = ("lr_scheduler", "groups")
 
 
 def _made_schedule(
-    kinds: Mapping[str, type[SchedulerBase]], written: Schedule, rate: float | None, problems: list[str]
+    kinds: Mapping[str, type[SchedulerBase]],
+    written: Schedule,
+    rate: float | None,
+    cls: type[Any],
+    lr: Any,
+    problems: list[str],
 ) -> SchedulerBase | None:
     """Return the schedule that was written; of classes with one name, one in use, of `kinds`, goes before others."""
     name, keywords, state = written
     try:
+        if name == LR and isinstance(lr, Values):
+            scheduler: SchedulerBase = Following(cls, lr, f"{cls.__name__}: lr")
+            scheduler.restore(state)
+            return scheduler
         scheduler = kinds[name](**keywords) if name in kinds else make_scheduler({"id": name, **keywords})
         if type(scheduler).__name__ != name:
             raise ValueError(f"unknown scheduler {name!r}")
@@ -277,6 +295,21 @@ def _made_schedule(
     except Exception as error:  # whatever a schedule of the user's own makes of a state that is not its own
         problems.append(f"lr_scheduler, the schedule {short(name)}: {error}")
         return None
+
+
+def _states(settings: Settings, header: Header, problems: list[str]) -> dict[Any, Any]:
+    """Return what schedules remember, as the header says."""
+    states = {}
+    draws = {one[:2]: one for one in settings.drawn.draws} if settings.drawn is not None else {}
+    for group, number, state in header.remembered:
+        draw = draws.get((group, number))
+        try:
+            if draw is None:
+                raise ValueError("no schedule draws it, and the checkpoint has what one remembers")
+            states[draw.schedule] = draw.schedule.restored(state)
+        except Exception as error:  # as for those of the learning rate
+            problems.append(f"{short(number)} of group {group}: {error}")
+    return states
 
 
 def _faults(

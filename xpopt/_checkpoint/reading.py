@@ -18,6 +18,7 @@ from .header import (
     Header,
     LossScale,
     Parameter,
+    Remembered,
     Schedule,
     Slot,
     check_format,
@@ -26,7 +27,7 @@ from .header import (
 
 _KEYS = (
     *("format_version", "xpopt_version", "rule", "groups"),
-    *("schedule", "cur_step", "skipped", "pass", "gathered", "loss_scale", "parameters"),
+    *("schedule", "cur_step", "skipped", "pass", "gathered", "loss_scale", "remembered", "parameters"),
 )
 _PARAMETER_KEYS = ("name", "shape", "dtype", "updates", "slots")
 
@@ -74,8 +75,15 @@ def _read(value: Any) -> Header:
         value = {**value, "groups": [{"match": None, "settings": value["hyperparameters"]}]}
         del value["hyperparameters"]
     if type(value) is dict:
-        value = {"gathered": None, "loss_scale": None, **value}  # which are written where there is something to say
-    _, _, rule, groups, schedule, cur_step, skipped, current, gathered, scale, parameters = _fields(value, "it", _KEYS)
+        value = {
+            "gathered": None,
+            "loss_scale": None,
+            "remembered": [],
+            **value,
+        }  # which are written where there is something to say
+    _, _, rule, groups, schedule, cur_step, skipped, current, gathered, scale, remembered, parameters = _fields(
+        value, "it", _KEYS
+    )
     name, version = _rule(rule)
     if not _kind(groups, list, "groups"):
         raise ValueError("groups are []; the first is for all parameters")
@@ -99,8 +107,14 @@ def _read(value: Any) -> Header:
         current,
         gathered,
         None if scale is None else _loss_scale(scale),
+        tuple(map(_remembered, _kind(remembered, list, "remembered"))),
         described,
     )
+
+
+def _remembered(value: Any) -> Remembered:
+    group, number, state = _fields(value, "what a schedule remembers", ("group", "number", "state"))
+    return Remembered(_count(group, "a group"), _kind(number, str, "a number"), state)
 
 
 def _loss_scale(value: Any) -> LossScale:

@@ -14,6 +14,7 @@ from .._arrays.typing import Array
 from .._graph.rule import Rule
 from .._settings.values import neutral_values
 from .._state.clock import Clock, Pass
+from .._state.following import Following
 from .._state.groups import changes
 from .._state.names import array_key
 from .._state.parts import Parts
@@ -23,7 +24,7 @@ from .._state.settings import Group, Settings
 from .._transforms.make import as_text
 from ..schedulers import SchedulerBase
 from .constants import as_reference
-from .header import Current, Gathered, Grouped, Header, LossScale, Parameter, Schedule, Slot
+from .header import LR, Current, Gathered, Grouped, Header, LossScale, Parameter, Remembered, Schedule, Slot
 
 
 def take_down(parts: Parts) -> tuple[Header, dict[str, Array]]:
@@ -76,6 +77,7 @@ def take_down(parts: Parts) -> tuple[Header, dict[str, Array]]:
         None if current is None else Current(current.rate, current.names),
         Gathered(passes.done, tuple(sorted(passes.names, key=repr))) if between else None,
         None if parts.scale is None or settings.dynamic is None else LossScale(*parts.scale.read()),
+        _remembered(settings, clock),
         tuple(parameters),
     )
     return header, arrays | constants
@@ -108,7 +110,15 @@ def _values(settings: Settings, scheduler: SchedulerBase, constants: dict[str, A
     }
 
 
+def _remembered(settings: Settings, clock: Clock) -> tuple[Remembered, ...]:
+    draws = () if settings.drawn is None else settings.drawn.draws
+    states = [(one, clock.states.get(one.schedule)) for one in draws]
+    return tuple(Remembered(one.group, one.name, state) for one, state in states if state is not None)
+
+
 def _schedule(scheduler: SchedulerBase, state: dict[str, Any]) -> Schedule:
+    if isinstance(scheduler, Following):
+        return Schedule(LR, {}, state)
     keywords = dict(scheduler.hyperparameters)
     return Schedule(keywords.pop("id"), keywords, state)
 

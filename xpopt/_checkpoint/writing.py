@@ -58,6 +58,11 @@ def to_json(header: Header) -> dict[str, Any]:
         written["gathered"] = {"passes": gathered.passes, "names": [encode(name) for name in gathered.names]}
     if header.loss_scale is not None:
         written["loss_scale"] = header.loss_scale._asdict()
+    if header.remembered:
+        written["remembered"] = [
+            {**one._asdict(), "state": _readable(one.state, f"what {one.number} remembers")}
+            for one in header.remembered
+        ]
     from_json(written, owned=True)  # nothing is written that could not be read
     return written
 

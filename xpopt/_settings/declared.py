@@ -69,6 +69,11 @@ class Declared:
         """Return the attribute of a setting."""
         return Guard(name)
 
+    @classmethod
+    def _checked(cls, name: str, value: object, owner: str) -> Any:
+        """Return a value of a setting as it is to be kept, or raise an error that names `owner` and the setting."""
+        return range_of(cls, name).check(owner, name, value)
+
     @staticmethod
     def _hint(name: str, known: tuple[str, ...], /) -> str:
         """Say what an unknown name was meant to be."""

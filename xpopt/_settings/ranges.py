@@ -80,6 +80,11 @@ class Range:
     kind: Literal["float", "int", "number"] = "float"
     in_dtype: bool = False
 
+    @property
+    def number(self) -> Range | None:
+        """What a schedule may draw in the place of a value: this, for floats."""
+        return self if self.kind == "float" else None
+
     def __str__(self) -> str:
         """Write the interval as mathematics does, ``[0, 1)``."""
         left = "(" if self.open_low or math.isinf(self.low) else "["
@@ -224,6 +229,11 @@ class OrNone:
 
     other: Check
 
+    @property
+    def number(self) -> Range | None:
+        """What a schedule may draw."""
+        return number_of(self.other)
+
     def check(self, owner: str, name: str, value: object) -> Any:
         """Return None or what the other check returns, or say what is wrong with it.
 
@@ -240,6 +250,12 @@ class OrNone:
             None, or what is to be kept.
         """
         return None if value is None else self.other.check(owner, name, value)
+
+
+def number_of(allowed: Check) -> Range | None:
+    """Return the range of the floats that a check takes, which a schedule may draw; None where it takes none."""
+    found: Range | None = getattr(allowed, "number", None)
+    return found
 
 
 FLAG = Flag()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from .constructor import names
-from .declared import Declared, range_of
+from .declared import Declared
 from .setting import NONE
 from .text import short
 
@@ -112,10 +112,7 @@ def check_values(cls: type[Declared], values: Mapping[str, Any]) -> dict[str, An
     """
     owner, known = cls.__name__, cls._settings
     unset = {name for name, value in values.items() if (one := known.get(name)) and one.option and value is one.neutral}
-    return {
-        name: value if name in unset else range_of(cls, name).check(owner, name, value)
-        for name, value in values.items()
-    }
+    return {name: value if name in unset else cls._checked(name, value, owner) for name, value in values.items()}
 
 
 def changed_values(cls: type[Declared], values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from .._arrays.tree import show
 from .._settings.caller import warn
 from ..schedulers import ConstantScheduler, ExponentialScheduler, KingScheduler, NoamScheduler, SchedulerBase
+from .drawn import Drawn, States
 from .interrupts import HELD, OPEN, WRITING, enter
 from .passes import Passes
 
@@ -48,6 +49,10 @@ class Clock:
         self._rates: dict[int, float] = {}  # of groups
         self._asked: dict[int, float] = {}  # the same, of a pass that is not confirmed
         self._undo_others: dict[int, dict[str, Any]] = {}
+        self._numbers: dict[int, dict[str, float]] = {}  # that schedules have drawn, of groups
+        self.states: States = {}
+        """What the schedules remember that draw them; replaced, never changed."""
+        self._drawing: tuple[dict[int, dict[str, float]], States] | None = None  # both, of a pass that is not confirmed
         self.cur_step = 0
         self.passes = Passes()
         """Those that make a step of several gradients."""
@@ -84,9 +89,19 @@ class Clock:
             return self.others[number].state() if undo is None else undo
         return self.scheduler.state() if self._undo is None else self._undo
 
-    def replace_schedulers(self, scheduler: SchedulerBase, others: dict[int, SchedulerBase]) -> None:
-        """Follow other schedules from the next update on."""
+    def last(self, drawn: Drawn) -> dict[int, dict[str, float]]:
+        """Return the numbers of the last step as some schedules draw them."""
+        return drawn.last(max(self.cur_step - 1, 0), self.states)
+
+    def replace_schedulers(
+        self,
+        scheduler: SchedulerBase,
+        others: dict[int, SchedulerBase],
+        numbers: dict[int, dict[str, float]] | None,
+    ) -> None:
+        """Follow other schedules from the next update on; `numbers` are those of the last step."""
         self.scheduler, self.others = scheduler, others
+        self._numbers = {} if numbers is None else numbers
         self._asked, self._undo_others = {}, {}  # of groups that had the numbers before
         self._rate = None
 
@@ -110,12 +125,17 @@ class Clock:
         step: int,
         current: Pass | None,
         passes: Passes,
+        drawn: Drawn | None,
+        states: States,
     ) -> Clock:
         """Return a clock that goes on from where another one was."""
         twin = Clock(scheduler, others)
         twin.cur_step = step
         twin.passes = passes
         twin._rate, twin._rates, names = current or (None, {}, ())
+        if drawn is not None:
+            twin.states = states
+            twin._numbers = drawn.last(step, states) if current else twin.last(drawn)
         twin._names = dict.fromkeys(names)
         twin._moved = step > 0
         twin._warned = set(self._warned)
@@ -143,34 +163,39 @@ class Clock:
             for scheduler, state in zip(schedulers, before, strict=True):
                 scheduler.restore(state)
             raise
+        self.states = {}
         self.move(0)
 
-    def ask(self, name: Hashable, cur_loss: Any) -> float:
-        """Return the rate for an update of `name`; `confirm` or `take_back` must follow."""
+    def ask(self, name: Hashable, cur_loss: Any, drawn: Drawn | None) -> float:
+        """Return the rate for an update of `name`, and draw; `confirm` or `take_back` must follow."""
         if self._rate is not None and name not in self._names:
             self._names[name] = None
             self._joined = True
             return self._rate
-        if self._rate is not None and not self._moved and self._reads_step():
+        if self._rate is not None and not self._moved and (drawn is not None or self._reads_step()):
             self._warn(
                 "step",
                 f"{show(name)} is updated again and cur_step is still {self.cur_step}: the schedule stands still. "
                 f"Call step() after each optimisation step, or use update_all",
             )
         self._first = {name: None}
-        return self._call(cur_loss)
+        return self._call(cur_loss, drawn)
 
     def rate_of(self, number: int, rate: float) -> float:
         """Return the rate of a group where that of the optimizer is `rate`, which has been asked for."""
         return (self._asked if self._undo is not None else self._rates).get(number, rate)
 
-    def ask_whole(self, cur_loss: Any) -> float:
+    def numbers_of(self, number: int) -> dict[str, float] | None:
+        """Return the numbers that schedules have drawn for a group, of the pass under way or else of the last one."""
+        return (self._numbers if self._drawing is None else self._drawing[0]).get(number)
+
+    def ask_whole(self, cur_loss: Any, drawn: Drawn | None) -> float:
         """Return the rate for an update of the whole model, which is a pass of its own."""
         if self._last == _WHOLE_AND_STEP:
             self._warn(
                 "twice", "step() was called between two calls of update_all, which counts the step itself: drop step()"
             )
-        return self._call(cur_loss)
+        return self._call(cur_loss, drawn)
 
     def confirm(self, rate: float) -> None:
         """The update of the name asked for has succeeded; nothing in it can fail."""
@@ -178,6 +203,7 @@ class Clock:
             self._names = self._first
             self._rates = self._asked
             self._undo = None
+            self._keep_drawing()
         self._joined = False
         self._rate = rate
         self._last = ""
@@ -190,11 +216,18 @@ class Clock:
     def confirm_whole(self, step: int) -> None:
         """The update of the whole model has succeeded, and `step` is the next; nothing in it can fail."""
         self._undo = None
+        self._keep_drawing()
         self.move(step)
         self._last = _WHOLE
 
+    def _keep_drawing(self) -> None:
+        if self._drawing is not None:
+            self._numbers, self.states = self._drawing
+            self._drawing = None
+
     def take_back(self) -> None:
         """The update has failed: leave the schedule as it was."""
+        self._drawing = None
         self.passes.take_back()
         if self._joined:
             self._names.popitem()
@@ -205,7 +238,7 @@ class Clock:
                 self.others[number].restore(state)
             self._undo = None
 
-    def _call(self, cur_loss: Any) -> float:
+    def _call(self, cur_loss: Any, drawn: Drawn | None) -> float:
         """Ask the schedules, and note what each was before."""
         if self.others:
             self._undo_others = {}
@@ -217,6 +250,8 @@ class Clock:
             rate = self._answer(self.scheduler, cur_loss)
         if self.others:
             self._asked = self._ask_others(cur_loss)
+        if drawn is not None:
+            self._drawing = drawn.at(self.cur_step, cur_loss, self.states)
         return rate
 
     def _ask_others(self, cur_loss: Any) -> dict[int, float]:

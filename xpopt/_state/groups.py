@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 from .._arrays.tree import show, text_of
 from .._settings.constructor import names
-from .._settings.declared import range_of
 from .._settings.make import make
 from .._settings.registry import Registry
 from .._settings.text import Call, naming, parse, short
@@ -17,7 +16,8 @@ from .._settings.values import Hyperparameters, names_of_step
 from .._settings.values import shown as shown_values
 from .._transforms.make import as_text
 from ..schedulers import SchedulerBase
-from .schedules import Schedules, from_rate, own_scheduler, stated_lr
+from ..schedulers.kinds.base import Schedule
+from .schedules import Schedules, from_rate, own_scheduler, stated_lr, stated_scheduler
 from .settings import Group, Settings
 
 FREEZE = "freeze"
@@ -113,10 +113,12 @@ def grouped(
         with naming(place):
             groups.append(group.under(settings))
         if own is not None and "lr_scheduler" in own:
-            lr = own.get("lr", stated_lr(settings, scheduler))
-            schedules[number] = own_scheduler(given["lr_scheduler"], lr, f"{place}: lr_scheduler", memo)
+            lr, stated = own.get("lr", stated_lr(settings, scheduler)), given["lr_scheduler"]
+            if stated is not None and "lr" not in own and isinstance(lr, Schedule):
+                lr = None  # it has a schedule of its own in the place of the optimizer's
+            schedules[number] = own_scheduler(mine.cls, stated, lr, f"{place}: lr_scheduler", memo)
         elif own is not None and "lr" in own:
-            schedules[number] = from_rate(scheduler, own["lr"], f"{place}: lr", memo)
+            schedules[number] = from_rate(mine.cls, scheduler, own["lr"], f"{place}: lr", memo)
     return settings.with_groups(tuple(groups)), schedules
 
 
@@ -159,13 +161,14 @@ def regrouped(
             groups.append(group.under(settings))
         if scheduler is not None and group.own is not None and "lr" in group.own and "lr_scheduler" not in group.own:
             lr = stated_lr(group.settings, schedules[number])
-            after = {**after, number: from_rate(scheduler, lr, f"{place}: lr", memo)}
+            if not isinstance(lr, Schedule):
+                after = {**after, number: from_rate(settings.cls, scheduler, lr, f"{place}: lr", memo)}
     return settings.with_groups(tuple(groups)), after
 
 
 def keywords(settings: Settings, scheduler: SchedulerBase) -> dict[str, Any]:
     """Return the constructor's keywords and what they are now, in documented order; without groups."""
-    now = {**settings.values, "lr": stated_lr(settings, scheduler), "lr_scheduler": scheduler}
+    now = {**settings.values, "lr": stated_lr(settings, scheduler), "lr_scheduler": stated_scheduler(scheduler)}
     return {name: now[name] for name in names(settings.cls) if name in now}
 
 
@@ -174,7 +177,7 @@ def changes(group: Group, schedules: Schedules) -> dict[str, Any]:
     scheduler = schedules.get(group.settings.number)
     if group.own is None or scheduler is None:
         return dict(group.own or {}) if scheduler is None else keywords(group.settings, scheduler)
-    now = {"lr": stated_lr(group.settings, scheduler), "lr_scheduler": scheduler}
+    now = {"lr": stated_lr(group.settings, scheduler), "lr_scheduler": stated_scheduler(scheduler)}
     return {name: now.get(name, value) for name, value in group.own.items()}
 
 
@@ -183,7 +186,7 @@ def as_data(settings: Settings, schedules: Schedules) -> Hyperparameters:
     found: dict[str, Any] = {}
     for group in settings.groups:
         data = {name: as_text(value) for name, value in changes(group, schedules).items()}
-        if "lr_scheduler" in data:
+        if data.get("lr_scheduler"):
             data["lr_scheduler"] = str(data["lr_scheduler"])
         if group.own is None:
             data = {"id": group.settings.cls.__name__, **data}
@@ -250,7 +253,7 @@ def _own(settings: Settings, given: Mapping[str, Any], place: str) -> dict[str, 
             raise TypeError(f"{place} has {name}, which is for all parameters of a step; give it to {cls.__name__}")
         if name not in known:
             raise TypeError(f"{place} takes no keyword {short(name)}{cls._hint(str(name), known)}")
-        own[name] = None if name == "lr_scheduler" else range_of(cls, name).check(place, name, value)
+        own[name] = None if name == "lr_scheduler" else cls._checked(name, value, place)
     return own
 
 

@@ -8,11 +8,13 @@ from typing import Any
 
 from .._arrays.tree import show
 from .._settings.constructor import names
-from ..schedulers import SchedulerBase
+from ..schedulers import ConstantScheduler, SchedulerBase
+from ..schedulers.kinds.base import Schedule
 from . import groups, schedules
 from .cache import State
 from .clock import Clock
 from .entry import copy_entry
+from .following import Following
 from .interrupts import WRITING, enter
 from .passes import Passes
 from .restored import check_entry
@@ -80,12 +82,12 @@ class Parts:
             The schedule or a group cannot be made.
         """
         place = f"{settings.cls.__name__}: lr_scheduler"
-        scheduler = schedules.own_scheduler(scheduler, settings.values["lr"], place, memo)
+        scheduler = schedules.own_scheduler(settings.cls, scheduler, settings.values["lr"], place, memo)
         settings, others = groups.grouped(settings, scheduler, spec, memo) if spec else (settings, {})
         return cls(settings, Clock(scheduler, others))
 
-    def stated_lr(self) -> float:
-        """Return the rate that the schedule starts from, else the one that was given."""
+    def stated_lr(self) -> Any:
+        """Return the rate that the schedule starts from, else the one that was given, which may be a schedule."""
         return schedules.stated_lr(self.settings, self.clock.scheduler)
 
     def value(self, name: str) -> Any:
@@ -158,6 +160,8 @@ class Parts:
         without = iter(stale)  # for to begin a loop over a list is to allocate one
         scale = self.scale if settings.dynamic == self.settings.dynamic else None
         passes = self.clock.passes if settings.accumulate == length else Passes()
+        restarts = settings.drawn != self.settings.drawn
+        numbers = None if settings.drawn is None else self.clock.last(settings.drawn)
         enter(WRITING)
         if state is not None:
             self.state.become(state)
@@ -166,8 +170,8 @@ class Parts:
         for record in without:
             record.slots = None
         self.settings = settings
-        if scheduler is not None or others is not self.clock.others:
-            self.clock.replace_schedulers(scheduler or self.clock.scheduler, others)
+        if scheduler is not None or others is not self.clock.others or restarts:
+            self.clock.replace_schedulers(scheduler or self.clock.scheduler, others, numbers)
 
     def _check_kept(self, settings: Settings, entries: Mapping[Hashable, Any]) -> None:
         """Raise a ValueError if state that is there is none from which another algorithm can go on."""
@@ -194,12 +198,20 @@ class Parts:
         self, settings: Settings, changes: Mapping[str, Any], memo: dict[int, Any]
     ) -> SchedulerBase | None:
         """Return the schedule after `changes`, or None if they leave it alone."""
-        lr, scheduler, owner = settings.values["lr"], self.clock.scheduler, settings.cls.__name__
+        lr, scheduler, cls = settings.values["lr"], self.clock.scheduler, settings.cls
+        place = f"{cls.__name__}: lr"
         if "lr_scheduler" in changes:
-            return schedules.own_scheduler(changes["lr_scheduler"], lr, f"{owner}: lr_scheduler", memo)
-        if "lr" not in changes or scheduler.rate_name is None:
+            spec = changes["lr_scheduler"]
+            if spec is None and "lr" not in changes and isinstance(scheduler, Following):
+                return None
+            return schedules.own_scheduler(cls, spec, lr, f"{place}_scheduler", memo)
+        if "lr" not in changes:
             return None
-        return schedules.from_rate(scheduler, lr, f"{owner}: lr", memo)
+        if isinstance(lr, Schedule) and type(scheduler) not in (ConstantScheduler, Following):
+            raise ValueError(f"{place}={lr} and lr_scheduler={scheduler} are two schedules; add 'lr_scheduler': None")
+        if scheduler.rate_name is None and not isinstance(scheduler, Following):
+            return None
+        return schedules.from_rate(cls, scheduler, lr, place, memo)
 
     def snapshot(self, memo: dict[int, Any]) -> Parts:
         """Return what is pickled: the state is taken down here, and may go on while the rest is pickled."""

@@ -5,29 +5,38 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from .._settings.text import naming
-from ..schedulers import SchedulerBase, make_scheduler
+from .._settings.text import naming, short
+from ..schedulers import ConstantScheduler, SchedulerBase, make_scheduler
+from ..schedulers.kinds.base import Schedule
+from .following import Following
 from .settings import Group, Settings
 
 Schedules = dict[int, SchedulerBase]
 """The schedules that groups have of their own, by the number of the group."""
 
 
-def stated_lr(settings: Settings, scheduler: SchedulerBase) -> float:
-    """Return the rate that a schedule starts from, else the one that was given."""
-    rate: float = settings.values["lr"]
+def stated_lr(settings: Settings, scheduler: SchedulerBase) -> Any:
+    """Return the rate that a schedule starts from, else the one that was given, which may be a schedule as a value."""
+    rate = settings.values["lr"]
     return rate if scheduler.rate_name is None else scheduler.hyperparameters[scheduler.rate_name]
 
 
-def own_scheduler(spec: Any, lr: float, place: str, memo: dict[int, Any]) -> SchedulerBase:
+def stated_scheduler(scheduler: SchedulerBase) -> SchedulerBase | None:
+    """Return what is shown as `lr_scheduler`: nothing where `lr` is the schedule."""
+    return None if isinstance(scheduler, Following) else scheduler
+
+
+def own_scheduler(cls: type[Any], spec: Any, lr: Any, place: str, memo: dict[int, Any]) -> SchedulerBase:
     """Make the schedule that an optimizer was given, which no other optimizer shares.
 
     Parameters
     ----------
+    cls : type
+        The optimizer's class.
     spec : None, str, mapping or SchedulerBase
         What it was given.
-    lr : float
-        The starting rate, where `spec` does not state one.
+    lr : float or Schedule
+        The starting rate, where `spec` does not state one; or the schedule itself.
     place : str
         What it was given as, for messages.
     memo : dict
@@ -37,14 +46,29 @@ def own_scheduler(spec: Any, lr: float, place: str, memo: dict[int, Any]) -> Sch
     -------
     SchedulerBase
         The schedule; a copy of an object.
+
+    Raises
+    ------
+    TypeError, ValueError
+        It cannot be made; or there are two.
     """
+    if isinstance(lr, Schedule):
+        if spec is not None:
+            raise ValueError(
+                f"{place}={short(spec)} and lr={lr} are two schedules; give one of them, or a number as lr"
+            )
+        return Following(cls, lr, place.removesuffix("_scheduler"))
     with naming(place):
         scheduler = make_scheduler(spec, lr=lr)
     return copy.deepcopy(scheduler, dict(memo)) if scheduler is spec else scheduler
 
 
-def from_rate(scheduler: SchedulerBase, lr: float, place: str, memo: dict[int, Any]) -> SchedulerBase:
-    """Return a copy of a schedule that starts from another rate, where it has one."""
+def from_rate(cls: type[Any], scheduler: SchedulerBase, lr: Any, place: str, memo: dict[int, Any]) -> SchedulerBase:
+    """Return a copy of a schedule that starts from another rate, where it has one; or what a new `lr` asks for."""
+    if isinstance(lr, Schedule):
+        return Following(cls, lr, place)
+    if isinstance(scheduler, Following):
+        return ConstantScheduler(lr)
     changed = copy.deepcopy(scheduler, dict(memo))  # a dict of its own: a second copy is another one
     if scheduler.rate_name is not None:
         with naming(place):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from types import MappingProxyType, SimpleNamespace
 from typing import Any, NamedTuple, Self
@@ -16,7 +16,10 @@ from .._arrays.tree import show, text_of
 from .._arrays.typing import Scalars
 from .._graph.rule import Rule, one_of
 from .._graph.slots import check_in_dtype, check_of_complex, check_specs
+from .._settings.declared import range_of
 from .._settings.misuse import no_name
+from .._settings.ranges import number_of
+from .._settings.text import short
 from .._settings.values import changed_values, check_values, of_rules
 from .._transforms.around import transformed
 from .._transforms.gathering import gathering
@@ -24,9 +27,11 @@ from .._transforms.master import with_masters
 from .._transforms.moduli import with_moduli
 from .._transforms.narrow import with_slots_of
 from .._transforms.order import active
+from ..schedulers.kinds.base import Schedule
 from ..transforms.base import Transform
 from ..transforms.loss_scale import DynamicLossScale, LossScale
 from ..transforms.maximize import Maximize
+from .drawn import Draw, Drawn
 
 _SHARED = ("accumulate", "loss_scale")
 """Options that another optimizer in a group has from the one that it is in, since they are about all parameters."""
@@ -54,7 +59,7 @@ class Settings:
 
     __slots__ = (
         *("_between", "_climbs", "_found", "accumulate", "cls", "draws", "dynamic", "frozen", "groups", "guards"),
-        *("number", "of_rule", "reads_loss", "rule", "step", "transforms", "values"),
+        *("drawn", "number", "of_rule", "reads_loss", "rule", "step", "transforms", "values"),
     )
 
     def __init__(
@@ -75,6 +80,9 @@ class Settings:
         self.transforms = active(cls, values)
         rule = one_of(cls.choose_rule(MappingProxyType(values)), cls.__name__)
         rule = self._transformed(with_moduli(rule, cls.moments) if _has_moduli(cls, values) else rule)
+        draws = [*self._take_draws(), *_draws_of(cls, groups)]
+        self.drawn = Drawn(draws) if draws else None
+        """What schedules draw, for groups as well; None where there are none."""
         for one in rule.among or (rule,):
             check_specs(one.fields, one.specs, self.of_rule, cls.__name__)
         if values["slots_dtype"] is not None:
@@ -106,6 +114,30 @@ class Settings:
                 self.of_rule[name] = value
         formulas = tuple(one.formula() for one in self.transforms)
         return transformed(rule, formulas, clipped=self.values["clip_norm"] is not None)
+
+    def _take_draws(self) -> list[Draw]:
+        """Put the number of step 0 in the place of each schedule; return what is to be drawn."""
+        scheduled = {name: value for name, value in self.of_rule.items() if isinstance(value, Schedule)}
+        if not scheduled:
+            return []
+        owner, places = self.cls.__name__, {name: (self.cls, name, name) for name in scheduled}
+        for one in self.transforms:
+            of_kind = [key for key, value in one.settings().items() if isinstance(value, Schedule)]
+            number = one.formula().number
+            for name in one.numbers().keys() & scheduled.keys():
+                key = next((key for key in of_kind if number(key) == name), of_kind[0])
+                shown = key if key == one.keyword else f"{one.keyword or type(one).__name__}: {key}"
+                places[name] = type(one), key, shown
+        draws = []
+        for name, schedule in scheduled.items():
+            kind, key, shown = places[name]
+            allowed = number_of(range_of(kind, key))
+            assert allowed is not None
+            draw = Draw(self.number, name, f"{owner}: {shown}", schedule, allowed, {})
+            self.of_rule[name] = draw.first()
+            if name != "lr" and not self.frozen:  # the rate is drawn by the clock
+                draws.append(draw)
+        return draws
 
     @classmethod
     def checked(cls, optimizer: type[Any], values: Mapping[str, Any]) -> Self:
@@ -186,13 +218,21 @@ class Settings:
         """Return the arrays that stand in the place of numbers."""
         return {name: value for name, value in self.of_rule.items() if isinstance(value, PerElement)}
 
-    def with_numbers(self, others: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the hyperparameters of the rule with the numbers of one step."""
+    def with_numbers(self, others: Mapping[str, Any] | None, drawn: Mapping[str, Any] | None) -> Mapping[str, Any]:
+        """Return the hyperparameters of the rule with the numbers of one step, and those that schedules draw."""
+        if not others:
+            return {**self.of_rule, **drawn} if drawn else self.of_rule
         if self._climbs:
             others = {**others, "cur_loss": -others["cur_loss"]}
-        return {**self.of_rule, **others}
+        return {**self.of_rule, **(drawn or {}), **others}
 
-    def numbers_at(self, t: int, lr: float | None = None, others: Mapping[str, Any] | None = None) -> Scalars:
+    def numbers_at(
+        self,
+        t: int,
+        lr: float | None = None,
+        others: Mapping[str, Any] | None = None,
+        drawn: Mapping[str, Any] | None = None,
+    ) -> Scalars:
         """Return what the rule reads at a count and a learning rate, by default the one that was given.
 
         Parameters
@@ -203,14 +243,15 @@ class Settings:
             The rate.
         others : mapping, optional
             Numbers that are not those that were given.
+        drawn : mapping, optional
+            Numbers that schedules have drawn; by default, those of step 0.
 
         Returns
         -------
         Scalars
             All of them.
         """
-        numbers = self.with_numbers(others) if others else self.of_rule
-        return self.rule.scalars_at(numbers, self.values["lr"] if lr is None else lr, t)
+        return self.rule.scalars_at(self.with_numbers(others, drawn), self.of_rule["lr"] if lr is None else lr, t)
 
     def check_in_dtype(self, spec: Spec, name: Hashable) -> None:
         """Raise a ValueError if a value that must stay above 0 rounds to 0 in a parameter's compute dtype.
@@ -218,6 +259,9 @@ class Settings:
         And so it does if a slot would start at infinity. A TypeError says that a complex parameter cannot be updated.
         """
         dtype = real_of(dtype_text(spec.compute))
+        for draw in self.drawn.draws if self.drawn is not None else ():
+            if draw.allowed.in_dtype and draw.group == self.number:
+                draw.dtypes[dtype] = show(name)
         _check_above_zero(self.cls, self.cls.__name__, self.values, dtype, spec, name)
         for one in self.transforms:
             place = self.cls.__name__ if one.keyword else f"{self.cls.__name__}: {type(one).__name__}"
@@ -251,7 +295,7 @@ def _check_above_zero(
 ) -> None:
     """Raise a ValueError if a setting that must stay above 0 rounds to 0 in a parameter's compute dtype."""
     for key, declared in kind.ranges.items():
-        if getattr(declared, "in_dtype", False):
+        if getattr(declared, "in_dtype", False) and not isinstance(values[key], Schedule):
             rounded = np.dtype(dtype).type(values[key])
             if rounded == 0 or (spec.library in FLUSHING and rounded < np.finfo(dtype).tiny):
                 raise ValueError(
@@ -269,6 +313,14 @@ def _check_shapes(place: str, one: Transform, spec: Spec, name: Hashable) -> Non
                 f"{place}: {which} is an array of shape {value.shape}, and {show(name)} has shape {spec.shape}; "
                 f"give it to the parameters that it is for, groups={{{text_of(name)!r}: {{{one.keyword!r}: ...}}}}"
             )
+
+
+def _draws_of(cls: type[Any], groups: tuple[Group, ...]) -> Iterator[Draw]:
+    """Yield what schedules draw for groups, with the pattern in the place that messages name."""
+    for group in groups:
+        own = f"{cls.__name__}: groups[{short(group.pattern)}]"
+        for draw in group.settings.drawn.draws if group.settings.drawn is not None else ():
+            yield draw._replace(place=f"{own}: {draw.place.partition(': ')[2]}")
 
 
 class Group(NamedTuple):

@@ -16,6 +16,7 @@ from .._state.groups import check_matched
 from .._state.parts import Parts
 from .._state.schedules import stated_lr
 from .._state.settings import Settings
+from ..schedulers.kinds.base import Schedule
 from .check import check
 from .draws import key_of
 
@@ -68,10 +69,12 @@ class Explanation(tuple[ExplainedParameter, ...]):
             row = ExplainedParameter(*described.get(name, _Row(name, "none", 0, 0, "it is frozen")))
             row.group = settings.groups[own.number - 1].pattern if own.number else ""
             row.algorithm = "" if own.frozen else own.cls.__name__
-            row.lr = 0.0 if own.frozen else stated_lr(own, parts.clock.others.get(own.number, parts.clock.scheduler))
+            lr = stated_lr(own, parts.clock.others.get(own.number, parts.clock.scheduler))
+            row.lr = 0.0 if own.frozen else own.of_rule["lr"] if isinstance(lr, Schedule) else lr
             decay = 0.0 if own.frozen else own.values.get("weight_decay", 0.0)
             row.slots = slots.get(name, ())
-            row.decay = getattr(decay, "weight_decay", decay)  # a transform is its number and more
+            decay = getattr(decay, "weight_decay", decay)  # a transform is its number and more
+            row.decay = own.of_rule["weight_decay"] if isinstance(decay, Schedule) else decay
             rows.append(row)
         return cls(rows)
 

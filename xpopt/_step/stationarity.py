@@ -26,7 +26,7 @@ _OF_FUNCTION = ("loss_scale", "maximize", "l2")
 
 
 class _Leaf(NamedTuple):
-    transforms: Sequence[Transform]
+    transforms: Sequence[tuple[Transform, Mapping[str, Any]]]  # with their numbers
     spec: Spec
     param: Array
     grad: Array
@@ -48,7 +48,9 @@ def stationarity(parts: Parts, params: Tree, grads: Tree, step: float) -> Any:
             continue
         libraries[name], spec, param, grad = examine(param, gradients[name], name)
         own.check_in_dtype(spec, name)
-        found[name] = _Leaf(own.transforms, spec, param, grad)
+        h = own.with_numbers(None, parts.clock.numbers_of(own.number))
+        transforms = [(one, {number: h[number] for number in one.numbers()}) for one in own.transforms]
+        found[name] = _Leaf(transforms, spec, param, grad)
     if not found:
         return np.zeros(())
     library, _ = taken_in([(f"parameter {name!r}", leaf.param) for name, leaf in found.items()])
@@ -69,14 +71,14 @@ def _residual(library: Library, leaf: _Leaf, step: float, others: Mapping[str, f
     wide = xp.float64 if library.has_float64(param) else library.dtype(real_of(dtype_text(spec.compute)))
     x, grad = (xp.astype(library.reals(one), wide, copy=False) for one in (param, library.pieces(grad, param)))
     maps = []
-    for one in transforms:
+    for one, numbers in transforms:
         formula = one.formula()
-        h = Numbers(SimpleNamespace(**{**one.numbers(), **others}, lr=step), formula, _rounded_for(formula, spec))
+        h = Numbers(SimpleNamespace(**{**numbers, **others}, lr=step), formula, _rounded_for(formula, spec))
         if one.keyword in _OF_FUNCTION:
             grad = one.before(xp, x, grad, (), h)
         project = formula.project if spec.parts == 1 else formula.project_complex
         if project is not None:
-            maps.append((project, _constants(library, spec, formula, one.numbers(), param, wide), h))
+            maps.append((project, _constants(library, spec, formula, numbers, param, wide), h))
     if not maps:
         return grad
     new = x - step * grad

@@ -51,14 +51,16 @@ def update(parts: Parts, param: Any, param_grad: Any, name: Hashable, cur_loss: 
             if guard is not None and guard.refuses:
                 return _skip_one(parts, param, one.param, out, scale)
             if lr is None:
-                lr = clock.ask(name, cur_loss) if settings.step else settings.values["lr"]
+                lr = clock.ask(name, cur_loss, parts.settings.drawn) if settings.step else settings.of_rule["lr"]
             rate = clock.rate_of(settings.number, lr) if settings.number else lr
-            h = one.rule.scalars_at(settings.with_numbers(others) if others else settings.of_rule, rate, one.t)
+            drawn = None if settings.drawn is None else clock.numbers_of(settings.number)
+            numbers = settings.with_numbers(others, drawn) if others or drawn else settings.of_rule
+            h = one.rule.scalars_at(numbers, rate, one.t)
             proceed = None
             if guard is not None:
                 formula = settings.rule, h
                 if not settings.step:
-                    formula = whole.rule, whole.numbers_at(one.t + 1, others=others)
+                    formula = whole.rule, whole.numbers_at(one.t + 1, others=others, drawn=drawn)
                 proceed = guard.proceed({one.t: formula}, {name: one.t}, partial(dict, ((name, one.param),)))
             if proceed is False:
                 return _skip_one(parts, param, one.param, out, scale)
@@ -115,9 +117,11 @@ def update_all(parts: Parts, params: Any, grads: Any, cur_loss: Any, out: Any) -
                 smaller = None if scale is None or dynamic is None else scale.moved(dynamic, False)
                 return _skip(parts, SkippedUpdate(params, out, update.taken), smaller)
             if lr is None:
-                lr = clock.ask_whole(cur_loss) if settings.step else settings.values["lr"]
+                lr = clock.ask_whole(cur_loss, settings.drawn) if settings.step else settings.of_rule["lr"]
             scalars = {
-                (k, t): settings.numbered(k).numbers_at(t, clock.rate_of(k, lr) if k else lr, others)
+                (k, t): settings.numbered(k).numbers_at(
+                    t, clock.rate_of(k, lr) if k else lr, others, clock.numbers_of(k)
+                )
                 for k, t in update.rows
             }
             proceed = None
@@ -125,7 +129,10 @@ def update_all(parts: Parts, params: Any, grads: Any, cur_loss: Any, out: Any) -
                 formulas = {row: (settings.numbered(row[0]).rule, h) for row, h in scalars.items()}
                 if not settings.step:  # each is to pass for a step of itself alone, so that their mean does
                     each = {(k, t): whole.numbered(k) for k, t in scalars}
-                    formulas = {row: (own.rule, own.numbers_at(row[1] + 1, others=others)) for row, own in each.items()}
+                    formulas = {
+                        row: (own.rule, own.numbers_at(row[1] + 1, others=others, drawn=clock.numbers_of(row[0])))
+                        for row, own in each.items()
+                    }
                 proceed = guard.proceed(formulas, update.row_of, partial(getattr, update, "taken"))
             after = None
             if scale is not None and dynamic is not None:

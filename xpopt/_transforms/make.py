@@ -11,10 +11,12 @@ from .._arrays.elements import PerElement
 from .._graph.rule import MASTER
 from .._names import NAMES
 from .._settings.declared import range_of
+from .._settings.ranges import Range, number_of
 from .._settings.registry import Registry, below
 from .._settings.suggest import suggest
 from .._settings.text import Call, naming, parse, short
 from ..prox.base import Proximal, function
+from ..schedulers.kinds.base import Schedule
 from ..transforms.base import Transform
 from ..transforms.bounds import Bounds, BoundsCheck, End
 
@@ -82,7 +84,7 @@ def slots_of_transforms(slots: Collection[str]) -> set[str]:
 
 
 def as_text(value: Any) -> Any:
-    """Return a setting as JSON has it: with a list for a tuple, and a text for a transform, or a dict if it has arrays.
+    """Return a setting as JSON has it: a list for a tuple, text for what is a value, or a dict if there are arrays in it.
 
     Parameters
     ----------
@@ -96,6 +98,8 @@ def as_text(value: Any) -> Any:
     """
     if isinstance(value, tuple):
         return list(map(as_text, value))
+    if isinstance(value, Schedule):
+        return repr(value)
     if not isinstance(value, Transform):
         return value
     values = value.settings()
@@ -115,6 +119,12 @@ class NumberOr:
     """
 
     kind: type[Transform]
+
+    @property
+    def number(self) -> Range | None:
+        """What a schedule may draw."""
+        first, *_ = self.kind.ranges
+        return number_of(range_of(self.kind, first)) if self.kind.takes_schedules else None
 
     def check(self, owner: str, name: str, value: object) -> Any:
         """Return the number or the transform, or say what is wrong with it.

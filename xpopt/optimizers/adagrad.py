@@ -97,7 +97,7 @@ class AdaGrad(OptimizerBase):
     @classmethod
     def choose_rule(cls, settings: Mapping[str, Any]) -> Rule | tuple[Rule, ...]:
         """Return the rule with the start and the rate that `initial` and `lr_decay` ask for."""
-        kind = settings["initial"] > 0, settings["lr_decay"] > 0
+        kind = bool(settings["initial"]), bool(settings["lr_decay"])
         return _RULES[kind] if any(kind) else super().choose_rule(settings)
 
 

@@ -38,6 +38,7 @@ from .._transforms.make import BoundsOrMap, Map, NumberOr, OfKind, Several, as_t
 from ..prox.base import Proximal
 from ..schedulers import SchedulerBase
 from ..schedulers.base import STEP
+from ..schedulers.kinds.scheduled import Scheduled
 from ..transforms.average import EMA, SWA, Average
 from ..transforms.base import Transform
 from ..transforms.lookahead import Lookahead
@@ -83,7 +84,7 @@ _GROUPS = Patterns("{'enc/*': {'lr': 0.1}, 'embed': 'freeze'}")
 
 
 @answers(ATTRIBUTES)
-class OptimizerBase(Declared):
+class OptimizerBase(Scheduled, Declared):
     """Base of every optimizer: derive from it, give it a rule, and it is one.
 
     A subclass declares `slots`, the NamedTuple class of its state, each hyperparameter with `setting`, and the static
@@ -98,8 +99,9 @@ class OptimizerBase(Declared):
 
     Parameters
     ----------
-    lr : float
-        Learning rate. Finite, at least 0.
+    lr : float or Schedule
+        Learning rate. Finite, at least 0. It, and every other float below but `loss_scale`, may be a schedule, such as
+        ``warmup(steps=10) * 0.1``, or a function of the step.
     scheduler : None, str, dict or SchedulerBase
         The schedule of the learning rate; None keeps it at `lr`. A schedule that states its own rate wins over `lr`;
         for a string or dict that does not, `lr` is the starting rate. An object is copied.
@@ -298,10 +300,13 @@ class OptimizerBase(Declared):
     def hyperparameters(self) -> Hyperparameters:
         """The settings: ``"id"`` and each value; schedule and transforms as strings that parse back. Read-only.
 
-        ``"lr"`` is the schedule's starting rate where it has one.
+        ``"lr"`` is the schedule's starting rate where it has one; and where it is a schedule itself, ``"lr_scheduler"``
+        is None.
         """
         values = {name: as_text(value) for name, value in self._parts.keywords().items() if name != "groups"}
-        shown = {**values, "lr_scheduler": str(self.lr_scheduler), "groups": self._parts.groups()}
+        if (scheduler := values["lr_scheduler"]) is not None:
+            values["lr_scheduler"] = str(scheduler)
+        shown = {**values, "groups": self._parts.groups()}
         return Hyperparameters({"id": type(self).__name__, **shown})
 
     def set_params(

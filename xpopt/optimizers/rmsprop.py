@@ -127,7 +127,7 @@ class RMSProp(OptimizerBase):
     @classmethod
     def choose_rule(cls, settings: Mapping[str, Any]) -> Rule | tuple[Rule, ...]:
         """Return the rule that `centered`, `momentum` and `eps_place` ask for."""
-        kind = settings["centered"], settings["momentum"] > 0, settings["eps_place"] == "inside"
+        kind = settings["centered"], bool(settings["momentum"]), settings["eps_place"] == "inside"
         return _RULES[kind] if any(kind) else super().choose_rule(settings)
 
 

@@ -18,6 +18,7 @@ from .._graph.slots import Slot, state_class
 from .._settings.ranges import NON_NEGATIVE
 from .._settings.setting import setting
 from .._settings.text import format_call
+from ..schedulers.kinds.base import Schedule
 from ..transforms.base import Transform
 from ..transforms.bounds import projecting
 
@@ -113,6 +114,8 @@ class Proximal(Transform):
             raise TypeError(f"{owner} is of real numbers, and x is of {dtype_text(x.dtype)}")
         h = SimpleNamespace(**one.settings(), lr=step)
         for name, value in one.settings().items():
+            if isinstance(value, Schedule):
+                raise TypeError(f"{owner}: {name}={value} is a schedule, which an optimizer draws; give a number here")
             if isinstance(value, PerElement) and value.shape != tuple(x.shape):
                 raise ValueError(
                     f"{owner}: {name} is an array of shape {value.shape}, and x has shape {tuple(x.shape)}"

@@ -12,6 +12,7 @@ from .._settings.registry import Registry
 from .._settings.text import Call, parse, short
 from ._elsewhere import hint, hint_of_class
 from .base import SchedulerBase
+from .kinds.base import Schedule
 
 
 def make_scheduler(
@@ -99,7 +100,9 @@ class SchedulerInitializer:
 
 def _no_scheduler(spec: object) -> TypeError:
     way_out = ""
-    if isinstance(spec, int | float):
+    if isinstance(spec, Schedule):
+        way_out = f"; it is a value, for lr={spec}"
+    elif isinstance(spec, int | float):
         way_out = f"; for a rate that stays, lr={spec}"
     elif isinstance(spec, type) and issubclass(spec, SchedulerBase):
         way_out = f"; call it, {spec.__name__}()"

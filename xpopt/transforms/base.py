@@ -11,6 +11,7 @@ from .._graph.rule import NoSlots
 from .._settings.setting import Guard
 from .._settings.text import short
 from .._settings.value import Value
+from ..schedulers.kinds.scheduled import Scheduled
 
 Before = Callable[[Namespace, Array, Array, Any, Scalars], Any]
 After = Callable[[Namespace, Array, Array, Array, Any, Scalars], tuple[Array, Any]]
@@ -71,7 +72,7 @@ class _Fixed(Guard):
         )
 
 
-class Transform(Value):
+class Transform(Scheduled, Value):
     """Base of every transform: derive from it, and give it what it does before or after the rule of an optimizer.
 
     A subclass declares each number with `setting`, and has one or more of the static methods

@@ -57,6 +57,7 @@ class Bounds(Transform):
     high: Any = setting(default=None, range=HIGH)
 
     keyword = "bounds"
+    takes_schedules = False  # they are rounded inward when they are given
     measured = True
     rounded = ("low", "high")
 

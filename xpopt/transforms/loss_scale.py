@@ -32,6 +32,7 @@ class LossScale(Transform):
     loss_scale: float = setting(default=2.0**16, range=POSITIVE)
 
     keyword = "loss_scale"
+    takes_schedules = False  # the loss is multiplied before the step
 
     @staticmethod
     def before(xp: Namespace, param: Array, grad: Any, s: Any, h: Scalars) -> Array:
