@@ -246,7 +246,7 @@ def snapshot(opt):
         ),
         ({"clip_norm": function(lambda step: [1.0, 1.0, 1.0, "no"][step])}, r"SGD: clip_norm.*at step 3"),
     ],
-    ids=str,
+    ids=["lr", "momentum", "decay", "division", "group", "text"],
 )
 def test_a_value_out_of_range_changes_nothing(settings, words):
     opt = xpopt.SGD(**{"lr": 0.1, "l2": plateau(0.1, 0.5, patience=0), **settings})

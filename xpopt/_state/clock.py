@@ -10,6 +10,7 @@ from .._arrays.tree import show
 from .._settings.caller import warn
 from ..schedulers import ConstantScheduler, ExponentialScheduler, KingScheduler, NoamScheduler, SchedulerBase
 from .drawn import Drawn, States
+from .following import Following
 from .interrupts import HELD, OPEN, WRITING, enter
 from .passes import Passes
 
@@ -266,7 +267,8 @@ class Clock:
 
     def _answer(self, scheduler: SchedulerBase, cur_loss: Any) -> float:
         """Ask a schedule; where it is the user's code, or may wait for a loss, handlers of signals run meanwhile."""
-        if type(scheduler) in _OURS and (cur_loss is None or type(cur_loss) is float):
+        ours = type(scheduler) in _OURS or (type(scheduler) is Following and scheduler.is_plain)
+        if ours and (cur_loss is None or type(cur_loss) is float):
             return scheduler(self.cur_step, cur_loss)
         enter(OPEN)
         rate = scheduler(self.cur_step, cur_loss)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,12 +28,16 @@ class Draw(NamedTuple):
 
     def first(self) -> float:
         """Return the number of step 0, before anything is drawn; in its range, if no loss has a part in it."""
-        with _telling(self.place, self.schedule, 0):
+        try:
             value = self.schedule.seen(0, self.schedule.begin())
+        except Exception as error:
+            raise _told(error, self.place, self.schedule, 0)  # noqa: B904 - as below
         return value if self.schedule.reads_loss else self.number(value, 0)
 
     def number(self, value: Any, step: int) -> float:
         """Return what was drawn, or raise an error that says what, where and when."""
+        if type(value) is float and self.allowed.low < value < self.allowed.high and not self.dtypes:
+            return value
         try:
             owner, name = self.place.rsplit(": ", 1)
             number = self.allowed.check(owner, name, value)
@@ -62,23 +66,25 @@ def drawn_value(place: str, schedule: Schedule, step: int, cur_loss: Any, state:
     value : object
     state : object
     """
-    with _telling(place, schedule, step):
+    try:
         if state is None and not schedule.reads_loss:
             return schedule.seen(step, None), None
         return schedule.draw(step, cur_loss, state)
-
-
-@contextmanager
-def _telling(place: str, schedule: Schedule, step: int) -> Iterator[None]:
-    try:
-        yield
-    except ArithmeticError as error:
-        raise ValueError(f"{place}: {schedule} has no value at step {step}: {error}") from error
-    except ValueError as error:
-        raise ValueError(f"{place}: {error}; in {schedule} at step {step}") from error
     except BaseException as error:
+        raise _told(error, place, schedule, step)  # noqa: B904 - from what it says
+
+
+def _told(error: BaseException, place: str, schedule: Schedule, step: int) -> BaseException:
+    """Return the error of a schedule with what it is about."""
+    if isinstance(error, ArithmeticError):
+        told = ValueError(f"{place}: {schedule} has no value at step {step}: {error}")
+    elif type(error) is ValueError:
+        told = ValueError(f"{place}: {error}; in {schedule} at step {step}")
+    else:
         error.add_note(f"in {place}={schedule} at step {step}")
-        raise
+        return error
+    told.__cause__ = error
+    return told
 
 
 class Drawn:
@@ -98,7 +104,7 @@ class Drawn:
         which = {schedule: k for k, schedule in enumerate(places)}
         self._which = [which[one.schedule] for one in self.draws]
         self._schedules = [(schedule, place, schedule.begin()) for schedule, place in places.items()]
-        self._plain = all(_is_plain(schedule) for schedule in places)
+        self._plain = all(is_plain(schedule) for schedule in places)
 
     def __eq__(self, other: object) -> bool:
         """Whether the same schedules draw the same numbers."""
@@ -171,7 +177,7 @@ class Drawn:
         return numbers
 
 
-def _is_plain(schedule: Schedule) -> bool:
+def is_plain(schedule: Schedule) -> bool:
     """Whether no code of the user's own is in a schedule, and no loss is read."""
     from ..schedulers.kinds.function import function
     from ..schedulers.kinds.scheduler import scheduler
@@ -180,7 +186,7 @@ def _is_plain(schedule: Schedule) -> bool:
         return False
     parts = getattr(schedule, "_parts", None)
     if parts is not None:
-        return all(map(_is_plain, parts))
+        return all(map(is_plain, parts))
     return type(schedule).__module__.startswith(_PACKAGE)
 
 

@@ -10,7 +10,7 @@ from .._settings.ranges import NON_NEGATIVE, number_of
 from .._settings.text import short
 from ..schedulers import SchedulerBase
 from ..schedulers.kinds.base import STEP, Schedule
-from .drawn import Draw, drawn_value
+from .drawn import Draw, drawn_value, is_plain
 
 
 class Following(SchedulerBase):
@@ -30,6 +30,7 @@ class Following(SchedulerBase):
         allowed = number_of(range_of(cls, "lr")) or NON_NEGATIVE
         self.schedule, self._draw = schedule, Draw(0, "lr", place, schedule, allowed, {})
         self._state: Any = None
+        self.is_plain = is_plain(schedule)
         self.reset()
         self._draw.first()
 

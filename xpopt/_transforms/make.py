@@ -84,7 +84,7 @@ def slots_of_transforms(slots: Collection[str]) -> set[str]:
 
 
 def as_text(value: Any) -> Any:
-    """Return a setting as JSON has it: a list for a tuple, text for what is a value, or a dict if there are arrays in it.
+    """Return a setting as JSON has it: a list for a tuple, text for what is a value, a dict if it has arrays.
 
     Parameters
     ----------
