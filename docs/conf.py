@@ -18,6 +18,7 @@ from xpopt._names import NAMES, apart
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from _kit.peers import FACTS
+from _kit.schedule_peers import PEERS
 
 project = "xpopt"
 author = "the xpopt developers"
@@ -33,7 +34,7 @@ extensions = [
     "sphinx.ext.mathjax",
     "sphinx.ext.viewcode",
 ]
-exclude_patterns = ["_build", "guide/peers.inc"]
+exclude_patterns = ["_build", "guide/peers.inc", "guide/schedule_peers.inc"]
 templates_path = ["_templates"]
 html_theme = "furo"
 html_title = f"xpopt {release}"
@@ -48,6 +49,10 @@ nitpick_ignore = [
     ("py:class", "xpopt.schedulers._misuse.Guided"),
     ("py:class", "xpopt._settings.declared.Declared"),
     ("py:class", "xpopt._settings.value.Value"),
+    ("py:class", "xpopt.schedulers.kinds.algebra.Algebra"),
+    ("py:class", "xpopt.schedulers.kinds.base.Endless"),
+    ("py:class", "xpopt.schedulers.kinds.joined.Composed"),
+    ("py:class", "xpopt.schedulers.kinds.scheduled.Scheduled"),
     ("py:class", "xpopt.solvers._method.Method"),
     ("py:class", "xpopt._graph.rule.NoSlots"),
     ("py:class", "xpopt.transforms.average.Average"),
@@ -74,6 +79,8 @@ REFERENCE = {
     "Solvers": "`minimize` is the loop around a solver: see [the guide](guide/solvers.md).",
     "Line searches": "They are values, in the methods' setting `line_search`.",
     "When to stop": "They are values, joined with `|` and `&`.",
+    "Schedules": "They are values of `lr_scheduler`: see [the guide](guide/schedules.md).",
+    "Schedules as values": "They are values of any float among the settings: see [the guide](guide/schedules.md).",
     "Transforms": "They are options of every optimizer: see [the guide](guide/transforms.md).",
     "Proximal maps": "They are values of the option `prox`, and functions of an array: see [the guide](guide/prox.md).",
     "Engines": "{meth}`OptimizerBase.explain <xpopt.OptimizerBase.explain>` says which engine updates each parameter.",
@@ -91,11 +98,11 @@ def write_reference(app: Sphinx, config: Config) -> None:
 
 
 def write_peers(app: Sphinx, config: Config) -> None:
-    """Write the table of other libraries' names and options, from the facts that the suite tests."""
-    page = Path(app.srcdir, "guide", "peers.inc")
-    text = peers_table()
-    if not page.exists() or page.read_text() != text:
-        page.write_text(text)
+    """Write the tables of other libraries' names and options, from the facts that the suite tests."""
+    for name, text in {"peers.inc": peers_table(), "schedule_peers.inc": schedules_table()}.items():
+        page = Path(app.srcdir, "guide", name)
+        if not page.exists() or page.read_text() != text:
+            page.write_text(text)
 
 
 def peers_table() -> str:
@@ -107,6 +114,13 @@ def peers_table() -> str:
         same = f"yes{'; ' * bool(fact.differs)}{fact.differs}" if fact.same else f"no: {fact.differs}"
         rows.append(f"| `{fact.optimizer.__name__}({ours})` | `{library}.{fact.name}({theirs})` | {same} |")
     return "\n".join([*rows, ""])
+
+
+def schedules_table() -> str:
+    """Return a row for each schedule of another library."""
+    there = {"torch": "torch.optim.lr_scheduler", "optax": "optax"}
+    rows = [f"| `{there[one.library]}.{one.theirs}` | `{one.ours}` | {one.differs} |" for one in PEERS]
+    return "\n".join(["| there | here | what differs |", "| --- | --- | --- |", *rows, ""])
 
 
 def section(heading: str) -> Iterator[str]:
