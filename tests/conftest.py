@@ -58,6 +58,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "backends(*names): what is true of these backends only; others leave it out")
     config.addinivalue_line("markers", "row_of_numpy: a row of a table that libraries with one engine leave out")
     config.addinivalue_line("markers", "any_width: what is the same in all dtypes, and left out of jax-x64")
+    immutable = "what is the same of all arrays that cannot be written, and tested with JAX's of its usual widths"
+    config.addinivalue_line("markers", f"any_immutable: {immutable}")
     config.addinivalue_line("markers", "any_engine: what runs no engine but those it names, left out with --engine")
     config.addinivalue_line("markers", "numba: what needs Numba")
 
@@ -96,6 +98,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             (marker is not None and name not in marker.args)
             or (name not in FULL and item.get_closest_marker("row_of_numpy"))
             or (name == "jax-x64" and item.get_closest_marker("any_width"))
+            or (name in ("jax-x64", "dask") and item.get_closest_marker("any_immutable"))
         ):
             dropped.append(item)
     if config.getoption("--engine") != "auto":  # what knows no backend, or chooses the engine itself, runs without it

@@ -33,12 +33,12 @@ from xpopt.schedulers import SchedulerBase
 
 pytestmark = pytest.mark.backends("numpy")
 
-MANY, CHANGES = 60_000, 2_400
+MANY, CHANGES = 40_000, 1_800
 
-BLOCKS = 50  # of Python's allocator: one for each of the fewest steps are 75
+BLOCKS = 50  # of Python's allocator: one for each of the fewest steps are 56
 TRACED = 16_384  # bytes; 8 for each of 2 500 steps are 20 000
 TRACING = 2_500  # steps at most: they take several times as long
-RESIDENT = 2**20  # bytes; 40 for each of the 30 000 steps of `test_many_steps` are 1 200 000
+RESIDENT = 2**20  # bytes; 60 for each of the 20 000 steps of `test_many_steps` are 1 200 000
 
 
 _clear_caches = getattr(sys, "_clear_internal_caches", None) or sys._clear_type_cache

@@ -36,6 +36,7 @@ TRANSFORMS = {
 }
 
 
+@pytest.mark.any_width
 @pytest.mark.parametrize("transform", TRANSFORMS.values(), ids=TRANSFORMS)
 @every_optimizer
 def test_a_tracer_is_refused_by_name(jax, backend, make, transform):
@@ -278,7 +279,7 @@ for spec in (P("y"), P(None, "x"), P()):
             raise AssertionError(spec)
 
 # stochastic rounding draws the same, wherever the elements are
-for shape, spec in (((4, 6), P("x")), ((2, 4, 3), P("y", "x")), ((4,), P(("x", "y"))), ((), P())):
+for shape, spec in (((2, 4, 3), P("y", "x")), ((), P())):
     x = jnp.asarray(np.random.default_rng(2).normal(size=shape), jnp.bfloat16)
     opt, plain = (xpopt.SGD(lr=1e-3, rounding="stochastic", seed=3) for _ in range(2))
     W, V = put(x, spec), x
@@ -322,6 +323,7 @@ every_option = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 SHAPES = [(), (3,), (2, 3), (2, 0, 3)]
 
 
+@pytest.mark.any_width
 @every_option
 def test_strict_settings(jax, backend, options):
     """No NaN is made of finite numbers, and no shape is left to broadcasting."""

@@ -26,6 +26,8 @@ from xpopt._print.host import print_numbers
 from xpopt._print.numba import print_numba
 from xpopt._print.numpy import print_numpy
 
+pytestmark = pytest.mark.any_width
+
 GUIDE = Path(__file__).parents[2] / "docs/guide/own_rule.md"
 
 

@@ -32,6 +32,8 @@ from _kit.states import (
 import xpopt
 from xpopt._engine import choose
 
+pytestmark = pytest.mark.any_width
+
 ON_HOST = ("numpy", "numpy-readonly", "array-api-strict", "torch")
 ON_DEVICE = ("jax", "jax-x64", "dask", "cupy")
 on_host = pytest.mark.backends(*ON_HOST)

@@ -18,6 +18,8 @@ from _kit.states import CountingScheduler, frozen, held, nothing_changes
 import xpopt
 from xpopt._graph.rule import NoSlots
 
+pytestmark = pytest.mark.any_width
+
 ON_HOST = ("numpy", "numpy-readonly", "array-api-strict", "torch")
 on_host = pytest.mark.backends(*ON_HOST)
 not_dask = pytest.mark.backends(*ON_HOST, "jax", "jax-x64", "cupy")

@@ -27,7 +27,7 @@ from _kit.states import (
 from xpopt import Adam, OptimizerBase, engine
 from xpopt.schedulers import SchedulerBase
 
-pytestmark = pytest.mark.any_width
+pytestmark = pytest.mark.any_immutable
 
 FAILURES = [
     ValueError("mine"),

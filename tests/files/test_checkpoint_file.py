@@ -19,7 +19,7 @@ from xpopt import Adam, CheckpointError
 safetensors = pytest.importorskip("safetensors", reason="checkpoints need safetensors: pip install 'xpopt[checkpoint]'")
 import safetensors.numpy as tensors  # noqa: E402 - only where it is installed
 
-pytestmark = pytest.mark.any_width
+pytestmark = pytest.mark.any_immutable
 
 NAMES = [
     None, True, 7, -7, 2**80, "", "W", "a/b", ("a", "b"), ("a/b",), (), ((),), ("a", ("b",)), "7", "-7", '"7"', "true",

@@ -11,7 +11,7 @@ from xpopt import Adam, CheckpointError, NAdam, load_optimizer
 safetensors = pytest.importorskip("safetensors", reason="checkpoints need safetensors: pip install 'xpopt[checkpoint]'")
 import safetensors.numpy as tensors  # noqa: E402 - only where it is installed
 
-pytestmark = pytest.mark.any_width
+pytestmark = pytest.mark.any_immutable
 
 STARTS = {"matrix": (3, 2), "number": ()}
 

@@ -11,6 +11,8 @@ from _kit.bits import same_bits
 import xpopt
 from xpopt import FISTA, SGD, OptimizerBase, prox, setting
 
+pytestmark = pytest.mark.any_width
+
 on_numpy = pytest.mark.backends("numpy")
 
 
@@ -52,7 +54,6 @@ SETS = {
 }
 
 
-@pytest.mark.any_width
 @pytest.mark.parametrize(
     ("one", "project"),
     [

@@ -14,7 +14,7 @@ from _kit.trajectories import HAVE_16_BITS, UNIT, assert_close, low_dtypes, read
 import xpopt
 from xpopt import SGD, Adam, CheckpointError, RMSProp
 
-pytestmark = [HAVE_16_BITS, pytest.mark.any_width]
+pytestmark = [HAVE_16_BITS, pytest.mark.any_immutable]
 
 CASES = pytest.mark.parametrize("case", rows(table.PROMISES, KINDS))
 

@@ -6,7 +6,7 @@ from _kit.table import BY_RULE
 
 import xpopt
 
-pytestmark = pytest.mark.backends("numpy")
+pytestmark = [pytest.mark.backends("numpy"), pytest.mark.any_engine]
 
 PHASE = np.exp(0.7j)
 MOMENTS = {label: row for label, row in BY_RULE.items() if row.optimizer.moments}

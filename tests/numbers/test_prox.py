@@ -10,6 +10,8 @@ from _kit.bits import cast, same_bits
 import xpopt
 from xpopt import FISTA, SGD, Adam, prox
 
+pytestmark = pytest.mark.any_width
+
 on_numpy = pytest.mark.backends("numpy")
 
 X = np.array([[0.5, -2.0, 0.0, 1.25], [0.0, 0.0, 0.0, 0.0], [-3.0, -1.0, 0.25, -0.125], [7.0, 7.0, -1.0, 6.5]])
@@ -58,7 +60,6 @@ maps = pytest.mark.parametrize(
 )
 
 
-@pytest.mark.any_width
 @maps
 def test_a_map_is_a_function_of_an_array_and_what_comes_after_a_step(backend, one, want, place):
     """In an optimizer the step is the rate of the step; the array that goes in is where the rule ends."""
@@ -111,7 +112,6 @@ def complex_of(rng, shape=(3, 4)):
 
 
 @pytest.mark.any_engine
-@pytest.mark.any_width
 def test_of_complex_elements(backend):
     """The modulus shrinks, is set, or is part of a norm; the phase stays."""
     z = complex_of(np.random.default_rng(2))
@@ -149,7 +149,6 @@ OF_COMPLEX = {
 
 
 @pytest.mark.any_engine
-@pytest.mark.any_width
 @pytest.mark.parametrize(("one", "want"), OF_COMPLEX.values(), ids=OF_COMPLEX)
 def test_complex_parameters_are_mapped_whole(backend, one, want):
     """Not their two parts; by rules that return the map's result, as FISTA does in its first step."""
@@ -576,7 +575,6 @@ def test_a_map_of_all_elements_has_no_kernel():
 
 
 @pytest.mark.any_engine
-@pytest.mark.any_width
 def test_the_proximal_gradient_vanishes_at_the_minimum_alone(backend):
     """Of a sum of squares in a box: the residual has a closed form."""
     low, high = 0.0, 1.0
@@ -610,7 +608,6 @@ def test_the_gradient_is_that_of_the_function_which_options_say():
     assert float(SGD().stationarity({}, {})) == 0.0
 
 
-@pytest.mark.any_width
 def test_a_loss_scale_that_moves(backend):
     """Gradients are divided by what it is, and not by what it was at first."""
     scale = xpopt.transforms.DynamicLossScale(64.0, growth=2.0, every=1)

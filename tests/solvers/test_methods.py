@@ -14,6 +14,8 @@ from xpopt._arrays.namespace import library_of
 from xpopt.solvers import LineSearch, constant, strong_wolfe
 from xpopt.solvers.lbfgs import two_loops
 
+pytestmark = pytest.mark.any_width
+
 needs_scipy = pytest.mark.skipif(importlib.util.find_spec("scipy") is None, reason="what is compared is SciPy's")
 END = stop.gradient_norm(1e-6) | stop.steps(3000)
 
@@ -138,7 +140,6 @@ def model(backend, dtype):
 QUICK = pytest.mark.backends("numpy", "array-api-strict", "torch", "cupy")
 
 
-@pytest.mark.any_width
 @pytest.mark.parametrize(
     "method",
     [

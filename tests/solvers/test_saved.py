@@ -67,7 +67,7 @@ def test_a_longer_run_goes_on_from_the_end_of_a_shorter_one(name):
     assert found.params["x"].tobytes() == whole.best["x"].tobytes()
 
 
-@pytest.mark.any_width
+@pytest.mark.any_immutable
 @pytest.mark.backends("numpy", "torch", "jax", "dask", "cupy")
 @pytest.mark.parametrize("method", ["LBFGS", "Adam"])
 def test_files_of_every_library(backend, method, tmp_path):

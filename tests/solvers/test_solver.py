@@ -9,6 +9,8 @@ import pytest
 import xpopt
 from xpopt import stop
 
+pytestmark = pytest.mark.any_width
+
 METHODS = ["LBFGS", "NonlinearCG", "GradientDescent", "SGD(lr=0.1)", "Adam(lr=0.1)"]
 
 

@@ -15,7 +15,7 @@ from _kit.trajectories import HAVE_16_BITS, low_dtypes
 import xpopt
 from xpopt import EMA, SGD, SWA, Adam
 
-pytestmark = pytest.mark.any_width
+pytestmark = pytest.mark.any_immutable
 
 NOT_WRITTEN = pytest.mark.backends("jax", "jax-x64", "dask")
 DECAY = 0.875

@@ -25,7 +25,7 @@ from _kit.states import (
 from xpopt import SGD, Adam, OptimizerBase, Range
 from xpopt.schedulers import SchedulerBase
 
-pytestmark = pytest.mark.any_width
+pytestmark = pytest.mark.any_immutable
 
 COPIES = {
     "copy": lambda opt: opt.copy(),

@@ -16,7 +16,7 @@ from _kit.table import PROMISES
 import xpopt
 from xpopt import SGD, AdaGrad, Adam, RMSProp, make_optimizer
 
-pytestmark = pytest.mark.any_width
+pytestmark = pytest.mark.any_immutable
 
 SHAPES = {("enc", "w"): (5, 3), ("enc", "b"): (3,), ("head", "w"): (3, 2), ("head", "b"): (2,), "scale": ()}
 

@@ -10,7 +10,7 @@ from _kit.rows import on_numpy
 import xpopt
 from xpopt import SGD, Adam
 
-pytestmark = pytest.mark.any_width
+pytestmark = pytest.mark.any_immutable
 
 SCALE = 1024.0
 OPTIONS = {

@@ -14,7 +14,7 @@ from xpopt import SGD, Adam
 from xpopt._checkpoint import renaming
 from xpopt._checkpoint.renaming import Renaming
 
-pytestmark = pytest.mark.any_width
+pytestmark = pytest.mark.any_immutable
 
 NAN = float("nan")
 

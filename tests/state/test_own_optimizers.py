@@ -12,7 +12,7 @@ from _kit.states import equal, frozen, held, model, nothing_changes, same, train
 from xpopt import SGD, OptimizerBase, Range, make_optimizer
 
 pytestmark = [
-    pytest.mark.any_width,
+    pytest.mark.any_immutable,
     pytest.mark.usefixtures("eager"),  # several rules here are not the same at each update
 ]
 

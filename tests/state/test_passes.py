@@ -23,7 +23,7 @@ from _kit.states import (
 from xpopt import SGD, Adam, ExponentialScheduler, NoamScheduler
 from xpopt.schedulers import SchedulerBase
 
-pytestmark = pytest.mark.any_width
+pytestmark = pytest.mark.any_immutable
 
 HALVING = "ExponentialScheduler(initial_lr=1.0, stage_length=1, decay=0.5)"
 

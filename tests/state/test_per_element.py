@@ -14,7 +14,7 @@ from _kit.table import PROMISES
 import xpopt
 from xpopt import SGD, Adam, CheckpointError, OptimizerBase, setting, slot
 
-pytestmark = pytest.mark.any_width
+pytestmark = pytest.mark.any_immutable
 
 on_numpy = pytest.mark.backends("numpy")
 

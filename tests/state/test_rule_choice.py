@@ -11,7 +11,7 @@ from _kit.variants import DEFAULTS
 import xpopt
 from xpopt import CheckpointError, OptimizerBase, Rule, setting
 
-pytestmark = pytest.mark.any_width
+pytestmark = pytest.mark.any_immutable
 
 
 class NoState(NamedTuple):

@@ -26,7 +26,7 @@ from _kit.table import PROMISES
 
 from xpopt import SGD, Adam, ExponentialScheduler, KingScheduler, make_optimizer
 
-pytestmark = pytest.mark.any_width
+pytestmark = pytest.mark.any_immutable
 
 
 def test_a_change_acts_from_the_next_update(backend):

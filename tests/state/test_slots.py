@@ -14,6 +14,8 @@ from _kit.trajectories import verify
 import xpopt
 from xpopt import CheckpointError, OptimizerBase, Range, Rule, cols, one, rows, setting, slot
 
+pytestmark = pytest.mark.any_width
+
 eagerly = pytest.mark.usefixtures("eager")  # of rules that are not fused, without a warning
 
 

@@ -17,7 +17,7 @@ from _kit.variants import LEAVES_OUT, NARROW, VARIANTS
 
 import xpopt
 
-pytestmark = pytest.mark.any_width
+pytestmark = pytest.mark.any_immutable
 
 OPTIONS = {name: options for name, options in VARIANTS.items() if options}
 NOT_LAZY = pytest.mark.backends("numpy", "numpy-readonly", "array-api-strict", "torch", "jax", "jax-x64", "cupy")

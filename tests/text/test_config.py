@@ -23,7 +23,7 @@ from xpopt import (
 )
 from xpopt.schedulers import ConstantScheduler, ExponentialScheduler, KingScheduler
 
-pytestmark = [pytest.mark.any_width, pytest.mark.any_engine]
+pytestmark = [pytest.mark.any_immutable, pytest.mark.any_engine]
 
 CLASSES = list(SIGNATURES)
 RATE = st.floats(0, 1e300)

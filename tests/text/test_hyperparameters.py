@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from xpopt import SGD, AdaGrad, Adam, ConstantScheduler, OptimizerBase, RMSProp, make_optimizer
 
-pytestmark = [pytest.mark.any_width, pytest.mark.any_engine]
+pytestmark = [pytest.mark.any_immutable, pytest.mark.any_engine]
 
 every_class = pytest.mark.parametrize("cls", SIGNATURES, ids=lambda cls: cls.__name__)
 every_value = pytest.mark.parametrize(
