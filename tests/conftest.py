@@ -60,7 +60,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "any_width: what is the same in all dtypes, and left out of jax-x64")
     immutable = "what is the same of all arrays that cannot be written, and tested with JAX's of its usual widths"
     config.addinivalue_line("markers", f"any_immutable: {immutable}")
-    config.addinivalue_line("markers", "any_engine: what runs no engine but those it names, left out with --engine")
+    config.addinivalue_line("markers", "any_engine: what no engine bears on, or names its own; left out with --engine")
     config.addinivalue_line("markers", "numba: what needs Numba")
 
 

@@ -58,6 +58,7 @@ def test_the_copy_has_the_bits_of_a_parameter_of_float32(backend, case):
 
 
 @CASES
+@pytest.mark.any_engine
 def test_the_copy_walks_as_the_equation(backend, case):
     """In float64, over gradients that have been rounded to 16 bits."""
     var = problems.variable(31, (7, 5), steps=20)
@@ -74,6 +75,7 @@ def test_the_copy_walks_as_the_equation(backend, case):
 
 
 @pytest.mark.parametrize(("dtype", "lr"), [("bfloat16", 1e-3), ("float16", 1e-4)])
+@pytest.mark.any_engine
 def test_steps_too_small_to_see_arrive_all_the_same(backend, dtype, lr):
     if dtype not in backend.dtypes:
         return
@@ -451,6 +453,7 @@ def test_a_copy_that_nothing_keeps_is_no_harm(backend):
 
 
 @every_optimizer
+@pytest.mark.any_engine
 def test_a_state_with_copies_goes_anywhere(backend, make):
     """To NumPy and back, before and after it meets its parameters; the copies are among the arrays."""
     for dtype in low_dtypes(backend):

@@ -12,7 +12,7 @@ from _kit.trajectories import HAVE_16_BITS, low_dtypes
 import xpopt
 from xpopt import SGD, Adam
 
-pytestmark = pytest.mark.any_immutable
+pytestmark = [pytest.mark.any_immutable, pytest.mark.any_engine]
 
 HALVING = "ExponentialScheduler(initial_lr=0.125, stage_length=1, staircase=False, decay=0.5)"
 SHAPES = {"W": (2, 3), "b": ()}

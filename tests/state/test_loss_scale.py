@@ -10,7 +10,7 @@ from _kit.rows import on_numpy
 import xpopt
 from xpopt import SGD, Adam
 
-pytestmark = pytest.mark.any_immutable
+pytestmark = [pytest.mark.any_immutable, pytest.mark.any_engine]
 
 SCALE = 1024.0
 OPTIONS = {

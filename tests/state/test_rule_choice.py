@@ -11,7 +11,7 @@ from _kit.variants import DEFAULTS
 import xpopt
 from xpopt import CheckpointError, OptimizerBase, Rule, setting
 
-pytestmark = pytest.mark.any_immutable
+pytestmark = [pytest.mark.any_immutable, pytest.mark.any_engine]
 
 
 class NoState(NamedTuple):
