@@ -42,8 +42,11 @@ from .optimizers.amsgrad import AMSGrad as AMSGrad
 from .optimizers.base import OptimizerBase as OptimizerBase
 from .optimizers.fista import FISTA as FISTA
 from .optimizers.ftrl import FTRL as FTRL
+from .optimizers.lamb import LAMB as LAMB
+from .optimizers.lars import LARS as LARS
 from .optimizers.lion import Lion as Lion
 from .optimizers.nadam import NAdam as NAdam
+from .optimizers.novograd import NovoGrad as NovoGrad
 from .optimizers.radam import RAdam as RAdam
 from .optimizers.rmsprop import RMSProp as RMSProp
 from .optimizers.rprop import Rprop as Rprop
@@ -76,6 +79,8 @@ __all__ = [
     "EMA",
     "FISTA",
     "FTRL",
+    "LAMB",
+    "LARS",
     "LBFGS",
     "SGD",
     "SWA",
@@ -99,6 +104,7 @@ __all__ = [
     "NAdam",
     "NoamScheduler",
     "NonlinearCG",
+    "NovoGrad",
     "OptimizerBase",
     "OptimizerInitializer",
     "RAdam",

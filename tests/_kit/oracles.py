@@ -1,11 +1,13 @@
 """The algorithms once more, slowly and by hand: one Python float at a time, from the published equations.
 
 An equation takes one element of the parameter and of the gradient, what it remembers (None at the start), the count of
-this update from 1, the rate and the settings, and returns the new element and what it remembers next.
+this update from 1, the rate and the settings, and returns the new element and what it remembers next. One that needs
+the norm of a whole parameter is a generator: it yields what this element is of that, and is sent the norm.
 """
 
 import functools
 import inspect
+import itertools
 import math
 import struct
 from fractions import Fraction
@@ -327,6 +329,35 @@ def clipped(gradient, clip_norm):
     return [math.ldexp(digits * (a / b), k + up - down - shift) for digits, k in map(math.frexp, gradient)]
 
 
+def lamb(p, g, memory, t, lr, decay1, decay2, eps, weight_decay=0.0):
+    """You et al., Algorithm 2, with phi(z) = z; of a norm of 0 the ratio is 1."""
+    m, v = memory or (0.0, 0.0)
+    m, v = decay1 * m + (1 - decay1) * g, decay2 * v + (1 - decay2) * g**2
+    r = m / (1 - decay1**t) / (math.sqrt(v / (1 - decay2**t)) + eps) + weight_decay * p
+    norm = yield p
+    length = yield r
+    ratio = norm / length if norm > 0 and length > 0 else 1.0
+    return p - lr * ratio * r, (m, v)
+
+
+def lars(p, g, memory, t, lr, momentum, trust, weight_decay=0.0):
+    """You, Gitman and Ginsburg, Algorithm 1; of a norm of 0 the local rate is 1."""
+    norm = yield p
+    size = yield g
+    local = trust * norm / (size + weight_decay * norm) if norm > 0 and size > 0 else 1.0
+    v = momentum * (memory or (0.0,))[0] + lr * local * (g + weight_decay * p)
+    return p - v, (v,)
+
+
+def novograd(p, g, memory, t, lr, decay1, decay2, eps, weight_decay=0.0):
+    """Ginsburg et al., Algorithm 1."""
+    norm = yield g
+    m, v = memory or (0.0, None)
+    v = norm**2 if v is None else decay2 * v + (1 - decay2) * norm**2
+    m = decay1 * m + (g / (math.sqrt(v) + eps) + weight_decay * p)
+    return p - lr * m, (m, v)
+
+
 def seen(p, g, *, loss_scale=1.0, maximize=False, bounds=None, clip_value=None, **others):
     """An element of the gradient with what comes before its norm is taken, in the documented order."""
     g = g / loss_scale
@@ -342,7 +373,7 @@ def looking_ahead(equation, every, pull):
 
     def step(p, g, memory, t, lr, **settings):
         inner, slow = memory or (None, p)
-        new, inner = equation(p, g, inner, t, lr, **settings)
+        new, inner = yield from started(equation(p, g, inner, t, lr, **settings))
         if t % every == 0:
             new = slow = slow + pull * (new - slow)
         return new, (inner, slow)
@@ -369,17 +400,37 @@ def around(
 
     def decayed(p, g, memory, t, lr, **settings):
         lr, g = lr * lr_scale, g + l2 * p
-        new, memory = equation(p, g, memory, t, lr, **settings)
+        new, memory = yield from started(equation(p, g, memory, t, lr, **settings))
         new = p if cautious and (p - new) * g <= 0 else new
         return new - rate(t, lr, **settings) * weight_decay * p, memory
 
     ahead = decayed if lookahead is None else looking_ahead(decayed, lookahead.every, lookahead.pull)
 
     def step(p, g, memory, t, lr, **settings):
-        new, memory = ahead(p, g, memory, t, lr, **settings)
+        new, memory = yield from ahead(p, g, memory, t, lr, **settings)
         return mapped(new, rate(t, lr * lr_scale, **settings), bounds, prox), memory
 
     return step
+
+
+def started(result):
+    """Pass on what an equation yields, if it is a generator, and return what it returns."""
+    return (yield from result) if inspect.isgenerator(result) else result
+
+
+def together(elements):
+    """Return what the equations of all elements of a parameter return; each is sent the norm of what they yield."""
+    elements, sent = [started(of) for of in elements], itertools.repeat(None)
+    while True:
+        asked, results = [], []
+        for of, norm in zip(elements, sent, strict=False):
+            try:
+                asked.append(of.send(norm))
+            except StopIteration as stopped:
+                results.append(stopped.value)
+        if not asked:
+            return results
+        sent = itertools.repeat(math.sqrt(math.fsum(x * x for x in asked)))
 
 
 def walk(equation, start, gradients, rates, clip_norm=None, *, options=None, places=None, **settings):
@@ -399,10 +450,10 @@ def walk(equation, start, gradients, rates, clip_norm=None, *, options=None, pla
         gradient = [seen(p, g, **options) for p, g in zip(elements, gradient, strict=True)]
         if clip_norm is not None:
             gradient = clipped(gradient, clip_norm)
-        pairs = [
+        pairs = together(
             equation(p, g, memory, t, rate, **settings)
             for p, g, memory in zip(elements, gradient, memories, strict=True)
-        ]
+        )
         elements, memories = [p for p, _ in pairs], [memory for _, memory in pairs]
         path.append((elements, memories))
     return path

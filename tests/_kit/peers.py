@@ -172,8 +172,27 @@ OPTAX += [
         {"momentum": 0.8, "decay2": 0.99, "eps": 1e-3, "weight_decay": 0.125},
         FREE,
     ),
+    _optax(
+        "LAMB",
+        "lamb",
+        {**MEANS, "eps": 1e-3, "weight_decay": 0.1, "learning_rate": 0.1},
+        {**OUR_MEANS, "eps": 1e-3, "weight_decay": 0.1},
+    ),
+    _optax(
+        "LARS",
+        "lars",
+        {"momentum": 0.8, "trust_coefficient": 0.01, "learning_rate": 0.1},
+        {"momentum": 0.8, "trust": 0.01},
+        "a decay of weights is inside one norm there, where the paper adds two",
+    ),
+    _optax(
+        "NovoGrad",
+        "novograd",
+        {**MEANS, "eps": 1e-3, "weight_decay": 0.1, "learning_rate": 0.1},
+        {**OUR_MEANS, "eps": 1e-3, "weight_decay": 0.1},
+    ),
 ]
-"""These two return what is added to the parameters."""
+"""These return what is added to the parameters."""
 
 FACTS = [*TORCH, *OPTAX]
 
@@ -188,6 +207,9 @@ NOT_THERE = {
         xpopt.AdEMAMix,
         xpopt.Lion,
         xpopt.Signum,
+        xpopt.LAMB,
+        xpopt.LARS,
+        xpopt.NovoGrad,
         xpopt.ScheduleFreeSGD,
         xpopt.ScheduleFreeAdamW,
     },

@@ -7,6 +7,7 @@ fails the suite, and so does a row that says what is not so.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -141,6 +142,11 @@ class Row:
 
     def __str__(self) -> str:
         return self.label
+
+    @property
+    def couples(self) -> bool:
+        """Whether an element's step depends on the other elements of its parameter."""
+        return inspect.isgeneratorfunction(self.equation)
 
     def make(self, **settings: Any) -> xpopt.OptimizerBase:
         """Return an optimizer of this row, with other settings or more where they are given."""
@@ -677,6 +683,48 @@ ROWS = [
             most=Setting(50.0, Interval(0, open="low"), (0.1, 50.0)),
         ),
         divisions=0,
+    ),
+    Row(
+        "LAMB",
+        xpopt.LAMB,
+        {"decay1": 0.9, "decay2": 0.999, "eps": 1e-6},
+        oracles.lamb,
+        ("mean", "var"),
+        170,  # as Adam, and a ratio of two norms
+        counts=True,
+        valleys=(Valley({"lr": 0.3, "lr_scheduler": "ExponentialScheduler(stage_length=300)"}, 3000),),
+        plane=0.1,
+        settings=signature(0.001, decay1=decay(0.9), decay2=decay(0.999), eps=eps(1e-6), weight_decay=apart(0)),
+    ),
+    Row(
+        "LARS",
+        xpopt.LARS,
+        {"momentum": 0.9, "trust": 0.01},
+        oracles.lars,
+        ("velocity",),
+        80,  # as SGD's momentum, and a ratio of two norms
+        counts=True,
+        valleys=(Valley({"lr": 0.5, "trust": 0.01, "lr_scheduler": "ExponentialScheduler(stage_length=800)"}, 4000),),
+        plane=10.0,
+        settings=signature(
+            0.1,
+            momentum=Setting(0.9, Interval(0, 1), (0.01, 1.0)),
+            trust=Setting(0.001, Interval(0), (0.001, 0.1)),
+            weight_decay=apart(0),
+        ),
+        divisions=0,
+    ),
+    Row(
+        "NovoGrad",
+        xpopt.NovoGrad,
+        {"decay1": 0.95, "decay2": 0.98, "eps": 1e-8},
+        oracles.novograd,
+        ("mean", "var"),
+        120,  # a sum of 20 steps, of quotients by one root
+        counts=True,
+        valleys=(Valley({"lr": 0.002, "lr_scheduler": "ExponentialScheduler(stage_length=800)"}, 4000),),
+        plane=0.1,
+        settings=signature(0.01, decay1=decay(0.95), decay2=decay(0.98), eps=eps(1e-8), weight_decay=apart(0)),
     ),
 ]
 BY_LABEL = {row.label: row for row in ROWS}

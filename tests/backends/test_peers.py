@@ -40,8 +40,9 @@ def of_optax(fact, start, gradients, kept=1.0):
     optax, jax = pytest.importorskip("optax"), pytest.importorskip("jax")
     transform = functools.reduce(getattr, fact.name.split("."), optax)(**fact.theirs)
     param, step = jax.numpy.asarray(start), jax.jit(transform.update)
-    state, rate = transform.init(param), 1.0 if "learning_rate" in fact.theirs else LR
-    rate = -1.0 if "schedule_free" in fact.name else rate
+    state, rate = transform.init(param), LR
+    if "learning_rate" in fact.theirs:  # whole optimizers return what is added
+        rate = 1.0 if "scale_by" in fact.name else -1.0
     for gradient in gradients:
         update, state = step(jax.numpy.asarray(gradient), state, param)
         param = kept * param - rate * update

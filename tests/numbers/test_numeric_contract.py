@@ -14,6 +14,14 @@ import xpopt
 from xpopt._graph.trace import trace
 
 CASES = pytest.mark.parametrize("case", rows(table.BY_LABEL, KINDS))
+ALONE = pytest.mark.parametrize(
+    "case", rows({label: row for label, row in table.BY_LABEL.items() if not row.couples}, KINDS)
+)
+"""Those of which each element goes a way of its own."""
+COUPLED = pytest.mark.parametrize(
+    "case", rows({label: row for label, row in table.BY_LABEL.items() if row.couples}, ["LARS"])
+)
+"""The others."""
 SHAPES = [(), (1, 0, 2), (1,), (7, 5)]
 QUICK = 0.05  # a rate
 
@@ -168,7 +176,15 @@ def test_no_floating_point_error_stops_a_rule(backend, case, clip_norm):
         assert np.isnan(got[HARSH[dtype].index(math.nan)])
 
 
-@CASES
+@COUPLED
+def test_what_is_not_finite_spoils_the_whole_parameter(backend, case):
+    for bad in ([math.nan, 1.0], [1.0, math.nan]):
+        opt = case.make()
+        param = opt.update(backend.array([0.5, 0.5]), backend.array(bad), "W")
+        assert np.isnan(read(backend, param)).all()
+
+
+@ALONE
 def test_what_is_not_finite_stays_where_it_is(backend, case):
     """NaN and infinite gradients spoil their own elements, at once and for good; the others walk on.
 
@@ -194,7 +210,7 @@ def test_what_is_not_finite_stays_where_it_is(backend, case):
         assert got[2:4].tolist() == [-math.inf, math.inf]
 
 
-@CASES
+@ALONE
 def test_a_parameter_that_is_not_finite_stays_so(backend, case):
     opt = case.make(lr=QUICK, weight_decay=0.0)  # which takes infinity from infinity
     param = opt.update(backend.array([math.nan, math.inf, -math.inf]), backend.array([1.0, 2.0, -3.0]), "W")
@@ -225,6 +241,7 @@ def test_a_rate_of_zero_moves_nothing_and_still_learns(backend, case):
     param = opt.update(backend.array([0.1, -3.7]), backend.array([1.0, 2.0]), "W")
     assert read(backend, param).tolist() == read(backend, backend.array([0.1, -3.7])).tolist()
     if case.equation not in (oracles.sgd, oracles.sgd_momentum):
-        _, want = case.equation(0.1, 1.0, None, 1, 0.0, **case.arguments)
+        each = [case.equation(p, g, None, 1, 0.0, **case.arguments) for p, g in ((0.1, 1.0), (-3.7, 2.0))]
+        (_, want), _ = oracles.together(each)
         got = [float(np.ravel(read(backend, x))[0]) for x in arrays_of(opt.cache["W"])]
         assert got == pytest.approx(list(want), rel=4 * UNIT["float32"])

@@ -557,7 +557,9 @@ def test_what_cannot_be_traced_in_a_transform_is_told_of_it():
             grad += 1
             return grad
 
-    with pytest.warns(UserWarning, match=r"SGD.plain_rule cannot be traced: Summed.before: it calls xp.sum with axis=0"):
+    with pytest.warns(
+        UserWarning, match=r"SGD.plain_rule cannot be traced: Summed.before: it calls xp.sum with axis=0"
+    ):
         assert update(xpopt.SGD(lr=1.0, transforms=[Summed()]), grad=(1.0, 1.0, 2.0)).tolist() == [-3.0, -6.0, -7.5]
     with (
         pytest.warns(UserWarning, match="cannot be traced"),

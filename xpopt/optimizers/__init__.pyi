@@ -12,8 +12,11 @@ from .amsgrad import AMSGrad as AMSGrad
 from .base import OptimizerBase as OptimizerBase
 from .fista import FISTA as FISTA
 from .ftrl import FTRL as FTRL
+from .lamb import LAMB as LAMB
+from .lars import LARS as LARS
 from .lion import Lion as Lion
 from .nadam import NAdam as NAdam
+from .novograd import NovoGrad as NovoGrad
 from .radam import RAdam as RAdam
 from .rmsprop import RMSProp as RMSProp
 from .rprop import Rprop as Rprop
@@ -27,6 +30,8 @@ __all__ = [
     "ADOPT",
     "FISTA",
     "FTRL",
+    "LAMB",
+    "LARS",
     "SGD",
     "AMSGrad",
     "AdEMAMix",
@@ -39,6 +44,7 @@ __all__ = [
     "Adan",
     "Lion",
     "NAdam",
+    "NovoGrad",
     "OptimizerBase",
     "RAdam",
     "RMSProp",
