@@ -41,5 +41,6 @@ NUMBERS = {
     "l1": 0.1,
     "l2": 0.1,
     "beta": 1.0,
+    "trust": 0.01,
     "weight_decay": 0.1,
 }

@@ -81,7 +81,8 @@ class Clash(NamedTuple):
     int: Any
 
 
-OPTIMIZERS = {label: row.rule() for label, row in BY_RULE.items()}
+OPTIMIZERS = {label: row.rule() for label, row in BY_RULE.items() if not trace(row.rule()).reductions()}
+"""Those that reduce no whole arrays, which the engine leaves to CuPy."""
 EACH_ALIKE = {label: rule for label, rule in OPTIMIZERS.items() if not rule.ones}
 """Those without a slot that is one number, which another kernel finds: see `test_cuda_engine`."""
 EXACT = {**EACH_ALIKE, "exact": Rule(exact, Exact), "swapped": Rule(swapped, Two), "clashing": Rule(clashing, Clash)}
