@@ -10,6 +10,9 @@ from collections.abc import Iterator
 
 from ._arrays.machine import default_namespace, why_not
 from ._engine import cpus, pool
+from ._engine.compiled.build import why_no_numba
+from ._engine.compiled.code_files import cache_dir
+from ._engine.compiled.kernel import WORTH
 from ._version import __version__
 
 _DISTRIBUTIONS = {
@@ -21,9 +24,16 @@ _DISTRIBUTIONS = {
     "array_api_strict": ("array-api-strict",),
 }
 
+_EXTRAS = {
+    "numba": ("compiles updates for the CPU", "cpu"),
+    "safetensors": ("opt.save, xpopt.load_optimizer", "checkpoint"),
+    "ml_dtypes": ("bfloat16 in NumPy arrays", None),
+}
+"""By package, what it is for, and the extra of xpopt that has it."""
+
 
 def report() -> str:
-    """Return what this machine can do, as text for people: namespaces, versions, devices with memory."""
+    """Return what this machine can do, as text for people: namespaces, versions, engines, devices with memory."""
     lines = [
         f"xpopt {__version__} on Python {platform.python_version()}, {platform.system()} {platform.machine()}",
         "",
@@ -32,6 +42,10 @@ def report() -> str:
     for namespace, distributions in _DISTRIBUTIONS.items():
         problem = why_not(namespace)
         lines.append(f"{namespace:<18}{_version(distributions):<16}{problem or 'usable'}")
+    lines += ["", f"{'extra':<18}{'version':<16}for"]
+    for package, (purpose, extra) in _EXTRAS.items():
+        lines.append(f"{package:<18}{_version((package,)):<16}{purpose}{_problem(package, extra)}")
+    lines += ["", "NumPy arrays", *(f"  {line}" for line in _engine_of_numpy())]
     lines += ["", "devices", *(f"  {line}" for line in _devices()), ""]
     chosen = os.environ.get("XPOPT_BACKEND") or "unset"
     try:
@@ -39,6 +53,25 @@ def report() -> str:
     except (RuntimeError, ValueError) as error:
         lines.append(f"default_namespace() fails: {error}")
     return "\n".join(lines)
+
+
+def _problem(package: str, extra: str | None) -> str:
+    problem = why_not(package)
+    if problem is None:
+        return ""
+    way_out = f" (pip install '{f'xpopt[{extra}]' if extra else package}')" if problem == "not installed" else ""
+    return f": {problem}{way_out}"
+
+
+def _engine_of_numpy() -> Iterator[str]:
+    problem = why_no_numba()
+    if problem is not None:
+        yield "engine: blocked"
+        return
+    folder = cache_dir()
+    kept = folder or "nowhere: there is no private folder to write to; XPOPT_CACHE_DIR may name one"
+    yield f"engine: compiled where a step has {WORTH} elements or its kernel is there already, else blocked"
+    yield f"compiled code is kept in {kept}"
 
 
 def _devices() -> Iterator[str]:
