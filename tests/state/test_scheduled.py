@@ -109,6 +109,23 @@ def test_floats_of_transforms_follow_theirs(make):
         assert opt.stationarity(found, GRADS[0]) == by_hand.stationarity(want, GRADS[0])
 
 
+@pytest.mark.any_width
+def test_they_are_the_same_on_every_library(backend):
+    """Numbers of a step come from the host, and are float64 until an array takes them."""
+    schedules_ = {
+        "lr": warmup(steps=2) * 0.1,
+        "decay1": linear(0.5, 0.9, steps=3),
+        "weight_decay": linear(0.1, 0.0, steps=3),
+    }
+    opt, by_hand = xpopt.Adam(**schedules_), xpopt.Adam()
+    params = want = {"a": backend.array([1.0, -2.0, 0.5])}
+    for step in range(4):
+        by_hand.set_params({name: one(step) for name, one in schedules_.items()})
+        grads = {"a": backend.array([0.5, 0.25 * step, -1.0])}
+        params, want = opt.update_all(params, grads), by_hand.update_all(want, grads)
+    np.testing.assert_array_equal(backend.numpy(params["a"]), backend.numpy(want["a"]))
+
+
 def test_the_rate_is_that_of_the_step():
     opt = xpopt.SGD(lr=warmup(steps=3) * 0.4 >> linear(0.4, 0.0, steps=2))
     params = {"a": np.zeros(1)}

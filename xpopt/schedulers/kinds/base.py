@@ -203,7 +203,9 @@ class Schedule(Algebra, Value):
         Returns
         -------
         number : float
+            The number.
         state : object
+            What is remembered then.
         """
         return self.seen(step, state), None
 

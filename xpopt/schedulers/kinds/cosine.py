@@ -10,7 +10,18 @@ from .base import COUNT, FINITE, Endless, Schedule
 
 
 def fallen(share: float) -> float:
-    """Return how much of a height is left after a share of half a cosine."""
+    """Return how much of a height is left after a part of half a cosine.
+
+    Parameters
+    ----------
+    share : float
+        The part, from 0 to 1.
+
+    Returns
+    -------
+    float
+        From 1 to 0.
+    """
     return (1 + math.cos(math.pi * share)) / 2
 
 

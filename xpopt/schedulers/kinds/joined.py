@@ -54,7 +54,20 @@ def as_schedule(value: Any) -> Schedule:
 
 
 def joined(sign: str, first: Any, second: Any) -> Schedule:
-    """Return what an operator makes of two schedules."""
+    """Return what an operator makes of two schedules.
+
+    Parameters
+    ----------
+    sign : str
+        The operator, ``">>"``, ``"*"`` or ``"+"``.
+    first, second : Schedule, float, SchedulerBase or callable
+        What is left and right of it.
+
+    Returns
+    -------
+    Schedule
+        What is made of them; NotImplemented if one of them is nothing of the above.
+    """
     if not _stands_for_one(first) or not _stands_for_one(second):
         return NotImplemented
     kind, parts = _KINDS[sign], [as_schedule(first), as_schedule(second)]
@@ -137,7 +150,9 @@ class Composed(Schedule):
         Returns
         -------
         number : float
+            The number.
         state : list or None
+            What the parts remember then.
         """
         if state is None and not self.reads_loss:
             return self.seen(step, None), None
@@ -382,7 +397,9 @@ class repeat(Composed):
         Returns
         -------
         number : float
+            The number.
         state : list or None
+            What the parts remember then.
         """
         return super().draw(self._inside(step), cur_loss, state)
 

@@ -73,7 +73,18 @@ def make_schedule(spec: Any) -> Schedule:
 
 
 def is_text_of_one(spec: Any) -> bool:
-    """Whether what was read of a text describes a schedule, whatever else may be said there."""
+    """Whether what was read of a text describes a schedule, whatever else may be said there.
+
+    Parameters
+    ----------
+    spec : object
+        What was read.
+
+    Returns
+    -------
+    bool
+        True for operations, and calls of schedules.
+    """
     if isinstance(spec, Operation):
         return True
     return isinstance(spec, Call) and (KINDS.find(spec.name) is not None or SCHEDULERS.find(spec.name) is not None)

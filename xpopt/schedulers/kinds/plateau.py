@@ -83,7 +83,9 @@ class plateau(Schedule):
         Returns
         -------
         value : float
+            The value.
         state : dict
+            What is remembered then.
         """
         loss = finite_loss(type(self).__name__, cur_loss)
         value, best, bad, resting = (state[name] for name in _KEYS)

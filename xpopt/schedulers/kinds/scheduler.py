@@ -54,7 +54,9 @@ class scheduler(Schedule):
         Returns
         -------
         rate : float
+            The rate.
         state : object
+            What is remembered then.
         """
         if state is None:
             return self._template(step, cur_loss), None
