@@ -16,9 +16,11 @@ from sphinx.util import logging
 import xpopt
 from xpopt._names import NAMES, apart
 
+sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from _kit.peers import FACTS
 from _kit.schedule_peers import PEERS
+from inventory import inventory
 
 project = "xpopt"
 author = "the xpopt developers"
@@ -34,7 +36,7 @@ extensions = [
     "sphinx.ext.mathjax",
     "sphinx.ext.viewcode",
 ]
-exclude_patterns = ["_build", "guide/peers.inc", "guide/schedule_peers.inc"]
+exclude_patterns = ["_build", "inventory.inc", "guide/peers.inc", "guide/schedule_peers.inc"]
 templates_path = ["_templates"]
 html_theme = "furo"
 html_title = f"xpopt {release}"
@@ -97,10 +99,11 @@ def write_reference(app: Sphinx, config: Config) -> None:
         page.write_text(text)
 
 
-def write_peers(app: Sphinx, config: Config) -> None:
-    """Write the tables of other libraries' names and options, from the facts that the suite tests."""
-    for name, text in {"peers.inc": peers_table(), "schedule_peers.inc": schedules_table()}.items():
-        page = Path(app.srcdir, "guide", name)
+def write_tables(app: Sphinx, config: Config) -> None:
+    """Write the tables of public names, and of other libraries' names and options, from what the suite tests."""
+    tables = {"guide/peers.inc": peers_table(), "guide/schedule_peers.inc": schedules_table()}
+    for name, text in {**tables, "inventory.inc": inventory(link)}.items():
+        page = Path(app.srcdir, name)
         if not page.exists() or page.read_text() != text:
             page.write_text(text)
 
@@ -121,6 +124,13 @@ def schedules_table() -> str:
     there = {"torch": "torch.optim.lr_scheduler", "optax": "optax"}
     rows = [f"| `{there[one.library]}.{one.theirs}` | `{one.ours}` | {one.differs} |" for one in PEERS]
     return "\n".join(["| there | here | what differs |", "| --- | --- | --- |", *rows, ""])
+
+
+def link(name: str, module: str) -> str:
+    """Return a link to the page of a public name."""
+    shown = public(name, module)
+    role = "class" if isinstance(attrgetter(shown)(xpopt), type) else "func"
+    return f"{{{role}}}`~xpopt.{shown}`"
 
 
 def section(heading: str) -> Iterator[str]:
@@ -164,6 +174,6 @@ def trim_examples(app: Sphinx, doctree: nodes.document) -> None:
 def setup(app: Sphinx) -> None:
     """Register what is defined here."""
     app.connect("config-inited", write_reference)
-    app.connect("config-inited", write_peers)
+    app.connect("config-inited", write_tables)
     app.connect("env-check-consistency", check_coverage)
     app.connect("doctree-read", trim_examples)

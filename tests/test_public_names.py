@@ -6,6 +6,7 @@ import inspect
 import pickle
 import pydoc
 from pathlib import Path
+from runpy import run_path
 
 import numpy as np
 import pytest
@@ -284,3 +285,10 @@ print(json.dumps(len(set(hit))))
 def test_an_interrupt_in_a_lazy_load_leaves_nothing_half_done(tmp_path):
     [modules] = run(INTERRUPTS, tmp_path)
     assert modules > 10
+
+
+def test_readme_has_the_table_of_what_there_is():
+    """As `python docs/inventory.py` prints it."""
+    root = Path(__file__).parents[1]
+    table = run_path(str(root / "docs/inventory.py"))["inventory"](lambda name, module: f"`{name}`")
+    assert table in (root / "README.md").read_text("utf-8")
