@@ -67,6 +67,7 @@ from .solvers.gradient_descent import GradientDescent as GradientDescent
 from .solvers.lbfgs import LBFGS as LBFGS
 from .solvers.minimize import minimize as minimize
 from .solvers.nonlinear_cg import NonlinearCG as NonlinearCG
+from .transforms.agc import AGC as AGC
 from .transforms.average import EMA as EMA
 from .transforms.average import SWA as SWA
 from .transforms.base import Transform as Transform
@@ -76,6 +77,7 @@ from .transforms.weight_decay import WeightDecay as WeightDecay
 
 __all__ = [
     "ADOPT",
+    "AGC",
     "EMA",
     "FISTA",
     "FTRL",

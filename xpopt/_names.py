@@ -111,6 +111,7 @@ NAMES = {
     "Transforms": {
         "Transform": "transforms.base",
         "WeightDecay": "transforms.weight_decay",
+        "AGC": "transforms.agc",
         "EMA": "transforms.average",
         "SWA": "transforms.average",
         "Lookahead": "transforms.lookahead",

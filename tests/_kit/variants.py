@@ -58,6 +58,8 @@ DEFAULTS: Mapping[str, Any] = {
     "bounds": None,
     "prox": None,
     "clip_value": None,
+    "clip_global": None,
+    "agc": None,
     "l2": 0.0,
     "cautious": False,
     "weight_decay": 0.0,

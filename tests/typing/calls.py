@@ -21,7 +21,8 @@ xpopt.RMSProp(decay=0.5, lr_scheduler=xpopt.NoamScheduler(model_dim=64))
 xpopt.Adam(**xpopt.Adam().hyperparameters)
 xpopt.AdamW(0.1, 0.9, 0.999, 1e-8, weight_decay=0.1, l2=0.01, cautious=True, maximize=True, lr_scale=0.5)
 xpopt.Adam(average=xpopt.EMA(0.99, warmup=False), lookahead=xpopt.Lookahead(every=5, pull=0.5))
-xpopt.Adam(average=xpopt.SWA(1000, 100))
+xpopt.Adam(average=xpopt.SWA(1000, 100), clip_global=1.0, agc=0.01)
+xpopt.Adam(agc=xpopt.AGC(0.02, eps=1e-4))
 xpopt.SGD(bounds=(0, None), clip_value=1.0, weight_decay=xpopt.WeightDecay(0.1, times_lr=False, towards="start"))
 
 xpopt.Adam(learning_rate=0.1)  # type: ignore[call-arg]

@@ -33,7 +33,8 @@ class StepScalars:
     def __getattr__(self, name: str) -> Any:
         if name == "model":
             raise NeedsModelError(
-                "its rule reads h.model, the whole model, of which update sees one parameter; use update_all"
+                "its rule, or an option such as clip_global, reads h.model: the whole model, of which update sees one "
+                "parameter; use update_all"
             )
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 

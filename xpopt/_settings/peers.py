@@ -90,8 +90,8 @@ ABSENT = {
     ),
     **rows(
         "max_norm max_grad_norm clip_grad_norm global_clipnorm global_norm gradient_clip_val",
-        "clip_norm bounds the norm of each parameter's gradient alone: for that of all together, "
-        "clipping.clip_by_global_norm(grads, max_norm) before the update",
+        "clip_norm bounds the norm of each parameter's gradient alone: for that of all together there is clip_global, "
+        "and clipping.clip_by_global_norm(grads, max_norm) before the update",
     ),
     **rows(
         "foreach fused capturable jit jit_compile compile use_cuda use_gpu",

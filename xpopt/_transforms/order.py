@@ -7,10 +7,12 @@ from typing import Any
 
 from ..prox.base import Proximal
 from ..transforms.accumulate import Accumulate
+from ..transforms.agc import AGC
 from ..transforms.average import Average
 from ..transforms.base import Transform
 from ..transforms.bounds import Bounds
 from ..transforms.cautious import Cautious
+from ..transforms.clip_global import ClipGlobal
 from ..transforms.clip_value import ClipValue
 from ..transforms.l2 import L2
 from ..transforms.lookahead import Lookahead
@@ -21,7 +23,7 @@ from ..transforms.weight_decay import WeightDecay
 
 ORDER: tuple[type[Transform], ...] = (
     *(LossScale, Accumulate, LrScale, Maximize, Average, Bounds, Proximal),
-    *(ClipValue, L2, Lookahead, WeightDecay, Cautious),
+    *(ClipValue, ClipGlobal, AGC, L2, Lookahead, WeightDecay, Cautious),
 )
 """Those that are options of every optimizer, the outermost first: their `before` in this order, `after` in reverse."""
 

@@ -39,6 +39,7 @@ from ..prox.base import Proximal
 from ..schedulers import SchedulerBase
 from ..schedulers.base import STEP
 from ..schedulers.kinds.scheduled import Scheduled
+from ..transforms.agc import AGC
 from ..transforms.average import EMA, SWA, Average
 from ..transforms.base import Transform
 from ..transforms.lookahead import Lookahead
@@ -145,6 +146,11 @@ class OptimizerBase(Scheduled, Declared):
         together with `bounds`.
     clip_value : float or None
         The largest magnitude that is left of each element of a gradient. Greater than 0. It comes before `clip_norm`.
+    clip_global : float or None
+        The largest L2 norm of the gradients of all parameters of a call of `update_all` together, after what
+        `clip_value` and `clip_norm` have left of them. Greater than 0. `update` then raises a TypeError.
+    agc : float, AGC or None
+        The largest norm of a gradient as a part of its parameter's. Greater than 0. An `AGC` has one more setting.
     l2 : float
         The weight of an L2 penalty, whose gradient ``l2 * param`` is added to the gradient. At least 0.
     cautious : bool
@@ -208,6 +214,8 @@ class OptimizerBase(Scheduled, Declared):
         default=None, range=OrNone(Map()), kw_only=True, gives_way=True
     )
     clip_value: float | None = option(default=None, range=OrNone(POSITIVE), kw_only=True, gives_way=True)
+    clip_global: float | None = option(default=None, range=OrNone(POSITIVE), kw_only=True, gives_way=True)
+    agc: float | AGC | None = option(default=None, range=OrNone(NumberOr(AGC)), kw_only=True, gives_way=True)
     l2: float = option(default=0.0, range=NON_NEGATIVE, kw_only=True, gives_way=True)
     cautious: bool = option(default=False, range=FLAG, kw_only=True, gives_way=True)
     weight_decay: float | WeightDecay = option(default=0.0, range=NumberOr(WeightDecay), kw_only=True, gives_way=True)
