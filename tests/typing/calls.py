@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, assert_type
 
 import xpopt
 from xpopt import Range, setting
-from xpopt.schedulers import SchedulerBase
+from xpopt.schedulers import Schedule, SchedulerBase, cosine, linear, maximum, warmup
 
 # Every setting is known by name and type, the options among them
 
@@ -44,6 +44,14 @@ xpopt.KingScheduler(0.1, patience=100, decay=0.5)
 xpopt.ExponentialScheduler(staircase=True)
 xpopt.NoamScheduler(dim=512)  # type: ignore[call-arg]
 xpopt.KingScheduler(patience="long")  # type: ignore[arg-type]
+
+rate = warmup(steps=10) * 0.1 >> cosine(0.1, 0.0, steps=90) >> 0.01
+assert_type(rate, Schedule)
+xpopt.Adam(lr=rate, decay1=linear(0.8, 0.9, steps=9), weight_decay=maximum(rate, 0.02), clip_norm=2 * rate)
+xpopt.Adam(weight_decay=xpopt.WeightDecay(rate), average=xpopt.EMA(rate))
+linear(0.1, 0.0)  # type: ignore[call-arg]
+cosine(step=3)  # type: ignore[call-arg]
+xpopt.Adam(seed=rate)  # type: ignore[arg-type]
 
 # What is read has a type too
 

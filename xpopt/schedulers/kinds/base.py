@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Iterable
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,15 @@ DEEPEST = 100
 """How deep schedules may be inside of each other."""
 
 
-class Schedule(Algebra, Value):
+if TYPE_CHECKING:  # a checker takes a schedule wherever a setting is a float
+
+    class _Number(float): ...
+
+else:
+    _Number = object
+
+
+class Schedule(Algebra, Value, _Number):
     """A number for each step, as a value: it is never changed, and its text is the call that makes it.
 
     A schedule of your own declares its settings with `setting`, and writes `at`. If one of them is `steps`, that is

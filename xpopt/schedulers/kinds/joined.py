@@ -112,7 +112,7 @@ class OneSchedule:
 class Composed(Schedule):
     """A schedule that is made of others, its parts: what they remember is a list."""
 
-    _parts: tuple[Schedule, ...]
+    _parts: ClassVar[tuple[Schedule, ...]] = ()  # of each instance; no setting
 
     def _begin(self, given: dict[str, Any]) -> None:
         super()._begin(given)
