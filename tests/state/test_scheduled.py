@@ -109,6 +109,16 @@ def test_floats_of_transforms_follow_theirs(make):
         assert opt.stationarity(found, GRADS[0]) == by_hand.stationarity(want, GRADS[0])
 
 
+def test_what_remembers_follows_the_losses():
+    """By hand: the loss of steps 2, 3 and 5 is no better than the one before; equal schedules are drawn once."""
+    schedule = constant(0.5, steps=1) >> plateau(0.4, 0.5, patience=0)
+    values = [0.5, 0.4, 0.2, 0.1, 0.1, 0.05]
+    assert list(schedule.values(STEPS, LOSSES)) == values
+    by_hand = xpopt.SGD(lr=0.5, momentum=0.5)
+    want = gone(by_hand, before=lambda step: by_hand.set_params({"lr": values[step], "momentum": values[step]}))
+    assert bits(gone(xpopt.SGD(lr=schedule, momentum=schedule))) == bits(want)
+
+
 @pytest.mark.any_width
 def test_they_are_the_same_on_every_library(backend):
     """Numbers of a step come from the host, and are float64 until an array takes them."""

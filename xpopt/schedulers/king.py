@@ -148,7 +148,10 @@ class KingScheduler(SchedulerBase):
         rate = NON_NEGATIVE.check("KingScheduler", "rate", state["rate"])
         if not isinstance(state["losses"], list | tuple):
             raise TypeError(f"KingScheduler: losses={short(state['losses'])} in state; wanted a list of numbers")
-        losses = [FINITE.check("KingScheduler", "a loss", loss) for loss in state["losses"]]
+        losses = [
+            loss if type(loss) is float and math.isfinite(loss) else FINITE.check("KingScheduler", "a loss", loss)
+            for loss in state["losses"]
+        ]
         if len(losses) > self._longest:
             raise ValueError(f"KingScheduler: state has {len(losses)} losses; {self} keeps {self._longest}")
         self._losses, self._rate = losses, rate
