@@ -65,11 +65,15 @@ def make_schedule(spec: Any) -> Schedule:
     if KINDS.find(spec.name) is None:
         if SCHEDULERS.find(spec.name) is not None:
             return as_schedule(make_scheduler(spec))
-        hint = suggest(spec.name, [*KINDS.names(), *SCHEDULERS.names()])
-        raise spec.error(f"unknown schedule {short(spec.name)}{hint}")
+        raise spec.error(f"unknown schedule {short(spec.name)}{hint_of_one(spec.name)}")
     made = make_value(spec, KINDS, "schedule")
     assert isinstance(made, Schedule)
     return made
+
+
+def hint_of_one(name: str) -> str:
+    """Say which schedule an unknown name was meant to be."""
+    return suggest(name, [*KINDS.names(), *SCHEDULERS.names()])
 
 
 def is_text_of_one(spec: Any) -> bool:

@@ -6,11 +6,11 @@ from typing import Any, ClassVar
 
 from ..._settings.declared import range_of
 from ..._settings.ranges import LearningRate, Range, number_of
-from ..._settings.text import Call, Operation, naming, parse_value
+from ..._settings.text import Call, Operation, naming, parse_value, short
 from ..._settings.value import Value
 from ..base import SchedulerBase
 from .base import Schedule
-from .make import is_text_of_one, make_schedule
+from .make import hint_of_one, is_text_of_one, make_schedule
 
 
 class Scheduled:
@@ -27,6 +27,9 @@ class Scheduled:
                 described = parse_value(value) if isinstance(value, str) and "(" in value else value
                 if _is_one(described, allowed):
                     return make_schedule(described)
+            if isinstance(described, Call) and isinstance(allowed, Range):
+                what = f"{owner}: {name}={short(described)} is no number, and no schedule{hint_of_one(described.name)}"
+                raise TypeError(str(described.error(what)))
         return super()._checked(name, value, owner)  # type: ignore[misc]
 
 
@@ -35,7 +38,7 @@ def _is_one(value: Any, allowed: Any) -> bool:
     if isinstance(value, Schedule | Operation):
         return True
     if isinstance(value, Call):
-        return isinstance(allowed, Range) or is_text_of_one(value)
+        return is_text_of_one(value)
     if isinstance(value, SchedulerBase):  # of the learning rate it is told how to give it
         return not isinstance(allowed, LearningRate)
     if isinstance(value, type):
