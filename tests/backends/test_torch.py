@@ -189,6 +189,7 @@ def device(torch, monkeypatch):
             return function(*args, **(kwargs or {}))
 
     monkeypatch.setattr("xpopt._arrays.namespace._Torch.is_lazy", lambda self, x: True)
+    monkeypatch.setattr("xpopt._arrays.namespace._Torch.on_host", lambda self, x: None)
     cpu = torch.Tensor.cpu
     waits = Waits()
 
@@ -258,6 +259,7 @@ ALIASES = {
 }
 
 
+@pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize("inference", [False, True], ids=["no_grad", "inference_mode"])
 @pytest.mark.parametrize("rule", ALIASES.values(), ids=ALIASES)
 def test_results_that_share_memory_in_torchs_own_ways_are_taken_apart(torch, backend, rule, inference):

@@ -148,6 +148,17 @@ class Library:
         """Return the values of arrays on the host, to be read; memory may be shared."""
         return map(np.from_dlpack, xs)  # type: ignore[arg-type]
 
+    def on_host(self, x: Any) -> Any:
+        """Return a NumPy array in the very memory of `x`; None where there is none, or `x` is no plain array."""
+        return None
+
+    def from_host(self, x: np.ndarray[Any, Any]) -> Array:
+        """Return an array of this library in the very memory of a NumPy array, where `on_host` returns some."""
+        raise NotImplementedError
+
+    def note_written(self, xs: Iterable[Array]) -> None:
+        """Note that values were written into arrays by what the library does not know of; nothing in it can fail."""
+
     def guard(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return `function`, whose first argument is an array, set up to compute on arrays of this library."""
         return np.errstate(all="ignore")(function)  # a caller's "raise" must not stop a rule half-way

@@ -12,6 +12,7 @@ import importlib
 import sys
 import weakref
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 import array_api_compat
@@ -191,6 +192,15 @@ class _CuPy(_NumPyDtypes):
         return super().bounds(x)
 
 
+@functools.cache
+def _bfloat16() -> Any:
+    """Return NumPy's dtype of that name, which comes from elsewhere; None where it is not installed."""
+    try:
+        return np.dtype(importlib.import_module("ml_dtypes").bfloat16)
+    except ImportError:
+        return None
+
+
 class _Torch(Library):
     def is_lazy(self, x: Array) -> bool:
         return x.device.type != "cpu"  # type: ignore[attr-defined]
@@ -227,6 +237,37 @@ class _Torch(Library):
             else:
                 yield host.numpy()
 
+    def on_host(self, x: Any) -> Any:
+        torch = sys.modules["torch"]
+        if (type(x) is not torch.Tensor and type(x) is not torch.nn.Parameter) or not x.is_cpu:
+            return None
+        if x.requires_grad:
+            x = x.detach()
+        try:
+            if x.dtype is not torch.bfloat16:
+                return x.numpy()
+            dtype = _bfloat16()
+            return None if dtype is None else x.view(torch.int16).numpy().view(dtype)
+        except (TypeError, RuntimeError):  # sparse ones, and those with a conjugation or a minus still to be done
+            return None
+
+    def from_host(self, x: np.ndarray[Any, Any]) -> Array:
+        torch = sys.modules["torch"]
+        if x.dtype is _bfloat16():
+            low: Array = torch.from_numpy(x.view(np.int16)).view(torch.bfloat16)
+            return low
+        tensor: Array = torch.from_numpy(x)
+        return tensor
+
+    def note_written(self, xs: Iterable[Array]) -> None:
+        increment = sys.modules["torch"].autograd.graph.increment_version  # so that a graph that has kept one says so
+        try:
+            increment(xs)
+        except (TypeError, RuntimeError):  # older ones take one at a time, and none of inference mode
+            for x in xs:
+                with suppress(RuntimeError):
+                    increment(x)
+
     def _pairs(self, x: Array) -> Array:
         pairs: Array = sys.modules["torch"].view_as_real(x.resolve_conj())  # type: ignore[attr-defined]
         return pairs
@@ -243,6 +284,9 @@ class _Torch(Library):
             return tensor.untyped_storage().data_ptr()
 
         return storage(x) in map(storage, others) or 0 in x.stride()  # type: ignore[attr-defined]
+
+    def is_same(self, x: Array, other: Array) -> bool:
+        return x is other or self.layout(x) == self.layout(other)
 
     def writable(self, x: Array) -> bool:
         torch = sys.modules["torch"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -26,6 +28,7 @@ from .host import HostGroup
 from .kernel import Variant
 from .model import Model, finish
 from .tensor import Tensor
+from .viewed import ViewedGroup, ViewedSingle
 
 ENGINES = ("auto", "eager", "blocked", "compiled", "cuda")
 
@@ -115,7 +118,8 @@ def launch_one(tensor: Tensor) -> tuple[Launched, Single | None]:
         What can be bound again for the next update, if its engine has that.
     """
     engine = "eager" if refusal(tensor) is not None else _fastest([tensor], compile_it=True)
-    single = _SINGLE[engine](tensor) if engine in _SINGLE else None
+    kind = _of_library(engine, tensor.library.name, _SINGLE.get(engine), ViewedSingle)
+    single = None if kind is None else kind(tensor)
     bound = None if single is None else single.bind(tensor.param, tensor.grad, tensor.out)
     if single is None or bound is None:
         return _launch_eagerly([tensor], whole=False)[0], None
@@ -129,9 +133,19 @@ def _groups(tensors: list[Tensor], engines: list[str]) -> list[Group]:
     """Build the groups: tensors of one engine, rule and kind, all clipped or none, and of one way to be rounded."""
     members: dict[Any, list[int]] = {}
     for i, (tensor, name) in enumerate(zip(tensors, engines, strict=True)):
-        key = name, tensor.rule, _GROUPS[name].kind(tensor), tensor.clipped, tensor.key is not None
+        which = name, tensor.library.name
+        key = which, tensor.rule, _GROUPS[name].kind(tensor), tensor.clipped, tensor.key is not None
         members.setdefault(key, []).append(i)
-    return [_GROUPS[key[0]](of, [tensors[i] for i in of]) for key, of in members.items()]
+    groups: list[Group] = []
+    for ((name, library), *_), of in members.items():
+        kind = _of_library(name, library, _GROUPS[name], ViewedGroup)
+        groups.append(kind(of, [tensors[i] for i in of]))
+    return groups
+
+
+def _of_library(engine: str, library: str, kind: Any, viewed: Any) -> Any:
+    """Return what makes a group, or a single, of the arrays of a library: of views, on the host's engines."""
+    return functools.partial(viewed, kind) if engine in ("blocked", "compiled") and library != "numpy" else kind
 
 
 def _arrays(tensors: list[Tensor]) -> tuple[list[Any], list[Any], list[Any] | None]:
@@ -190,7 +204,8 @@ def _shares(tensors: Sequence[Tensor], engines: list[str]) -> dict[tuple[str, st
     return shares
 
 
-_FUSED = {"numpy": ("auto", "blocked", "compiled"), "cupy": ("auto", "cuda")}
+_HOST = ("auto", "blocked", "compiled")
+_FUSED = {"numpy": _HOST, "torch": _HOST, "cupy": ("auto", "cuda")}
 """The libraries whose updates may be fused, and the choices of an engine that let them."""
 
 _GROUPS: dict[str, type[Group]] = {
@@ -199,6 +214,7 @@ _GROUPS: dict[str, type[Group]] = {
     "compiled": CompiledGroup,
     "cuda": CudaGroup,
 }
+_REFUSE = {"numpy": HostGroup.refuse, "torch": ViewedGroup.refuse, "cupy": CudaGroup.refuse}
 _SINGLE: dict[str, type[Single]] = {"blocked": BlockedSingle, "compiled": CompiledSingle, "cuda": CudaSingle}
 
 
@@ -265,7 +281,7 @@ def _why_not_compiled(tensors: Sequence[Tensor], *, compile_it: bool) -> str | N
             missing.append(dtype)
     if not missing:
         return None
-    size = sum(tensor.param.size * tensor.spec.parts for tensor in tensors)
+    size = sum(math.prod(tensor.spec.shape) * tensor.spec.parts for tensor in tensors)
     if size < WORTH and chosen() != "compiled":
         return f"{size} elements are fewer than the {WORTH} that are worth a compilation"
     reason = build.why_no_numba()
@@ -289,9 +305,13 @@ def refusal(tensor: Tensor) -> str | None:
         reason = "clip_norm measures gradients that another option has changed before"
     if reason is None and _is_narrow(tensor) and not _converts(tensor):
         reason = "a slot is of another dtype than the arithmetic"
-    if reason is None and tensor.key is not None and not tensor.param.flags.c_contiguous:
+    if reason is None and tensor.key is not None and not _is_in_c_order(tensor.param):
         reason = "kernels that round stochastically count places in C order"
     return reason or _untraceable(tensor) or _refusal_of_reductions(tensor)
+
+
+def _is_in_c_order(x: Any) -> bool:
+    return bool(x.is_contiguous() if hasattr(x, "is_contiguous") else x.flags.c_contiguous)
 
 
 def _is_narrow(tensor: Tensor) -> bool:
@@ -327,7 +347,7 @@ def _refusal_of_library(tensor: Tensor) -> str | None:
 
 def _refusal_of_arrays(tensor: Tensor) -> str | None:
     """Return why the engines that fuse do not take the arrays of a tensor, or None if they do."""
-    return CudaGroup.refuse(tensor) if tensor.library.name == "cupy" else HostGroup.refuse(tensor)
+    return _REFUSE[tensor.library.name](tensor)
 
 
 def _untraceable(tensor: Tensor) -> str | None:
@@ -350,7 +370,7 @@ def _refusal_of_reductions(tensor: Tensor) -> str | None:
         return None
     if tensor.library.name == "cupy":
         return "its rule reduces whole arrays, which the cuda engine does not do yet"
-    if tensor.spec.parts == 2 and not tensor.param.flags.c_contiguous:
+    if tensor.spec.parts == 2 and not _is_in_c_order(tensor.param):
         return "its rule reduces whole arrays, and pairs of reals are in neither order where complex numbers are in F"
     return None
 
