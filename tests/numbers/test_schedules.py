@@ -3,6 +3,7 @@
 import math
 import pickle
 import random
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -301,12 +302,19 @@ def test_epochs():
     assert epochs(0.01, steps_per_epoch=7) == 1
 
 
-def test_the_plot_draws_the_values():
+def test_the_plot_draws_the_values(monkeypatch):
     lines = []
     axes = SimpleNamespace(plot=lines.append, set=lambda **names: lines.append(names))
+    monkeypatch.setitem(sys.modules, "matplotlib", SimpleNamespace(pyplot=SimpleNamespace(gca=lambda: axes)))
+    assert constant(0.5).plot() is axes
+    assert list(lines[0]) == [0.5] * 1000
+    lines.clear()
     assert linear(1.0, 0.0, steps=4).plot(axes=axes) is axes
     assert list(lines[0]) == [1.0, 0.75, 0.5, 0.25, 0.0]
     assert lines[1] == {"xlabel": "step"}
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ImportError, match=r"plot needs matplotlib: pip install 'xpopt\[plot\]'"):
+        constant(0.5).plot()
     plateau(1.0, 0.5, patience=0).plot(3, [1.0, 1.0, 1.0], axes)
     assert list(lines[2]) == [1.0, 0.5, 0.25]
 

@@ -79,14 +79,14 @@ ABSENT = {
     **rows("centered", "there is no centred form here: RMSProp has one"),
     **rows("dampening", "nothing is dampened here, a gradient counts in full: SGD has it"),
     **rows("momentum", "this rule has no momentum: SGD and RMSProp have"),
-    **rows("momentum_decay", "a momentum stays as it is set: set_params changes it, and NAdam's grows"),
+    **rows("momentum_decay", "a momentum stays as it is set: give it a schedule, such as linear; and NAdam's grows"),
     **rows("eps_root", "eps is added outside the root, and nothing inside"),
     **rows("bias_correction correct_bias", "whether means are corrected for their bias is part of the rule"),
     **rows("initial_accumulator_value", "state starts at 0 here; set_params(cache_dict=...) gives it other values"),
     **rows(
         "decay gamma lr_decay lr_decay_rate learning_rate_decay decay_steps warmup warmup_steps total_steps "
         "num_training_steps T_max",
-        "a learning rate that changes is a schedule: give lr_scheduler one",
+        "a learning rate that changes is a schedule: give one as lr, such as lr=cosine(0.1, steps=1000)",
     ),
     **rows(
         "max_norm max_grad_norm clip_grad_norm global_clipnorm global_norm gradient_clip_val",

@@ -58,7 +58,9 @@ MEANT_BY_VALUES = {
 ABSENT = {
     "optimizer": "a schedule knows no optimizer: give it to one, SGD(lr_scheduler=...)",
     "last_epoch": "the optimizer counts the steps: set its cur_step",
-    **rows("min_lr eta_min end_value", "the rate has no lower bound: derive a schedule that has one, or give one as lr"),
+    **rows(
+        "min_lr eta_min end_value", "the rate has no lower bound: derive a schedule that has one, or give one as lr"
+    ),
 }
 """What is not here, and the way out, for `suggest`."""
 

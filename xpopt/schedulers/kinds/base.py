@@ -38,7 +38,8 @@ class Schedule(Algebra, Value, _Number):
     """A number for each step, as a value: it is never changed, and its text is the call that makes it.
 
     A schedule of your own declares its settings with `setting`, and writes `at`. If one of them is `steps`, that is
-    when it is over. Text then knows it by name. One that has no `steps` has no end, unless it says its `length`.
+    when it is over. Text then knows it by name. One that has no `steps` has no end, unless it says its `length`. One
+    that remembers something overrides `begin`, `draw`, `seen` and `restored` too, as `plateau` does.
 
     Parameters
     ----------
