@@ -266,8 +266,8 @@ def plot(results: list[Result], output: Path) -> None:
         above.grid(color="0.9")
         below.grid(color="0.9")
     axes[0, 0].set_ylabel("training loss (cross-entropy)")
-    # Noam starts near 0: the axis ends below the last rates, and not at the first.
-    axes[1, 0].set(ylabel="learning rate", ylim=(min(r.rates[-1] for r in results) / 2, None))
+    # Warm-ups start near 0, and the cosine ends there: what is below a hundredth of the peaks is left out.
+    axes[1, 0].set(ylabel="learning rate", ylim=(min(max(r.rates) for r in results) / 100, None))
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=6, handlelength=4)
     figure.suptitle("Handwritten digits with noise: what ends with a small rate ends with a smaller loss")
     figure.savefig(output, dpi=120, format="png")

@@ -20,7 +20,7 @@ def draw(curves, steps=100, losses=None):
 
 
 def warm_cosine():
-    draw({"": s.warmup(steps=10) * 1e-3 >> s.cosine(1e-3, 0.0, steps=80) >> 1e-4})
+    draw({"": s.warmup(steps=10) * 1e-3 >> s.cosine(1e-3, 1e-4, steps=80) >> 1e-4})
 
 
 def constant():
