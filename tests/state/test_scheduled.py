@@ -317,6 +317,33 @@ def test_they_are_drawn_once_a_step():
     assert asked == [0, 1]
 
 
+@pytest.mark.parametrize("alone", [False, True], ids=["update_all", "update"])
+def test_between_whole_steps_they_have_no_part(alone):
+    """Clipping is of the mean, at the bound of the step."""
+    schedule = linear(1.0, 0.5, steps=2)
+
+    def settings(step):
+        return {"clip_norm": schedule(step), "momentum": schedule(step), "clip_value": 2 * schedule(step)}
+
+    def gone_half_steps(opt, before=lambda step: None):
+        params = dict(START)
+        for half in range(6):
+            if half % 2 == 0:
+                before(half // 2)
+            if not alone:
+                params = opt.update_all(params, GRADS[half])
+                continue
+            for name, x in params.items():
+                params[name] = opt.update(x, GRADS[half][name], name)
+            opt.step()
+        return params
+
+    by_hand = xpopt.SGD(lr=0.1, accumulate=2, **settings(0))
+    want = gone_half_steps(by_hand, lambda step: by_hand.set_params(settings(step)))
+    opt = xpopt.SGD(lr=0.1, accumulate=2, clip_norm=schedule, momentum=schedule, clip_value=2 * schedule)
+    assert bits(gone_half_steps(opt)) == bits(want)
+
+
 def test_nothing_is_compiled_when_a_value_changes(fused, monkeypatch):
     settings = {
         "lr": linear(0.1, 0.0, steps=9),

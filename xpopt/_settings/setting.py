@@ -45,7 +45,8 @@ def setting(
     default : object, optional
         What it is where none is given. Without it, one must be.
     range : Range, optional
-        What it may be; or any object that has the method `check` of one. By default what it may be in the base class,
+        What it may be; or any object that has the method `check` of one, and, if a schedule may stand for its numbers,
+        an attribute `number`, the `Range` of these. By default what it may be in the base class,
         for a new one any finite number, or True and False where that is the kind of the default.
     neutral : object, optional
         The value at which the formula is what it is without the setting. A checkpoint leaves it out at this value, and

@@ -220,6 +220,8 @@ class Settings:
 
     def with_numbers(self, others: Mapping[str, Any] | None, drawn: Mapping[str, Any] | None) -> Mapping[str, Any]:
         """Return the hyperparameters of the rule with the numbers of one step, and those that schedules draw."""
+        if not self.step:  # between whole steps nothing is drawn, and nothing that was is read
+            drawn = None
         if not others:
             return {**self.of_rule, **drawn} if drawn else self.of_rule
         if self._climbs:
