@@ -33,9 +33,13 @@ extensions = [
     "matplotlib.sphinxext.plot_directive",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.mathjax",
+    "sphinx-mathjax-offline",
     "sphinx.ext.viewcode",
+    "sphinx_copybutton",
 ]
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
 exclude_patterns = ["_build", "inventory.inc", "guide/peers.inc", "guide/schedule_peers.inc"]
 templates_path = ["_templates"]
 html_theme = "furo"
