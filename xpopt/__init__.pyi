@@ -40,6 +40,7 @@ from .optimizers.ademamix import AdEMAMix as AdEMAMix
 from .optimizers.adopt import ADOPT as ADOPT
 from .optimizers.amsgrad import AMSGrad as AMSGrad
 from .optimizers.base import OptimizerBase as OptimizerBase
+from .optimizers.dog import DoG as DoG
 from .optimizers.fista import FISTA as FISTA
 from .optimizers.ftrl import FTRL as FTRL
 from .optimizers.lamb import LAMB as LAMB
@@ -47,6 +48,7 @@ from .optimizers.lars import LARS as LARS
 from .optimizers.lion import Lion as Lion
 from .optimizers.nadam import NAdam as NAdam
 from .optimizers.novograd import NovoGrad as NovoGrad
+from .optimizers.prodigy import Prodigy as Prodigy
 from .optimizers.radam import RAdam as RAdam
 from .optimizers.rmsprop import RMSProp as RMSProp
 from .optimizers.rprop import Rprop as Rprop
@@ -97,6 +99,7 @@ __all__ = [
     "Adan",
     "CheckpointError",
     "ConstantScheduler",
+    "DoG",
     "DynamicLossScale",
     "ExponentialScheduler",
     "GradientDescent",
@@ -109,6 +112,7 @@ __all__ = [
     "NovoGrad",
     "OptimizerBase",
     "OptimizerInitializer",
+    "Prodigy",
     "RAdam",
     "RMSProp",
     "Range",

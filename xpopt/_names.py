@@ -32,6 +32,8 @@ NAMES = {
         "LAMB": "optimizers.lamb",
         "LARS": "optimizers.lars",
         "NovoGrad": "optimizers.novograd",
+        "DoG": "optimizers.dog",
+        "Prodigy": "optimizers.prodigy",
         "ScheduleFreeSGD": "optimizers.schedule_free",
         "ScheduleFreeAdamW": "optimizers.schedule_free",
         "FISTA": "optimizers.fista",

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 import xpopt
 
-from .table import BY_RULE
+from .table import BY_RULE, OF_MODEL
 
 NO_SETTINGS: Mapping[str, Any] = MappingProxyType({})
 
@@ -210,9 +210,10 @@ NOT_THERE = {
         xpopt.LAMB,
         xpopt.LARS,
         xpopt.NovoGrad,
+        *OF_MODEL,
         xpopt.ScheduleFreeSGD,
         xpopt.ScheduleFreeAdamW,
     },
-    "optax": {xpopt.FTRL, xpopt.FISTA, xpopt.AdamW, xpopt.Signum},
+    "optax": {xpopt.FTRL, xpopt.FISTA, xpopt.AdamW, xpopt.Signum, *OF_MODEL},  # tests/numbers/test_model_methods.py
 }
 """By library: what it has not, or not as one transformation."""

@@ -730,7 +730,19 @@ ROWS = [
 BY_LABEL = {row.label: row for row in ROWS}
 SLOTTED = [BY_LABEL[label] for label in ("FTRL", "NAdam", "ScheduleFreeSGD")]
 """Rows with slots that start elsewhere than at 0, or are one number."""
-SIGNATURES = {row.optimizer: row.settings for row in ROWS if row.settings is not None}
+OF_MODEL = {
+    xpopt.DoG: signature(1.0, initial=Setting(1e-6, Interval(0, open="low")), eps=eps(1e-8)),
+    xpopt.Prodigy: signature(
+        1.0,
+        decay1=decay(0.9),
+        decay2=decay(0.999),
+        eps=eps(1e-8),
+        initial=Setting(1e-6, Interval(0, open="low")),
+        weight_decay=apart(0),
+    ),
+}
+"""By class, the settings of those that `update_all` alone updates: tested in tests/numbers/test_model_methods.py."""
+SIGNATURES = {row.optimizer: row.settings for row in ROWS if row.settings is not None} | OF_MODEL
 """By class, its settings."""
 PROMISES = {row.label: row for row in ROWS if row.promises != "nowhere"}
 """The rows of which all promises are tested."""

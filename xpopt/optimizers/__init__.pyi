@@ -10,6 +10,7 @@ from .ademamix import AdEMAMix as AdEMAMix
 from .adopt import ADOPT as ADOPT
 from .amsgrad import AMSGrad as AMSGrad
 from .base import OptimizerBase as OptimizerBase
+from .dog import DoG as DoG
 from .fista import FISTA as FISTA
 from .ftrl import FTRL as FTRL
 from .lamb import LAMB as LAMB
@@ -17,6 +18,7 @@ from .lars import LARS as LARS
 from .lion import Lion as Lion
 from .nadam import NAdam as NAdam
 from .novograd import NovoGrad as NovoGrad
+from .prodigy import Prodigy as Prodigy
 from .radam import RAdam as RAdam
 from .rmsprop import RMSProp as RMSProp
 from .rprop import Rprop as Rprop
@@ -42,10 +44,12 @@ __all__ = [
     "AdamW",
     "Adamax",
     "Adan",
+    "DoG",
     "Lion",
     "NAdam",
     "NovoGrad",
     "OptimizerBase",
+    "Prodigy",
     "RAdam",
     "RMSProp",
     "Rprop",
