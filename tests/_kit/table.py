@@ -744,6 +744,8 @@ OF_MODEL = {
 """By class, the settings of those that `update_all` alone updates: tested in tests/numbers/test_model_methods.py."""
 SIGNATURES = {row.optimizer: row.settings for row in ROWS if row.settings is not None} | OF_MODEL
 """By class, its settings."""
+ONE_BY_ONE = [cls for cls in SIGNATURES if cls not in OF_MODEL]
+"""The classes of which `update` updates one parameter."""
 PROMISES = {row.label: row for row in ROWS if row.promises != "nowhere"}
 """The rows of which all promises are tested."""
 

@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 from _kit.states import equal, held, nothing_changes, train
-from _kit.table import SIGNATURES, apart_of
+from _kit.table import ONE_BY_ONE, SIGNATURES, apart_of
 from _kit.variants import DEFAULTS
 
 import xpopt
@@ -94,6 +94,7 @@ class Short(OptimizerBase):
 
 
 OWN = [Damped, ByName, Passing, Fixing, Silent, Older, Short]
+updating = pytest.mark.parametrize("cls", [*ONE_BY_ONE, *OWN], ids=lambda cls: cls.__name__)
 every_class = pytest.mark.parametrize("cls", [*SIGNATURES, *OWN], ids=lambda cls: cls.__name__)
 
 
@@ -275,7 +276,7 @@ def test_what_is_set_by_assignment_points_to_set_params(cls):
 CHANGES = {"lr": 0.375, "clip_norm": 2.0, "nonfinite": "skip", "seed": 5}
 
 
-@every_class
+@updating
 def test_every_setting_is_shown_and_comes_back(backend, cls):
     opt = cls()
     names = ["lr", *cls.ranges, "clip_norm", "lr_scheduler", *(name for name in DEFAULTS if name not in cls.ranges)]
@@ -373,7 +374,7 @@ def test_a_constructor_may_read_defaults():
         assert schedule.patience == {"Rate": 8, "KingScheduler": 3}[type(schedule).__name__]
 
 
-@every_class
+@updating
 def test_changes_are_made_all_or_none(backend, cls):
     opt = cls()
     train(backend, opt, 2)
