@@ -54,6 +54,7 @@ nitpick_ignore = [
     ("py:class", "abc.ABC"),
     ("py:class", "xpopt.schedulers._misuse.Guided"),
     ("py:class", "xpopt._settings.declared.Declared"),
+    ("py:class", "xpopt._solvers.saved.Saved"),
     ("py:class", "xpopt._settings.value.Value"),
     ("py:class", "xpopt.schedulers.kinds.algebra.Algebra"),
     ("py:class", "xpopt.schedulers.kinds.base.Endless"),

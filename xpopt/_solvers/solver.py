@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .._checkpoint.progress import Progress
 from .._settings.text import short
 from ..stop import StopRule, as_rule
 from .model import Model
 from .result import Result, Row, Rows
+from .saved import Saved
 
 
-class Solver(ABC):
+class Solver(Saved, ABC):
     """A minimization under way, in the hands of whoever has the function: `ask` for a point, `tell` what is there.
 
     Solvers are made by ``optimizer.solver(params)``, and by the methods `LBFGS`, `NonlinearCG` and `GradientDescent` in
@@ -213,83 +212,6 @@ class Solver(ABC):
 
         return run(self, fun, grad, callback, progress)
 
-    # State
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return all that the solver has been told and has decided, as plain data and arrays.
-
-        Returns
-        -------
-        dict
-            ``"header"``, of what JSON has, and ``"arrays"`` by name, copies.
-        """
-        from .saving import state_dict
-
-        return state_dict(self)
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Become the solver of which a state was taken; it goes on bit for bit.
-
-        Parameters
-        ----------
-        state : mapping
-            What `state_dict` returned, of a solver of the same method for parameters of the same names, shapes and
-            dtypes. The rule when to stop stays that of this solver: where another one has stopped, it is asked
-            whether it does as well.
-
-        Raises
-        ------
-        CheckpointError
-            It is damaged, or of another solver. Nothing is changed then.
-        """
-        from .saving import load_state_dict
-
-        load_state_dict(self, state)
-
-    def save(self, path: str | os.PathLike[str], *, progress: Progress = None) -> None:
-        """Write what `state_dict` returns to a safetensors file, which is complete or not there.
-
-        Parameters
-        ----------
-        path : path-like
-            Where to; an older file is replaced.
-        progress : callable, bool or None
-            As for `OptimizerBase.save`.
-
-        Raises
-        ------
-        ImportError
-            safetensors is not installed.
-        OSError
-            The file cannot be written; an older one is as it was.
-        """
-        from .saving import save
-
-        save(self, path, progress)
-
-    def load(self, path: str | os.PathLike[str], *, progress: Progress = None) -> None:
-        """Read a file that `save` wrote, and go on from there.
-
-        Parameters
-        ----------
-        path : path-like
-            The file.
-        progress : callable, bool or None
-            As for `OptimizerBase.save`.
-
-        Raises
-        ------
-        ImportError
-            safetensors is not installed.
-        OSError
-            There is no such file, or it cannot be read.
-        CheckpointError
-            As for `load_state_dict`.
-        """
-        from .saving import load
-
-        load(self, path, progress)
-
     # What the kinds of solvers differ in
 
     @abstractmethod
@@ -326,12 +248,6 @@ class Solver(ABC):
 
     def _seconds(self) -> float:
         return self._spent + (0.0 if self._began is None else time.perf_counter() - self._began)
-
-    def __reduce__(self) -> Any:
-        raise TypeError(
-            f"a {type(self).__name__} cannot be pickled or copied; make another solver and give it what state_dict() "
-            f"returns, with load_state_dict()"
-        )
 
     def __repr__(self) -> str:
         """Say how far it is."""

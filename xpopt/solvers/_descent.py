@@ -15,10 +15,10 @@ from .._solvers.numbers import largest
 from .._solvers.saving import like_of
 from .._solvers.solver import Solver
 from ._box import box_of
+from ._linesearch.search import Trial
 from ._method import Method, Numbers, default_stop
 from ._search import Search
 from ._vectors import Space
-from .linesearch import Trial
 
 
 class Descent(Solver):

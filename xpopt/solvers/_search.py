@@ -7,7 +7,7 @@ import math
 from collections.abc import Generator, Sequence
 
 from .._settings.text import short
-from .linesearch import MOST, LineSearch, Trial
+from ._linesearch.search import MOST, LineSearch, Trial
 
 
 class Search:

@@ -1,0 +1,1 @@
+"""The line searches: a file for each kind, and what they share."""
