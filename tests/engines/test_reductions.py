@@ -322,3 +322,34 @@ def test_processes_may_decide_together(backend):
         thread.join()
     for mine, of_whole in zip(results, whole, strict=True):
         np.testing.assert_allclose(mine, of_whole, rtol=1e-14)
+
+
+@pytest.mark.backends("dask")
+def test_dask_stays_lazy(backend):
+    """Sums of the model are computed with the results, and not before."""
+    import dask
+
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        raise AssertionError("something was computed")
+
+    rng = np.random.default_rng(13)
+    values = [[normal(rng, shape) for shape in ((3, 4), (500,))] for _ in range(2)]
+    params, grads = ([backend.array(x) for x in of] for of in values)
+    with dask.config.set(scheduler=refuse):
+        new = OF_MODEL().update_all(params, grads)
+    for x, wanted in zip(new, by_hand(*values), strict=True):
+        np.testing.assert_allclose(backend.numpy(x), wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.backends("jax", "jax-x64")
+def test_jax_does_not_wait(backend):
+    """A host that reads a value is told so."""
+    import jax
+
+    rng = np.random.default_rng(14)
+    values = [[normal(rng, shape) for shape in ((3, 4), (500,))] for _ in range(2)]
+    params, grads = ([backend.array(x) for x in of] for of in values)
+    with jax.transfer_guard_device_to_host("disallow"):
+        new = OF_MODEL().update_all(params, grads)
+    for x, wanted in zip(new, by_hand(*values), strict=True):
+        np.testing.assert_allclose(backend.numpy(x), wanted, rtol=1e-5, atol=1e-6)
