@@ -174,6 +174,19 @@ def test_a_graph_that_has_kept_a_tensor_knows_that_it_was_written(torch, backend
     assert g._version == version
 
 
+@pytest.mark.parametrize("whole", [False, True], ids=["update", "update_all"])
+def test_a_tensor_that_only_inference_mode_may_write_is_refused_after_others(torch, backend, fused, whole):
+    """By what the last update left, as by the first one."""
+    opt, W, g = xpopt.SGD(lr=0.5), torch.ones(3), torch.ones(3)
+    with torch.inference_mode():
+        closed = torch.ones(3)
+    for _ in range(2):
+        opt.update_all([W], [g], out=[W]) if whole else opt.update(W, g, 0, out=W)
+    with pytest.raises(ValueError, match=r"out of .* is read-only"):
+        opt.update_all([W], [g], out=[closed]) if whole else opt.update(W, g, 0, out=closed)
+    assert (W.tolist(), closed.tolist()) == ([0.0] * 3, [1.0] * 3)
+
+
 @pytest.mark.any_engine
 def test_older_versions_count_one_tensor_at_a_time(torch, backend, monkeypatch):
     of_all = torch.autograd.graph.increment_version
