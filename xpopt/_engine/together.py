@@ -73,8 +73,8 @@ def launch_together(groups: Sequence[Group], bound: Sequence[Bound], numbers: St
 
     Parameters
     ----------
-    groups, bound, numbers
-        As for `Model.launch`.
+    groups, bound, numbers : as for `Model.launch`
+        The same.
 
     Returns
     -------
