@@ -72,7 +72,18 @@ def make_schedule(spec: Any) -> Schedule:
 
 
 def hint_of_one(name: str) -> str:
-    """Say which schedule an unknown name was meant to be."""
+    """Say which schedule an unknown name was meant to be.
+
+    Parameters
+    ----------
+    name : str
+        The name.
+
+    Returns
+    -------
+    str
+        The hint, or nothing.
+    """
     return suggest(name, [*KINDS.names(), *SCHEDULERS.names()])
 
 
