@@ -163,6 +163,14 @@ class Library:
         """Return `function`, whose first argument is an array, set up to compute on arrays of this library."""
         return np.errstate(all="ignore")(function)  # a caller's "raise" must not stop a rule half-way
 
+    def guard_recorded(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the same for a function that the library may differentiate."""
+        return self.guard(function)
+
+    def is_traced(self, x: Array) -> bool:
+        """Whether `x` stands for an array in a function that is being traced."""
+        return False
+
     def copy(self, x: Array) -> Array:
         """Return a copy of `x` that shares nothing with it."""
         return self.xp.asarray(x, copy=True)

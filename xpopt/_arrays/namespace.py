@@ -218,6 +218,13 @@ class _Torch(Library):
         guarded: Callable[..., Any] = sys.modules["torch"].no_grad()(super().guard(function))
         return guarded
 
+    def guard_recorded(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        return super().guard(function)
+
+    def is_traced(self, x: Array) -> bool:
+        functorch: Any = sys.modules["torch"]._C._functorch
+        return bool(functorch.is_functorch_wrapped_tensor(x))
+
     def memory(self, x: Array) -> str:
         return "host" if x.device.type == "cpu" else str(x.device)  # type: ignore[attr-defined]
 
@@ -364,8 +371,11 @@ class _JAX(_Immutable):
     def to_numpy(self, xs: list[Array]) -> Iterable[Any]:
         return map(np.asarray, xs)
 
+    def is_traced(self, x: Array) -> bool:
+        return isinstance(x, sys.modules["jax"].core.Tracer)
+
     def admit(self, x: Any) -> Array:
-        if isinstance(x, sys.modules["jax"].core.Tracer):
+        if self.is_traced(x):
             raise TypeError("is a JAX tracer, which the cache would outlive; call update outside jax.jit")
         return x
 

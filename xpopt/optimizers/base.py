@@ -50,6 +50,7 @@ from ..transforms.weight_decay import WeightDecay
 if TYPE_CHECKING:  # what reads and writes states is imported where one is read or written
     from .._checkpoint.load import LoadReport
     from .._checkpoint.progress import Progress
+    from .._pure.pure import Pure
     from .._solvers.first_order import FirstOrder
     from ..stop import StopRule
 
@@ -251,6 +252,7 @@ class OptimizerBase(Scheduled, Declared):
     """Raise it in a class whose slots or hyperparameters change their meaning: checkpoints of another are refused."""
 
     _kind = "optimizer"
+    _pure: Pure | None = None
     _hint = staticmethod(hint)
 
     @classmethod
@@ -587,6 +589,66 @@ class OptimizerBase(Scheduled, Declared):
         """
         return Explanation.of(self._parts, params)
 
+    def pure(self) -> Pure:
+        """Return the pure form: a step as a function of its arguments alone, for libraries that trace functions.
+
+        It has the settings, the state and the step that the optimizer has now, and goes on alone; `take` brings its
+        state back.
+
+        Returns
+        -------
+        Pure
+            With ``init(params)``, which returns slots; ``numbers(cur_loss=None)``, on the host; and
+            ``update(params, grads, slots, numbers)``, which returns new parameters and slots.
+
+        Raises
+        ------
+        ValueError
+            The optimizer has ``nonfinite="raise"``, `accumulate` or a `DynamicLossScale`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import xpopt
+        >>> opt = xpopt.Adam(lr=0.1)
+        >>> pure = opt.pure()
+        >>> params = {"W": np.array([1.0, -2.0])}
+        >>> slots = pure.init(params)
+        >>> for _ in range(3):
+        ...     params, slots = pure.update(params, params, slots, pure.numbers())
+        >>> params["W"].round(3), slots["W"]["mean"].round(3)
+        (array([ 0.702, -1.701]), array([ 0.242, -0.513]))
+        >>> opt.take(slots)
+        >>> opt.cur_step
+        3
+        """
+        from .._pure.pure import Pure
+
+        self._pure = self._exclusive.read(COPY, lambda: Pure(self._parts, self._memo()))
+        return self._pure
+
+    def take(self, slots: Any) -> None:
+        """Take back what the last pure form has made of the state: slots, counts, schedule and step.
+
+        Parameters
+        ----------
+        slots : containers
+            What its ``update`` returned last; copied.
+
+        Raises
+        ------
+        RuntimeError
+            There is no pure form.
+        ValueError
+            They are not those of its model. Nothing has changed.
+        """
+        pure = self._pure
+        if pure is None:
+            raise RuntimeError("take brings back the state of a pure form, and there is none; call pure() first")
+        from .._pure.taking import take
+
+        self._exclusive.change(LOAD, lambda: take(self._parts, pure, slots, self._memo()))
+
     def averaged(self, params: Tree) -> Any:
         """Return what the model is to be evaluated with: averages of its parameters, in new arrays.
 
@@ -912,7 +974,7 @@ class OptimizerBase(Scheduled, Declared):
 
     def _others(self) -> dict[str, Any]:
         """Return the attributes that a subclass has added."""
-        return {name: value for name, value in vars(self).items() if name not in ("_parts", "_exclusive")}
+        return {name: value for name, value in vars(self).items() if name not in _OWN}
 
     def _twin(self, memo: dict[int, Any]) -> Self:
         twin = object.__new__(type(self))
@@ -947,6 +1009,9 @@ class OptimizerBase(Scheduled, Declared):
         self._parts = parts
         return report
 
+
+_OWN = ("_parts", "_exclusive", "_pure")
+"""The attributes of every optimizer, which are copied and pickled in ways of their own, or not at all."""
 
 OPTIMIZERS: Registry[OptimizerBase] = Registry(
     OptimizerBase,

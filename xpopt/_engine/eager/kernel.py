@@ -143,16 +143,16 @@ def _update_pairs(
     """Compute one update of a complex parameter, of which the rule sees the parts."""
     if slots is None:
         slots = started(library, spec, rule, param, h)
-    reals = _reals_of(library, spec, rule, slots)
+    reals = reals_of(library, spec, rule, slots)
     new_param, new_slots = update(
         *(library.reals(param), library.reals(grad), reals, library, spec.of_reals(library), rule, h), *rest
     )
     forms = zip(new_slots, rule.specs, slots, strict=True)
-    joined = [old if of.constant else _joined(library, x, of, old) for x, of, old in forms]
+    joined = [old if of.constant else joined_as(library, x, of, old) for x, of, old in forms]
     return library.result(library.from_reals(new_param, param), param), rule.make_slots(joined)
 
 
-def _reals_of(library: Library, spec: Spec, rule: Rule, slots: Any) -> Any:
+def reals_of(library: Library, spec: Spec, rule: Rule, slots: Any) -> Any:
     """Return slots as the rule sees them: those like the parameter as pairs, a number for each element twice."""
     shape = (*spec.shape, 2)
 
@@ -165,7 +165,7 @@ def _reals_of(library: Library, spec: Spec, rule: Rule, slots: Any) -> Any:
     return rule.make_slots([reals(x, of) for x, of in zip(slots, rule.specs, strict=True)])
 
 
-def _joined(library: Library, x: Array, of: Slot, old: Array) -> Array:
+def joined_as(library: Library, x: Array, of: Slot, old: Array) -> Array:
     """Return a slot as the state has it."""
     return library.copy(x[..., 0]) if of.shape is moduli else library.from_reals(x, old)  # type: ignore[index]
 
@@ -209,7 +209,7 @@ def _evaluator(library: Library) -> Callable[[Array, Tensor], Array]:
         rule, spec, slots = tensor.rule, tensor.spec, tensor.slots
         if spec.parts == 1:
             return evaluate(given, slots, rule, spec, tensor.h)
-        reals = _reals_of(library, spec, rule, slots)
+        reals = reals_of(library, spec, rule, slots)
         new = evaluate(library.reals(given), reals, rule, spec.of_reals(library), tensor.h)
         return library.result(library.from_reals(new, given), given)
 
