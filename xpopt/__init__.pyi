@@ -46,6 +46,7 @@ from .optimizers.ftrl import FTRL as FTRL
 from .optimizers.lamb import LAMB as LAMB
 from .optimizers.lars import LARS as LARS
 from .optimizers.lion import Lion as Lion
+from .optimizers.muon import Muon as Muon
 from .optimizers.nadam import NAdam as NAdam
 from .optimizers.novograd import NovoGrad as NovoGrad
 from .optimizers.prodigy import Prodigy as Prodigy
@@ -106,6 +107,7 @@ __all__ = [
     "KingScheduler",
     "Lion",
     "Lookahead",
+    "Muon",
     "NAdam",
     "NoamScheduler",
     "NonlinearCG",

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 import xpopt
 
-from .table import BY_RULE, OF_MODEL
+from .table import BY_RULE, ELSEWHERE
 
 NO_SETTINGS: Mapping[str, Any] = MappingProxyType({})
 
@@ -210,10 +210,12 @@ NOT_THERE = {
         xpopt.LAMB,
         xpopt.LARS,
         xpopt.NovoGrad,
-        *OF_MODEL,
+        *ELSEWHERE,
         xpopt.ScheduleFreeSGD,
         xpopt.ScheduleFreeAdamW,
     },
-    "optax": {xpopt.FTRL, xpopt.FISTA, xpopt.AdamW, xpopt.Signum, *OF_MODEL},  # tests/numbers/test_model_methods.py
+    "optax": {xpopt.FTRL, xpopt.FISTA, xpopt.AdamW, xpopt.Signum, *ELSEWHERE},
 }
-"""By library: what it has not, or not as one transformation."""
+"""By library: what it has not, or not as one transformation of any array.
+
+Of those in no row, the tests of tests/numbers say what a library has."""

@@ -742,16 +742,23 @@ OF_MODEL = {
     ),
 }
 """By class, the settings of those that `update_all` alone updates: tested in tests/numbers/test_model_methods.py."""
-SIGNATURES = {row.optimizer: row.settings for row in ROWS if row.settings is not None} | OF_MODEL
+OF_MATRICES = {
+    xpopt.Muon: signature(0.02, momentum=Setting(0.95, Interval(0, 1)), eps=eps(1e-7)),
+}
+"""By class, the settings of those that update matrices alone: tested in tests/numbers/test_muon.py."""
+ELSEWHERE = OF_MODEL | OF_MATRICES
+"""The classes without a row."""
+SIGNATURES = {row.optimizer: row.settings for row in ROWS if row.settings is not None} | ELSEWHERE
 """By class, its settings."""
-ONE_BY_ONE = [cls for cls in SIGNATURES if cls not in OF_MODEL]
-"""The classes of which `update` updates one parameter."""
+ONE_BY_ONE = [cls for cls in SIGNATURES if cls not in ELSEWHERE]
+"""The classes of which `update` updates one parameter, of any shape."""
 PROMISES = {row.label: row for row in ROWS if row.promises != "nowhere"}
 """The rows of which all promises are tested."""
 
 CHOICES: Mapping[type, Mapping[str, tuple[Any, ...]]] = {
     xpopt.SGD: {"nesterov": (False, True), "lr_inside": (True, False)},
     xpopt.RMSProp: {"centered": (False, True), "eps_place": ("outside", "inside")},
+    xpopt.Muon: {"nesterov": (True, False)},
     xpopt.FISTA: {"restart": ("never", "value", "gradient")},
     xpopt.Adam: {"eps_place": ("corrected", "uncorrected")},
     xpopt.AdamW: {"eps_place": ("corrected", "uncorrected")},

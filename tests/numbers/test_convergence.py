@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from _kit.rows import rows
-from _kit.table import BY_LABEL, OF_MODEL, ROWS, SIGNATURES
+from _kit.table import BY_LABEL, ELSEWHERE, ROWS, SIGNATURES
 
 import xpopt
 
@@ -25,7 +25,7 @@ def slope(x):
 def test_every_optimizer_is_tried():
     """But those that follow an average, which is beside a way as bent as this one."""
     averages = {xpopt.ScheduleFreeSGD, xpopt.ScheduleFreeAdamW}
-    assert {row.optimizer for row, *_ in ROSENBROCK} == set(SIGNATURES) - averages - set(OF_MODEL)
+    assert {row.optimizer for row, *_ in ROSENBROCK} == set(SIGNATURES) - averages - set(ELSEWHERE)
 
 
 @pytest.mark.parametrize(("case", "settings", "steps"), ROSENBROCK, ids=str)

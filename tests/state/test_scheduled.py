@@ -61,7 +61,13 @@ def floats_of(cls):
         yield name, first, first * 0.9
 
 
-OWN = [(cls, name, *ends) for cls in SIGNATURES for name, *ends in floats_of(cls) if name in cls.ranges]
+OWN = [
+    (cls, name, *ends)
+    for cls in SIGNATURES
+    if cls.axes is None  # the model here has vectors
+    for name, *ends in floats_of(cls)
+    if name in cls.ranges
+]
 OPTIONS = [(xpopt.Adam, *row) for row in floats_of(xpopt.Adam) if row[0] not in xpopt.Adam.ranges and row[0] != "lr"]
 WRAPPED = {
     "WeightDecay": lambda x: {"weight_decay": xpopt.WeightDecay(x, towards="start", cautious=True)},

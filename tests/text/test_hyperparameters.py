@@ -407,7 +407,7 @@ def test_no_hyperparameter_promotes_the_parameter(backend, make):
         assert same(backend, [got, scalar.cache], [plain.update(W, W, "W"), plain.cache])
 
 
-@pytest.mark.parametrize("cls", [cls for cls, settings in SIGNATURES.items() if "eps" in settings])
+@pytest.mark.parametrize("cls", [cls for cls in SIGNATURES if "eps" in SIGNATURES[cls] and cls.axes is None])
 def test_eps_must_not_round_to_0_in_the_compute_dtype(backend, cls):
     """1e-50 is nothing in float32, where float16 and bfloat16 are computed too; float64 has it."""
     for dtype in backend.dtypes:

@@ -258,12 +258,14 @@ class Settings:
     def check_in_dtype(self, spec: Spec, name: Hashable) -> None:
         """Raise a ValueError if a value that must stay above 0 rounds to 0 in a parameter's compute dtype.
 
-        And so it does if a slot would start at infinity. A TypeError says that a complex parameter cannot be updated.
+        And so it does if a slot would start at infinity, or the rule is for another number of axes. A TypeError says
+        that a complex parameter cannot be updated.
         """
         dtype = real_of(dtype_text(spec.compute))
         for draw in self.drawn.draws if self.drawn is not None else ():
             if draw.allowed.in_dtype and draw.group == self.number:
                 draw.dtypes[dtype] = show(name)
+        _check_axes(self.cls, spec, name)
         _check_above_zero(self.cls, self.cls.__name__, self.values, dtype, spec, name)
         for one in self.transforms:
             place = self.cls.__name__ if one.keyword else f"{self.cls.__name__}: {type(one).__name__}"
@@ -290,6 +292,15 @@ class Settings:
 def _has_moduli(cls: type[Any], values: Mapping[str, Any]) -> bool:
     """Whether a complex parameter has one second moment; a class may have another setting of the name."""
     return bool(cls._settings["modulus"].option and values["modulus"])
+
+
+def _check_axes(cls: type[Any], spec: Spec, name: Hashable) -> None:
+    """Raise a ValueError if a class updates parameters with another number of axes alone."""
+    if cls.axes is not None and len(spec.shape) != cls.axes:
+        raise ValueError(
+            f"{cls.__name__} updates parameters with {cls.axes} axes, and {show(name)} has shape {spec.shape}; give "
+            f"it to another optimizer, such as groups={{{text_of(name)!r}: AdamW()}}"
+        )
 
 
 def _check_above_zero(

@@ -16,6 +16,7 @@ from .ftrl import FTRL as FTRL
 from .lamb import LAMB as LAMB
 from .lars import LARS as LARS
 from .lion import Lion as Lion
+from .muon import Muon as Muon
 from .nadam import NAdam as NAdam
 from .novograd import NovoGrad as NovoGrad
 from .prodigy import Prodigy as Prodigy
@@ -46,6 +47,7 @@ __all__ = [
     "Adan",
     "DoG",
     "Lion",
+    "Muon",
     "NAdam",
     "NovoGrad",
     "OptimizerBase",

@@ -244,6 +244,8 @@ class OptimizerBase(Scheduled, Declared):
     """The form of a parameter's entry in `cache`: "dict", or "array", the slot itself and no count, if there is one."""
     fused: ClassVar[bool] = True
     """False in a class whose rule cannot be fused, such as one with a matrix product: it runs eagerly, unwarned."""
+    axes: ClassVar[int | None] = None
+    """How many axes a parameter has that the rule updates, such as 2 for matrices; None if it takes any number."""
     moments: ClassVar[tuple[str, ...]] = ()
     """Slots that are made of squared gradients, or of their magnitudes: what `modulus` makes one for both parts."""
     proximal: ClassVar[bool] = False
