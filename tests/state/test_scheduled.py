@@ -305,6 +305,37 @@ def test_a_step_that_is_left_out_draws_nothing():
         opt.update_all(params, GRADS[0])
 
 
+def test_a_function_need_have_no_hash():
+    class Rate:
+        __hash__ = None
+
+        def __call__(self, step):
+            return 0.5**step
+
+    rate = Rate()
+    opt = xpopt.SGD(lr=rate, clip_value=rate)
+    assert moved(opt, 3) == [1.0, 0.25, 0.0625]
+
+
+@pytest.mark.parametrize("groups", [{}, {"a": {"lr": 1}, "b": {"lr": 1, "l2": 1}}], ids=["alone", "groups"])
+def test_equal_functions_are_called_once_a_step(groups):
+    asked = []
+
+    def rate(step):
+        asked.append(step)
+        return 0.1 + step / 100
+
+    groups = {name: dict.fromkeys(own, rate) for name, own in groups.items()}
+    opt = xpopt.SGD(lr=rate, momentum=rate, l2=2 * function(rate), groups=groups)
+    asked.clear()
+    gone(opt, steps=range(3))
+    assert asked == [0, 0, 1, 1, 2, 2]  # twice: a product is another schedule
+    opt.set_params({"lr": 0.1, "l2": 0.0})
+    asked.clear()
+    gone(opt, steps=range(2))
+    assert asked == [3, 4]
+
+
 def test_they_are_drawn_once_a_step():
     asked = []
     l2 = function(lambda step: asked.append(step) or 0.1)
@@ -401,6 +432,68 @@ def test_to_start_over_is_to_forget():
     first = gone(opt)
     opt.reset_step()
     assert bits(gone(opt)) == bits(first)
+
+
+def moved(opt, steps):
+    """Return by how much each of some steps moves a parameter whose gradient is 9, at a loss that stays."""
+    return [-float(opt.update_all([np.zeros(1)], [np.full(1, 9.0)], cur_loss=1.0)[0][0]) for _ in range(steps)]
+
+
+@pytest.mark.parametrize(
+    ("first", "without"),
+    [
+        ({"clip_value": plateau(1.0, 0.5, patience=1)}, {"clip_value": 1.0}),
+        ({"groups": {"0": {"clip_value": plateau(1.0, 0.5, patience=1)}}}, {"groups": {}}),
+        ({"groups": {"0": {"lr": plateau(1.0, 0.5, patience=1)}}}, {"groups": {}}),
+        ({"lr": plateau(1.0, 0.5, patience=1)}, {"lr": 1.0}),
+    ],
+    ids=["setting", "group", "rate of a group", "rate"],
+)
+def test_a_schedule_that_is_set_again_later_begins(first, without):
+    """Also where the training was saved in between."""
+    schedule = plateau(1.0, 0.5, patience=1)
+    opt = xpopt.SGD(**{"lr": 1.0, "clip_value": 1.0, **first})
+    assert moved(opt, 6) == list(schedule.values(6, [1.0] * 6))
+    opt.set_params(without)
+    assert moved(opt, 2) == [1.0, 1.0]
+    again = xpopt.SGD()
+    again.load_state_dict(opt.state_dict())
+    for one in opt, again, copy.deepcopy(opt):
+        one.set_params({"clip_value": schedule})
+        assert moved(one, 3) == list(schedule.values(3, [1.0] * 3))
+
+
+@pytest.mark.parametrize("name", ["lr", "clip_value"])
+@pytest.mark.parametrize("between", [None, 1.0], ids=["at once", "later"])
+@pytest.mark.parametrize("where", ["optimizer", "group", "its rate"])
+def test_equal_schedules_stay_one_where_they_are_set_again(name, between, where):
+    """A step is the rate times the bound: the square of what the schedule says, whichever was set last."""
+    schedule = plateau(1.0, 0.5, patience=1)
+    both = {"lr": schedule, "clip_value": schedule}
+
+    def given(value):
+        if where == "optimizer" or (where == "its rate" and name == "clip_value"):
+            return {name: value}
+        return {"groups": {"0": {**({"clip_value": schedule} if name == "lr" else {}), name: value}}}
+
+    opt = xpopt.SGD(**{**both, **given(schedule)})
+    want = schedule.values(9, [1.0] * 9)
+    assert moved(opt, 4) == list(want[:4] ** 2)
+    if between is not None:
+        opt.set_params(given(between))
+        assert moved(opt, 2) == list(want[4:6] * between)
+    opt.set_params(given(schedule))
+    done = opt.cur_step
+    assert moved(opt, 9 - done) == list(want[done:] ** 2)
+
+
+def test_the_equal_ones_of_a_schedule_that_starts_over_do_too():
+    schedule = plateau(1.0, 0.5, patience=1)
+    opt = xpopt.SGD(lr=schedule, clip_value=schedule, groups={"0": {"lr": schedule}})
+    want = list(schedule.values(5, [1.0] * 5) ** 2)
+    assert moved(opt, 5) == want
+    opt.lr_scheduler.reset()
+    assert moved(opt, 5) == want
 
 
 def test_a_function_goes_on_where_there_is_one():

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from .._arrays.tree import show
 from .._settings.caller import warn
 from ..schedulers import ConstantScheduler, ExponentialScheduler, KingScheduler, NoamScheduler, SchedulerBase
-from .drawn import Drawn, States
+from .drawn import Drawn, Shared, States
 from .following import Following
 from .interrupts import HELD, OPEN, WRITING, enter
 from .passes import Passes
@@ -90,18 +90,26 @@ class Clock:
             return self.others[number].state() if undo is None else undo
         return self.scheduler.state() if self._undo is None else self._undo
 
-    def last(self, drawn: Drawn) -> dict[int, dict[str, float]]:
+    def last(self, drawn: Drawn, states: States) -> dict[int, dict[str, float]]:
         """Return the numbers of the last step as some schedules draw them."""
-        return drawn.last(max(self.cur_step - 1, 0), self.states)
+        return drawn.last(max(self.cur_step - 1, 0), states)
+
+    def remembered(self) -> States:
+        """Return what all schedules that are values remember, those of the rates too; equal ones remember the same."""
+        numbered = {0: self.scheduler, **self.others}
+        following = {k: one.schedule for k, one in numbered.items() if isinstance(one, Following)}
+        histories = [(schedule, self.history(k)) for k, schedule in following.items()]
+        return {**self.states, **{schedule: of["state"] for schedule, of in histories if of}}
 
     def replace_schedulers(
         self,
         scheduler: SchedulerBase,
         others: dict[int, SchedulerBase],
         numbers: dict[int, dict[str, float]] | None,
+        states: States,
     ) -> None:
         """Follow other schedules from the next update on; `numbers` are those of the last step."""
-        self.scheduler, self.others = scheduler, others
+        self.scheduler, self.others, self.states = scheduler, others, states
         self._numbers = {} if numbers is None else numbers
         self._asked, self._undo_others = {}, {}  # of groups that had the numbers before
         self._rate = None
@@ -136,7 +144,7 @@ class Clock:
         twin._rate, twin._rates, names = current or (None, {}, ())
         if drawn is not None:
             twin.states = states
-            twin._numbers = drawn.last(step, states) if current else twin.last(drawn)
+            twin._numbers = drawn.last(step, states) if current else twin.last(drawn, states)
         twin._names = dict.fromkeys(names)
         twin._moved = step > 0
         twin._warned = set(self._warned)
@@ -241,6 +249,7 @@ class Clock:
 
     def _call(self, cur_loss: Any, drawn: Drawn | None) -> float:
         """Ask the schedules, and note what each was before."""
+        shared: Shared = {}
         if self.others:
             self._undo_others = {}
         if type(self.scheduler) is ConstantScheduler:
@@ -248,30 +257,33 @@ class Clock:
             rate = self.scheduler.lr
         else:
             self._undo = self.scheduler.state()
-            rate = self._answer(self.scheduler, cur_loss)
+            rate = self._answer(self.scheduler, cur_loss, shared)
         if self.others:
-            self._asked = self._ask_others(cur_loss)
+            self._asked = self._ask_others(cur_loss, shared)
         if drawn is not None:
-            self._drawing = drawn.at(self.cur_step, cur_loss, self.states)
+            self._drawing = drawn.at(self.cur_step, cur_loss, self.states, shared)
         return rate
 
-    def _ask_others(self, cur_loss: Any) -> dict[int, float]:
+    def _ask_others(self, cur_loss: Any, shared: Shared) -> dict[int, float]:
         rates = {}
         for number, scheduler in self.others.items():
             if type(scheduler) is ConstantScheduler:
                 rates[number] = scheduler.lr
                 continue
             self._undo_others[number] = scheduler.state()
-            rates[number] = self._answer(scheduler, cur_loss)
+            rates[number] = self._answer(scheduler, cur_loss, shared)
         return rates
 
-    def _answer(self, scheduler: SchedulerBase, cur_loss: Any) -> float:
+    def _answer(self, scheduler: SchedulerBase, cur_loss: Any, shared: Shared) -> float:
         """Ask a schedule; where it is the user's code, or may wait for a loss, handlers of signals run meanwhile."""
         ours = type(scheduler) in _OURS or (type(scheduler) is Following and scheduler.is_plain)
         if ours and (cur_loss is None or type(cur_loss) is float):
             return scheduler(self.cur_step, cur_loss)
         enter(OPEN)
-        rate = scheduler(self.cur_step, cur_loss)
+        if type(scheduler) is Following:
+            rate = scheduler.drawn(self.cur_step, cur_loss, shared)
+        else:
+            rate = scheduler(self.cur_step, cur_loss)
         enter(HELD)
         return rate
 

@@ -15,6 +15,9 @@ from .interrupts import HELD, OPEN, enter
 States = Mapping[Schedule, Any]
 """What schedules remember, those that do."""
 
+Shared = dict[Schedule, tuple[Any, Any]]
+"""What has been drawn in this step, and is remembered then, of schedules that are not plain."""
+
 
 class Draw(NamedTuple):
     """A number among those of a step that a schedule draws."""
@@ -114,7 +117,13 @@ class Drawn:
 
     __hash__ = None  # type: ignore[assignment]
 
-    def at(self, step: int, cur_loss: Any, states: States) -> tuple[dict[int, dict[str, float]], States]:
+    def kept(self, states: States) -> States:
+        """Return of what schedules remember that of those which are among these."""
+        return {schedule: states[schedule] for schedule, *_ in self._schedules if schedule in states}
+
+    def at(
+        self, step: int, cur_loss: Any, states: States, shared: Shared
+    ) -> tuple[dict[int, dict[str, float]], States]:
         """Draw all.
 
         Parameters
@@ -125,6 +134,8 @@ class Drawn:
             The loss of the step.
         states : mapping
             What schedules remember; not changed.
+        shared : dict
+            What the rates of the step have drawn.
 
         Returns
         -------
@@ -142,8 +153,11 @@ class Drawn:
             enter(OPEN)
         values, after = [], {}
         for schedule, place, first in self._schedules:
-            state = first if first is None else states.get(schedule, first)
-            value, state = drawn_value(place, schedule, step, cur_loss, state)
+            if shared and schedule in shared:
+                value, state = shared[schedule]
+            else:
+                state = first if first is None else states.get(schedule, first)
+                value, state = drawn_value(place, schedule, step, cur_loss, state)
             values.append(value)
             if state is not None:
                 after[schedule] = state

@@ -10,7 +10,7 @@ from .._settings.ranges import NON_NEGATIVE, number_of
 from .._settings.text import short
 from ..schedulers import SchedulerBase
 from ..schedulers.kinds.base import STEP, Schedule
-from .drawn import Draw, drawn_value, is_plain
+from .drawn import Draw, Shared, drawn_value, is_plain
 
 
 class Following(SchedulerBase):
@@ -43,8 +43,16 @@ class Following(SchedulerBase):
 
     def __call__(self, step: Any = None, cur_loss: Any = None) -> float:
         """Return the rate of one step."""
-        step = int(STEP.check(self._draw.place, "step", step))
-        value, state = drawn_value(self._draw.place, self.schedule, step, cur_loss, self._state)
+        return self.drawn(int(STEP.check(self._draw.place, "step", step)), cur_loss, {})
+
+    def drawn(self, step: int, cur_loss: Any, shared: Shared) -> float:
+        """Return the rate of one step, as an equal schedule has drawn it in this step, or else for others."""
+        if self.is_plain:
+            value, state = drawn_value(self._draw.place, self.schedule, step, cur_loss, self._state)
+        else:
+            if self.schedule not in shared:
+                shared[self.schedule] = drawn_value(self._draw.place, self.schedule, step, cur_loss, self._state)
+            value, state = shared[self.schedule]
         rate = self._draw.number(value, step)
         self._state = state
         return rate

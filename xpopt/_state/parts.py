@@ -161,7 +161,10 @@ class Parts:
         scale = self.scale if settings.dynamic == self.settings.dynamic else None
         passes = self.clock.passes if settings.accumulate == length else Passes()
         restarts = settings.drawn != self.settings.drawn
-        numbers = None if settings.drawn is None else self.clock.last(settings.drawn)
+        remembered = self.clock.remembered()
+        schedules.remember(remembered, scheduler, others, self.clock.others)
+        states = {} if settings.drawn is None else settings.drawn.kept(remembered)
+        numbers = None if settings.drawn is None else self.clock.last(settings.drawn, states)
         enter(WRITING)
         if state is not None:
             self.state.become(state)
@@ -171,7 +174,7 @@ class Parts:
             record.slots = None
         self.settings = settings
         if scheduler is not None or others is not self.clock.others or restarts:
-            self.clock.replace_schedulers(scheduler or self.clock.scheduler, others, numbers)
+            self.clock.replace_schedulers(scheduler or self.clock.scheduler, others, numbers, states)
 
     def _check_kept(self, settings: Settings, entries: Mapping[Hashable, Any]) -> None:
         """Raise a ValueError if state that is there is none from which another algorithm can go on."""

@@ -8,6 +8,7 @@ from typing import Any
 from .._settings.text import naming, short
 from ..schedulers import ConstantScheduler, SchedulerBase, make_scheduler
 from ..schedulers.kinds.base import Schedule
+from .drawn import States
 from .following import Following
 from .settings import Group, Settings
 
@@ -111,6 +112,24 @@ def going_on(
         if type(now) is type(new) and now.hyperparameters == new.hyperparameters:
             found[number] = now
     return found
+
+
+def remember(states: States, scheduler: SchedulerBase | None, others: Schedules, running: Schedules) -> None:
+    """Let new schedules go on from what equal ones remember.
+
+    Parameters
+    ----------
+    states : mapping
+        What the schedules of an optimizer remember, those that are values.
+    scheduler : SchedulerBase or None
+        The optimizer's, if it is new.
+    others, running : dict
+        Those of groups, and the ones that are no new ones.
+    """
+    kept = {id(one) for one in running.values()}
+    for one in (scheduler, *others.values()):
+        if isinstance(one, Following) and id(one) not in kept and one.schedule in states:
+            one.restore({"state": states[one.schedule]})
 
 
 def _kind(group: Group) -> tuple[Any, bool, bool]:

@@ -63,6 +63,13 @@ class function(Endless):
         value: float = FINITE.check(f"{self} at step {step}", "value", self.call(step))
         return value
 
+    def __hash__(self) -> int:
+        """Hash what it is made of; of a function that has no hash, which function it is."""
+        try:
+            return super().__hash__()
+        except TypeError:
+            return hash((type(self), id(self.call)))
+
     def __repr__(self) -> str:
         """Write its name; text does not hold what it does."""
         name = f"{getattr(self.call, '__module__', '')}.{getattr(self.call, '__qualname__', type(self.call).__name__)}"
