@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from typing import Any
 
 import numpy as np
@@ -106,6 +107,24 @@ def test_it_is_adam_as_written_down(backend):
         params, slots = pure.update(params, {"W": np.sin(t + params["W"])}, slots, pure.numbers())
     np.testing.assert_allclose(params["W"], wanted, rtol=1e-13)
     np.testing.assert_allclose(slots["W"]["mean"], m, rtol=1e-13)
+
+
+@on_jax
+def test_the_optimizer_goes_on_beside_it(backend):
+    """Its slots are copies, which a caller may donate, and a copy or a pickle of it has no pure form."""
+    import jax
+
+    opt, params = xpopt.Adam(lr=0.1), {"W": backend.array([1.0, -2.0])}
+    params = opt.update_all(params, params)
+    pure = opt.pure()
+    step = jax.jit(pure.update, donate_argnums=2)
+    first, slots = step(params, params, pure.init(params), pure.numbers())
+    again, _ = step(params, params, pure.init(params), pure.numbers())
+    twin = pickle.loads(pickle.dumps(opt))
+    np.testing.assert_allclose(opt.update_all(params, params)["W"], first["W"], rtol=1e-6)
+    with pytest.raises(RuntimeError, match="there is none"):
+        twin.take(slots)
+    assert again["W"].shape == (2,)
 
 
 @pytest.mark.any_width

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._arrays.library import Library, real_of
-from .._arrays.namespace import library_of
+from .._arrays.namespace import copy_array, library_of
 from .._arrays.norms import product_of_norms, scaled_norm
 from .._arrays.parameter import Spec, dtype_text
 from .._arrays.tree import flatten, matched, rebuild, show
@@ -60,7 +60,7 @@ class Pure:
     def __init__(self, parts: Parts, memo: dict[int, Any]) -> None:
         check_options(parts.settings)
         self._settings = parts.settings
-        self._state = parts.state.copy()
+        self._state = parts.state.snapshot()
         self.clock: Clock = copy.deepcopy(parts.clock, memo)
         self.skipped = parts.skipped
         self.leaves: dict[Hashable, Leaf] = {}
@@ -194,7 +194,9 @@ class Pure:
             if traced:
                 raise TypeError(f"parameter {show(name)} is traced, and has a state; call init outside jit and vmap")
             tensor: Tensor = check(self._state, own.rule, param, param, name, own.check_in_dtype)
-            t, held = tensor.t - 1, tensor.slots
+            t = tensor.t - 1
+            if tensor.slots is not None:  # copies, for a caller may donate them
+                held = rule.make_slots([None if x is None else copy_array(x) for x in tensor.slots])
         if any(isinstance(of.start, str) for of in rule.specs) and held is None:
             h = self._first(own, made)
         key = own.number, rule
