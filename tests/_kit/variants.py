@@ -60,6 +60,7 @@ DEFAULTS: Mapping[str, Any] = {
     "clip_value": None,
     "clip_global": None,
     "agc": None,
+    "centralize": False,
     "l2": 0.0,
     "cautious": False,
     "weight_decay": 0.0,

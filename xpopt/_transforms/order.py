@@ -12,6 +12,7 @@ from ..transforms.average import Average
 from ..transforms.base import Transform
 from ..transforms.bounds import Bounds
 from ..transforms.cautious import Cautious
+from ..transforms.centralize import Centralize
 from ..transforms.clip_global import ClipGlobal
 from ..transforms.clip_value import ClipValue
 from ..transforms.l2 import L2
@@ -23,7 +24,7 @@ from ..transforms.weight_decay import WeightDecay
 
 ORDER: tuple[type[Transform], ...] = (
     *(LossScale, Accumulate, LrScale, Maximize, Average, Bounds, Proximal),
-    *(ClipValue, ClipGlobal, AGC, L2, Lookahead, WeightDecay, Cautious),
+    *(ClipValue, ClipGlobal, AGC, Centralize, L2, Lookahead, WeightDecay, Cautious),
 )
 """Those that are options of every optimizer, the outermost first: their `before` in this order, `after` in reverse."""
 

@@ -152,6 +152,8 @@ class OptimizerBase(Scheduled, Declared):
         `clip_value` and `clip_norm` have left of them. Greater than 0. `update` then raises a TypeError.
     agc : float, AGC or None
         The largest norm of a gradient as a part of its parameter's. Greater than 0. An `AGC` has one more setting.
+    centralize : bool
+        Whether to subtract from each row of a gradient, a part along its first axis, the mean of the row.
     l2 : float
         The weight of an L2 penalty, whose gradient ``l2 * param`` is added to the gradient. At least 0.
     cautious : bool
@@ -217,6 +219,7 @@ class OptimizerBase(Scheduled, Declared):
     clip_value: float | None = option(default=None, range=OrNone(POSITIVE), kw_only=True, gives_way=True)
     clip_global: float | None = option(default=None, range=OrNone(POSITIVE), kw_only=True, gives_way=True)
     agc: float | AGC | None = option(default=None, range=OrNone(NumberOr(AGC)), kw_only=True, gives_way=True)
+    centralize: bool = option(default=False, range=FLAG, kw_only=True, gives_way=True)
     l2: float = option(default=0.0, range=NON_NEGATIVE, kw_only=True, gives_way=True)
     cautious: bool = option(default=False, range=FLAG, kw_only=True, gives_way=True)
     weight_decay: float | WeightDecay = option(default=0.0, range=NumberOr(WeightDecay), kw_only=True, gives_way=True)
