@@ -128,6 +128,69 @@ def test_numbers_are_those_of_the_formula(schedule, formula):
     assert schedule.values(14).dtype == np.float64
 
 
+FAR = [1.0, 1.7e308, -1.7e308, 1e-300]
+
+
+@pytest.mark.parametrize("start", FAR)
+@pytest.mark.parametrize("stop", [1e-17, 0.01, 1.7e308, -1e-20])
+@pytest.mark.parametrize("steps", [1, 4, 10])
+def test_the_ends_have_no_rounding(start, stop, steps):
+    for schedule in (
+        linear(start, stop, steps),
+        polynomial(start, stop, steps, power=2.0),
+        cosine(start, stop, steps=steps, power=0.5),
+        repeat(linear(start, stop, steps), times=1),
+    ):
+        assert [schedule(t) for t in (0, steps, 10**9)] == [start, stop, stop], schedule
+    for curve in ("linear", "cosine"):
+        cycle = one_cycle(stop, rise=steps, fall=1, start=start, stop=0.0, curve=curve)
+        assert [cycle(t) for t in (0, steps, steps + 1)] == [start, stop, 0.0]
+        down = wsd(start, stable=2, decay=steps, stop=stop, curve=curve)
+        assert [down(t) for t in (0, 2, steps + 2)] == [start, start, stop]
+    again = cosine_restarts(start, stop, period=steps)
+    assert [again(t) for t in (0, steps, 5 * steps)] == [start] * 3
+    waves = cyclic(start, stop, rise=steps)
+    assert [waves(t) for t in (0, steps, 2 * steps)] == [start, stop, start]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "far"),
+    [
+        (exponential(1e-3, 1.1, stop=0.1), 0.1),
+        (exponential(-1e-3, 1.1, stop=-0.1), -0.1),
+        (exponential(0.0, 2.0), 0.0),
+        (exponential(1.0, 0.5), 0.0),
+        (inverse_time(1.0, 1.0, power=100.0), 0.0),
+        (cyclic(0.0, 1.0, rise=2, factor=2.0), 0.0),
+    ],
+    ids=str,
+)
+def test_a_power_that_no_float_holds_stops_nothing(schedule, far):
+    assert schedule(10**6) == far
+
+
+def test_a_rate_that_has_grown_to_where_it_stays_goes_on():
+    opt = xpopt.SGD(lr=exponential(1e-3, 1.1, stop=0.125))
+    opt.cur_step = 10**6
+    assert opt.update_all([np.ones(1)], [np.ones(1)])[0] == [0.875]
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        exponential(1.0, 2.0),
+        staircase(1.0, 2.0, every=1),
+        multi_step(1.0, 1e300, boundaries=(1, 2)),
+        cosine_restarts(period=1, shrink=2.0),
+        cyclic(0.0, 1.0, rise=2, factor=2.0),
+    ],
+    ids=str,
+)
+def test_what_is_beyond_floats_is_told(schedule):
+    with pytest.raises(ValueError, match="at step 10001: value=inf is out of range; wanted a finite number"):
+        schedule(10001)
+
+
 def test_of_a_loss_that_falls_and_stays():
     """By hand: the best loss, and how many have come since."""
     losses = [5.0, 4.0, 4.0, 4.0, 3.99999, 3.0, 3.0, 3.0, 3.0]
@@ -288,6 +351,11 @@ def test_a_long_row_is_not_deep_and_a_deep_one_is_refused():
         (lambda: make_schedule("__import__('os').system('x') >> 1"), ValueError, "wanted Name"),
         (lambda: make_schedule(object()), TypeError, "is no schedule; wanted one, a number, or a function"),
         (lambda: setattr(warmup(steps=2), "steps", 3), AttributeError, r"it is a value; make another one"),
+        (lambda: exponential(1.0, 0.5, stop=2.0), ValueError, "exponential: stop=2.0 is not reached .* at most 1.0"),
+        (lambda: exponential(1.0, 1.5, stop=0.5), ValueError, "exponential: stop=0.5 is not reached .* at least 1.0"),
+        (lambda: exponential(-1.0, 0.5, stop=-2.0), ValueError, "does not fall with factor=0.5; wanted at least -1.0"),
+        (lambda: plateau(0.01, 0.5, stop=0.1), ValueError, "plateau: stop=0.1 is not reached .* at most 0.01"),
+        (lambda: plateau(-0.01, 0.5, stop=-0.1), ValueError, "plateau: stop=-0.1 is not reached .* at least -0.01"),
         (lambda: epochs(2, steps_per_epoch=0), ValueError, "epochs: steps_per_epoch=0 is out of range"),
     ],
 )

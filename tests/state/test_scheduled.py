@@ -487,6 +487,16 @@ def test_equal_schedules_stay_one_where_they_are_set_again(name, between, where)
     assert moved(opt, 9 - done) == list(want[done:] ** 2)
 
 
+def test_a_header_is_json_also_before_a_loss_was_seen():
+    opt = xpopt.SGD(lr=plateau(0.5, maximize=True), l2=constant(0.5, steps=2) >> plateau(0.5))
+    for _ in range(2):
+        header = json.loads(json.dumps(opt.state_dict()["header"], allow_nan=False))
+        again = xpopt.SGD()
+        again.load_state_dict({"header": header, "arrays": opt.state_dict()["arrays"]})
+        assert moved(again, 4) == moved(copy.deepcopy(opt), 4)
+        moved(opt, 1)
+
+
 def test_the_equal_ones_of_a_schedule_that_starts_over_do_too():
     schedule = plateau(1.0, 0.5, patience=1)
     opt = xpopt.SGD(lr=schedule, clip_value=schedule, groups={"0": {"lr": schedule}})

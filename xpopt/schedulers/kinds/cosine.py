@@ -7,6 +7,7 @@ import math
 from ..._settings.ranges import POSITIVE
 from ..._settings.setting import setting
 from .base import COUNT, FINITE, Endless, Schedule
+from .curves import between, scaled
 
 
 def fallen(share: float) -> float:
@@ -75,7 +76,7 @@ class cosine(Schedule):
             The value.
         """
         left = fallen(step / self.steps)
-        return self.stop + (self.start - self.stop) * (left if self.power == 1 else left**self.power)
+        return between(self.start, self.stop, left if self.power == 1 else left**self.power)
 
 
 class cosine_restarts(Endless):
@@ -133,5 +134,4 @@ class cosine_restarts(Endless):
             number, step = divmod(step, length)
         while step >= length:
             number, step, length = number + 1, step - length, length * self.stretch
-        top = self.start * self.shrink**number
-        return self.stop + (top - self.stop) * fallen(step / length)
+        return between(scaled(self.start, self.shrink, number), self.stop, fallen(step / length))

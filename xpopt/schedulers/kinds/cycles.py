@@ -8,6 +8,7 @@ from ..._settings.ranges import POSITIVE, Choice, OrNone, Range
 from ..._settings.setting import setting
 from .base import FINITE, Endless, Schedule
 from .cosine import fallen
+from .curves import between, scaled
 from .decays import LENGTH
 
 
@@ -75,7 +76,7 @@ class one_cycle(Schedule):
             if step <= steps:
                 share = step / steps
                 left = fallen(share) if self.curve == "cosine" else 1 - share
-                return second + (first - second) * left
+                return between(first, second, left)
             step -= steps
         return stop
 
@@ -135,5 +136,4 @@ class cyclic(Endless):
         fall = self.rise if self.fall is None else self.fall
         cycle, done = divmod(step, self.rise + fall)
         height = done / self.rise if done <= self.rise else (self.rise + fall - done) / fall
-        shrunk: float = self.factor ** (cycle if self.per == "cycle" else step)
-        return self.low + (self.high - self.low) * shrunk * height
+        return between(self.high, self.low, scaled(height, self.factor, cycle if self.per == "cycle" else step))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..._settings.ranges import NON_NEGATIVE, POSITIVE, OrNone, Range
 from ..._settings.setting import setting
 from .base import FINITE, Endless
+from .curves import check_stop, scaled
 
 LENGTH = Range(low=0, open_low=True, kind="number")
 
@@ -23,7 +26,7 @@ class exponential(Endless):
     every : int or float
         In the course of how many steps, :math:`n`. Greater than 0.
     stop : float, optional
-        Where it stays once it is there.
+        Where it stays once it is there: below `start` if it falls, else above.
     steps : int, optional
         After how many steps it is over. At least 1.
 
@@ -38,6 +41,11 @@ class exponential(Endless):
     every: float = setting(default=1, range=LENGTH, kw_only=True)
     stop: float | None = setting(default=None, range=OrNone(FINITE), kw_only=True)
 
+    @classmethod
+    def _check_together(cls, values: Any) -> None:
+        if values["stop"] is not None:
+            check_stop(cls.__name__, values["start"], values["factor"], values["stop"])
+
     def at(self, step: int) -> float:
         """Return the value of the exponential function.
 
@@ -51,7 +59,7 @@ class exponential(Endless):
         float
             The value.
         """
-        value: float = self.start * self.factor ** (step / self.every)
+        value = scaled(self.start, self.factor, step / self.every)
         if self.stop is None:
             return value
         falls = self.start * self.factor < self.start
@@ -102,5 +110,4 @@ class inverse_time(Endless):
         float
             The value.
         """
-        value: float = self.start / (1 + self.rate * step) ** self.power
-        return value
+        return self.start / scaled(1.0, 1 + self.rate * step, self.power)

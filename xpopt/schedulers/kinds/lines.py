@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..._settings.ranges import POSITIVE
 from ..._settings.setting import setting
 from .base import COUNT, FINITE, Schedule
+from .curves import between
 
 
 class linear(Schedule):
@@ -48,7 +49,7 @@ class linear(Schedule):
         float
             The value.
         """
-        return self.start + (self.stop - self.start) * (step / self.steps)
+        return between(self.stop, self.start, step / self.steps)
 
 
 class polynomial(Schedule):
@@ -90,7 +91,7 @@ class polynomial(Schedule):
             The value.
         """
         left: float = (1 - step / self.steps) ** self.power
-        return self.stop + (self.start - self.stop) * left
+        return between(self.start, self.stop, left)
 
 
 class warmup(Schedule):

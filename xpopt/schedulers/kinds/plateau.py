@@ -10,6 +10,7 @@ from ..._settings.ranges import FLAG, NON_NEGATIVE, Range
 from ..._settings.setting import setting
 from ..._settings.text import short
 from .base import FINITE, STEP, Schedule
+from .curves import check_stop
 from .loss import finite_loss
 
 
@@ -31,7 +32,7 @@ class plateau(Schedule):
     cooldown : int
         How many steps after a change do not count. At least 0.
     stop : float
-        The value does not go beyond it. Finite.
+        The value does not go beyond it. Finite; on the side of `start` on which 0 is.
     maximize : bool
         Whether a larger loss is the better one.
 
@@ -63,10 +64,13 @@ class plateau(Schedule):
 
     reads_loss = True
 
+    @classmethod
+    def _check_together(cls, values: Any) -> None:
+        check_stop(cls.__name__, values["start"], values["factor"], values["stop"])
+
     def begin(self) -> dict[str, Any]:
         """Return what it remembers before the first step."""
-        worst = -math.inf if self.maximize else math.inf
-        return {"value": self.start, "best": worst, "bad": 0, "resting": 0}
+        return {"value": self.start, "best": None, "bad": 0, "resting": 0}
 
     def draw(self, step: int, cur_loss: Any, state: Any) -> tuple[float, Any]:
         """Take in a loss, and return the value.
@@ -139,13 +143,13 @@ class plateau(Schedule):
         if not isinstance(state, Mapping) or set(state) != set(_KEYS):
             raise ValueError(f"{type(self).__name__}: state is {short(state)}; wanted a dict of {', '.join(_KEYS)}")
         best = state["best"]
-        if type(best) is not float or math.isnan(best):
-            raise ValueError(f"{type(self).__name__}: best={short(best)} in state; wanted a float")
+        if best is not None and (type(best) is not float or not math.isfinite(best)):
+            raise ValueError(f"{type(self).__name__}: best={short(best)} in state; wanted a finite float or None")
         counts = {name: int(STEP.check(type(self).__name__, name, state[name])) for name in ("bad", "resting")}
         return {"value": FINITE.check(type(self).__name__, "value", state["value"]), "best": best, **counts}
 
-    def _is_better(self, loss: float, best: float) -> bool:
-        if math.isinf(best):
+    def _is_better(self, loss: float, best: float | None) -> bool:
+        if best is None:
             return True
         margin = self.tol * abs(best) if self.relative else self.tol
         return loss > best + margin if self.maximize else loss < best - margin

@@ -10,6 +10,7 @@ from ..._settings.ranges import POSITIVE
 from ..._settings.setting import setting
 from ..._settings.text import short
 from .base import COUNT, FINITE, Endless, Schedule
+from .curves import scaled
 
 
 class _Rising:
@@ -72,8 +73,7 @@ class staircase(Endless):
         float
             The value.
         """
-        value: float = self.start * self.factor ** (step // self.every)
-        return value
+        return scaled(self.start, self.factor, step // self.every)
 
 
 class multi_step(Schedule):
@@ -118,8 +118,7 @@ class multi_step(Schedule):
         float
             The value.
         """
-        value: float = self.start * self.factor ** bisect.bisect_right(self.boundaries, step)
-        return value
+        return scaled(self.start, self.factor, bisect.bisect_right(self.boundaries, step))
 
 
 class piecewise(Schedule):

@@ -8,6 +8,7 @@ from ..._settings.ranges import Choice, Range
 from ..._settings.setting import setting
 from .base import FINITE, STEP, Schedule
 from .cosine import fallen
+from .curves import between
 
 
 class wsd(Schedule):
@@ -66,4 +67,4 @@ class wsd(Schedule):
             return self.peak * ((step + 1) / (self.warmup + 1))
         share = max(step - self.warmup - self.stable, 0) / self.decay
         left = {"linear": 1 - share, "cosine": fallen(share), "root": 1 - math.sqrt(share)}[self.curve]
-        return self.stop + (self.peak - self.stop) * left
+        return between(self.peak, self.stop, left)
