@@ -1,0 +1,257 @@
+"""Optimizers as those of PyTorch: for what takes a `torch.optim.Optimizer`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+
+from ..config import make_optimizer
+from ..optimizers.base import OptimizerBase
+from ..schedulers import ConstantScheduler
+
+__all__ = ["Optimizer"]
+
+_APART = ("id", "groups", "lr_scheduler", "nonfinite")
+"""What no group shows: it is of the whole optimizer, or shown as ``lr``."""
+
+
+class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
+    """An optimizer of xpopt behind the interface of `torch.optim.Optimizer`.
+
+    Parameters
+    ----------
+    params : iterable
+        Parameters, pairs of name and parameter, or groups of them: dicts with ``"params"`` and the settings that differ
+        in this group.
+    optimizer : str, mapping or OptimizerBase
+        As for `make_optimizer`; copied.
+
+    Attributes
+    ----------
+    optimizer : OptimizerBase
+        The optimizer inside. A parameter's name there is the pair of the index of its group, and its own name or index.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `optimizer` is none; a parameter is no tensor, or no leaf; there is no parameter; or both `optimizer` and
+        `params` have groups.
+    KeyError
+        A group has a setting that the optimizer has not.
+
+    See Also
+    --------
+    OptimizerBase.update_all : What makes the steps.
+
+    Notes
+    -----
+    In `param_groups` stand the rate and the other settings. A write to ``"lr"``, as of a scheduler of PyTorch, counts
+    from the next step; one to another setting is a TypeError. Where the rate follows a schedule of xpopt, ``"lr"`` is
+    not written either.
+
+    A step is of the whole model: after an error nothing has changed, and `clip_global` is of all groups together. A
+    parameter without a gradient stays as it is.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from xpopt.adapters.torch import Optimizer
+    >>> w = torch.nn.Parameter(torch.ones(2))
+    >>> optimizer = Optimizer([w], "SGD(lr=0.5)")
+    >>> (w * w).sum().backward()
+    >>> optimizer.step()
+    >>> w.tolist()
+    [0.0, 0.0]
+    """
+
+    param_groups: list[Any]
+
+    def __init__(self, params: Iterable[Any], optimizer: str | Mapping[str, Any] | OptimizerBase = "Adam") -> None:
+        self.optimizer = make_optimizer(optimizer).copy()
+        self._grouped, self._first = bool(self.optimizer.groups), frozenset[str]()
+        super().__init__(params, self._settings())
+
+    def _settings(self) -> dict[str, Any]:
+        return {name: value for name, value in self.optimizer.hyperparameters.items() if name not in _APART}
+
+    def _free(self, group: Mapping[str, Any]) -> bool:
+        """Return whether the rate of a group is a number that nothing of xpopt changes."""
+        constant = isinstance(self.optimizer.lr_scheduler, ConstantScheduler)
+        return constant and "lr_scheduler" not in group and isinstance(group["lr"], float | int | torch.Tensor)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group; see `torch.optim.Optimizer.add_param_group`.
+
+        Parameters
+        ----------
+        param_group : dict
+            ``"params"``, and the settings that differ in this group.
+
+        Raises
+        ------
+        TypeError, ValueError, KeyError
+            As for the class; nothing has changed.
+        """
+        super().add_param_group(dict(param_group))
+        index = len(self.param_groups) - 1
+        group = self.param_groups.pop()
+        own = {name: value for name, value in param_group.items() if name not in ("params", "param_names")}
+        for name, parameter in _named(group).items():
+            if not parameter.is_leaf:
+                raise ValueError(f"parameter {name!r} of group {index} is no leaf; give the tensor that it is made of")
+        if not index:
+            self.optimizer.set_params(own)
+            self._first = frozenset(own)
+        elif self._grouped:
+            raise ValueError(
+                "the optimizer has groups, and so has params; wanted groups of one: pairs (name, parameter) and "
+                "patterns such as '*bias', or groups of PyTorch"
+            )
+        else:
+            own = {name: group[name] for name in {*self._first, *own}}
+            if self._free(group):
+                own["lr"] = group["lr"]
+            self.optimizer.set_params({"groups": {**self.optimizer.groups, f"{index}/*": own}})
+        self.param_groups.append(self._guarded(group))
+
+    def _guarded(self, group: Mapping[str, Any]) -> _Group:
+        return _Group(group, frozenset(self._settings()) - ({"lr"} if self._free(group) else set()))
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Make one step with the gradients that the parameters have.
+
+        Parameters
+        ----------
+        closure : callable, optional
+            What computes them anew, and returns the loss, which a schedule may read.
+
+        Returns
+        -------
+        object
+            What `closure` returned; None without one.
+
+        Raises
+        ------
+        TypeError, ValueError, FloatingPointError
+            As for `OptimizerBase.update_all`; or a rate out of its range. Nothing has changed.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        self._take_rates()
+        params = [_named(group) for group in self.param_groups]
+        grads = [{name: parameter.grad for name, parameter in group.items()} for group in params]
+        told = loss.detach() if isinstance(loss, torch.Tensor) else loss
+        self.optimizer.update_all(params, grads, told, out=params)
+        return loss
+
+    def _take_rates(self) -> None:
+        """Make what was written to the groups the rates of the optimizer."""
+        rates = [None if "lr" in group.fixed else float(group["lr"]) for group in self.param_groups]
+        groups = self.optimizer.groups
+        changed = {
+            f"{index}/*": {**groups[f"{index}/*"], "lr": rate}
+            for index, rate in enumerate(rates)
+            if index and rate is not None and rate != groups[f"{index}/*"]["lr"]
+        }
+        if changed:
+            self.optimizer.set_params({"groups": {**groups, **changed}})
+        if rates[0] is not None and rates[0] != self.optimizer.lr:
+            self.optimizer.lr_scheduler.set_params(
+                {"lr": rates[0]}
+            )  # which costs a large model less than set_params of the optimizer
+
+    # Copies and checkpoints
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state: ``"param_groups"`` as PyTorch has them, and ``"state"``, of `OptimizerBase.state_dict`.
+
+        Returns
+        -------
+        dict
+            Plain data and tensors, which are copies.
+        """
+        self._take_rates()
+        return {**super().state_dict(), "state": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state_dict: Any) -> None:
+        """Become the optimizer that a state describes.
+
+        Parameters
+        ----------
+        state_dict : mapping
+            What `state_dict` returned, of an optimizer with groups of the same sizes; it is copied.
+
+        Raises
+        ------
+        TypeError
+            It is of no optimizer of this class.
+        ValueError
+            It is of another model; every reason is listed, and nothing has changed.
+        """
+        state = state_dict.get("state") if isinstance(state_dict, Mapping) else None
+        if not isinstance(state, Mapping) or "header" not in state or "param_groups" not in state_dict:
+            raise TypeError(
+                "this is no state dict of xpopt.adapters.torch.Optimizer; wanted what its state_dict() returned, with "
+                "'state' and 'param_groups'; the state of an optimizer of torch.optim cannot be taken over"
+            )
+        both = self.param_groups, state_dict["param_groups"]
+        here, there = ([group.get("param_names") or len(group["params"]) for group in groups] for groups in both)
+        reasons = [] if here == there else [f"the parameters of its groups are {there}, here they are {here}"]
+        updated = [tuple(row["name"]) for row in state["header"]["parameters"] if isinstance(row["name"], list)]
+        like = [
+            {name: x for name, x in _named(group).items() if (index, name) in updated}
+            for index, group in enumerate(self.param_groups)
+        ]
+        target = self.optimizer.copy() if reasons else self.optimizer
+        try:
+            target.load_state_dict(state, like=like)
+        except ValueError as error:
+            reasons.append(str(error))
+        if reasons:
+            raise ValueError("the state dict is of another model: " + "; ".join(reasons))
+        self._grouped = len(here) == 1 and bool(self.optimizer.groups)
+        super().load_state_dict({**state_dict, "state": {}})
+        self.param_groups = [self._guarded(group) for group in self.param_groups]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copy and pickle the optimizer inside, too."""
+        return {**super().__getstate__(), "optimizer": self.optimizer, "_grouped": self._grouped, "_first": self._first}
+
+
+class _Group(dict[str, Any]):
+    """A group of parameters, in which all settings but the rate stay as they are; other keys are the host's."""
+
+    def __init__(self, items: Mapping[str, Any], fixed: frozenset[str]) -> None:
+        super().__init__(items)
+        self.fixed = fixed
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if name in self.fixed:
+            if name == "lr":
+                raise TypeError("lr follows a schedule of xpopt; give the optimizer a number, and it may be written")
+            raise TypeError(
+                f"{name!r} of a group cannot be written, only 'lr' can; wanted optimizer.optimizer.set_params, or a "
+                f"group that was made with it"
+            )
+        super().__setitem__(name, value)
+
+    def update(self, *args: Any, **values: Any) -> None:
+        for name, value in dict(*args, **values).items():
+            self[name] = value
+
+    def __ior__(self, other: Any) -> _Group:  # type: ignore[override, misc]
+        self.update(other)
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (dict(self), self.fixed)
+
+
+def _named(group: Mapping[str, Any]) -> dict[Any, Any]:
+    """Return the parameters of a group by name, or by index."""
+    params = group["params"]
+    return dict(zip(group.get("param_names") or range(len(params)), params, strict=True))
