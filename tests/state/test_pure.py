@@ -94,6 +94,15 @@ def test_every_algorithm_has_the_bits_of_update_all(backend, row):
         np.testing.assert_array_equal(x, y)
 
 
+@pytest.mark.any_width
+@pytest.mark.parametrize("options", [{}, {"clip_global": 0.5, "clip_norm": 0.4, "weight_decay": 0.1}], ids=str)
+def test_products_of_matrices(backend, options):
+    lr = xpopt.schedulers.cosine(0.1, 0.01, steps=4)
+    opt = xpopt.Muon(lr=lr, groups={"b": xpopt.AdamW(lr=lr), "enc/s": "freeze"}, **options)
+    params, _, others, _ = by_both(backend, opt, 3)
+    assert_near(backend, params, others, 500)  # five products of matrices, each in an order of its library
+
+
 @on_numpy
 def test_it_is_adam_as_written_down(backend):
     """Kingma and Ba, algorithm 1, with eps outside of the root, in float64."""
@@ -317,6 +326,25 @@ class _Sorted(Transform):
 def test_options_that_need_a_host_are_named(backend, options, text):
     with pytest.raises(ValueError, match=f"Adam has no pure form with {text}"):
         xpopt.Adam(**options).pure()
+
+
+class _Counts(xpopt.OptimizerBase):
+    """Neither read nor without its count."""
+
+    lr: float = xpopt.setting(default=0.1)
+    fused = False
+
+    @staticmethod
+    def rule(xp, param, grad, s, h):
+        return param - h.lr / h.t * grad, s
+
+
+@on_numpy
+def test_a_rule_that_is_called_reads_no_count(backend):
+    pure, params = _Counts().pure(), {"W": np.ones(2)}
+    slots = pure.init(params)
+    with pytest.raises(TypeError, match=r"reads h\.t.*scalars\(h\)"):
+        pure.update(params, params, slots, pure.numbers())
 
 
 @on_numpy

@@ -376,8 +376,10 @@ class _JAX(_Immutable):
 
     def admit(self, x: Any) -> Array:
         if self.is_traced(x):
-            raise TypeError("is a JAX tracer, which the cache would outlive; call update outside jax.jit, or "
-                "take the pure form, opt.pure()")
+            raise TypeError(
+                "is a JAX tracer, which the cache would outlive; call update outside jax.jit, or "
+                "take the pure form, opt.pure()"
+            )
         return x
 
 

@@ -15,6 +15,7 @@ from .._engine.rounding import round_stochastically
 from .._engine.start import constant, dtype_of, started
 from .._graph.rule import MASTER, Rule
 from .._state.settings import Settings
+from .called import Called
 from .formula import Formula, Question
 
 SKIPPED = "skipped"
@@ -33,7 +34,7 @@ class Leaf(NamedTuple):
     spec: Spec
     settings: Settings
     rule: Rule
-    formula: Formula | None  # None where it is frozen
+    formula: Formula | Called | None  # None where it is frozen
     h: Scalars  # the numbers that its slots start with
     t: int  # the updates that it had when the pure form began
     device: str | None  # None where a function was being traced
@@ -84,7 +85,7 @@ class Leaf(NamedTuple):
         library, xp = self.library, self.library.xp
         master = inputs[2 + self.rule.fields.index(MASTER)]
         pair = xp.stack([xp.astype(master, self.spec.dtype), param])  # of one axis at least, as views want in Dask
-        bits = library.view(pair, xp.int16)
+        bits: Any = library.view(pair, xp.int16)
         return xp.where(bits[0, ...] == bits[1, ...], master, inputs[0])
 
     def is_rounded(self) -> bool:

@@ -15,6 +15,7 @@ from .._arrays.parameter import Spec, dtype_text
 from .._arrays.tree import flatten, matched, rebuild, show
 from .._arrays.typing import Array, Tree
 from .._engine.tensor import Tensor
+from .._graph.rule import Rule
 from .._state.clock import Clock
 from .._state.groups import check_matched
 from .._state.parts import Parts
@@ -23,6 +24,7 @@ from .._step.check import check
 from .._step.draws import key_of
 from .._step.exclusive import UPDATE, Exclusive
 from .._step.loss import check_loss, read_loss
+from .called import Called
 from .checks import check_given, check_names, check_options, check_state, library_for
 from .formula import Formula, Question
 from .leaf import Leaf, Stepped
@@ -33,7 +35,7 @@ class _Row(NamedTuple):
     """Numbers that some parameters share: they have one rule, one group and one count."""
 
     settings: Settings
-    formula: Formula
+    formula: Formula | Called
     t: int  # when the pure form began
     start: int  # where they are among all
 
@@ -196,13 +198,20 @@ class Pure:
             tensor: Tensor = check(self._state, own.rule, param, param, name, own.check_in_dtype)
             t = tensor.t - 1
             if tensor.slots is not None:  # copies, for a caller may donate them
-                held = rule.make_slots([None if x is None else copy_array(x) for x in tensor.slots])
+                held = [None if x is None else copy_array(x) for x in tensor.slots]
         if any(isinstance(of.start, str) for of in rule.specs) and held is None:
             h = self._first(own, made)
         key = own.number, rule
         if key not in made:
-            made[key] = Formula(rule, h)
+            made[key] = self._formula(own, rule, h)
         return Leaf(name, path, library, spec, own, rule, made[key], h, t - self.steps, device), held
+
+    def _formula(self, own: Settings, rule: Rule, h: Any) -> Formula | Called:
+        """Return what computes a step: the rule as it is read, or else called."""
+        if rule.fused or rule.whole:
+            return Formula(rule, h)
+        draws = () if self._settings.drawn is None else self._settings.drawn.draws
+        return Called(rule, h, own.of_rule, {one.name for one in draws if one.group == own.number})
 
     def _first(self, own: Settings, made: dict[Any, Any]) -> Any:
         """Return the numbers of the next step, which is not counted, for slots that start at one of them."""
