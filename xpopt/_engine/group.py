@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -11,6 +11,7 @@ import numpy as np
 from .._arrays.library import SUPPORTED
 from .._arrays.namespace import library_of
 from .._arrays.typing import Scalars
+from .._graph.questions import Question
 from .._graph.rule import Rule
 from .numbers import Key
 from .tensor import Tensor
@@ -43,9 +44,6 @@ class Launched(NamedTuple):
     slots: list[Any]  # and the new slots
     finish: Callable[[], None]  # writes; nothing in it can fail
 
-
-Question = tuple[str, int]
-"""What is asked of a model: the operation, and its place among those of its kind in the rule."""
 
 Wanted = Mapping[Question, Sequence[Any]]
 """What is asked for, and what each tensor has to say to it: what the ways of the reduction come to, or `OnDevice`."""
@@ -80,6 +78,10 @@ class Group(Protocol):
     bytes: Any  # of each parameter: ndarray of int64; None where nothing is written by address
 
     def __init__(self, members: list[int], tensors: list[Tensor]) -> None: ...
+
+    @property
+    def questions(self) -> Collection[Question] | None:
+        """What `staged` asks, if that is known before: what a rule without a graph asks is not."""
 
     @staticmethod
     def refuse(tensor: Tensor) -> str | None:
@@ -141,6 +143,11 @@ class Members:
         self._pick = itemgetter(*members) if len(members) > 1 else itemgetter(slice(first, first + 1))
         self.slots = slots
         self._rows: list[int] = []  # of a step's numbers, that its tensors have
+
+    @property
+    def questions(self) -> Collection[Question] | None:
+        """What is asked of the whole model: nothing."""
+        return ()
 
     def mine(self, arrays: list[Any]) -> list[Any]:
         """Return those arrays of the model that are this group's."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from .._arrays.library import PARTS, is_complex, real_of
 from .._arrays.namespace import address_of
 from .._arrays.parameter import Spec
 from .._graph.passes import passes_of
+from .._graph.questions import Question
 from .._graph.rule import Rule
 from .group import Bound, FusedMembers
 from .ones import Ones, side_by_side
@@ -35,8 +36,13 @@ class HostGroup(FusedMembers):
         self.wide = of_arrays(rule, slots)
         self.dtype, self.compute = tensors[0].spec.dtype, _arithmetic(tensors[0].spec)
         self.ones = _ones(tensors[0], blocks, self.sizes, self.compute)
-        self.couples = self.ones is not None and self.ones.couples
+        self.couples = bool(self.questions)
         self._orders = [_order_of(tensor.param) for tensor in tensors]
+
+    @property
+    def questions(self) -> Collection[Question]:
+        """What is asked of the whole model."""
+        return () if self.ones is None else self.ones.questions
 
     @staticmethod
     def refuse(tensor: Tensor) -> str | None:

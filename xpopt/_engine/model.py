@@ -115,13 +115,16 @@ class Model:
         list of Launched
             One for each group; they hold while the arrays are alive.
         """
+        launched: list[Launched] = []
         if not any(group.couples for group in self.groups):
             try:
-                return [group.launch(one, numbers) for group, one in zip(self.groups, bound, strict=True)]
+                for group, one in zip(self.groups, bound, strict=True):
+                    launched.append(group.launch(one, numbers))
+                return launched
             except NeedsModelError:  # of a rule that runs eagerly, which is known by now
                 if not self._whole:
                     raise
-        return launch_together(self.groups, bound, numbers)
+        return launch_together(self.groups, bound, numbers, launched)
 
     def each(self, of_groups: Sequence[Any], what: str) -> list[Any]:
         """Return of each tensor what `Bound` or `Launched` says of it, in the order of the model."""

@@ -16,6 +16,7 @@ from .._arrays.typing import Scalars
 from .._graph.interpret import interpret
 from .._graph.node import Graph
 from .._graph.passes import passes_of
+from .._graph.questions import Question
 from .._graph.rule import Rule
 from .group import Answers, Wanted
 
@@ -47,8 +48,8 @@ class Ones:
         self._find = [_Numbers(parts.ones) for parts in (*(one.parts for one in passes.before), passes.last)]
         self._blocks, self._names = blocks, [f"s.{rule.fields[k]}" for k in rule.ones]
         self._sizes, self._compute = np.array(sizes, np.int64), compute
-        self.couples = any(of.of_model for one in passes.before for of in one.reductions)
-        """Whether it needs what is found of the whole model."""
+        self.questions = frozenset[Question]().union(*passes.questions())
+        """What is asked of the whole model."""
 
     def launch(
         self, scalars: Sequence[Scalars], rows: Any, measure: Callable[[int, Any], list[Any]]

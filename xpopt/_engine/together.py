@@ -17,8 +17,9 @@ from .._arrays import sums
 from .._arrays.library import Library
 from .._arrays.norms import product_of_norms
 from .._graph.node import OF_MODEL
+from .._graph.questions import Question
 from .._graph.rule import NeedsModelError, StepScalars
-from .group import Answers, Bound, Group, Launched, Question, Staged, StepNumbers, Wanted
+from .group import Answers, Bound, Group, Launched, Staged, StepNumbers, Wanted
 
 Together = Callable[[Sequence[tuple[str, float]]], Sequence[float]]
 """From numbers of this process, each with how it is joined (``"add"`` or ``"maximum"``), to those of all processes."""
@@ -68,13 +69,17 @@ def alone(staged: Generator[Wanted, Answers, _Result]) -> _Result:
     return StepScalars().model  # which raises
 
 
-def launch_together(groups: Sequence[Group], bound: Sequence[Bound], numbers: StepNumbers) -> list[Launched]:
+def launch_together(
+    groups: Sequence[Group], bound: Sequence[Bound], numbers: StepNumbers, begun: Sequence[Launched]
+) -> list[Launched]:
     """Launch groups that ask for what is found of the whole model, and others.
 
     Parameters
     ----------
     groups, bound, numbers : as for `Model.launch`
         The same.
+    begun : sequence of Launched
+        The first groups, if they are launched already.
 
     Returns
     -------
@@ -86,17 +91,19 @@ def launch_together(groups: Sequence[Group], bound: Sequence[Bound], numbers: St
     TypeError
         Two rules ask for the same in another order, so that one has its answer before the other asks.
     """
-    launched: dict[int, Launched] = {}
+    launched = dict(enumerate(begun))
     asking: dict[int, _Asking] = {}
     answered: set[Question] = set()
     for i, (group, one) in enumerate(zip(groups, bound, strict=True)):
+        if i in launched:
+            continue
         if not group.couples:
             try:
                 launched[i] = group.launch(one, numbers)
                 continue
             except NeedsModelError:  # of a rule that runs eagerly, which is known by now
                 pass
-        asking[i] = _Asking(group.staged(one, numbers), group.members)
+        asking[i] = _Asking(group, group.staged(one, numbers))
     for waiting in asking.values():
         waiting.begin()
     while True:
@@ -106,9 +113,8 @@ def launch_together(groups: Sequence[Group], bound: Sequence[Bound], numbers: St
                 del asking[i]
         if not asking:
             return [launched[i] for i in range(len(groups))]
-        asked = [set(waiting.open) for waiting in asking.values()]
-        questions = sorted(set.intersection(*asked) or set.union(*asked))
-        if not answered.isdisjoint(questions):
+        questions = _asked_by_all(list(asking.values()))
+        if not questions or not answered.isdisjoint(questions):
             raise TypeError(
                 "two rules of one model read h.model in different orders, so that one has its answer before the other "
                 "asks; let them ask in one order, or give each an optimizer of its own"
@@ -122,11 +128,21 @@ def launch_together(groups: Sequence[Group], bound: Sequence[Bound], numbers: St
 class _Asking:
     """A launch on its way."""
 
-    def __init__(self, staged: Staged, members: Sequence[int]) -> None:
-        self._staged, self.members = staged, members
+    def __init__(self, group: Group, staged: Staged) -> None:
+        self._staged, self.members = staged, group.members
+        self._questions = group.questions
         self.open: dict[Question, Sequence[Any]] = {}
         self._answers: dict[Question, Any] = {}
         self.launched: Launched | None = None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it is known what it will ask."""
+        return self._questions is not None
+
+    def waits_with(self, question: Question) -> bool:
+        """Whether it has asked, or is not known to ask at all."""
+        return question in self.open or self._questions is None or question not in self._questions
 
     def begin(self) -> None:
         self._go_on(None)
@@ -146,6 +162,15 @@ class _Asking:
             self.launched = stopped.value
 
 
+def _asked_by_all(asking: Sequence[_Asking]) -> list[Question]:
+    """Return the questions that nobody will ask later: of whom that is not known, one that has asked all the same."""
+    said = {question for one in asking for question in one.open}
+    sure = sorted(question for question in said if all(one.waits_with(question) for one in asking))
+    by_all = [question for question in sure if all(one.is_known or question in one.open for one in asking)]
+    # what is left are guesses: transforms ask before the rule does, so that theirs are not asked later
+    return by_all or [question for question in sure if question.owner] or sure
+
+
 def _answers(questions: Sequence[Question], asking: Sequence[_Asking]) -> Answers:
     """Return what is found of the model."""
     said: dict[Question, list[Any]] = {}
@@ -154,7 +179,7 @@ def _answers(questions: Sequence[Question], asking: Sequence[_Asking]) -> Answer
         said[question] = [found for _, found in sorted(of_all, key=lambda pair: pair[0])]
     decide = _together.get()
     if decide is None and (library := _one_device([found for of in said.values() for found in of])) is not None:
-        return {question: _on_device(library, OF_MODEL[question[0]], of) for question, of in said.items()}
+        return {question: _on_device(library, OF_MODEL[question.op], of) for question, of in said.items()}
     return _on_host({question: list(map(_as_floats, of)) for question, of in said.items()}, decide)
 
 
@@ -192,13 +217,13 @@ def _as_floats(found: Any) -> tuple[float, ...]:
 def _on_host(said: dict[Question, list[tuple[float, ...]]], decide: Together | None) -> Answers:
     """Return what is found of what tensors come to, and those of other processes."""
     numbers: list[tuple[str, float]] = []
-    ways = {question: sums.ways(OF_MODEL[question[0]], wide=True) for question in said}
+    ways = {question: sums.ways(OF_MODEL[question.op], wide=True) for question in said}
     for question, of in said.items():
         every = [sums.widened(found) if len(found) < len(ways[question]) else found for found in of]
         numbers += [(way.join, sums.joined(way, (found[k] for found in every))) for k, way in enumerate(ways[question])]
     values = iter([value for _, value in numbers] if decide is None else decide(numbers))
     with np.errstate(all="ignore"):
         return {
-            question: float(sums.finished(OF_MODEL[question[0]], [next(values) for _ in ways[question]], 1))
+            question: float(sums.finished(OF_MODEL[question.op], [next(values) for _ in ways[question]], 1))
             for question in said
         }

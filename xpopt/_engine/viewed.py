@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, ClassVar, NamedTuple
 
 from .._arrays.library import Library
 from .._arrays.namespace import library_of
 from .._arrays.parameter import Spec
 from .._arrays.typing import Scalars
+from .._graph.questions import Question
 from .group import Bound, Launched, Staged, StepNumbers
 from .host import HostGroup
 from .numbers import Key
@@ -44,6 +45,11 @@ class ViewedGroup:
         self.slots: list[Any] = [
             _own_slots(*each, self._library) for each in zip(tensors, seen, self._group.slots, strict=True)
         ]
+
+    @property
+    def questions(self) -> Collection[Question] | None:
+        """What is asked of the whole model."""
+        return self._group.questions
 
     @staticmethod
     def refuse(tensor: Tensor) -> str | None:

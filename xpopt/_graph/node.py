@@ -6,7 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+from .questions import Question
+
 Kind = Literal["array", "mask", "one", "flag", "scalar"]
+
+Value = str | float | Question | None
+"""What tells nodes without arguments, or of one operation, apart."""
 
 TRUTHS = {"mask", "flag"}
 """The kinds of truth values."""
@@ -37,15 +42,15 @@ class Node:
         a number that the host computes in float64.
     args : tuple of Node
         What it is computed from.
-    value : str or float, optional
+    value : str, float or Question, optional
         The name of an input (``param``, ``grad``, ``s.mean``), number or factor; the value of a constant; the text of
-        an ``"one"``; of what is one of `OF_MODEL`, how many of its kind the rule asks for before it.
+        an ``"one"``; of what is one of `OF_MODEL`, the question.
     """
 
     op: str
     kind: Kind
     args: tuple[Node, ...] = ()
-    value: str | float | None = None
+    value: Value = None
 
     def __repr__(self) -> str:
         """Write the expression; of what is shared often and deeply, only the top."""

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from .._arrays.typing import Scalars
 from .node import OF_MODEL, REDUCTIONS, Graph, Node
 from .ones import Parts, split
+from .questions import Question
 from .reading import graph_of
 from .rule import Rule
 
@@ -26,14 +27,14 @@ class Reduction(NamedTuple):
         One of `REDUCTIONS`.
     output : int
         Which output of the pass it is made of.
-    of_model : tuple of (str, int), or None
-        The operation, and how many of its kind come before it, where it is of one array of each parameter together.
+    of_model : Question or None
+        What it answers, where it is of one array of each parameter together.
     """
 
     name: str
     op: str
     output: int
-    of_model: tuple[str, int] | None
+    of_model: Question | None
 
 
 class Pass(NamedTuple):
@@ -64,6 +65,11 @@ class Passes(NamedTuple):
 
     before: tuple[Pass, ...]
     last: Parts
+
+    def questions(self) -> list[set[Question]]:
+        """Return what is asked of the model, in the order of the passes that ask."""
+        asked = [{of.of_model for of in one.reductions if of.of_model is not None} for one in self.before]
+        return [questions for questions in asked if questions]
 
 
 def passes_of(rule: Rule, h: Scalars, *, clipped: bool) -> Passes:
@@ -101,7 +107,7 @@ def cut(graph: Graph) -> Passes:
                 str(leaves[node].value),
                 OF_MODEL.get(node.op, node.op),
                 outputs.index(new[node.args[0]]),
-                (node.op, int(node.value or 0)) if node.op in OF_MODEL else None,
+                node.value if isinstance(node.value, Question) else None,
             )
             for node in mine
         )

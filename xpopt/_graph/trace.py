@@ -11,7 +11,8 @@ from typing import Any, NoReturn
 
 from .._arrays.reducing import is_whole
 from .._arrays.typing import Scalars
-from .node import COMPARISONS, LOGICAL, OF_MODEL, REDUCTIONS, TRUTHS, Graph, Kind, Node
+from .node import COMPARISONS, LOGICAL, REDUCTIONS, TRUTHS, Graph, Kind, Node, Value
+from .questions import OfModel, Question
 from .rule import Rule, taken_apart
 from .slots import one
 
@@ -38,7 +39,7 @@ class Tape:
         self._code = code
         self._frames: dict[FrameType, None] = {}
 
-    def node(self, op: str, kind: Kind, args: tuple[Node, ...] = (), value: str | float | None = None) -> Node:
+    def node(self, op: str, kind: Kind, args: tuple[Node, ...] = (), value: Value = None) -> Node:
         key = (op, kind, args, type(value), repr(value))  # by repr: -0.0 is not 0.0, and nan is nan
         return self._nodes.get(key) or self._nodes.setdefault(key, Node(op, kind, args, value))
 
@@ -119,13 +120,13 @@ def _apply(tape: Tape, op: str, *values: Any) -> _Traced:
     return _Traced(tape, tape.node(op, truth if op in COMPARISONS + LOGICAL else number, args))
 
 
-def _reduce(tape: Tape, op: str, x: Any, place: int | None = None) -> _Traced:
-    """Write down what makes one number of a whole array; of arrays of a model, which one of its kind it is."""
+def _reduce(tape: Tape, op: str, x: Any, question: Question | None = None) -> _Traced:
+    """Write down what makes one number of a whole array; of arrays of a model, which question it answers."""
     tape.look()
     node = _node(tape, x)
     if node.kind != "array":
         raise UntraceableError(f"it takes the {op.replace('_', ' ')} of {_CALLED[node.kind]}; wanted an array")
-    return _Traced(tape, tape.node(op, "one", (node,), place))
+    return _Traced(tape, tape.node(op, "one", (node,), question))
 
 
 _RESULTS: dict[bool, tuple[Kind, Kind]] = {True: ("array", "mask"), False: ("one", "flag")}
@@ -235,32 +236,13 @@ class _Linalg:
         return functools.partial(_reduce_whole, self._tape, name)
 
 
-class _Model:
-    """What a rule reads as ``h.model`` while it is traced."""
-
-    def __init__(self, tape: Tape) -> None:
-        self._tape = tape
-        self._counts = dict.fromkeys(OF_MODEL, 0)
-
-    def __getattr__(self, name: str) -> Callable[[Any], _Traced]:
-        op = f"model_{name}"
-        if op not in OF_MODEL:
-            raise UntraceableError(f"it calls h.model.{name}, which is none of sum, norm and max")
-
-        def function(x: Any) -> _Traced:
-            self._counts[op] += 1
-            return _reduce(self._tape, op, x, self._counts[op] - 1)
-
-        return function
-
-
 class _Numbers:
     """What a rule reads as ``h`` while it is traced."""
 
     def __init__(self, tape: Tape, h: Scalars | None) -> None:
         self._tape = tape
         self._h = h
-        self.model = _Model(tape)
+        self.model = OfModel(lambda question, x: _reduce(tape, question.op, x, question))
 
     def __getattr__(self, name: str) -> _Traced:
         value = 0.0 if self._h is None else getattr(self._h, name)

@@ -30,8 +30,10 @@ class Numbers:
         self._dtype = dtype
 
     def __getattr__(self, name: str) -> Any:
+        if name == "model":
+            return self._h.model.of(self._transform.full_name)
         try:
-            return getattr(self._h, name if name in ("lr", "t", "model") else self._transform.number(name, self._dtype))
+            return getattr(self._h, name if name in ("lr", "t") else self._transform.number(name, self._dtype))
         except AttributeError:
             raise AttributeError(
                 f"{self._transform.name} reads h.{name}, which is none of its numbers; declare a setting {name!r}, or "

@@ -43,6 +43,11 @@ class Formula(NamedTuple):
     whole: str = ""
     by_metric: bool = False
 
+    @property
+    def full_name(self) -> str:
+        """What tells it from others of its name."""
+        return f"{self.module}.{self.name}"
+
     def number(self, name: str, dtype: str = "") -> str:
         """Return what one of its numbers is called among the numbers of a step.
 

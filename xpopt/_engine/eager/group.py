@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, ClassVar
 
 from ..._arrays.namespace import writer
 from ..._arrays.parameter import check_out, examine
 from ..._arrays.tree import is_container, show
 from ..._arrays.typing import Array
+from ..._graph.passes import passes_of
+from ..._graph.questions import Question
 from ..._graph.rule import NeedsModelError
+from ..._graph.trace import InPlaceError, UntraceableError
 from .. import kernels
-from ..group import Bound, Launched, Members, Question, Staged, StepNumbers
+from ..group import Bound, Launched, Members, Staged, StepNumbers
 from ..kernel import Variant
 from ..tensor import Tensor
 from .kernel import Kernel
@@ -34,6 +38,7 @@ class EagerGroup(Members):
         self._kernel = kernels.made(Kernel, self.rule, tensors[0].h, Variant("eager"))
         self._known = [(tensor.name, tensor.library, tensor.spec) for tensor in tensors]
         self._row_of: list[int] = []
+        self._h, self._clipped = tensors[0].h, tensors[0].clipped
 
     @staticmethod
     def refuse(tensor: Tensor) -> str | None:
@@ -84,22 +89,44 @@ class EagerGroup(Members):
     def staged(self, bound: Bound, numbers: StepNumbers) -> Staged:
         """Compute everything: a rule that asks for the whole model is called again when that is known."""
         answers: dict[Question, Any] = {}
-        while True:
-            computed, wanted = [], []
-            for k in range(len(self._known)):
-                model = ModelSums(self._known[k][1], answers)
-                try:
-                    computed.append(self._compute(k, bound, numbers, model))
-                except Unknown as asked:
-                    wanted.append((asked.question, asked.found))
-            if not wanted:
-                break
-            questions = {question for question, _ in wanted}
-            if len(wanted) < len(self._known) or len(questions) > 1:
-                raise TypeError(f"{self.rule.name} reads h.model for some parameters only; ask for the same of all")
-            answers |= yield {questions.pop(): [found for _, found in wanted]}
+        for wanted in self._stages or ():
+            said, _ = self._called(bound, numbers, answers, wanted)
+            answers |= yield said
+        said, computed = self._called(bound, numbers, answers, None if self._stages is None else ())
+        while said:
+            answers |= yield said
+            said, computed = self._called(bound, numbers, answers, None)
         self.slots = []
         return self._launched(bound, computed)
+
+    @property
+    def questions(self) -> Collection[Question] | None:
+        """What `staged` asks, if the rule has a graph."""
+        return None if self._stages is None else frozenset[Question]().union(*self._stages)
+
+    @functools.cached_property
+    def _stages(self) -> list[set[Question]] | None:
+        """What is asked together, as engines that fuse the rule ask; what nothing comes of is not asked."""
+        try:
+            return passes_of(self.rule, self._h, clipped=self._clipped).questions()
+        except (InPlaceError, UntraceableError):
+            return None
+
+    def _called(
+        self, bound: Bound, numbers: StepNumbers, answers: Mapping[Question, Any], wanted: Collection[Question] | None
+    ) -> tuple[dict[Question, list[Any]], list[tuple[Any, Any]]]:
+        """Call the rule for each tensor; return what these say to what is wanted, and what it returned."""
+        computed, models = [], [ModelSums(library, answers, wanted) for _, library, _ in self._known]
+        for k, model in enumerate(models):
+            with contextlib.suppress(Unknown):
+                computed.append(self._compute(k, bound, numbers, model))
+        asked = models[0].found.keys()
+        if any(model.found.keys() != asked for model in models):
+            raise TypeError(
+                f"{self.rule.name} reads h.model for some parameters only; ask for the same of all, or give those that "
+                f"are not to ask a rule of their own in choose_rule"
+            )
+        return {question: [model.found[question] for model in models] for question in asked}, computed
 
     def _compute(self, k: int, bound: Bound, numbers: StepNumbers, model: Any = None) -> tuple[Any, Any]:
         """Return the new parameter and slots of a tensor."""

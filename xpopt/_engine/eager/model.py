@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from ..._arrays import sums
@@ -10,29 +11,17 @@ from ..._arrays.library import Library
 from ..._arrays.norms import scaled_norm
 from ..._arrays.typing import Array, Scalars
 from ..._graph.node import OF_MODEL
+from ..._graph.questions import OfModel, Question
 from ..._graph.rule import StepScalars
-from ..group import Question
 from ..together import OnDevice
 
 
 class Unknown(BaseException):
-    """A rule asks for what is not known yet; it is called again.
-
-    Parameters
-    ----------
-    question : Question
-        What it asks for.
-    found : object
-        What its parameter has to say to that.
-    """
-
-    def __init__(self, question: Question, found: Any) -> None:
-        super().__init__(question)
-        self.question, self.found = question, found
+    """A rule without a graph asks for what is not known yet; it is called again."""
 
 
 class ModelSums:
-    """What a rule reads as ``h.model`` for one parameter.
+    """Answers what a rule asks of ``h.model`` for one parameter.
 
     Parameters
     ----------
@@ -40,30 +29,26 @@ class ModelSums:
         Whose array the parameter is.
     answers : mapping
         What is known.
+    wanted : collection of Question, or None
+        What the rule is called for. It is given NaN for what else is not known: what is wanted is not made of that.
+        None where nothing is known of the rule, which is then called for what it asks first.
     """
 
-    def __init__(self, library: Library, answers: Mapping[Question, Any]) -> None:
-        self._library, self._answers = library, answers
-        self._counts = dict.fromkeys(OF_MODEL, 0)
+    def __init__(self, library: Library, answers: Mapping[Question, Any], wanted: Collection[Question] | None) -> None:
+        self._library, self._answers, self._wanted = library, answers, wanted
+        self.found: dict[Question, Any] = {}
+        """What the parameter has to say to what is wanted."""
 
-    def sum(self, x: Array) -> Array:
-        """Return the sum of an array of each parameter."""
-        return self._ask("model_sum", x)
-
-    def norm(self, x: Array) -> Array:
-        """Return the L2 norm of an array of each parameter, all together."""
-        return self._ask("model_norm", x)
-
-    def max(self, x: Array) -> Array:
-        """Return the largest element of an array of each parameter."""
-        return self._ask("model_max", x)
-
-    def _ask(self, op: str, x: Array) -> Array:
-        question = op, self._counts[op]
-        self._counts[op] += 1
-        if question not in self._answers:
-            raise Unknown(question, self._found(OF_MODEL[op], x))
-        answer, library = self._answers[question], self._library
+    def answer(self, question: Question, x: Array) -> Array:
+        """Return what is known, and note what the parameter has to say to that."""
+        library = self._library
+        answer = self._answers.get(question)
+        if answer is None:
+            if self._wanted is None or question in self._wanted:
+                self.found[question] = self._found(OF_MODEL[question.op], x)
+            if self._wanted is None:
+                raise Unknown
+            answer = math.nan
         if isinstance(answer, float):
             return library.full((), answer, x.dtype, x)
         number: Array = library.xp.astype(answer, x.dtype, copy=False)
@@ -85,5 +70,5 @@ class ModelSums:
 def with_model(h: Scalars, model: ModelSums) -> Scalars:
     """Return the numbers of a step with what is found of the model."""
     found = StepScalars()
-    found.__dict__.update(h.__dict__, model=model)
+    found.__dict__.update(h.__dict__, model=OfModel(model.answer))
     return found
