@@ -49,6 +49,7 @@ from .optimizers.lion import Lion as Lion
 from .optimizers.muon import Muon as Muon
 from .optimizers.nadam import NAdam as NAdam
 from .optimizers.novograd import NovoGrad as NovoGrad
+from .optimizers.polyak_sgd import PolyakSGD as PolyakSGD
 from .optimizers.prodigy import Prodigy as Prodigy
 from .optimizers.radam import RAdam as RAdam
 from .optimizers.rmsprop import RMSProp as RMSProp
@@ -114,6 +115,7 @@ __all__ = [
     "NovoGrad",
     "OptimizerBase",
     "OptimizerInitializer",
+    "PolyakSGD",
     "Prodigy",
     "RAdam",
     "RMSProp",

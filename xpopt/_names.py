@@ -34,6 +34,7 @@ NAMES = {
         "NovoGrad": "optimizers.novograd",
         "DoG": "optimizers.dog",
         "Prodigy": "optimizers.prodigy",
+        "PolyakSGD": "optimizers.polyak_sgd",
         "Muon": "optimizers.muon",
         "ScheduleFreeSGD": "optimizers.schedule_free",
         "ScheduleFreeAdamW": "optimizers.schedule_free",

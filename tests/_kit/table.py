@@ -38,7 +38,7 @@ class Interval(NamedTuple):
 
     def inside(self) -> list[float | None]:
         """Return the first and the last that it holds, and None where that is a value."""
-        low = math.nextafter(self.low, math.inf) if "low" in self.open else self.low
+        low = math.nextafter(self.low, math.inf) if "low" in self.open else max(self.low, -1e300)
         high = math.nextafter(self.high, -math.inf) if "high" in self.open else min(self.high, 1e300)
         return [*([None] if self.none else []), low, math.nextafter(low, math.inf), high]
 
@@ -46,7 +46,8 @@ class Interval(NamedTuple):
         """Return the nearest that it does not hold, and some that are further away."""
         low = self.low if "low" in self.open else math.nextafter(self.low, -math.inf)
         high = self.high if "high" in self.open else math.nextafter(self.high, math.inf)
-        return [low, self.low - 1, *([high, self.high + 1] if math.isfinite(self.high) else [])]
+        below = [low, self.low - 1] if math.isfinite(self.low) else []
+        return [*below, *([high, self.high + 1] if math.isfinite(self.high) else [])]
 
 
 class Setting(NamedTuple):
@@ -746,7 +747,13 @@ OF_MATRICES = {
     xpopt.Muon: signature(0.02, momentum=Setting(0.95, Interval(0, 1)), eps=eps(1e-7)),
 }
 """By class, the settings of those that update matrices alone: tested in tests/numbers/test_muon.py."""
-ELSEWHERE = OF_MODEL | OF_MATRICES
+OF_LOSS = {
+    xpopt.PolyakSGD: signature(
+        1.0, lowest=Setting(0.0, Interval(-math.inf)), most=Setting(1.0, Interval(0, open="low"))
+    )
+}
+"""By class, the settings of those that need the loss at each update: tested in tests/numbers/test_polyak_sgd.py."""
+ELSEWHERE = OF_MODEL | OF_MATRICES | OF_LOSS
 """The classes without a row."""
 SIGNATURES = {row.optimizer: row.settings for row in ROWS if row.settings is not None} | ELSEWHERE
 """By class, its settings."""

@@ -228,7 +228,7 @@ def test_bounds_after_the_rule_leave_momentum_at_rest():
 def test_a_loss_is_needed_by_the_restart_that_reads_it():
     opt = FISTA(restart="value")
     for call in (lambda: opt.update(np.ones(2), np.ones(2), "x"), lambda: opt.update_all([np.ones(2)], [np.ones(2)])):
-        with pytest.raises(ValueError, match="FISTA restarts by the loss, and cur_loss is None; give it the loss of"):
+        with pytest.raises(ValueError, match="FISTA reads the loss, and cur_loss is None; give it the loss of"):
             call()
     assert opt.cache == {}
     mixed = SGD(groups={"x": FISTA(restart="value")})

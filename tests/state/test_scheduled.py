@@ -6,7 +6,7 @@ import pickle
 
 import numpy as np
 import pytest
-from _kit.table import SIGNATURES
+from _kit.table import OF_LOSS, OF_MATRICES, SIGNATURES
 
 import xpopt
 from xpopt import schedulers
@@ -64,7 +64,7 @@ def floats_of(cls):
 OWN = [
     (cls, name, *ends)
     for cls in SIGNATURES
-    if cls.axes is None  # the model here has vectors
+    if cls not in OF_MATRICES | OF_LOSS  # the model here has vectors, and no loss
     for name, *ends in floats_of(cls)
     if name in cls.ranges
 ]

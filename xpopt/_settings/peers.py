@@ -120,7 +120,8 @@ CLASSES = {"adam_w": "AdamW", "gd": "SGD", "gradient_descent": "SGD", "stochasti
 """The classes that are the same, for `suggest`."""
 
 ABSENT_CLASSES = {
-    **rows("momentum heavy_ball polyak", "momentum is a keyword, SGD(momentum=0.9)"),
+    **rows("momentum heavy_ball", "momentum is a keyword, SGD(momentum=0.9)"),
+    **rows("polyak", "momentum is a keyword, SGD(momentum=0.9), and Polyak's step is PolyakSGD"),
     **rows("nag nesterov", "Nesterov's momentum is a keyword, SGD(momentum=0.9, nesterov=True)"),
     **rows("nadamw", "NAdam has weight_decay, as every optimizer: NAdam(weight_decay=0.01)"),
     **rows("sam", "climb(params, grads, rho) goes to where the second gradient is taken"),

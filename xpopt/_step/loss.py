@@ -31,7 +31,7 @@ def read_loss(cur_loss: Any, owner: str) -> dict[str, float]:
         There is none.
     """
     if cur_loss is None:
-        raise ValueError(f"{owner} restarts by the loss, and cur_loss is None; give it the loss of this step")
+        raise ValueError(f"{owner} reads the loss, and cur_loss is None; give it the loss of this step")
     return {"cur_loss": float(cur_loss)}
 
 

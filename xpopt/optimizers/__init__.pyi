@@ -19,6 +19,7 @@ from .lion import Lion as Lion
 from .muon import Muon as Muon
 from .nadam import NAdam as NAdam
 from .novograd import NovoGrad as NovoGrad
+from .polyak_sgd import PolyakSGD as PolyakSGD
 from .prodigy import Prodigy as Prodigy
 from .radam import RAdam as RAdam
 from .rmsprop import RMSProp as RMSProp
@@ -51,6 +52,7 @@ __all__ = [
     "NAdam",
     "NovoGrad",
     "OptimizerBase",
+    "PolyakSGD",
     "Prodigy",
     "RAdam",
     "RMSProp",
