@@ -200,7 +200,8 @@ def docs(session: nox.Session) -> None:
     shutil.rmtree("docs/api", ignore_errors=True)  # pages of names that are gone
     examples = ["--doctest-modules", "--doctest-glob=*.md", "--ignore-glob=docs/*.py", "--durations=10"]
     examples += ["--ignore=xpopt/_engine/compiled/fields.py", "--ignore=xpopt/_print/intrinsics.py"]  # they need Numba
-    examples += ["--ignore=xpopt/adapters/torch.py"]  # its test runs its examples, where there is PyTorch
+    # the tests of these run their examples, where the libraries are
+    examples += [f"--ignore=xpopt/adapters/{host}.py" for host in ("torch", "optax")]
     with budget(session):
         session.run("sphinx-build", "-q", "-W", "--keep-going", "-E", "docs", "docs/_build/html")
         session.run("python", "-m", "pytest", *examples, "xpopt", "docs", "README.md")
