@@ -8,9 +8,9 @@ from typing import Any
 from .._arrays.library import Library
 from .._arrays.norms import clip
 from .._arrays.typing import Scalars
-from .._graph.node import OF_MODEL
+from .._graph.questions import OfModel, Question
 from .._graph.rule import Rule, StepScalars, taken_apart
-from .formula import Asking, Question
+from .formula import Asking
 
 
 class Called:
@@ -48,7 +48,7 @@ class Called:
 
         Yields
         ------
-        question : tuple
+        question : Question
         x : array
 
         Returns
@@ -62,9 +62,15 @@ class Called:
             The rule reads the count of updates.
         """
         answers: dict[Question, Any] = {}
+
+        def answer(question: Question, x: Any) -> Any:
+            if question not in answers:
+                raise _Unknown(question, x)
+            return answers[question]
+
         while True:
             h = _Numbers()
-            h.__dict__.update(self._still, **dict(zip(self._names, numbers, strict=True)), model=_Model(answers))
+            h.__dict__.update(self._still, **dict(zip(self._names, numbers, strict=True)), model=OfModel(answer))
             try:
                 return self._computed(library, inputs, h, clip_norm)
             except _Unknown as asked:
@@ -99,30 +105,3 @@ class _Unknown(BaseException):
     def __init__(self, question: Question, x: Any) -> None:
         super().__init__(question)
         self.question, self.x = question, x
-
-
-class _Model:
-    """What a rule reads as ``h.model``."""
-
-    def __init__(self, answers: Mapping[Question, Any]) -> None:
-        self._answers = answers
-        self._counts = dict.fromkeys(OF_MODEL.values(), 0)
-
-    def sum(self, x: Any) -> Any:
-        """Return the sum of an array of each parameter."""
-        return self._ask("sum", x)
-
-    def norm(self, x: Any) -> Any:
-        """Return the L2 norm of an array of each parameter, all together."""
-        return self._ask("vector_norm", x)
-
-    def max(self, x: Any) -> Any:
-        """Return the largest element of an array of each parameter."""
-        return self._ask("max", x)
-
-    def _ask(self, op: str, x: Any) -> Any:
-        question = op, self._counts[op]
-        self._counts[op] += 1
-        if question not in self._answers:
-            raise _Unknown(question, x)
-        return self._answers[question]

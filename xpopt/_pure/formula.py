@@ -8,14 +8,11 @@ from typing import Any
 from .._arrays.library import Library
 from .._arrays.norms import clip_factor
 from .._arrays.typing import Scalars
-from .._graph.node import OF_MODEL
+from .._graph.questions import Question
 from .._graph.reading import graph_of
 from .._graph.rule import Rule
 from .._graph.trace import InPlaceError, UntraceableError
 from .._print.host import print_numbers
-
-Question = tuple[str, int]
-"""What is asked of a whole model: a reduction, and which of its kind it is."""
 
 Asking = Generator[tuple[Question, Any], Any, list[Any]]
 """A computation that yields questions with its own array, and is sent the answers."""
@@ -91,7 +88,7 @@ class Formula:
 
         Yields
         ------
-        question : tuple
+        question : Question
             What is asked of the whole model.
         x : array
             What this parameter has to say to that.
@@ -105,8 +102,8 @@ class Formula:
         found: list[Any] = [*self._values]
         found[: self._given] = [*inputs, *numbers]
         for k, node, args in self._steps:
-            if node.op in OF_MODEL:
-                found[k] = yield (OF_MODEL[node.op], int(node.value or 0)), found[args[0]]
+            if isinstance(node.value, Question):
+                found[k] = yield node.value, found[args[0]]
                 continue
             if any(arg.op == "factor" and arg.value == "clip_scale" for arg in node.args):
                 self._measure(library, found, found[args[0]], clip_norm)

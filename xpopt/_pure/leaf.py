@@ -13,10 +13,11 @@ from .._arrays.typing import Array, Scalars
 from .._engine.eager.kernel import joined_as, reals_of
 from .._engine.rounding import round_stochastically
 from .._engine.start import constant, dtype_of, started
+from .._graph.questions import Question
 from .._graph.rule import MASTER, Rule
 from .._state.settings import Settings
 from .called import Called
-from .formula import Formula, Question
+from .formula import Formula
 
 SKIPPED = "skipped"
 """Among the slots of a parameter, how many steps were left out, where steps may be."""

@@ -15,6 +15,8 @@ from .._arrays.parameter import Spec, dtype_text
 from .._arrays.tree import flatten, matched, rebuild, show
 from .._arrays.typing import Array, Tree
 from .._engine.tensor import Tensor
+from .._graph.node import OF_MODEL
+from .._graph.questions import Question
 from .._graph.rule import Rule
 from .._state.clock import Clock
 from .._state.groups import check_matched
@@ -26,7 +28,7 @@ from .._step.exclusive import UPDATE, Exclusive
 from .._step.loss import check_loss, read_loss
 from .called import Called
 from .checks import check_given, check_names, check_options, check_state, library_for
-from .formula import Formula, Question
+from .formula import Formula
 from .leaf import Leaf, Stepped
 from .places import at, paths
 
@@ -335,22 +337,29 @@ class _Given:
 def _all_stepped(steps: Mapping[Hashable, Any]) -> dict[Hashable, Stepped]:
     """Let all parameters go on together: each waits for what is found of the whole model."""
     done: dict[Hashable, Stepped] = {}
+    waiting: dict[Hashable, tuple[Question, Any]] = {}
+    answered: set[Question] = set()
     answers: dict[Hashable, Any] = dict.fromkeys(steps)
     while answers:
-        asked: dict[Question, list[tuple[Hashable, Any]]] = {}
         for name, answer in answers.items():
+            waiting.pop(name, None)
             try:
-                question, x = steps[name].send(answer)
+                waiting[name] = steps[name].send(answer)
             except StopIteration as stopped:
                 done[name] = stopped.value
-                continue
-            asked.setdefault(question, []).append((name, x))
         answers = {}
-        for (op, _), of in asked.items():
-            library = library_of(of[0][1])
+        for question in {question for question, _ in waiting.values()}:
+            of = {name: x for name, (asked, x) in waiting.items() if asked == question}
+            if question in answered:
+                raise TypeError(
+                    "two rules of one model read h.model in different orders, so that one has its answer before the "
+                    "other asks; let them ask in one order, or use update_all"
+                )
+            answered.add(question)
+            library = library_of(next(iter(of.values())))
             assert library is not None
-            total = _joined(library, op, [x for _, x in of])
-            answers |= {name: library.xp.astype(total, x.dtype, copy=False) for name, x in of}
+            total = _joined(library, OF_MODEL[question.op], list(of.values()))
+            answers |= {name: library.xp.astype(total, x.dtype, copy=False) for name, x in of.items()}
     return {name: done[name] for name in steps}
 
 
