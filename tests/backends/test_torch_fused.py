@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from _kit.bits import cast, compare, dtype_of, normal, same_bits
 from _kit.engines import FEW, MAKE, Two, of_rule
 
 import xpopt
+from xpopt._arrays.namespace import library_of
 
 pytestmark = pytest.mark.backends("torch")
 
@@ -158,6 +160,69 @@ def test_results_are_new_tensors_and_in_place_the_very_same(torch, backend, fuse
     assert W.requires_grad
     assert W.tolist() != [[1, 1]] * 3
     assert all(isinstance(x, torch.Tensor) for x in opt.cache[0].values() if not isinstance(x, int))
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["update", "update_all"])
+@pytest.mark.parametrize("dtype", [*DTYPES, "complex64"])
+def test_what_was_updated_can_still_be_resized(torch, backend, fused, whole, dtype):
+    """Its memory can be given back and filled again, as those who shard or offload a model do."""
+    W, g = (torch.nn.Parameter(torch.ones(4, 2, dtype=getattr(torch, dtype))) for _ in range(2))
+    g.requires_grad_(False)
+    opt = xpopt.SGD(lr=0.5)
+    for _ in range(2):
+        opt.update_all({"W": W}, {"W": g}, out={"W": W}) if whole else opt.update(W, g, "W", out=W)
+        for x in W, g:
+            storage = x.data.untyped_storage()
+            size, values = storage.nbytes(), x.detach().clone()
+            storage.resize_(0)
+            storage.resize_(size)
+            x.data.copy_(values)
+        g.data.resize_(5, 2).resize_(4, 2)
+    assert torch.equal(W.detach(), torch.zeros_like(W))
+
+
+def test_a_slot_that_a_step_writes_next_cannot_be_resized(torch, backend, fused):
+    """Its memory is known from step to step."""
+    first = xpopt.SGD(lr=0.5, momentum=0.5)
+    with xpopt.engine("eager"):
+        W = first.update(torch.ones(3), torch.ones(3), 0)
+    opt = xpopt.SGD(lr=0.5, momentum=0.5)
+    opt.load_state_dict(first.state_dict())
+    for _ in range(2):
+        W = opt.update(W, torch.ones(3), 0)
+    with pytest.raises(RuntimeError, match="not resizable"):
+        opt.cache[0].untyped_storage().resize_(0)
+
+
+@pytest.mark.any_engine
+def test_a_view_keeps_the_memory_and_nothing_else_does(torch, backend):
+    library = library_of(torch.ones(3))
+    x = torch.ones(3, requires_grad=True)
+    kept, view = weakref.ref(x.untyped_storage()), library.on_host(x)
+    x.data = torch.zeros(3)
+    del x
+    assert kept() is not None
+    view += 1
+    assert view.tolist() == [2, 2, 2]
+    del view
+    assert kept() is None
+
+
+@pytest.mark.any_engine
+def test_what_has_no_memory_that_numpy_could_see_has_no_view(torch, backend):
+    """In a transform of `torch.func`, all zeros, nested, sparse."""
+    library, seen = library_of(torch.ones(3)), []
+
+    def see(x):
+        seen.append(library.on_host(x))
+        return (x * x).sum()
+
+    torch.func.vmap(see)(torch.ones(2, 3))
+    torch.func.grad(see)(torch.ones(3))
+    z = torch.ones(3, dtype=torch.complex64)
+    many = [torch._efficientzerotensor(3), torch.ones(3).to_sparse(), z.conj(), z.conj().imag, torch.ones(3).int()]
+    assert [*seen, *map(library.on_host, many)] == [None] * 7
+    assert library.on_host(torch.ones(0, 3)).shape == (0, 3)
 
 
 @pytest.mark.parametrize("whole", [False, True], ids=["update", "update_all"])

@@ -148,8 +148,8 @@ class Library:
         """Return the values of arrays on the host, to be read; memory may be shared."""
         return map(np.from_dlpack, xs)  # type: ignore[arg-type]
 
-    def on_host(self, x: Any) -> Any:
-        """Return a NumPy array in the very memory of `x`; None where there is none, or `x` is no plain array."""
+    def on_host(self, x: Any, lasting: bool = False) -> Any:
+        """Return a NumPy array in the very memory of `x`, None if `x` has none; not `lasting`, for one step alone."""
         return None
 
     def from_host(self, x: np.ndarray[Any, Any]) -> Array:

@@ -18,6 +18,7 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
+from .addressed import addressed
 from .library import LOW, PAIRS, SUPPORTED, Layout, Library, joined_in_numpy, pairs_in_numpy
 from .reducing import reducing
 from .typing import Array, Namespace
@@ -193,6 +194,14 @@ class _CuPy(_NumPyDtypes):
 
 
 @functools.cache
+def _dtypes_of_torch() -> dict[Any, Any]:
+    """Return NumPy's dtypes by those of torch."""
+    torch = sys.modules["torch"]
+    found = {getattr(torch, name): np.dtype(name) for name in (*SUPPORTED, *PAIRS) if name != "bfloat16"}
+    return found if _bfloat16() is None else {**found, torch.bfloat16: _bfloat16()}
+
+
+@functools.cache
 def _bfloat16() -> Any:
     """Return NumPy's dtype of that name, which comes from elsewhere; None where it is not installed."""
     try:
@@ -244,18 +253,22 @@ class _Torch(Library):
             else:
                 yield host.numpy()
 
-    def on_host(self, x: Any) -> Any:
+    def on_host(self, x: Any, lasting: bool = False) -> Any:
         torch = sys.modules["torch"]
         if (type(x) is not torch.Tensor and type(x) is not torch.nn.Parameter) or not x.is_cpu:
             return None
-        if x.requires_grad:
-            x = x.detach()
+        dtype = _dtypes_of_torch().get(x.dtype)
         try:
-            if x.dtype is not torch.bfloat16:
-                return x.numpy()
-            dtype = _bfloat16()
-            return None if dtype is None else x.view(torch.int16).numpy().view(dtype)
-        except (TypeError, RuntimeError):  # sparse ones, and those with a conjugation or a minus still to be done
+            if dtype is None or x.is_neg() or x.is_conj():  # which are still to be done
+                return None
+            address, storage = x.data_ptr(), x.untyped_storage()
+            if not address and x.numel():
+                return None
+            strides = None if x.is_contiguous() else tuple([step * dtype.itemsize for step in x.stride()])
+            if lasting:  # torch then refuses to resize the storage
+                torch.empty(0, dtype=torch.uint8).set_(storage).numpy()
+            return addressed(address, storage, x.shape, dtype, strides)  # Tensor.numpy would say so of what is not ours
+        except RuntimeError:  # one without a storage: sparse, nested, or in a transform of torch.func
             return None
 
     def from_host(self, x: np.ndarray[Any, Any]) -> Array:

@@ -158,7 +158,7 @@ def _views(tensor: Tensor) -> _Views | None:
     view = tensor.library.on_host
     param, grad = view(tensor.param), view(tensor.grad)
     out = param if tensor.out is None or tensor.out is tensor.param else view(tensor.out)
-    slots = [None if x is None else view(x) for x in tensor.slots or ()]
+    slots = [None if x is None else view(x, lasting=True) for x in tensor.slots or ()]
     missing = [x is not None and seen is None for x, seen in zip(tensor.slots or (), slots, strict=True)]
     if param is None or grad is None or out is None or any(missing):
         return None
