@@ -696,6 +696,7 @@ ROWS = [
         valleys=(Valley({"lr": 0.3, "lr_scheduler": "ExponentialScheduler(stage_length=300)"}, 3000),),
         plane=0.1,
         settings=signature(0.001, decay1=decay(0.9), decay2=decay(0.999), eps=eps(1e-6), weight_decay=apart(0)),
+        divisions=2,
     ),
     Row(
         "LARS",
@@ -713,7 +714,6 @@ ROWS = [
             trust=Setting(0.001, Interval(0), (0.001, 0.1)),
             weight_decay=apart(0),
         ),
-        divisions=0,
     ),
     Row(
         "NovoGrad",

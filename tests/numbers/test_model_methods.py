@@ -95,3 +95,16 @@ def test_without_a_gradient_nothing_moves(backend, cls):
     assert backend.numpy(x).tolist() == [1.0, -2.0]
     with pytest.raises(TypeError, match="use update_all"):
         cls().update(x, x, "W")
+
+
+@pytest.mark.backends("numpy")
+@pytest.mark.parametrize(
+    ("make", "part"),
+    [(lambda: xpopt.LARS(lr=0.5, trust=0.25), 0.125), (lambda: xpopt.LAMB(lr=0.5), 0.5)],
+    ids=["LARS", "LAMB"],
+)
+@pytest.mark.parametrize(("dtype", "tiny"), [("float32", 2.0**-146), ("float64", 2.0**-1071)])
+def test_a_tiny_gradient_moves_a_parameter_by_a_part_of_its_norm(backend, make, part, dtype, tiny):
+    """As any other does: four equal elements, so that each moves by that part of itself."""
+    new = make().update(np.full(4, 64.0, dtype), np.full(4, tiny, dtype), "W")
+    np.testing.assert_allclose(new, 64.0 * (1 - part), rtol=1e-6)

@@ -92,5 +92,6 @@ class LAMB(OptimizerBase):
         scale = 1 / (1 - h.decay2**h.t)
         step = correction * mean / (xp.sqrt(scale * var) + h.eps) + h.weight_decay * param
         norm, length = xp.linalg.vector_norm(param), xp.linalg.vector_norm(step)
-        ratio = xp.where((norm == 0) | (length == 0), 1.0, norm / length)
-        return param - h.lr * ratio * step, LAMBState(mean, var)
+        # the ratio of the norms alone may overflow
+        moved = xp.where((norm == 0) | (length == 0), step, step / length * norm)
+        return param - h.lr * moved, LAMBState(mean, var)

@@ -81,6 +81,8 @@ class LARS(OptimizerBase):
     def rule(xp: Namespace, param: Array, grad: Array, s: LARSState, h: Scalars) -> tuple[Array, LARSState]:
         """Algorithm 1 of You, Gitman and Ginsburg."""
         norm, size = xp.linalg.vector_norm(param), xp.linalg.vector_norm(grad)
-        ratio = xp.where((norm == 0) | (size == 0), 1.0, h.trust * norm / (size + h.weight_decay * norm))
-        velocity = h.momentum * s.velocity + h.lr * ratio * (grad + h.weight_decay * param)
+        step = grad + h.weight_decay * param
+        # the ratio of the norms alone may overflow
+        moved = step / (size + h.weight_decay * norm) * (h.trust * norm)
+        velocity = h.momentum * s.velocity + h.lr * xp.where((norm == 0) | (size == 0), step, moved)
         return param - velocity, LARSState(velocity)
