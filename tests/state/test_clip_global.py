@@ -132,3 +132,32 @@ def test_bits_are_eager_numpys(backend):
 @pytest.mark.usefixtures("fused")
 def test_bits_of_agc_are_eager_numpys_however_it_is_called(backend):
     compare(lambda: xpopt.SGD(agc=0.125), [(), (3, 5), (4097,)], "float16", 2)
+
+
+SMALL_BESIDE_LARGE = [
+    ([1e33, 1.42e35], [-4.975e-13], 2.0**53),
+    ([1.5e29], [3.7e-13], 2.0**44),
+    ([3e38, 3e38], [1e5], 1.0),  # whose norm is more than float32 holds
+]
+
+
+@on_numpy
+@pytest.mark.parametrize(("large", "small", "bound"), SMALL_BESIDE_LARGE)
+@pytest.mark.parametrize("engine", ["eager", "blocked"])
+def test_small_elements_keep_their_digits_beside_a_large_norm(backend, large, small, bound, engine):
+    """In float64 by hand."""
+    grads = [np.array(x, np.float32) for x in (large, small)]
+    norm = math.hypot(*large, *small)
+    with xpopt.engine(engine):
+        new = xpopt.SGD(lr=1.0, clip_global=bound).update_all([np.zeros_like(x) for x in grads], grads)
+    for x, grad in zip(new, grads, strict=True):
+        np.testing.assert_allclose(x.astype(float), -grad.astype(float) / norm * bound, rtol=1e-6)
+
+
+@on_numpy
+@pytest.mark.parametrize("engine", ["eager", "blocked"])
+def test_float32_is_clipped_beside_float64_whose_norm_it_cannot_hold(backend, engine):
+    grads = [np.array([3e200]), np.array([3e38], np.float32)]
+    with xpopt.engine(engine):
+        new = xpopt.SGD(lr=1.0, clip_global=1.0).update_all([np.zeros_like(x) for x in grads], grads)
+    assert [x.tolist() for x in new] == [[-1.0], [0.0]]

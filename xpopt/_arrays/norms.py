@@ -119,6 +119,12 @@ def product_of_norms(xp: Namespace, norms: Sequence[tuple[Any, Any]]) -> tuple[A
     return scale, xp.sqrt(xp.sum(parts * parts))
 
 
+def root_of_norm(xp: Namespace, scale: Any, rest: Array) -> Array:
+    """Return the square root of ``scale * rest``, which may overflow itself; NaN where one is not finite."""
+    root: Array = xp.sqrt(scale) * xp.sqrt(rest) + (scale - scale) + (rest - rest)
+    return root
+
+
 def _divisor(xp: Namespace, largest: Array) -> Array:
     """Return what numbers of which this is the largest are divided by; they are then 8 at most."""
     # XLA divides by a broadcast number by multiplying with its reciprocal, and flushes that to 0 above 1 / tiny

@@ -6,6 +6,7 @@ there, and nothing waits; else it is the host that adds, in one order, so that n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -15,7 +16,7 @@ import numpy as np
 
 from .._arrays import sums
 from .._arrays.library import Library
-from .._arrays.norms import product_of_norms
+from .._arrays.norms import product_of_norms, root_of_norm
 from .._graph.node import OF_MODEL
 from .._graph.questions import Question
 from .._graph.rule import NeedsModelError, StepScalars
@@ -179,7 +180,7 @@ def _answers(questions: Sequence[Question], asking: Sequence[_Asking]) -> Answer
         said[question] = [found for _, found in sorted(of_all, key=lambda pair: pair[0])]
     decide = _together.get()
     if decide is None and (library := _one_device([found for of in said.values() for found in of])) is not None:
-        return {question: _on_device(library, OF_MODEL[question.op], of) for question, of in said.items()}
+        return {question: _on_device(library, question.op, of) for question, of in said.items()}
     return _on_host({question: list(map(_as_floats, of)) for question, of in said.items()}, decide)
 
 
@@ -194,11 +195,11 @@ def _one_device(said: Sequence[Any]) -> Library | None:
 def _on_device(library: Library, op: str, said: Sequence[OnDevice]) -> Any:
     def find(first: Any, *others: Any) -> Any:
         xp = library.xp
-        if op == "vector_norm":
+        if OF_MODEL[op] == "vector_norm":
             scale, rest = product_of_norms(xp, [found.found for found in said])
-            return scale * rest
+            return root_of_norm(xp, scale, rest) if op == "model_root" else scale * rest
         values = xp.stack([first, *others])
-        return xp.max(values) if op == "max" else xp.sum(values)
+        return xp.max(values) if op == "model_max" else xp.sum(values)
 
     return library.guard(find)(*(found.found[-1] for found in said))
 
@@ -223,7 +224,11 @@ def _on_host(said: dict[Question, list[tuple[float, ...]]], decide: Together | N
         numbers += [(way.join, sums.joined(way, (found[k] for found in every))) for k, way in enumerate(ways[question])]
     values = iter([value for _, value in numbers] if decide is None else decide(numbers))
     with np.errstate(all="ignore"):
-        return {
-            question: float(sums.finished(OF_MODEL[question.op], [next(values) for _ in ways[question]], 1))
-            for question in said
-        }
+        return {question: _finished(question.op, [next(values) for _ in ways[question]]) for question in said}
+
+
+def _finished(op: str, found: Sequence[float]) -> float:
+    value = float(sums.finished(OF_MODEL[op], found, 1))
+    if op != "model_root":
+        return value
+    return math.sqrt(value) if math.isfinite(value) else math.nan

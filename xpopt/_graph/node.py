@@ -20,7 +20,7 @@ COMPARISONS = ("less", "less_equal", "greater", "greater_equal", "equal", "not_e
 REDUCTIONS = ("sum", "mean", "max", "min", "vector_norm")
 """Functions of a whole array, which make one number of it."""
 
-OF_MODEL = {"model_sum": "sum", "model_norm": "vector_norm", "model_max": "max"}
+OF_MODEL = {"model_sum": "sum", "model_norm": "vector_norm", "model_max": "max", "model_root": "vector_norm"}
 """The same of one array of each parameter of a model together: by operation, what is made of them."""
 
 LOGICAL = ("logical_and", "logical_or", "logical_xor", "logical_not", "isnan", "isinf", "isfinite")

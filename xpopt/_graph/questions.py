@@ -60,6 +60,10 @@ class OfModel:
         """Return the L2 norm of an array of each parameter, all together."""
         return self._ask("model_norm", x)
 
+    def root_of_norm(self, x: Array) -> Any:
+        """Return the square root of the norm: no dtype is too narrow for it. NaN where the norm is not finite."""
+        return self._ask("model_root", x)
+
     def max(self, x: Array) -> Any:
         """Return the largest element of an array of each parameter."""
         return self._ask("model_max", x)

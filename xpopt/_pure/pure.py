@@ -10,7 +10,7 @@ import numpy as np
 
 from .._arrays.library import Library, real_of
 from .._arrays.namespace import copy_array, library_of
-from .._arrays.norms import product_of_norms, scaled_norm
+from .._arrays.norms import product_of_norms, root_of_norm, scaled_norm
 from .._arrays.parameter import Spec, dtype_text
 from .._arrays.tree import flatten, matched, rebuild, show
 from .._arrays.typing import Array, Tree
@@ -358,7 +358,7 @@ def _all_stepped(steps: Mapping[Hashable, Any]) -> dict[Hashable, Stepped]:
             answered.add(question)
             library = library_of(next(iter(of.values())))
             assert library is not None
-            total = _joined(library, OF_MODEL[question.op], list(of.values()))
+            total = _joined(library, question.op, list(of.values()))
             answers |= {name: library.xp.astype(total, x.dtype, copy=False) for name, x in of.items()}
     return {name: done[name] for name in steps}
 
@@ -366,11 +366,11 @@ def _all_stepped(steps: Mapping[Hashable, Any]) -> dict[Hashable, Stepped]:
 def _joined(library: Library, op: str, arrays: Sequence[Any]) -> Any:
     """Return a reduction of an array of each parameter."""
     xp, wide = library.xp, library.has_float64(arrays[0])
-    if op == "vector_norm":
+    if OF_MODEL[op] == "vector_norm":
         scale, rest = product_of_norms(xp, [scaled_norm(xp, x, float64=wide) for x in arrays if 0 not in x.shape])
-        return scale * rest
+        return root_of_norm(xp, scale, rest) if op == "model_root" else scale * rest
     arrays = [xp.astype(x, xp.float64 if wide else xp.float32, copy=False) for x in arrays]
-    if op == "max":
+    if op == "model_max":
         return xp.max(xp.stack([xp.max(x) for x in arrays if 0 not in x.shape]))
     return xp.sum(xp.stack([xp.sum(x) for x in arrays]))
 

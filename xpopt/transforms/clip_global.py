@@ -42,10 +42,10 @@ class ClipGlobal(Transform):
     @staticmethod
     def before(xp: Namespace, param: Array, grad: Array, s: Any, h: Scalars) -> Array:
         """The gradient within a norm of all."""
-        norm = h.model.norm(grad)
-        # a quotient of an element and the norm has all digits where that of the bound and the norm may have none
-        clipped = grad / norm * h.clip_global + (norm - norm)  # NaN where the norm is not finite
-        within: Array = xp.where(norm <= h.clip_global, grad, clipped)
+        # by the root of the factor, twice: the factor may be too small for the dtype, and the norm too large
+        root, of_bound = h.model.root_of_norm(grad), h.clip_global**0.5
+        factor = xp.where(root <= of_bound, 1.0, of_bound / root)
+        within: Array = grad * factor * factor
         return within
 
     @staticmethod
