@@ -31,6 +31,7 @@ from .config import make_optimizer as make_optimizer
 from .explain import kernel_source as kernel_source
 from .optimizers.adabelief import AdaBelief as AdaBelief
 from .optimizers.adadelta import Adadelta as Adadelta
+from .optimizers.adafactor import Adafactor as Adafactor
 from .optimizers.adagrad import AdaGrad as AdaGrad
 from .optimizers.adam import Adam as Adam
 from .optimizers.adamax import Adamax as Adamax
@@ -95,6 +96,7 @@ __all__ = [
     "AdaBelief",
     "AdaGrad",
     "Adadelta",
+    "Adafactor",
     "Adam",
     "AdamW",
     "Adamax",

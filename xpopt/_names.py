@@ -35,6 +35,7 @@ NAMES = {
         "DoG": "optimizers.dog",
         "Prodigy": "optimizers.prodigy",
         "PolyakSGD": "optimizers.polyak_sgd",
+        "Adafactor": "optimizers.adafactor",
         "Muon": "optimizers.muon",
         "ScheduleFreeSGD": "optimizers.schedule_free",
         "ScheduleFreeAdamW": "optimizers.schedule_free",

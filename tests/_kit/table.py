@@ -753,7 +753,17 @@ OF_LOSS = {
     )
 }
 """By class, the settings of those that need the loss at each update: tested in tests/numbers/test_polyak_sgd.py."""
-ELSEWHERE = OF_MODEL | OF_MATRICES | OF_LOSS
+OF_SHAPES = {
+    xpopt.Adafactor: signature(
+        0.01,
+        power=Setting(0.8, Interval(0)),
+        threshold=Setting(1.0, Interval(0, open="low")),
+        least=Setting(1e-3, Interval(0, open="low")),
+        eps=eps(1e-30),
+    )
+}
+"""By class, the settings of those whose state depends on the shape: tested in tests/numbers/test_adafactor.py."""
+ELSEWHERE = OF_MODEL | OF_MATRICES | OF_LOSS | OF_SHAPES
 """The classes without a row."""
 SIGNATURES = {row.optimizer: row.settings for row in ROWS if row.settings is not None} | ELSEWHERE
 """By class, its settings."""

@@ -127,7 +127,7 @@ ABSENT_CLASSES = {
     **rows("sam", "climb(params, grads, rho) goes to where the second gradient is taken"),
     **rows("schedule_free", "there are ScheduleFreeSGD and ScheduleFreeAdamW"),
     **rows(
-        "adafactor asgd lbfgs madgrad shampoo sm3 sophia sparse_adam",
+        "asgd lbfgs madgrad shampoo sm3 sophia sparse_adam",
         "this algorithm is not here: write it as a rule of your own",
     ),
 }

@@ -1,6 +1,7 @@
 # Written by tests/_kit/stubs.py from the table in xpopt/_names.py.
 from .adabelief import AdaBelief as AdaBelief
 from .adadelta import Adadelta as Adadelta
+from .adafactor import Adafactor as Adafactor
 from .adagrad import AdaGrad as AdaGrad
 from .adam import Adam as Adam
 from .adamax import Adamax as Adamax
@@ -42,6 +43,7 @@ __all__ = [
     "AdaBelief",
     "AdaGrad",
     "Adadelta",
+    "Adafactor",
     "Adam",
     "AdamW",
     "Adamax",
