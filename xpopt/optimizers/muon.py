@@ -94,8 +94,8 @@ class Muon(OptimizerBase):
     >>> import numpy as np
     >>> opt = Muon(lr=0.1)
     >>> opt.update(np.zeros((2, 2)), np.array([[0.0, 3.0], [3.0, 0.0]]), "W").round(2)
-    array([[ 0.  , -0.07],
-           [-0.07,  0.  ]])
+    array([[ 0.  , -0.11],
+           [-0.11,  0.  ]])
     """
 
     lr: float = setting(default=0.02)
