@@ -7,7 +7,7 @@ there, and nothing waits; else it is the host that adds, in one order, so that n
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple, TypeVar
@@ -178,6 +178,11 @@ def _answers(questions: Sequence[Question], asking: Sequence[_Asking]) -> Answer
     for question in questions:
         of_all = [pair for one in asking for pair in zip(one.members, one.open.get(question, ()), strict=False)]
         said[question] = [found for _, found in sorted(of_all, key=lambda pair: pair[0])]
+    return answered(said)
+
+
+def answered(said: Mapping[Question, list[Any]]) -> Answers:
+    """Return what comes of what the parameters of a model have to say to some questions."""
     decide = _together.get()
     if decide is None and (library := _one_device([found for of in said.values() for found in of])) is not None:
         return {question: _on_device(library, question.op, of) for question, of in said.items()}

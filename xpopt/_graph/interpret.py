@@ -27,7 +27,8 @@ ON_NUMBERS: dict[str, Callable[..., Any]] = {
 """What the operators do to Python numbers."""
 
 
-def _function(xp: Namespace, op: str) -> Callable[..., Any]:
+def function_of(xp: Namespace, op: str) -> Callable[..., Any]:
+    """Return a function of the standard, such as one that reduces a whole array."""
     function: Callable[..., Any] = getattr(xp.linalg if op == "vector_norm" else xp, op)
     return function
 
@@ -54,7 +55,11 @@ def interpret(graph: Graph, xp: Namespace) -> Callable[[Mapping[str, Array], Sca
     named = [(k, str(node.value)) for k, node in enumerate(ordered) if k < len(graph.inputs) or node.op == "factor"]
     numbers = [(k, str(node.value)) for k, node in enumerate(ordered) if node.op == "number"]
     steps = [
-        (k, ON_NUMBERS[node.op] if node.kind == "scalar" else _function(xp, node.op), [place[arg] for arg in node.args])
+        (
+            k,
+            ON_NUMBERS[node.op] if node.kind == "scalar" else function_of(xp, node.op),
+            [place[arg] for arg in node.args],
+        )
         for k, node in enumerate(ordered)
         if node.args
     ]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from .node import Graph, Node
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from .node import OF_MODEL, REDUCTIONS, Graph, Node
 
 _LASTING = ("add", "subtract", "multiply", "negative", "abs", "square", "sqrt")
 """Operations of which the result is not finite if an argument is not; and so it is with what is divided."""
@@ -26,14 +29,61 @@ def products(graph: Graph) -> list[Graph]:
         magnitude of the gradient.
     """
     _, grad, *_ = graph.inputs
-    degrees: dict[Node, float] = {grad: 1}
-    for node in graph.arrays():
-        if degree := _degree(node, degrees):
-            degrees[node] = degree
+    degrees = _degrees(graph)
     of_slots, of_all = _lasting(graph.outputs[1:]), _lasting(graph.outputs)
     counted = [node for node, degree in degrees.items() if node in of_slots or (degree > 1 and node in of_all)]
     parts = {arg for node in counted for arg in node.args} | {grad}
     return [Graph(graph.name, (grad,), (node,)) for node in counted if node not in parts]
+
+
+class Sizes(NamedTuple):
+    """What a rule makes of norms and sums of its gradient.
+
+    Parameters
+    ----------
+    products : Graph
+        From ``grad`` to what is reduced.
+    reductions : tuple of Node
+        What each of these is reduced by, of one array or of a model.
+    found : Graph
+        From these to what is to be finite: they themselves, and their products that spoil what the rule returns.
+    """
+
+    products: Graph
+    reductions: tuple[Node, ...]
+    found: Graph
+
+
+def sizes(graph: Graph) -> Sizes | None:
+    """Return what a rule, whose gradient is not clipped, makes of sizes of the gradient alone; None if nothing."""
+    _, grad, *_ = graph.inputs
+    degrees, lasting = _degrees(graph), _lasting(graph.outputs)
+    leaves: dict[Node, Node] = {}
+    new: dict[Node, Node] = {}
+    for node in graph.ordered():
+        if (node.op in REDUCTIONS or node.op in OF_MODEL) and node.args[0] in degrees:
+            new[node] = leaves[node] = Node("input", "one", value=f"size{len(leaves)}")
+        elif node.op in ("multiply", "square") and node in lasting and _is_of(new, node.args):
+            new[node] = Node(node.op, "one", tuple(new.get(arg, arg) for arg in node.args))
+    if not leaves:
+        return None
+    products = Graph(graph.name, (grad,), tuple(node.args[0] for node in leaves))
+    return Sizes(products, tuple(leaves), Graph(graph.name, tuple(leaves.values()), tuple(new.values())))
+
+
+def _is_of(known: Mapping[Node, Node], args: tuple[Node, ...]) -> bool:
+    """Whether something is made of what is known and of numbers alone."""
+    return any(arg in known for arg in args) and all(arg in known or arg.kind == "scalar" for arg in args)
+
+
+def _degrees(graph: Graph) -> dict[Node, float]:
+    """Return how often the gradient is in each product."""
+    _, grad, *_ = graph.inputs
+    degrees: dict[Node, float] = {grad: 1}
+    for node in graph.arrays():
+        if degree := _degree(node, degrees):
+            degrees[node] = degree
+    return degrees
 
 
 def _degree(node: Node, degrees: dict[Node, float]) -> float:

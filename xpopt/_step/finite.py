@@ -19,6 +19,7 @@ from .._engine import choose
 from .._engine.cuda import finite as cuda_finite
 from .._engine.limits import LARGEST, limit
 from .._graph.rule import Rule
+from .reduced import all_finite, sizes_of
 
 _BLOCK = 65_536
 """Elements looked at together, so that what is found out of them stays in the processor's cache."""
@@ -104,16 +105,21 @@ class Guard:
             It is not, and that is to be raised.
         """
         each = [(one, h) for rule, h in formulas.values() for one in rule.among or (rule,)]
-        if self._place is None and all(one.limit is None for one, _ in each):
+        finite = all_finite(formulas, of, self._gradients) if any(sizes_of(one, h) for one, h in each) else {}
+        if not finite and self._place is None and all(one.limit is None for one, _ in each):
             lowest = min((limit(one, h, "float32") for one, h in each), default=0.0)
             if max(self._sizes.values(), default=-1.0) <= lowest:
                 return None
         limits = {name: self._limit(*formulas[of[name]], name, params) for name in self._gradients}
         bounds = {name: _bound_of(*formulas[of[name]]) for name in self._gradients}
         if self._place is not None:
-            return self._place.together(list(self._gradients.values()), list(limits.values()), list(bounds.values()))
+            within = self._place.together(list(self._gradients.values()), list(limits.values()), list(bounds.values()))
+            library = self._place.library
+            return _all(library)(_stacked(library)(within, *finite.values())) if finite else within
         beyond = [
-            name for name, size in self._sizes.items() if not self._is_within(name, size, limits[name], bounds[name])
+            name
+            for name, size in self._sizes.items()
+            if not self._is_within(name, size, limits[name], bounds[name]) or not finite.get(name, True)
         ]
         rules = ", ".join(dict.fromkeys(formulas[of[name]][0].name for name in beyond))
         return False if self._refuse(beyond, f"too large for the products of {rules}") else None

@@ -45,7 +45,7 @@ class ModelSums:
         answer = self._answers.get(question)
         if answer is None:
             if self._wanted is None or question in self._wanted:
-                self.found[question] = self._found(OF_MODEL[question.op], x)
+                self.found[question] = stated(self._library, OF_MODEL[question.op], x)
             if self._wanted is None:
                 raise Unknown
             answer = math.nan
@@ -54,17 +54,18 @@ class ModelSums:
         number: Array = library.xp.astype(answer, x.dtype, copy=False)
         return number
 
-    def _found(self, op: str, x: Array) -> Any:
-        library = self._library
-        if library.name == "numpy":
-            return sums.measured(op, x)
-        xp, wide = library.xp, library.has_float64(x)
-        if op == "vector_norm" and 0 not in x.shape:
-            return OnDevice(library, scaled_norm(xp, x, float64=wide))
-        x = xp.astype(x, xp.float64 if wide else xp.float32, copy=False)
-        if op == "max":
-            return OnDevice(library, (xp.max(x) if 0 not in x.shape else library.full((), -float("inf"), x.dtype, x),))
-        return OnDevice(library, (*((1.0,) if op == "vector_norm" else ()), xp.sum(x)))
+
+def stated(library: Library, op: str, x: Array) -> Any:
+    """Return what an array of one parameter has to say to a reduction of a model."""
+    if library.name == "numpy":
+        return sums.measured(op, x)
+    xp, wide = library.xp, library.has_float64(x)
+    if op == "vector_norm" and 0 not in x.shape:
+        return OnDevice(library, scaled_norm(xp, x, float64=wide))
+    x = xp.astype(x, xp.float64 if wide else xp.float32, copy=False)
+    if op == "max":
+        return OnDevice(library, (xp.max(x) if 0 not in x.shape else library.full((), -float("inf"), x.dtype, x),))
+    return OnDevice(library, (*((1.0,) if op == "vector_norm" else ()), xp.sum(x)))
 
 
 def with_model(h: Scalars, model: ModelSums) -> Scalars:
