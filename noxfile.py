@@ -27,7 +27,7 @@ BACKENDS = {
     "numba": (["ml_dtypes", "numba"], ["numpy"]),
     "array-api-strict": (["array-api-strict", *DEMO], ["array-api-strict"]),
     # This exact release, for it comes as a CPU build; a plain torch pulls gigabytes of CUDA libraries.
-    "torch": (["torch==2.13.0"], ["torch"]),
+    "torch": (["torch==2.13.0", "ml_dtypes", "numba"], ["torch"]),
     "jax": (["jax", "optax"], ["jax", "jax-x64"]),
     "dask": (["dask[array]"], ["dask"]),
     # NVRTC compiles for a device where there is none.

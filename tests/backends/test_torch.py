@@ -189,7 +189,7 @@ def device(torch, monkeypatch):
             return function(*args, **(kwargs or {}))
 
     monkeypatch.setattr("xpopt._arrays.namespace._Torch.is_lazy", lambda self, x: True)
-    monkeypatch.setattr("xpopt._arrays.namespace._Torch.on_host", lambda self, x: None)
+    monkeypatch.setattr("xpopt._arrays.namespace._Torch.on_host", lambda self, x, lasting=False: None)
     cpu = torch.Tensor.cpu
     waits = Waits()
 

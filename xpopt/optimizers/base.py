@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Never, Self, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Never, Self, cast, overload
 
 from .. import optimizers
 from .._arrays.namespace import copy_array, library_of
@@ -257,7 +257,7 @@ class OptimizerBase(Scheduled, Declared):
     """Raise it in a class whose slots or hyperparameters change their meaning: checkpoints of another are refused."""
 
     _kind = "optimizer"
-    _pure: Pure | None = None
+    _pure = cast("Pure | None", None)  # an annotation would make it a setting
     _hint = staticmethod(hint)
 
     @classmethod

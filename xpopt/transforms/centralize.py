@@ -53,7 +53,15 @@ class Centralize(Transform):
         return 0.5 * largest
 
     def check_dtype(self, dtype: str, what: str) -> None:
-        """Raise a ValueError for a complex parameter, whose parts would have one mean."""
+        """Raise a ValueError for a complex parameter, whose parts would have one mean.
+
+        Parameters
+        ----------
+        dtype : str
+            The dtype of a parameter.
+        what : str
+            The parameter, for the message.
+        """
         if dtype in PAIRS:
             raise ValueError(
                 f"centralize=True is for real parameters, and {what} is {dtype}; give it centralize=False in a group"
