@@ -361,3 +361,34 @@ def test_jax_does_not_wait(backend, monkeypatch):
         new = OF_MODEL().update_all(params, grads)
     for x, wanted in zip(new, by_hand(*values), strict=True):
         np.testing.assert_allclose(backend.numpy(x), wanted, rtol=1e-5, atol=1e-6)
+
+
+WRONG = {
+    "an axis without a name": (lambda xp, grad: xp.sum(grad, 0), r"xp\.sum .*2 arguments without a name; .*axis=0"),
+    "an array by name": (lambda xp, grad: xp.sum(x=grad), r"xp\.sum .*0 arguments without a name"),
+    "a norm": (lambda xp, grad: xp.linalg.vector_norm(grad, 0), r"xp\.linalg\.vector_norm .*2 arguments"),
+    "a number": (lambda xp, grad: xp.max(3.0), r"xp\.max .*a float; wanted one, an array"),
+}
+
+
+@on_numpy
+@pytest.mark.filterwarnings("ignore:.*cannot be traced")
+@pytest.mark.parametrize(("call", "message"), WRONG.values(), ids=WRONG)
+@pytest.mark.parametrize("engine", ["eager", "blocked"])
+def test_reductions_are_called_as_in_the_standard(backend, call, message, engine):
+    def rule(xp: Any, param: Any, grad: Any, s: Any, h: Any) -> Any:
+        return param - call(xp, grad) * grad, s
+
+    opt = of_rule(rule, NoSlots)()
+    with xpopt.engine(engine), pytest.raises(TypeError, match=message):
+        opt.update(np.ones(2), np.ones(2), "W")
+
+
+@on_numpy
+@pytest.mark.filterwarnings("ignore:.*cannot be traced")
+def test_a_norm_is_named_as_it_is_called(backend):
+    def rule(xp: Any, param: Any, grad: Any, s: Any, h: Any) -> Any:
+        return param - xp.linalg.vector_norm(grad, ord=1) * grad, s
+
+    with pytest.raises(TypeError, match=r"calls xp\.linalg\.vector_norm with ord=1"):
+        xpopt.kernel_source(of_rule(rule, NoSlots)(), "numba")

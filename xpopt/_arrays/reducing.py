@@ -49,8 +49,17 @@ def _like(module: Any) -> Any:
 
 
 def _reduction(name: str, of_library: Any) -> Any:
-    def reduction(x: Any, /, **options: Any) -> Any:
+    called = f"xp.linalg.{name}" if name == "vector_norm" else f"xp.{name}"
+
+    def reduction(*values: Any, **options: Any) -> Any:
         """Do what the function of this name in NumPy does; a whole array is reduced in the order of `sums`."""
+        if len(values) != 1 or not hasattr(values[0], "dtype"):
+            came = f"{len(values)} arguments without a name" if len(values) != 1 else f"a {type(values[0]).__name__}"
+            raise TypeError(
+                f"{called} came with {came}; wanted one, an array, and options by name, such as axis=0, as in the "
+                f"array API standard"
+            )
+        (x,) = values
         if is_whole(options) and getattr(x, "dtype", None) in _FLOATS:
             return sums.reduced(name, x)
         return of_library(x, **options)

@@ -217,10 +217,17 @@ class _Namespace:
         return x if max is None else self.where(self.logical_or(self.less_equal(x, max), self.isnan(x)), x, max)
 
 
-def _reduce_whole(tape: Tape, name: str, x: Any, **options: Any) -> _Traced:
+def _reduce_whole(tape: Tape, name: str, *values: Any, **options: Any) -> _Traced:
+    called = "linalg.vector_norm" if name == "vector_norm" else name
+    if len(values) != 1:
+        raise UntraceableError(
+            f"it calls xp.{called} with {len(values)} arguments without a name; wanted one, the array, and options by "
+            f"name, such as axis=0"
+        )
+    (x,) = values
     if not is_whole(options):
         listed = ", ".join(f"{option}={value!r}" for option, value in options.items())
-        raise UntraceableError(f"it calls xp.{name} with {listed}; what engines fuse are reductions of whole arrays")
+        raise UntraceableError(f"it calls xp.{called} with {listed}; what engines fuse are reductions of whole arrays")
     return _reduce(tape, name, x)
 
 
