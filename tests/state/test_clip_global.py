@@ -161,3 +161,14 @@ def test_float32_is_clipped_beside_float64_whose_norm_it_cannot_hold(backend, en
     with xpopt.engine(engine):
         new = xpopt.SGD(lr=1.0, clip_global=1.0).update_all([np.zeros_like(x) for x in grads], grads)
     assert [x.tolist() for x in new] == [[-1.0], [0.0]]
+
+
+def test_the_first_gradient_to_be_added_up_is_refused_already(backend):
+    opt = xpopt.SGD(lr=1.0, clip_global=1.0, accumulate=2)
+    x = backend.array(np.ones(3))
+    with pytest.raises(TypeError, match=r"h\.model.*use update_all"):
+        opt.update(x, x, "W")
+    assert opt.cache == {}
+    for _ in range(2):
+        new = opt.update_all([x], [x])
+    np.testing.assert_allclose(backend.numpy(new[0]), 1 - 3**-0.5, rtol=1e-6)

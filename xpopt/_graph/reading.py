@@ -7,7 +7,7 @@ not, and what it computes cannot be in a kernel.
 from __future__ import annotations
 
 from .._arrays.typing import Scalars
-from .node import Graph, Node
+from .node import OF_MODEL, Graph, Node
 from .rule import Rule
 from .trace import InPlaceError, Tape, UntraceableError, trace
 
@@ -61,6 +61,18 @@ def read_again(rule: Rule) -> bool:
             rule.made.pop(("read", clipped), None)
         return False
     return True
+
+
+def reads_model(rule: Rule) -> bool:
+    """Return whether a rule reads ``h.model``; of several, whether all do. One that cannot be traced does not say."""
+    found: bool | None = rule.made.get("reads model")
+    if found is None:
+        try:
+            found = all(any(node.op in OF_MODEL for node in trace(one).reductions()) for one in rule.among or (rule,))
+        except (InPlaceError, UntraceableError):
+            found = False
+        rule.made["reads model"] = found
+    return found
 
 
 def _check_same(graph: Graph, again: Graph) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Hashable
 from functools import partial
 from typing import Any
 
+from .._graph.reading import reads_model
+from .._graph.rule import StepScalars
 from .._state.interrupts import HELD, WRITING, enter
 from .._state.parts import Parts
 from .._state.scale import Scale
@@ -38,6 +40,8 @@ def update(parts: Parts, param: Any, param_grad: Any, name: Hashable, cur_loss: 
             check_loss(cur_loss, "param")
         others = loss = read_loss(cur_loss, settings.cls.__name__) if settings.reads_loss else None
         if accumulate > 1 and not clock.passes.begin(name, accumulate):
+            if reads_model(settings.rule):  # at the first gradient, and not when some have been added up
+                _ = StepScalars().model
             settings = settings.between
         while True:
             shown = ownership.shown
