@@ -356,6 +356,14 @@ def test_a_long_row_is_not_deep_and_a_deep_one_is_refused():
         (lambda: exponential(-1.0, 0.5, stop=-2.0), ValueError, "does not fall with factor=0.5; wanted at least -1.0"),
         (lambda: plateau(0.01, 0.5, stop=0.1), ValueError, "plateau: stop=0.1 is not reached .* at most 0.01"),
         (lambda: plateau(-0.01, 0.5, stop=-0.1), ValueError, "plateau: stop=-0.1 is not reached .* at least -0.01"),
+        (lambda: epochs(1e308, steps_per_epoch=100), ValueError, r"epochs: n \* steps_per_epoch=inf is out of range"),
+        (lambda: warmup(steps=2).values(3.0), TypeError, "warmup: steps=3.0 is a float"),
+        (lambda: warmup(steps=2).values(True), TypeError, "warmup: steps=True is a bool"),
+        (
+            lambda: xpopt.SGD(lr=type("bare", (Schedule,), {})()),
+            NotImplementedError,
+            r"bare has no formula; .* at\(step",
+        ),
         (lambda: epochs(2, steps_per_epoch=0), ValueError, "epochs: steps_per_epoch=0 is out of range"),
     ],
 )

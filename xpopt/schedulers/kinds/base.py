@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -95,7 +94,7 @@ class Schedule(Algebra, Value, _Number):
         float
             The number.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no formula; write its at(step)")
 
     def __call__(self, step: int) -> float:
         """Return the number of a step.
@@ -142,7 +141,7 @@ class Schedule(Algebra, Value, _Number):
         TypeError, ValueError
             As for a call; or `losses` are missing, or fewer than the steps.
         """
-        many = isinstance(steps, numbers.Integral) and not isinstance(steps, bool)
+        many = not isinstance(steps, Iterable)
         which = range(int(STEP.check(type(self).__name__, "steps", steps))) if many else steps
         if self.begin() is None:
             return np.array([self(step) for step in which], np.float64)  # type: ignore[union-attr]

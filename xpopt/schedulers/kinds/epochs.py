@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..._settings.ranges import POSITIVE
-from .base import COUNT
+from .base import COUNT, FINITE
 
 
 def epochs(n: float, *, steps_per_epoch: int) -> int:
@@ -33,4 +33,5 @@ def epochs(n: float, *, steps_per_epoch: int) -> int:
     linear(start=0.1, stop=0.0, steps=100)
     """
     per_epoch = int(COUNT.check("epochs", "steps_per_epoch", steps_per_epoch))
-    return max(1, round(POSITIVE.check("epochs", "n", n) * per_epoch))
+    steps = POSITIVE.check("epochs", "n", n) * per_epoch
+    return max(1, round(FINITE.check("epochs", "n * steps_per_epoch", steps)))
