@@ -421,6 +421,44 @@ def test_one_eager_tensor_does_not_cost_the_model_its_plan(backend, name, out):
     assert same_bits(model.opt.cache, want.opt.cache)
 
 
+@pytest.mark.parametrize(
+    ("settings", "changes", "kept"),
+    [
+        ({}, {"lr": 0.5}, True),
+        ({"clip_norm": 0.5}, {"clip_norm": 0.25, "decay1": 0.5}, True),
+        ({"clip_norm": 0.5}, {"clip_norm": None}, False),
+        ({"groups": {"[ac]": {"lr": 0.01}}}, {"lr": 0.5}, True),
+        ({"groups": {"[ac]": {"lr": 0.01}}}, {"groups": {"[ac]": {"lr": 0.2}}}, True),
+        ({"groups": {"[ac]": {"lr": 0.01}}}, {"groups": {"[ae]": {"lr": 0.01}}}, False),
+        ({"groups": {"a": {"lr": 0.01}}}, {"groups": {"a": "freeze"}}, False),
+        ({}, {"weight_decay": 0.1}, False),
+        ({"weight_decay": 0.1}, {"weight_decay": 0.2}, True),
+        ({"bounds": (np.zeros(300), None)}, {"bounds": (np.ones(300), None)}, False),
+    ],
+    ids=str,
+)
+def test_another_number_does_not_cost_the_model_its_plan(backend, settings, changes, kept):
+    """Other rules, and other parameters in a group, do; a second time it is no change."""
+    ends = []
+    for engine in (contextlib.nullcontext(), xpopt.engine("eager")):
+        model = Model(lambda: MAKE["Adam"](**settings))
+        if "bounds" in settings:
+            model.params = {"e": model.params["e"]}
+        with engine:
+            for stays in (kept, True):
+                model.step(2)
+                plan = plan_of(model)
+                model.opt.set_params(changes)
+                assert (plan_of(model) is plan) == stays
+                model.step(2)
+                assert not stays or plan_of(model) is plan
+                model.params["e"] = model.opt.update(model.params["e"], model.grads()["e"], "e")
+        ends.append(model)
+    model, want = ends
+    assert same_bits(model.params, want.params)
+    assert same_bits(model.opt.cache, want.opt.cache)
+
+
 def test_slots_that_are_replaced_are_let_go(backend):
     """What the eager engine computes is new at each step, and the plan does not keep the old."""
     model = Model(MAKE["Adam"])

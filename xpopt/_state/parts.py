@@ -152,11 +152,16 @@ class Parts:
             entries[name] = copy_entry(entry)
         if settings.groups or self.settings.groups:
             self._check_kept(settings, {name: x for name, x in self.state.cache.items() if name not in entries})
+        alike: dict[tuple[int, Any], Hashable] = {}
         for name, spec in self.state.specs().items():
-            settings.of(name).check_in_dtype(spec, name)
+            alike.setdefault((settings.of(name).number, spec), name)
+        for (number, spec), name in alike.items():
+            settings.numbered(number).check_in_dtype(spec, name)
         state = self.state.with_entries({**self.state.cache, **entries}) if entries else None
         records = (self.state if state is None else state).records.items()
-        stale = [x for name, x in records if settings.of(name).constants != self.settings.of(name).constants]
+        goes_on = settings.runs_as(self.settings)
+        old = self.settings
+        stale = [] if goes_on else [x for name, x in records if settings.of(name).constants != old.of(name).constants]
         without = iter(stale)  # for to begin a loop over a list is to allocate one
         scale = self.scale if settings.dynamic == self.settings.dynamic else None
         passes = self.clock.passes if settings.accumulate == length else Passes()
@@ -168,7 +173,8 @@ class Parts:
         enter(WRITING)
         if state is not None:
             self.state.become(state)
-        self.state.ownership.drop_plan()
+        elif not goes_on:
+            self.state.ownership.drop_plan()
         self.scale, self.clock.passes = scale, passes
         for record in without:
             record.slots = None

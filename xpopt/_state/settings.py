@@ -213,6 +213,17 @@ class Settings:
         """These, and those of each group by its number."""
         return (self, *(group.settings for group in self.groups))
 
+    def runs_as(self, other: Settings) -> bool:
+        """Whether updates by these can go on with what updates by `other` left: the rules are the same objects.
+
+        Floats may differ, for they are read anew at each step.
+        """
+        return (
+            self is other
+            or [group.pattern for group in self.groups] == [group.pattern for group in other.groups]
+            and all(map(_run_alike, self.each, other.each))
+        )
+
     @property
     def constants(self) -> dict[str, PerElement]:
         """Return the arrays that stand in the place of numbers."""
@@ -287,6 +298,16 @@ class Settings:
     def __deepcopy__(self, memo: dict[int, Any]) -> Settings:
         """Return the same."""
         return self
+
+
+def _run_alike(one: Settings, other: Settings) -> bool:
+    """Whether two settings without groups have one rule, and all that is no float is equal."""
+    if one.rule is not other.rule or one.of_rule.keys() != other.of_rule.keys():
+        return False
+    if (one.step, one.draws, one.frozen) != (other.step, other.draws, other.frozen):
+        return False
+    pairs = ((value, other.of_rule[name]) for name, value in one.of_rule.items())
+    return all(a is b or type(a) is type(b) is float or a == b for a, b in pairs)
 
 
 def _has_moduli(cls: type[Any], values: Mapping[str, Any]) -> bool:

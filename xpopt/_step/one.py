@@ -160,8 +160,12 @@ def bind(state: State, settings: Settings, param: Any, grad: Any, name: Hashable
         return None
     single, choice, before, made = record.single
     rule = single.rule
-    if before is not settings or single.slots is not record.slots or choice != choose.chosen():
+    if single.slots is not record.slots or choice != choose.chosen():
         return None
+    if before is not settings:
+        if not settings.runs_as(before):
+            return None
+        record.single = single, choice, settings, made
     if len(rule.made) != made or choose.changed(rule) or choose.changed(settings.rule):
         return None  # there may be a faster engine by now, or none any more
     bound = single.bind(param, grad, out)

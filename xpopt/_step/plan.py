@@ -72,10 +72,12 @@ class Plan:
         self._in_place = {id(record) for i, record in enumerate(records) if i not in self._new}
 
     def fits(self, settings: Settings) -> bool:
-        """Whether the settings and the choice of an engine are those of the plan, and no rule has changed."""
-        return (
-            self.settings is settings and self._choice == choose.chosen() and not any(map(choose.changed, self._rules))
-        )
+        """Whether settings and choice of an engine run as those of the plan, and no rule has changed."""
+        if self.settings is not settings:
+            if not settings.runs_as(self.settings):
+                return False
+            self.settings = settings
+        return self._choice == choose.chosen() and not any(map(choose.changed, self._rules))
 
     def writes_any(self, records: Iterable[Record]) -> bool:
         """Whether the plan writes the slots of one of these parameters where they are."""
