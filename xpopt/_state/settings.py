@@ -220,8 +220,8 @@ class Settings:
         """
         return (
             self is other
-            or [group.pattern for group in self.groups] == [group.pattern for group in other.groups]
-            and all(map(_run_alike, self.each, other.each))
+            or ([group.pattern for group in self.groups] == [group.pattern for group in other.groups]
+            and all(map(_run_alike, self.each, other.each)))
         )
 
     @property
