@@ -214,15 +214,11 @@ class Settings:
         return (self, *(group.settings for group in self.groups))
 
     def runs_as(self, other: Settings) -> bool:
-        """Whether updates by these can go on with what updates by `other` left: the rules are the same objects.
-
-        Floats may differ, for they are read anew at each step.
-        """
-        return (
-            self is other
-            or ([group.pattern for group in self.groups] == [group.pattern for group in other.groups]
-            and all(map(_run_alike, self.each, other.each)))
-        )
+        """Whether updates by these can go on with what updates by `other` left: floats may differ, rules may not."""
+        if self is other:
+            return True
+        patterns = ([group.pattern for group in settings.groups] for settings in (self, other))
+        return next(patterns) == next(patterns) and all(map(_run_alike, self.each, other.each))
 
     @property
     def constants(self) -> dict[str, PerElement]:
