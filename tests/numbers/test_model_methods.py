@@ -86,6 +86,21 @@ def test_it_finds_the_bottom_without_a_rate(backend, cls):
     assert all(np.all(np.abs(x - 1) < 0.02) for x in params.values())
 
 
+@pytest.mark.backends("numpy", "jax")
+@every_method
+def test_a_first_step_that_is_skipped_is_as_if_it_had_not_been(backend, cls):
+    """Also where a device leaves it out, and counts it."""
+    skipping, plain = cls(nonfinite="skip"), cls()
+    params = {"W": backend.array([[3.0, 4.0]])}
+    bad, good = {"W": backend.array([[np.inf, 1.0]])}, {"W": backend.array([[1.0, 2.0]])}
+    got, want = skipping.update_all(params, bad), params
+    for _ in range(3):
+        got, want = skipping.update_all(got, good), plain.update_all(want, good)
+    assert skipping.skipped == 1
+    assert not np.array_equal(backend.numpy(want["W"]), [[3.0, 4.0]])
+    assert np.allclose(backend.numpy(got["W"]), backend.numpy(want["W"]), rtol=1e-5)
+
+
 @every_method
 def test_without_a_gradient_nothing_moves(backend, cls):
     x = backend.array(np.array([1.0, -2.0], np.float32))

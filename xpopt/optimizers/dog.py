@@ -78,14 +78,9 @@ class DoG(OptimizerBase):
     slots = DoGState
 
     @staticmethod
-    def scalars(h: Scalars) -> dict[str, float]:
-        """The part of the model's norm that counts as a distance at the first step."""
-        return {"first": h.initial if h.t == 1 else 0.0}
-
-    @staticmethod
     def rule(xp: Namespace, param: Array, grad: Array, s: DoGState, h: Scalars) -> tuple[Array, DoGState]:
         """Equations 1 and 2 of Ivgi, Hinder and Carmon."""
         way, size, norm = h.model.norm(param - s.start), h.model.norm(grad), h.model.norm(s.start)
-        distance = xp.maximum(xp.maximum(s.distance, way), h.first * (1 + norm))
+        distance = xp.where(s.distance > 0, xp.maximum(s.distance, way), h.initial * (1 + norm))
         total = s.total + size * size
         return param - h.lr * distance / xp.sqrt(total + h.eps) * grad, DoGState(s.start, distance, total)
