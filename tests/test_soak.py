@@ -402,7 +402,7 @@ def used(cls: type[xpopt.OptimizerBase], dtype: str, **options: Any) -> list[wea
     rules = [opt._parts.settings.rule, cls._rule_once, *opt._parts.settings.rule.low.values()]
     made = [one for rule in rules for one in rule.made.values()]
     kernels = [one for one in made if isinstance(one, blocked.Kernel | compiled.Kernel)]
-    of_kernels = [one._call for one in kernels if isinstance(one, compiled.Kernel)]
+    of_kernels = [one.call for one in kernels if isinstance(one, compiled.Kernel)]
     for one in kernels:
         for working in vars(one._local).values() if isinstance(one, blocked.Kernel) else ():
             of_kernels += [*working.arrays, *working.blocks]

@@ -250,7 +250,7 @@ opt, size = xpopt.Adam(lr=0.5), int(sys.argv[1])
 params = {"W": np.zeros(size, np.float32), "b": np.zeros((), np.float32)}
 for _ in range(3):
     opt.update_all(params, {name: x + 1 for name, x in params.items()}, out=params)
-kernels = [one._call.stats for one in opt._parts.settings.rule.made.values() if isinstance(one, compiled.Kernel)]
+kernels = [one.call.stats for one in opt._parts.settings.rule.made.values() if isinstance(one, compiled.Kernel)]
 print(params["W"].sum(), "numba" in sys.modules, [sum(x.cache_hits.values()) for x in kernels])
 """
 

@@ -625,6 +625,7 @@ def test_a_rule_whose_own_slot_is_called_so(backend):
             opt.load_state_dict(state)
 
 
+@pytest.mark.any_engine
 def test_a_rule_of_ones_own_has_copies_for_nothing(backend):
     """Also one that hands on what it got, and one that keeps nothing."""
     rules = {

@@ -13,6 +13,8 @@ from _kit.table import OF_MODEL
 
 import xpopt
 
+pytestmark = pytest.mark.any_engine
+
 SHAPES: dict[str, tuple[int, ...]] = {"W": (7, 5), "b": (), "long": (4097,)}
 OURS = {xpopt.DoG: {"initial": 1e-3}, xpopt.Prodigy: {"initial": 1e-3, "weight_decay": 0.125}}
 THEIRS = {

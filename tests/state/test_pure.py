@@ -15,6 +15,8 @@ from _kit.table import ROWS
 import xpopt
 from xpopt.transforms import Transform
 
+pytestmark = pytest.mark.any_engine
+
 on_numpy = pytest.mark.backends("numpy")
 on_jax = pytest.mark.backends("jax")
 on_torch = pytest.mark.backends("torch")

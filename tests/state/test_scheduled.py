@@ -32,6 +32,8 @@ from xpopt.schedulers import (
     wsd,
 )
 
+pytestmark = pytest.mark.any_engine
+
 STEPS = 6
 RNG = np.random.default_rng(7)
 START = {"a": RNG.normal(size=3), "b": RNG.normal(size=(2, 2))}
