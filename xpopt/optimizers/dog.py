@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .._arrays.typing import Array, Namespace, Scalars
 from .._graph.slots import one, slot
@@ -81,6 +81,7 @@ class DoG(OptimizerBase):
     def rule(xp: Namespace, param: Array, grad: Array, s: DoGState, h: Scalars) -> tuple[Array, DoGState]:
         """Equations 1 and 2 of Ivgi, Hinder and Carmon."""
         way, size, norm = h.model.norm(param - s.start), h.model.norm(grad), h.model.norm(s.start)
-        distance = xp.where(s.distance > 0, xp.maximum(s.distance, way), h.initial * (1 + norm))
+        far: Any = s.distance
+        distance = xp.where(far > 0, xp.maximum(far, way), h.initial * (1 + norm))
         total = s.total + size * size
         return param - h.lr * distance / xp.sqrt(total + h.eps) * grad, DoGState(s.start, distance, total)
