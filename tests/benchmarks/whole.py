@@ -19,8 +19,15 @@ import xpopt
 ALONE = {"1 x 10M": 3.3, "3000 x 3500": 1.25}
 """How many times as fast as the textbook the blocked engine should be."""
 
+REDUCING = ("Adafactor", "DoG", "LAMB", "LARS", "Muon", "NovoGrad", "PolyakSGD", "Prodigy")
+"""They read arrays more than once, so that their traffic alone is no measure of them; on CuPy they run eagerly."""
+
 OPTIMIZERS = {
-    **{name: getattr(xpopt, name) for name in xpopt.optimizers.__all__ if name not in ("Adam", "OptimizerBase")},
+    **{
+        name: getattr(xpopt, name)
+        for name in xpopt.optimizers.__all__
+        if name not in ("Adam", "OptimizerBase", *REDUCING)
+    },
     "SGD, momentum": partial(xpopt.SGD, momentum=0.9),
     "Adam, l2, clip_value, decay, cautious, bounds": partial(
         xpopt.Adam, l2=1e-4, clip_value=1.0, weight_decay=0.01, cautious=True, bounds=(-3, 3)
