@@ -54,6 +54,8 @@ def ways(op: str, *, wide: bool) -> tuple[Way, ...]:
 
 def flat(x: Any) -> Any:
     """Return the elements of an array in the order of memory; in C order where it has neither that nor Fortran's."""
+    if x.ndim == 1:
+        return x
     if x.flags.c_contiguous:
         return x.reshape(-1)
     return x.T.reshape(-1) if x.flags.f_contiguous else x.reshape(-1)
