@@ -201,7 +201,7 @@ def docs(session: nox.Session) -> None:
     examples = ["--doctest-modules", "--doctest-glob=*.md", "--ignore-glob=docs/*.py", "--durations=10"]
     examples += ["--ignore=xpopt/_engine/compiled/fields.py", "--ignore=xpopt/_print/intrinsics.py"]  # they need Numba
     # the tests of these run their examples, where the libraries are
-    examples += [f"--ignore=xpopt/adapters/{host}.py" for host in ("torch", "optax")]
+    examples += [f"--ignore=xpopt/adapters/{host}.py" for host in ("torch", "optax", "sklearn")]
     with budget(session):
         session.run("sphinx-build", "-q", "-W", "--keep-going", "-E", "docs", "docs/_build/html")
         session.run("python", "-m", "pytest", *examples, "xpopt", "docs", "README.md")
