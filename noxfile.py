@@ -203,8 +203,9 @@ def docs(session: nox.Session) -> None:
     # the tests of these run their examples, where the libraries are
     examples += [f"--ignore=xpopt/adapters/{host}.py" for host in ("torch", "optax", "sklearn")]
     with budget(session):
-        session.run("sphinx-build", "-q", "-W", "--keep-going", "-E", "docs", "docs/_build/html")
+        session.run("sphinx-build", "-q", "-W", "--keep-going", "-E", "-j", str(WORKERS), "docs", "docs/_build/html")
         session.run("python", "-m", "pytest", *examples, "xpopt", "docs", "README.md")
+    session.log(f"the first page: {Path('docs/_build/html/index.html').resolve().as_uri()}")
 
 
 @nox.session

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from operator import attrgetter
 from pathlib import Path
 
-from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
@@ -34,8 +33,8 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx-mathjax-offline",
-    "sphinx.ext.viewcode",
     "sphinx_copybutton",
+    "pages",  # beside this file
 ]
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
@@ -168,17 +167,8 @@ def check_coverage(app: Sphinx, env: BuildEnvironment) -> None:
             warn("xpopt.%s has no docstring, and so no line in the API reference", name)
 
 
-def trim_examples(app: Sphinx, doctree: nodes.document) -> None:
-    """Leave out the empty line at the end of an example, which doctest needs and a reader does not."""
-    for block in doctree.findall(nodes.literal_block):
-        if block.rawsource == block.astext():  # else it has markup inside, and is no example
-            block.rawsource = text = block.rawsource.rstrip()
-            block.children = [nodes.Text(text)]
-
-
 def setup(app: Sphinx) -> None:
     """Register what is defined here."""
     app.connect("config-inited", write_reference)
     app.connect("config-inited", write_tables)
     app.connect("env-check-consistency", check_coverage)
-    app.connect("doctree-read", trim_examples)

@@ -1,0 +1,83 @@
+"""What Sphinx makes of these pages beside what it does of itself: navigation, rules, and examples."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Callable
+from typing import Any
+
+from docutils import nodes
+from docutils.parsers.rst import Directive
+from sphinx.application import Sphinx
+from sphinx.ext.autosummary import autosummary_toc
+
+import xpopt
+
+
+class Rules(Directive):
+    """The rules of an optimizer's class as its source has them, without annotations."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Return a block of code."""
+        text = "\n\n".join(source(rule) for rule in rules(getattr(xpopt, self.arguments[0])))
+        block = nodes.literal_block(text, text, language="python", classes=["rules"])
+        return [nodes.rubric("", "What runs"), block]
+
+
+def rules(cls: type) -> list[Callable[..., Any]]:
+    """Return the rules that a class or its bases state, and the numbers that they take from the host."""
+    static = inspect.getmembers_static(cls, lambda member: isinstance(member, staticmethod))
+    found = [member.__func__ for name, member in static if name == "scalars" or name.endswith("rule")]
+    return sorted(
+        (one for one in found if one.__qualname__ != "OptimizerBase.scalars"),
+        key=lambda one: (one.__name__ != "rule", inspect.getsourcelines(one)[1]),
+    )
+
+
+def source(function: Callable[..., Any]) -> str:
+    """Return the source of a function, whose head has the names of its arguments alone."""
+    lines = textwrap.dedent(inspect.getsource(function)).splitlines()
+    body = ast.parse("\n".join(lines)).body[0].body[0].lineno - 1
+    return "\n".join([f"def {function.__name__}({', '.join(inspect.signature(function).parameters)}):", *lines[body:]])
+
+
+def leave_out_of_navigation(app: Sphinx, doctree: nodes.document) -> None:
+    """Keep the pages of single names out of the navigation, which each page would have to show whole."""
+    for node in list(doctree.findall(autosummary_toc)):
+        node.parent.remove(node)
+
+
+def share_navigation(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """Render the navigation once for all pages of single names: none of them is in it."""
+    if page.startswith("api/generated/"):
+        made, toctree = app.env.temp_data.setdefault("navigation", {}), context["toctree"]
+
+        def once(**options: Any) -> str:
+            key = str(options)
+            if key not in made:
+                made[key] = toctree(**options)
+            return made[key]
+
+        context["toctree"] = once
+
+
+def trim_examples(app: Sphinx, doctree: nodes.document) -> None:
+    """Leave out the empty line at the end of an example, which doctest needs and a reader does not."""
+    for block in doctree.findall(nodes.literal_block):
+        if block.rawsource == block.astext():  # else it has markup inside, and is no example
+            block.rawsource = text = block.rawsource.rstrip()
+            block.children = [nodes.Text(text)]
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register what is defined here."""
+    app.extensions["sphinx-mathjax-offline"].parallel_read_safe = True  # it copies files, and does not say so
+    app.add_directive("rules", Rules)
+    app.connect("doctree-read", leave_out_of_navigation, priority=400)  # before Sphinx looks for what is in it
+    app.connect("doctree-read", trim_examples)
+    app.connect("html-page-context", share_navigation, priority=400)  # before the theme asks
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
