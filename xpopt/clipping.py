@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from ._arrays.containers import is_container
 from ._arrays.leaves import norm_of, taken_in
 from ._arrays.library import Library
 from ._arrays.norms import LEAST, bounded, scaled
-from ._arrays.tree import flatten, is_container, rebuild, show
+from ._arrays.tree import flatten, rebuild, show
 from ._arrays.typing import Array
 from ._settings.ranges import POSITIVE
 
@@ -22,7 +23,7 @@ def global_norm(tree: Any) -> Any:
 
     Parameters
     ----------
-    tree : mapping, list or tuple of arrays, nested at will; or one array
+    tree : container of arrays, nested at will; or one array
         The gradients, of any floating dtypes, on one device. None stands for one that is not there. A float is an
         array of shape ().
 
@@ -64,7 +65,7 @@ def clip_by_global_norm(tree: Any, max_norm: float) -> Any:
 
     Parameters
     ----------
-    tree : mapping, list or tuple of arrays, nested at will; or one array
+    tree : container of arrays, nested at will; or one array
         As for `global_norm`.
     max_norm : float
         The largest norm allowed, in units of the arrays. Greater than 0.

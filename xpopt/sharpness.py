@@ -24,7 +24,7 @@ def climb(params: TreeT, grads: Tree, rho: float) -> TreeT:
 
     Parameters
     ----------
-    params : mapping, list or tuple of array, nested at will
+    params : container of array, nested at will
         The parameters, as `OptimizerBase.update_all` takes them; only read. A float comes back as a float.
     grads : container with the names of `params`
         Their gradients, of any floating dtypes; only read. None leaves its parameter alone, whatever that is.

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Any
 
-from .tree import flatten, is_container, rebuild
+from .containers import fields_of, is_container, is_dataclass, is_registered, items, remade
+from .tree import flatten, rebuild
 
 
 class Layout:
@@ -22,7 +23,7 @@ class Layout:
 
     def __init__(self, names: list[Hashable]) -> None:
         self.names = names
-        self._shape: _Shape | None = None
+        self._shape: _Shape | _Fields | None = None
         self._is_new = True
 
     def leaves(self, tree: Any) -> list[Any] | None:
@@ -47,7 +48,10 @@ class Layout:
             found = flatten(tree, "")
         except (TypeError, ValueError):  # to be raised where it can be told what it came as
             return None
-        if found.keys() != set(self.names):
+        wanted = set(self.names)
+        if found.keys() != wanted:
+            found = {name: x for name, x in found.items() if x is not None or name in wanted}
+        if found.keys() != wanted:
             return None
         if self._is_new and list(found) == self.names:
             self._shape, self._is_new = _shape_of(tree), False
@@ -94,10 +98,10 @@ class _Shape:
         self._keys = list(node) if kind is dict else None
         self._size = len(node)
         self._start = self._stop = start
-        self._inside: list[tuple[int, _Shape]] = []  # by place
+        self._inside: list[tuple[int, _Shape | _Fields]] = []  # by place
         for place, child in enumerate(node.values() if kind is dict else node):
             if is_container(child):
-                shape = _Shape(child, self._stop)
+                shape = _shape_at(child, self._stop)
                 self._inside.append((place, shape))
                 self._stop = shape._stop
             else:
@@ -149,13 +153,53 @@ class _Shape:
         return len(node) == self._size if self._keys is None else list(node) == self._keys
 
 
-def _shape_of(tree: Any) -> _Shape | None:
+class _Fields:
+    """The shape of a dataclass: that of a list of what its fields hold.
+
+    Parameters
+    ----------
+    node : dataclass
+        The container.
+    start : int
+        How many leaves come before it.
+    """
+
+    __slots__ = ("_kind", "_list", "_names", "_start", "_stop")
+
+    def __init__(self, node: Any, start: int) -> None:
+        self._kind = type(node)
+        self._names = fields_of(node)
+        self._list = _Shape(self._children(node), start)
+        self._start, self._stop = start, self._list._stop
+
+    def read(self, node: Any, leaves: list[Any]) -> bool:
+        """Append its leaves; return False if it is of another shape."""
+        return self._is_of(node) and self._list.read(self._children(node), leaves)
+
+    def build(self, node: Any, values: list[Any]) -> Any:
+        """Return one like `node` with its part of all values; None if `node` is of another shape."""
+        children = self._list.build(self._children(node), values) if self._is_of(node) else None
+        return None if children is None else remade(node, dict(zip(self._names, children, strict=True)))
+
+    def _is_of(self, node: Any) -> bool:
+        return type(node) is self._kind and fields_of(node) == self._names
+
+    def _children(self, node: Any) -> list[Any]:
+        return [getattr(node, name) for name in self._names]
+
+
+def _shape_at(node: Any, start: int) -> _Shape | _Fields:
+    return _Fields(node, start) if is_dataclass(node) else _Shape(node, start)
+
+
+def _shape_of(tree: Any) -> _Shape | _Fields | None:
     """Return the shape of a tree, or None if one of its containers is of a type that may hold more than its items."""
-    return _Shape(tree, 0) if _is_plain(tree) else None
+    return _shape_at(tree, 0) if _is_plain(tree) else None
 
 
 def _is_plain(node: Any) -> bool:
     kind = type(node)
-    if kind not in (dict, list, tuple) and not (isinstance(node, tuple) and hasattr(kind, "_make")):
+    is_plain = kind in (dict, list, tuple) or (isinstance(node, tuple) and hasattr(kind, "_make"))
+    if not is_plain and (is_registered(node) or not is_dataclass(node)):
         return False
-    return all(_is_plain(child) for child in (node.values() if kind is dict else node) if is_container(child))
+    return all(_is_plain(child) for _, child in items(node) if is_container(child))

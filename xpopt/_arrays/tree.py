@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
-import numpy as np
-
 from .._settings.text import short
+from .containers import is_container, items, like, may_lack
 
 Path = tuple[Hashable, ...]
+
+_PARAMETERS = ("params", "like")
+"""The arguments in which None in a field of a class is no leaf. Among gradients it is one, of which there is none."""
 
 
 def text_of(name: Hashable) -> str:
@@ -31,26 +32,21 @@ def show_all(names: Iterable[Hashable]) -> str:
     return ", ".join(shown if len(shown) <= 8 else [*shown[:8], f"and {len(shown) - 8} more"])
 
 
-def is_container(tree: object) -> bool:
-    """Whether `tree` is a mapping, list or tuple."""
-    return type(tree) is not np.ndarray and isinstance(tree, dict | list | tuple | Mapping)
-
-
 def flatten(tree: Any, what: str) -> dict[Hashable, Any]:
     """Return the leaves of `tree` by name.
 
     Parameters
     ----------
-    tree : mapping, list or tuple, nested at will
-        Everything else is a leaf.
+    tree : container, nested at will
+        What `is_container` says; everything else is a leaf.
     what : str
         The argument it came as, for the message.
 
     Returns
     -------
     dict
-        A leaf of the outermost container is named by its key or index alone, any other by the tuple of keys that leads
-        to it.
+        A leaf of the outermost container is named by its key, index or field alone, any other by the tuple of keys that
+        leads to it.
 
     Raises
     ------
@@ -60,9 +56,8 @@ def flatten(tree: Any, what: str) -> dict[Hashable, Any]:
         Two leaves have one name.
     """
     if not is_container(tree):
-        raise TypeError(
-            f"{what} is a {type(tree).__name__}; wanted a mapping, list or tuple of arrays{_way_out(tree, what)}"
-        )
+        wanted = f"wanted a mapping, list or tuple of arrays, or a dataclass{_way_out(tree, what)}"
+        raise TypeError(f"{what} is a {type(tree).__name__}; {wanted}")
     leaves: dict[Hashable, Any] = {}
     _collect(tree, (), what, leaves)
     return leaves
@@ -81,10 +76,12 @@ def _way_out(tree: object, what: str) -> str:
 
 def _collect(node: Any, path: Path, what: str, leaves: dict[Hashable, Any]) -> None:
     # a function of its own: one that closes over itself would keep the arrays until garbage is collected
-    for key, value in _items(node):
+    for key, value in items(node):
         here = (*path, key)
         if is_container(value):
             _collect(value, here, what, leaves)
+            continue
+        if value is None and what in _PARAMETERS and may_lack(node):
             continue
         name = here if path else key
         if name in leaves:
@@ -93,8 +90,31 @@ def _collect(node: Any, path: Path, what: str, leaves: dict[Hashable, Any]) -> N
 
 
 def matched(leaves: Mapping[Hashable, Any], others: dict[Hashable, Any], what: str) -> dict[Hashable, Any]:
-    """Return `others` if it has exactly the names of `leaves`, else raise a ValueError that lists the difference."""
+    """Return `others` by the names of `leaves`, or raise a ValueError that lists the difference.
+
+    Parameters
+    ----------
+    leaves : mapping
+        The parameters by name.
+    others : dict
+        What goes with them. None may have another name: that of a parameter that is not there.
+    what : str
+        The argument that they came as.
+
+    Returns
+    -------
+    dict
+        Those of the parameters.
+
+    Raises
+    ------
+    ValueError
+        Some are missing, or there are others.
+    """
     if leaves.keys() != others.keys():
+        known = {name: x for name, x in others.items() if x is not None or name in leaves}
+        if leaves.keys() == known.keys():
+            return known
         missing = show_all(name for name in leaves if name not in others)
         extra = show_all(name for name in others if name not in leaves)
         parts = [text for text in (missing and f"lacks {missing}", extra and f"has {extra}, not in params") if text]
@@ -107,7 +127,7 @@ def check_indices(tree: Any, leaves: Mapping[Hashable, Any], known: Mapping[Hash
 
     Parameters
     ----------
-    tree : mapping, list or tuple
+    tree : container
         The parameters.
     leaves : mapping
         Its leaves by name.
@@ -134,9 +154,9 @@ def check_indices(tree: Any, leaves: Mapping[Hashable, Any], known: Mapping[Hash
 
 
 def _measure(node: Any, path: Path, lengths: dict[Path, int]) -> None:
-    if not isinstance(node, Mapping):
+    if isinstance(node, list | tuple):
         lengths[path] = len(node)
-    for key, value in _items(node):
+    for key, value in items(node):
         if is_container(value):
             _measure(value, (*path, key), lengths)
 
@@ -148,27 +168,11 @@ def _is_behind(name: Hashable, lengths: Mapping[Path, int]) -> bool:
 
 def rebuild(tree: Any, leaf: Callable[[Hashable], Any], path: Path = ()) -> Any:
     """Return containers of the same kinds as `tree` with ``leaf(name)`` for every leaf; they lie at `path`."""
-    values = {}
-    for key, value in _items(tree):
+    values: dict[Hashable, Any] = {}
+    for key, value in items(tree):
         here = (*path, key)
-        values[key] = rebuild(value, leaf, here) if is_container(value) else leaf(here if path else key)
-    return _like(tree, values)
-
-
-def _items(node: Any) -> Any:
-    return node.items() if isinstance(node, Mapping) else enumerate(node)
-
-
-def _like(node: Any, values: dict[Any, Any]) -> Any:
-    if type(node) is dict:
-        return values
-    if isinstance(node, dict):
-        twin = copy.copy(node)  # keeps a defaultdict's factory
-        for key, value in values.items():  # not `update`, which a Counter adds with
-            twin[key] = value
-        return twin
-    if isinstance(node, Mapping):
-        return type(node)(values)  # type: ignore[call-arg]
-    if hasattr(node, "_make"):
-        return node._make(values.values())
-    return type(node)(values.values())
+        if value is None and may_lack(tree):
+            values[key] = None
+        else:
+            values[key] = rebuild(value, leaf, here) if is_container(value) else leaf(here if path else key)
+    return like(tree, values)

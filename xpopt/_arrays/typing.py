@@ -6,7 +6,7 @@ The array API standard has no nominal types, so `Array` and `Namespace` are stru
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 
 @runtime_checkable
@@ -42,5 +42,18 @@ ArrayT = TypeVar("ArrayT", bound=Array)
 TreeT = TypeVar("TreeT", bound="Tree")
 """Containers of one kind."""
 
-Tree: TypeAlias = Mapping[Any, Any] | Sequence[Any]
-"""Mappings, lists and tuples, nested at will, with arrays as leaves."""
+
+class Dataclass(Protocol):
+    """An object of any dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+class Flattened(Protocol):
+    """An object of a class that JAX knows as a pytree by ``register_pytree_node_class``."""
+
+    def tree_flatten(self) -> Any: ...
+
+
+Tree: TypeAlias = Mapping[Any, Any] | Sequence[Any] | Dataclass | Flattened
+"""Mappings, lists, tuples, dataclasses and registered pytrees, nested at will, with arrays as leaves."""

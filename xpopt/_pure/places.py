@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Any
 
-from .._arrays.tree import is_container, show
+from .._arrays.containers import child, is_container, items
+from .._arrays.tree import show
 
 Path = tuple[Hashable, ...]
 
@@ -18,7 +19,7 @@ def paths(tree: Any) -> dict[Hashable, Path]:
 
 
 def _collect(node: Any, path: Path, found: dict[Hashable, Path]) -> None:
-    for key, value in node.items() if isinstance(node, Mapping) else enumerate(node):
+    for key, value in items(node):
         here = (*path, key)
         if is_container(value):
             _collect(value, here, found)
@@ -31,7 +32,7 @@ def at(tree: Any, path: Path, name: Hashable) -> Mapping[str, Any]:
     node = tree
     try:
         for key in path:
-            node = node[key]
+            node = child(node, key)
     except (KeyError, IndexError, TypeError):
         node = None
     if not isinstance(node, Mapping):

@@ -83,7 +83,7 @@ class Pure:
 
         Parameters
         ----------
-        params : mapping, list or tuple of array, nested at will
+        params : container of array, nested at will
             The parameters, of one library. They may be traced, as under ``jax.vmap`` or ``jax.eval_shape``.
 
         Returns

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from .._arrays.containers import is_container
 from .._arrays.library import Library, is_complex
 from .._arrays.namespace import library_of
 from .._arrays.parameter import convert, dtype_text, is_number
-from .._arrays.tree import flatten, is_container, matched, rebuild, show, show_all
+from .._arrays.tree import flatten, matched, rebuild, show, show_all
 from .._arrays.typing import Array
 from .numbers import read
 
@@ -35,7 +36,7 @@ class Model:
     """
 
     def __init__(self, params: Any) -> None:
-        self._tree = rebuild(params, lambda name: None) if is_container(params) else None
+        self._tree = rebuild(params, lambda name: 0.0) if is_container(params) else None
         leaves = self._flat(params, "params")
         if not leaves:
             raise ValueError("params has no arrays; wanted one at least")

@@ -24,7 +24,7 @@ class Solver(Saved, ABC):
     Parameters
     ----------
     params : tree of array, or array
-        Where to start: a mapping, list or tuple, nested at will, of arrays of one library; or one array. They are
+        Where to start: a container, nested at will, of arrays of one library; or one array. They are
         copied.
     stop : StopRule or callable
         When to stop.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Hashable, Mapping
 from typing import Any, NamedTuple, Self
 
+from .._arrays.containers import is_dataclass, is_registered, remade
 from .._arrays.namespace import copy_array, library_of, writer
 from .._arrays.parameter import as_number, examine_resting, is_number
 from .._arrays.tree import check_indices, flatten, rebuild, show, show_all
@@ -26,6 +28,8 @@ def averaged(parts: Parts, exclusive: Exclusive, params: Tree) -> Any:
     values = {name: averages[name] if name in averages else _copied(x, name) for name, x in leaves.items()}
     tree = rebuild(params, values.__getitem__)
     if not any((library := library_of(x)) is not None and library.mutable for x in leaves.values()):
+        return tree
+    if is_registered(tree) and not isinstance(tree, Mapping | list | tuple):  # whose library knows this class alone
         return tree
     pairs = [_Pair(name, leaves[name], average) for name, average in averages.items()]
     return _to_be_entered(tree, _Block(exclusive, pairs))
@@ -143,6 +147,8 @@ class _Entered:
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         kind = _plain(type(self))
+        if is_dataclass(self):
+            return copy.copy, (remade(self, {}, kind),)
         return getattr(kind, "_make", kind), (dict(self) if isinstance(self, dict) else list(self),)  # type: ignore[call-overload]
 
 
@@ -153,8 +159,8 @@ def _plain(kind: type[Any]) -> type[Any]:
 def _to_be_entered(tree: Any, block: _Block) -> Any:
     """Return a container that can be entered, of the kind of `tree`; a dict for a mapping."""
     kind: Any = dict if isinstance(tree, Mapping) else _plain(type(tree))
-    twin = _kind(kind)(tree)
-    twin._block = block
+    twin = remade(tree, {}, _kind(kind)) if is_dataclass(tree) else _kind(kind)(tree)
+    object.__setattr__(twin, "_block", block)  # a frozen dataclass has no other way
     return twin
 
 

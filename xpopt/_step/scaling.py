@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from .._arrays.namespace import library_of
 from .._arrays.tree import flatten, rebuild
-from .._arrays.typing import Array, Tree
+from .._arrays.typing import Array
 from .._state.parts import Parts
 from .._state.scale import Scale
 
 
-def unscaled(scale: Scale, grads: Tree) -> tuple[Tree, float]:
+def unscaled(scale: Scale, grads: Any) -> tuple[Any, float]:
     """Return gradients and what they have still to be divided by.
 
     Parameters
     ----------
     scale : Scale
         What the loss was multiplied by.
-    grads : mapping, list or tuple of array, nested at will
+    grads : container of array, nested at will
         Its gradients. Where these are on the device that knows the scale, they are divided there, in the dtype of the
         arithmetic, and the host does not wait.
 

@@ -6,10 +6,11 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
+from .._arrays.containers import is_container
 from .._arrays.memory import find_shared
 from .._arrays.namespace import copy_array, writer
 from .._arrays.parameter import Spec, as_number, check_out, check_resting, examine_resting, is_number, lies_in_memory
-from .._arrays.tree import check_indices, flatten, is_container, matched, rebuild, show
+from .._arrays.tree import check_indices, flatten, matched, rebuild, show
 from .._arrays.typing import Scalars, Tree
 from .._engine import choose
 from .._engine.group import Bound, StepNumbers

@@ -505,8 +505,9 @@ class OptimizerBase(Scheduled, Declared):
 
         Parameters
         ----------
-        params : mapping, list or tuple of array, nested at will
-            The parameters. A flat one is named by its key or index, as in `update`; a nested one by the tuple of keys.
+        params : container of array, nested at will
+            The parameters, in mappings, lists, tuples, dataclasses, and classes that JAX or PyTorch knows as pytrees. A
+            flat one is named by its key, index or field, as in `update`; a nested one by the tuple of these.
             NumPy's scalars, which it makes of arrays of shape (), are taken for such arrays. A float comes back as a
             float; the host waits for it.
         grads : container with the names of `params`
@@ -576,7 +577,7 @@ class OptimizerBase(Scheduled, Declared):
 
         Parameters
         ----------
-        params : mapping, list or tuple of array, nested at will
+        params : container of array, nested at will
             The parameters; only looked at. Gradients are taken to be laid out like them, and results to be new arrays.
 
         Returns
@@ -662,7 +663,7 @@ class OptimizerBase(Scheduled, Declared):
 
         Parameters
         ----------
-        params : mapping, list or tuple of array, nested at will
+        params : container of array, nested at will
             The parameters after the last update, by the names of their updates; only read, but for ``with``.
 
         Returns
@@ -670,7 +671,7 @@ class OptimizerBase(Scheduled, Declared):
         containers of the kinds of `params`
             The averages, like the parameters. A parameter that has none comes as it is: one that is frozen, whose group
             has no average, or that was never updated. Of arrays that can be written, the outermost container is a dict
-            where that of `params` is a mapping.
+            where that of `params` is a mapping; of a class that is registered as a pytree it cannot be entered.
 
         Raises
         ------
@@ -709,7 +710,7 @@ class OptimizerBase(Scheduled, Declared):
 
         Parameters
         ----------
-        params : mapping, list or tuple of array, nested at will
+        params : container of array, nested at will
             The parameters, as for `update_all`; only read. Of an optimizer that keeps its result apart, such as
             `FISTA`, take what `averaged` returns.
         grads : container with the names of `params`

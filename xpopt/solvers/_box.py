@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from .._arrays.containers import is_container
 from .._arrays.library import is_complex
 from .._arrays.namespace import library_of
 from .._arrays.parameter import dtype_text, is_number
-from .._arrays.tree import flatten, is_container, matched, show, show_all
+from .._arrays.tree import flatten, matched, show, show_all
 from .._arrays.typing import Array
 from .._settings.text import short
 from .._solvers.model import Model

@@ -39,7 +39,7 @@ def minimize(
         ``fun(params) -> (value, grads)``: a number, or an array of shape (), and a tree like `params`. With `grad`, the
         value alone.
     params : tree of array, or array
-        Where to start: a mapping, list or tuple, nested at will, of arrays of one library; or one array. Only read.
+        Where to start: a container, nested at will, of arrays of one library; or one array. Only read.
     optimizer : str, mapping, Method or OptimizerBase
         The method: `LBFGS`, `NonlinearCG`, `GradientDescent`, or an optimizer, which is copied; or its name, or text
         such as ``"Adam(lr=0.1)"``.

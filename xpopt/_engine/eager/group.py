@@ -7,9 +7,10 @@ import functools
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, ClassVar
 
+from ..._arrays.containers import is_container
 from ..._arrays.namespace import writer
 from ..._arrays.parameter import check_out, examine
-from ..._arrays.tree import is_container, show
+from ..._arrays.tree import show
 from ..._arrays.typing import Array
 from ..._graph.passes import passes_of
 from ..._graph.questions import Question
