@@ -196,7 +196,7 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
         if not isinstance(state, Mapping) or "header" not in state or "param_groups" not in state_dict:
             raise TypeError(
                 "this is no state dict of xpopt.adapters.torch.Optimizer; wanted what its state_dict() returned, with "
-                "'state' and 'param_groups'; the state of an optimizer of torch.optim cannot be taken over"
+                "'state' and 'param_groups'; for that of an optimizer of torch.optim there is xpopt.adapters.state.from_torch"
             )
         both = self.param_groups, state_dict["param_groups"]
         here, there = ([group.get("param_names") or len(group["params"]) for group in groups] for groups in both)

@@ -1,0 +1,287 @@
+"""Optimizers of optax with their state, from there and to there."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ..._arrays.tree import flatten, rebuild
+from ...optimizers.base import OptimizerBase
+from . import _rows as rows
+from ._rows import Host, Remembered, Row
+
+_RATE = {"learning_rate": "lr"}
+_DECAY = {"weight_decay": "weight_decay"}
+_MEANS = {**_RATE, "b1": "decay1", "b2": "decay2", "eps": "eps"}
+_NO_MASK = {"mask": None}
+_FEW = {"mu_dtype": None, "nesterov": False}
+
+
+def _moments(state: str, of: Mapping[str, str] = {"mean": "mu", "var": "nu"}) -> dict[str, str]:
+    return {ours: f"{state}.{theirs}" for ours, theirs in of.items()}
+
+
+def _rms(*, centered: bool, momentum: bool, inside: bool) -> Row:
+    state = "ScaleByRStdDevState" if centered else "ScaleByRmsState"
+    slots = {"var": f"{state}.nu", **({"mean": f"{state}.mu"} if centered else {})}
+    return Row(
+        "rmsprop",
+        ("RMSProp",),
+        {**_RATE, "decay": "decay", "eps": "eps", **({"momentum": "momentum"} if momentum else {})},
+        {**slots, **({"velocity": "TraceState.trace"} if momentum else {})},
+        {
+            "centered": centered,
+            "eps_place": "inside" if inside else "outside",
+            **({} if momentum else {"momentum": 0.0}),
+        },
+        {
+            "centered": centered,
+            "eps_in_sqrt": inside,
+            "initial_scale": 0.0,
+            "nesterov": False,
+            "bias_correction": False,
+            **({} if momentum else {"momentum": None}),
+        },
+        {"velocity": -1.0} if momentum else {},
+    )
+
+
+HOST = Host(
+    "optax",
+    (
+        Row("sgd", ("SGD",), _RATE, there={"momentum": None, "nesterov": False, "accumulator_dtype": None}),
+        Row(
+            "sgd",
+            ("SGD",),
+            {**_RATE, "momentum": "momentum", "nesterov": "nesterov"},
+            {"trace": "TraceState.trace"},
+            {"lr_inside": False},
+            {"accumulator_dtype": None},
+        ),
+        Row(
+            "sgd",
+            ("SGD",),
+            {**_RATE, "momentum": "momentum", "nesterov": "nesterov"},
+            {"velocity": "TraceState.trace"},
+            there={"accumulator_dtype": None},
+            factors={"velocity": "lr"},
+        ),
+        Row("adam", ("Adam",), _MEANS, _moments("ScaleByAdamState"), there={"eps_root": 0.0, **_FEW}),
+        Row(
+            "adamw",
+            ("AdamW", "Adam"),
+            {**_MEANS, **_DECAY},
+            _moments("ScaleByAdamState"),
+            there={"eps_root": 0.0, **_NO_MASK, **_FEW},
+        ),
+        *(
+            _rms(centered=centered, momentum=momentum, inside=inside)
+            for centered in (False, True)
+            for momentum in (False, True)
+            for inside in (False, True)
+        ),
+        Row(
+            "adadelta",
+            ("Adadelta",),
+            {**_RATE, "rho": "decay", "eps": "eps", "weight_decay": "l2"},
+            _moments("ScaleByAdaDeltaState", {"var": "e_g", "delta": "e_x"}),
+            there={"weight_decay_mask": None},
+        ),
+        Row("adamax", ("Adamax",), _MEANS, _moments("ScaleByAdamState", {"mean": "mu", "top": "nu"})),
+        Row(
+            "adamaxw",
+            ("Adamax",),
+            {**_MEANS, **_DECAY},
+            _moments("ScaleByAdamState", {"mean": "mu", "top": "nu"}),
+            there=_NO_MASK,
+        ),
+        Row(
+            "lion",
+            ("Lion",),
+            {**_RATE, **_DECAY, "b1": "decay1", "b2": "decay2"},
+            _moments("ScaleByLionState", {"mean": "mu"}),
+            there={"mu_dtype": None, **_NO_MASK},
+        ),
+        Row(
+            "radam",
+            ("RAdam",),
+            {**_MEANS, "threshold": "threshold"},
+            _moments("ScaleByAdamState"),
+            there={"eps_root": 0.0, "nesterov": False},
+        ),
+        Row("yogi", ("Yogi",), _MEANS, _moments("ScaleByAdamState")),
+        Row(
+            "lamb",
+            ("LAMB",),
+            {**_MEANS, **_DECAY},
+            _moments("ScaleByAdamState"),
+            there={"eps_root": 0.0, **_NO_MASK},
+        ),
+    ),
+    {
+        "adagrad": "eps is inside the root there",
+        "amsgrad": "the largest mean is taken of corrected ones there",
+        "adan": "differences count 1 - b2 there, where the paper has b2",
+        "rprop": "each step is made one update later there",
+        "nadam": "its momentum is constant there, and has no product of momenta",
+        "nadamw": "its momentum is constant there, and has no product of momenta",
+        "adabelief": "its two eps are two settings there",
+        "lars": "the norms are of other things there",
+    },
+    {
+        "eps_root": "which is added inside the root: here eps is outside",
+        "nesterov": "which has a momentum of its own",
+        "mask": "a part of the parameters: give groups to the optimizer that is made without it",
+        "weight_decay_mask": "a part of the parameters: give groups to the optimizer that is made without it",
+        "mu_dtype": "one mean is of another dtype then: see slots_dtype",
+        "bias_correction": "which has no formula here",
+    },
+    frozenset(),
+)
+
+
+def from_optax(name: str, state: Any, params: Any, **settings: Any) -> OptimizerBase:
+    """Return the optimizer that goes on from one of optax, with its counts and slots.
+
+    Parameters
+    ----------
+    name : str
+        The function of optax that made it: sgd, adam, adamw, rmsprop, adadelta, adamax, adamaxw, lion, radam, yogi or
+        lamb.
+    state : tuple
+        Its state, of which it may be a part, as of a chain; only read.
+    params : mapping, list or tuple of array, nested at will
+        The parameters that `state` is of.
+    **settings : object
+        What that function was given, by keyword, since no state has it; a learning rate is a number, or a schedule of
+        xpopt. What is not given is what it is in optax by default.
+
+    Returns
+    -------
+    OptimizerBase
+        With the names that `update_all` gives to `params`.
+
+    Raises
+    ------
+    TypeError
+        `name` has no such setting in optax, or one is missing.
+    ValueError
+        It computes something else than any optimizer here, or with such a setting; the message says what. Or `state` is
+        of another optimizer, or of another model; every reason is listed.
+
+    Warns
+    -----
+    UserWarning
+        The formulas are the same while the learning rate stays as it is.
+
+    See Also
+    --------
+    to_optax : The way back.
+
+    Notes
+    -----
+    Some states, as of sgd, have no count: the count begins at 1, which matters to schedules alone.
+    """
+    import optax
+
+    if not any(row.theirs == name for row in HOST.rows):
+        HOST.read(name, {})
+    bound = inspect.signature(getattr(optax, name)).bind(**settings)
+    bound.apply_defaults()
+    row, ours = HOST.read(name, bound.arguments)
+    leaves = flatten(params, "params")
+    found: dict[str, Any] = {}
+    counts = []
+    for slot, place in row.slots.items():
+        kind, field = place.split(".")
+        nodes = [node for node in _nodes(state) if type(node).__name__ == kind]
+        if len(nodes) != 1:
+            raise ValueError(f"the state of {name} has one {kind} in it, and this one has {len(nodes)}")
+        found[slot] = flatten(getattr(nodes[0], field), f"{field} of the state")
+        counts += [int(nodes[0].count)] if "count" in nodes[0]._fields else []
+    shapes = {name: tuple(x.shape) for name, x in leaves.items()}
+    for each in found.values():
+        rows.check_names({name: tuple(x.shape) for name, x in each.items()}, shapes)
+    updates = max(counts, default=1)
+    told = {}
+    for name_of, param in leaves.items():
+        theirs = {row.slots[slot]: each[name_of] for slot, each in found.items()}
+        slots = rows.here(row, ours["lr"], theirs)
+        told[name_of] = Remembered(tuple(param.shape), str(param.dtype), updates, slots)
+    rows.warn_of_rate(row, told.values())
+    return rows.made(row, ours, told if updates and row.slots else {})
+
+
+def to_optax(optimizer: OptimizerBase, params: Any) -> tuple[Any, Any]:
+    """Return the optimizer of optax that goes on from one of xpopt, and its state.
+
+    Parameters
+    ----------
+    optimizer : OptimizerBase
+        One that optax has, without groups; only read.
+    params : mapping, list or tuple of array, nested at will
+        The parameters, by the names of their updates.
+
+    Returns
+    -------
+    solver : optax.GradientTransformation
+        With the same settings.
+    state : tuple
+        What its ``update`` takes.
+
+    Raises
+    ------
+    ValueError
+        optax is not known to have the formula, or a setting; the rate follows a schedule; parameters have had different
+        numbers of updates; or the state is of another model. Every reason is listed.
+
+    Warns
+    -----
+    UserWarning
+        The formulas are the same while the learning rate stays as it is.
+
+    See Also
+    --------
+    from_optax : The way back.
+    """
+    import jax.numpy as jnp
+    import optax
+
+    rows.check_rate(optimizer)
+    rows.check_no_groups(optimizer)
+    leaves = flatten(params, "params")
+    known = rows.state_of(optimizer, {name: tuple(x.shape) for name, x in leaves.items()})
+    row, settings = HOST.write(type(optimizer).__name__, optimizer.hyperparameters)
+    solver = getattr(optax, row.theirs)(**settings)
+    state, updates = solver.init(params), rows.check_one_count(known.values())
+    rows.warn_of_rate(row, known.values())
+    slots = {name: rows.there(row, settings["learning_rate"], one.slots) for name, one in known.items()}
+    for place in row.slots.values():
+        kind, field = place.split(".")
+        values = {
+            name: jnp.asarray(slots[name][place], x.dtype) if name in slots else jnp.zeros_like(x)
+            for name, x in leaves.items()
+        }
+        state = _with(state, kind, {field: rebuild(params, values.__getitem__), "count": jnp.int32(updates)})
+    return solver, state
+
+
+def _nodes(state: Any) -> Iterator[Any]:
+    """Yield the parts of a state that are tuples."""
+    if isinstance(state, tuple):
+        yield state
+        for part in state:
+            yield from _nodes(part)
+    elif isinstance(state, dict):
+        for part in state.values():
+            yield from _nodes(part)
+
+
+def _with(state: Any, kind: str, changes: Mapping[str, Any]) -> Any:
+    """Return a state with other fields in its part of a kind."""
+    if type(state).__name__ == kind:
+        return state._replace(**{name: x for name, x in changes.items() if name in state._fields})
+    if type(state) is tuple:
+        return tuple(_with(part, kind, changes) for part in state)
+    return state
