@@ -36,6 +36,8 @@ OPTIMIZERS = {
     "Adam, lookahead": partial(xpopt.Adam, lookahead=xpopt.Lookahead()),
 }
 
+TITLE = "Whole models"
+
 TEXT = """\
 One step of Adam, in place, on a whole model: all its parameters, so many of one size or those of GPT-2 small, in as
 many calls as the library needs. No step sees the gradient arrays of the step before; handing them over (`p.grad = ...`)
@@ -56,7 +58,7 @@ def _kinds(work: Work) -> list[type[Peer]]:
 
 def section(works: Sequence[Work], threads: int, timed: Stopwatch, begin: Begin) -> Section:
     """Measure every library on every work."""
-    found = Section("Whole models", TEXT, ["model", "by", "ms a step", "compiled is faster by"])
+    found = Section(TITLE, TEXT, ["model", "by", "ms a step", "compiled is faster by"])
     for work in works:
         model = Model(work.shapes, work.clip_norm)
         races: dict[type[Peer], Race | str] = {}
