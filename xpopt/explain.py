@@ -75,11 +75,9 @@ def kernel_source(
     dtypes = rule.dtypes("float64" if dtype == "float64" else "float32")
     kept = [dtypes[k] for k in rule.wide] if rule.narrow else ()
     drawn = settings.draws and dtype in LOW
-    before, last = cut(graph)
     if target == "cuda":
-        if before:
-            raise TypeError(f"{graph.name} has no CUDA kernel: it reduces whole arrays")
         return print_cuda(graph, dtype, drawn=drawn, kept=kept)
+    before, last = cut(graph)
     if target == "numpy":
         texts = [print_numpy(one.parts.arrays, stored=False).text for one in before]
         return "\n\n".join([*texts, print_numpy(last.arrays).text])

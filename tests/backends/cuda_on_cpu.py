@@ -210,7 +210,7 @@ def _drivers(module: str, text: str) -> list[str]:
             re.sub(r"\w+$", "", text.replace("const __grid_constant__", "").strip()) for text in parameters.split(",")
         ]
         values = ", ".join(f"*({kind}*)args[{i}]" for i, kind in enumerate(types))
-        run = "run_waiting" if "sum_of_block(" in body else "run_alone"
+        run = "run_waiting" if "fold_block<" in body or "total_of<" in body else "run_alone"
         drivers.append(DRIVER.format(module=module, name=name, values=values, run=run))
     return drivers
 

@@ -20,9 +20,10 @@ from _kit.rules import NUMBERS, wild
 from _kit.table import BY_RULE, SLOTTED
 
 from xpopt._arrays.library import LOW
+from xpopt._arrays.sums import PIECE
 from xpopt._graph.rule import Rule
 from xpopt._graph.trace import trace
-from xpopt._print.cuda import OPTIONS, PIECE, THREADS, print_cuda, print_finite
+from xpopt._print.cuda import OPTIONS, THREADS, print_cuda, print_finite
 from xpopt._print.host import print_numbers
 from xpopt._transforms.master import with_masters
 
@@ -82,7 +83,7 @@ class Clash(NamedTuple):
 
 
 OPTIMIZERS = {label: row.rule() for label, row in BY_RULE.items() if not trace(row.rule()).reductions()}
-"""Those that reduce no whole arrays, which the engine leaves to CuPy."""
+"""Those that reduce no whole arrays, which takes more kernels: see `test_cuda_passes`."""
 EACH_ALIKE = {label: rule for label, rule in OPTIMIZERS.items() if not rule.ones}
 """Those without a slot that is one number, which another kernel finds: see `test_cuda_engine`."""
 EXACT = {**EACH_ALIKE, "exact": Rule(exact, Exact), "swapped": Rule(swapped, Two), "clashing": Rule(clashing, Clash)}

@@ -368,8 +368,6 @@ def _refusal_of_reductions(tensor: Tensor) -> str | None:
     assert tensor.h is not None
     if not graph_of(tensor.rule, tensor.h, clipped=tensor.clipped).reductions():
         return None
-    if tensor.library.name == "cupy":
-        return "its rule reduces whole arrays, which the cuda engine does not do yet"
     if tensor.spec.parts == 2 and not _is_in_c_order(tensor.param):
         return "its rule reduces whole arrays, and pairs of reals are in neither order where complex numbers are in F"
     return None

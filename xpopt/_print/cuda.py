@@ -3,85 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from string import Template
 from typing import NamedTuple
 
-from .._graph.node import TRUTHS, Graph
-from .._graph.ones import split
-from .cuda_narrow import BFLOAT16, DRAW_BFLOAT16, DRAW_FLOAT16, FLOAT16, RANDOM
-from .cuda_text import CLIP, FINITE, GUARD, HEAD, KEYWORDS, NARROW_SQUARES, ONES, UPDATE, WIDE_SQUARES
-from .host import INFIX
-from .loop import Body, Language, emit
+from .._arrays.sums import LANES, PIECE
+from .._graph.node import Graph
+from .._graph.passes import Passes, Reduction, cut
+from .cuda_found import Context, Found, Launch, find_ones
+from .cuda_language import BYTES, DTYPES, Dtype, Stored, compute_of, indented, language
+from .cuda_passes import find_factors, find_reduced, joining
+from .cuda_text import FINITE, GUARD, HEAD, UPDATE
+from .loop import emit
 
-PIECE = 4096
-"""Elements that one block takes: some vectors for each thread, and many blocks from few arrays."""
-
-THREADS = 256
-"""Threads of a block."""
+THREADS = LANES
+"""Threads of a block, each of which is a lane of a sum. A block takes a piece of `PIECE` elements."""
 
 OPTIONS = ("--fmad=false",)
 """What a source is compiled with: every product is rounded before it is added to anything."""
 
 
-class _Dtype(NamedTuple):
-    """What CUDA C makes of a dtype of parameters."""
+class Stage(NamedTuple):
+    """Launches up to what is asked of the whole model; the last ones ask for nothing.
 
-    stored: str  # the type of param and grad
-    number: str  # the type of the arithmetic, the numbers and the slots
-    suffix: str  # of mathematical functions of a number
-    load: str = "{0}"
-    store: str = "{0}"
-    conversions: str = ""
-    draw: str = ""  # stores what is rounded stochastically
-    drawing: str = ""  # the conversions for that, after the others
+    Parameters
+    ----------
+    launches : tuple of Launch
+        In their order.
+    asked : tuple of Reduction
+        What is asked then.
+    """
+
+    launches: tuple[Launch, ...]
+    asked: tuple[Reduction, ...]
 
 
-_DTYPES = {
-    "float16": _Dtype(
-        *("unsigned short", "float", "f", "load_float16({0})", "store_float16({0})", FLOAT16),
-        *("draw_float16({0}, {1})", RANDOM + DRAW_FLOAT16),
-    ),
-    "bfloat16": _Dtype(
-        *("unsigned short", "float", "f", "load_bfloat16({0})", "store_bfloat16({0})", BFLOAT16),
-        *("draw_bfloat16({0}, {1})", RANDOM + DRAW_BFLOAT16),
-    ),
-    "float32": _Dtype("float", "float", "f"),
-    "float64": _Dtype("double", "double", ""),
-}
+class Printed(NamedTuple):
+    """A source, and how it is launched.
 
-_BYTES = {"unsigned short": 2, "float": 4, "double": 8}
+    Parameters
+    ----------
+    text : str
+        CUDA C, as `print_cuda` describes it.
+    stages : tuple of Stage
+        The launches; the last stage writes.
+    widths : dict of str to int
+        As for `Found`.
+    numbers : tuple of Graph
+        Whose numbers of the step follow each other in a row of the table.
+    """
 
-_OPERATIONS = {
-    **{op: f"({{0}} {sign} {{1}})" for op, sign in INFIX.items()},
-    "pow": "pow$f({0}, {1})",
-    "negative": "(-{0})",
-    "abs": "fabs$f({0})",
-    "sign": "({0} != {0} ? {0} : ($number)(({0} > 0) - ({0} < 0)))",
-    "sqrt": "sqrt$f({0})",
-    "square": "({0} * {0})",
-    "exp": "exp$f({0})",
-    "log": "log$f({0})",
-    "maximum": "({0} > {1} || {0} != {0} ? {0} : {1})",  # of two zeros the second, as NumPy's on x86
-    "minimum": "({0} < {1} || {0} != {0} ? {0} : {1})",
-    "where": "({0} ? {1} : {2})",
-    "isnan": "({0} != {0})",
-    "isinf": "isinf({0})",
-    "isfinite": "isfinite({0})",
-    "logical_and": "({0} & {1})",
-    "logical_or": "({0} | {1})",
-    "logical_xor": "({0} ^ {1})",
-    "logical_not": "(!{0})",
-}
-
-_SCAFFOLD = (
-    *("Pack", "Params", "Slots", "THREADS", "at", "first", "i", "k", "last", "numbers", "ones", "threadIdx", "width"),
-    *("blockIdx", "proceed", "table", "tensor", "tensors"),
-    *("load_float16", "store_float16", "load_bfloat16", "store_bfloat16", "isinf", "isfinite"),
-    *("draw_float16", "draw_bfloat16", "random_bits", "key_of", "key", "Key"),
-    *(f"{name}{suffix}" for name in ("pow", "fabs", "sqrt", "exp", "log") for suffix in ("", "f")),
-)
-
-_RESERVED = {*_SCAFFOLD, *KEYWORDS.split()}
+    text: str
+    stages: tuple[Stage, ...]
+    widths: dict[str, int]
+    numbers: tuple[Graph, ...]
 
 
 def print_cuda(
@@ -124,56 +99,96 @@ def print_cuda(
         three where that is the dtype. Then ``find_factors(table, sums, factors)`` takes a block for each tensor. A
         tensor in the table then ends with its largest norm, a float64.
 
-        If there are slots of one number, ``update`` takes, before these factors, numbers of each tensor in the compute
-        dtype. ``find_ones(table, tensors, ones)`` finds them, a thread for each tensor, and writes the new slots of one
-        number. What it reads of the step follows the numbers of ``update``.
+        If there are slots of one number, or something is reduced, ``update`` takes, before these factors, numbers of
+        each tensor in the compute dtype. ``find_ones(table, tensors, ones)`` finds them, a thread for each tensor, and
+        writes the new slots of one number. What it reads of the step follows the numbers of ``update``.
+
+        Each pass that measures has two kernels more, launched as those that find the factors are: ``measure_0``, and
+        ``find_reduced_0``, which writes an array ``reduced`` of numbers of each tensor, and to ``totals`` what is asked
+        of the model, of which ``find_model_0`` makes one number. A pass may have a kernel like ``find_ones`` before
+        them. `Printed.stages` says what each kernel takes.
 
         If it is guarded, ``find_ones`` and ``update`` take the address of a bool as their last: where that is false,
         the new param is the old one, and the slots stay.
     """
-    kind = _DTYPES[dtype]
-    operations = {op: Template(text).substitute(f=kind.suffix, number=kind.number) for op, text in _OPERATIONS.items()}
-    language = Language(operations, f"const {kind.number} {{0}} = {{1}};", "const bool {0} = {1};", _RESERVED)
-    parts = split(graph)
-    body, of_step = emit(parts.arrays, language), len(parts.arrays.numbers())
-    ones = None if parts.ones is None else _Ones.of(parts.ones, emit(parts.ones, language), len(body.numbers) - of_step)
+    return printed(cut(graph), dtype, guarded=guarded, drawn=drawn, kept=kept).text
+
+
+def printed(passes: Passes, dtype: str, *, guarded: bool, drawn: bool, kept: Sequence[str] = ()) -> Printed:
+    """Print a graph in passes, as `print_cuda` does, and say how the source is launched."""
+    kind, parts = DTYPES[dtype], [passes.last, *(one.parts for one in passes.before)]
+    of_step = [0 if part is None else len(part.numbers()) for of in parts for part in (of.arrays, of.ones)]
+    *offsets, count = accumulate(of_step, initial=0)
+    of_ones, graph = passes.last
+    slots = [Stored.of(of, dtype) for of in kept or [compute_of(dtype)] * (len(graph.inputs) - 2)]
+    context = Context(dtype, slots, tuple(of for one in passes.before for of in one.reductions))
+    _, grad, *_ = emit(graph, language(dtype)).inputs
+    clips = any(of.arrays.factors() for of in parts)
+    before = [find_factors(context, grad)] if clips else []
+    before += [find_reduced(context, k, one, *offsets[2 * k + 2 : 2 * k + 4]) for k, one in enumerate(passes.before)]
+    met = len(graph.scalars()) - len(graph.numbers())
+    stores = of_ones is not None and bool(of_ones.outputs)
+    after = [find_ones(context, of_ones, offsets[1], met, guarded=guarded)] if stores and of_ones is not None else []
+    after.append(_update(graph, context, met=met, key=count if drawn else -1, guarded=guarded, clips=clips))
+    words = {
+        **_words(kind, dtype),
+        "conversions": _conversions(kind, slots, drawn=drawn),
+        "bound": "    double clip_norm;\n" if clips else "",
+        "title": f"{graph.name}: param and grad of {dtype}, computed in {compute_of(dtype)}.",
+        "pointers": "\n".join(_pointers(graph, context, of_ones)),
+    }
+    texts = [Template(HEAD).substitute(words), *([joining(context)] if before else [])]
+    found = [*before, *after]
+    widths: dict[str, int] = {}
+    for one in found:
+        widths.update({name: max(width, widths.get(name, 0)) for name, width in one.widths.items()})
+    numbers = tuple(part for of in parts for part in (of.arrays, of.ones) if part is not None)
+    return Printed("".join([*texts, *(one.text for one in found)]), _stages(found), widths, numbers)
+
+
+def _stages(found: Sequence[Found]) -> tuple[Stage, ...]:
+    stages, launches = [], []
+    for one in found:
+        launches += one.launches
+        if one.asked:
+            stages.append(Stage(tuple(launches), one.asked))
+            launches = []
+    return *stages, Stage(tuple(launches), ())
+
+
+def _update(graph: Graph, context: Context, *, met: int, key: int, guarded: bool, clips: bool) -> Found:
+    """Print what writes; a key, if there is one, lies behind so many numbers."""
+    kind, slots_of = DTYPES[context.dtype], context.slots
+    number, body = kind.number, emit(graph, language(context.dtype))
+    of_step = len(body.numbers) - met
     param, grad, *slots = body.inputs
-    kinds = [_Kept.of(of, dtype) for of in kept or [_compute(dtype)] * len(slots)]
-    converted = {of.conversions: None for of in kinds if of.conversions != kind.conversions}
     new_param, *new_slots = body.outputs
-    read, store = kind.load.format, kind.draw if drawn else kind.store
+    read, store = kind.load.format, kind.draw if key >= 0 else kind.store
     each_tensor = [
-        *([f"typedef Pack<{kind.number}, width> Slots;"] if any(of.pack == "Slots" for of in kinds) else []),
-        *(
-            f"const {kind.number} {name} = numbers[{k}];  // {what}"
-            for k, (name, what) in enumerate(body.numbers[:of_step])
-        ),
-        *(
-            f"const {kind.number} {name} = ones[{k}];  // {what}"
-            for k, (name, what) in enumerate(body.numbers[of_step:])
-        ),
-        *(
-            [f"const Key key = key_of(numbers + {of_step + (0 if ones is None else len(ones.body.numbers))});"]
-            if drawn
-            else []
-        ),
+        *([f"typedef Pack<{number}, width> Slots;"] if any(of.pack == "Slots" for of in slots_of) else []),
+        *context.constants(body.numbers[:of_step], "numbers[{}]"),
+        *context.constants(body.numbers[of_step:], "ones[{}]"),
+        *([f"const Key key = key_of(numbers + {key});"] if key >= 0 else []),
     ]
     loads = [
         f"Params at_{param} = ((const Params *)at.{param})[i];",
         f"const Params at_{grad} = ((const Params *)at.{grad})[i];",
-        *(f"{of.pack} at_{slot} = ((const {of.pack} *)at.{slot})[i];" for slot, of in zip(slots, kinds, strict=True)),
+        *(
+            f"{of.pack} at_{slot} = ((const {of.pack} *)at.{slot})[i];"
+            for slot, of in zip(slots, slots_of, strict=True)
+        ),
     ]
     each_element = [
-        *(f"const {kind.number} {name} = {read(f'at_{name}.of[k]')};" for name in (param, grad)),
+        *(f"const {number} {name} = {read(f'at_{name}.of[k]')};" for name in (param, grad)),
         *(
-            f"const {kind.number} {slot} = {of.load.format(f'at_{slot}.of[k]')};"
-            for slot, of in zip(slots, kinds, strict=True)
+            f"const {number} {slot} = {of.load.format(f'at_{slot}.of[k]')};"
+            for slot, of in zip(slots, slots_of, strict=True)
         ),
         *body.lines,
         f"at_{param}.of[k] = {store.format(new_param, 'random_bits(i * width + k, key)')};",
         *(
             f"at_{slot}.of[k] = {of.store.format(value)};"
-            for slot, of, value in zip(slots, kinds, new_slots, strict=True)
+            for slot, of, value in zip(slots, slots_of, new_slots, strict=True)
             if value != slot
         ),
     ]
@@ -181,106 +196,54 @@ def print_cuda(
         f"((Params *)at.target)[i] = at_{param};",
         *(
             f"(({of.pack} *)at.{slot})[i] = at_{slot};"
-            for slot, of, value in zip(slots, kinds, new_slots, strict=True)
+            for slot, of, value in zip(slots, slots_of, new_slots, strict=True)
             if value != slot  # what stays is there already
         ),
     ]
-    clips = bool(body.factors)
+    takes = [*(["ones"] if met else []), *(["factors"] if body.factors else [])]
     words = {
-        **_words(kind, dtype),
-        "conversions": kind.conversions + "".join(converted) + (kind.drawing if drawn else ""),
-        "bound": "    double clip_norm;\n" if clips else "",
-        "title": f"{graph.name}: param and grad of {dtype}, computed in {_compute(dtype)}.",
-        "pointers": "\n".join(
-            [
-                f"    const {kind.stored} *{param}, *{grad};",
-                f"    {kind.stored} *target;  // where the new param goes",
-                *_pointers(slots, kinds),
-                *([f"    {kind.number} {', '.join(f'*{slot}' for slot in ones.body.inputs)};"] if ones else []),
-            ]
-        ),
-        "width": 16 // _BYTES[kind.number if slots else kind.stored],
-        "param": param,
-        "grad": grad,
-        "each_tensor": _indented(1, each_tensor),
-        "loads": _indented(2, loads),
-        "each_element": _indented(3, each_element),
-        "stores": _indented(2, stores),
+        **_words(kind, context.dtype),
+        "width": 16 // BYTES[number if slots else kind.stored],
+        "each_tensor": indented(1, each_tensor),
+        "loads": indented(2, loads),
+        "each_element": indented(3, each_element),
+        "stores": indented(2, stores),
         "addresses": "\n        | ".join(f"(unsigned long long)at.{name}" for name in (param, grad, "target", *slots)),
-        **_of_ones(ones, kind.number, of_step, guarded),
-        "factor": "".join(f", {kind.number} {name}" for name in body.factors),
-        "factors": f", const {kind.number} *factors" if clips else "",
+        "one": f", const {number} *ones" if met else "",
+        "and_one": f", ones + {met}LL * piece.tensor" if met else "",
+        "factor": "".join(f", {number} {name}" for name in body.factors),
+        "and_factor": "".join(f", factors[2 * piece.tensor + {k}]" for k in range(len(body.factors))),
+        "takes": "".join(f", const {number} *{name}" for name in takes),
         "guard": ", const bool *proceed" if guarded else "",
         "leave": Template(GUARD).substitute(param=param) if guarded else "",
-        "and_factor": "".join(f", factors[2 * piece.tensor + {k}]" for k in range(len(body.factors))),
     }
-    squares = WIDE_SQUARES if dtype == "float64" else NARROW_SQUARES
-    before = [*([ONES] if ones else []), *([squares, CLIP] if clips else [])]
-    return Template("".join([HEAD, *before, UPDATE])).substitute(words)
+    arguments = ("table", "tensors", *takes, *(["proceed"] if guarded else []))
+    return Found(Template(UPDATE).substitute(words), [Launch("update", "pieces", arguments)], {})
 
 
-class _Kept(NamedTuple):
-    """How a slot is read and written."""
-
-    stored: str
-    pack: str
-    load: str = "{0}"
-    store: str = "{0}"
-    conversions: str = ""
-
-    @classmethod
-    def of(cls, slot: str, dtype: str) -> _Kept:
-        """Return it for the dtype of a slot and that of its parameter."""
-        number, kind = _DTYPES[dtype].number, _DTYPES[slot]
-        if slot == _compute(dtype):
-            return cls(number, "Slots")
-        pack = f"Pack<{kind.stored}, width>"
-        if kind.conversions:
-            return cls(kind.stored, pack, kind.load, kind.store, kind.conversions)
-        return cls(kind.stored, pack, f"({number}){{0}}", f"({kind.stored})({{0}})")
+def _conversions(kind: Dtype, slots: Sequence[Stored], *, drawn: bool) -> str:
+    of_slots = {of.conversions: None for of in slots if of.conversions != kind.conversions}
+    return kind.conversions + "".join(of_slots) + (kind.drawing if drawn else "")
 
 
-def _pointers(slots: Sequence[str], kinds: Sequence[_Kept]) -> list[str]:
-    """Return the declarations of what points to slots, those of one type in one line."""
+def _pointers(graph: Graph, context: Context, ones: Graph | None) -> list[str]:
+    """Return the declarations of what a tensor of the table points to, slots of one type in one line."""
+    kind = DTYPES[context.dtype]
+    param, grad, *slots = emit(graph, language(context.dtype)).inputs
     lines: dict[str, list[str]] = {}
-    for slot, of in zip(slots, kinds, strict=True):
+    for slot, of in zip(slots, context.slots, strict=True):
         lines.setdefault(of.stored, []).append(f"*{slot}")
-    return [f"    {stored} {', '.join(names)};" for stored, names in lines.items()]
-
-
-class _Ones(NamedTuple):
-    """What finds the numbers of each tensor."""
-
-    body: Body
-    read: int  # how many of them the update reads
-    is_truth: list[bool]
-
-    @classmethod
-    def of(cls, graph: Graph, body: Body, count: int) -> _Ones:
-        return cls(body, count, [node.kind in TRUTHS for node in graph.outputs[:count]])
-
-
-def _of_ones(ones: _Ones | None, number: str, before: int, guarded: bool) -> dict[str, object]:
-    """Return what is put into a source where there are slots of one number."""
-    if ones is None:
-        return {"one": "", "ones": "", "and_one": ""}
-    body, count = ones.body, ones.read
-    keep = [f"*at.{name} = {value};" for name, value in zip(body.inputs, body.outputs[count:], strict=True)]
-    values = [f"({value} ? 1 : 0)" if truth else value for value, truth in zip(body.outputs, ones.is_truth)]  # noqa: B905
-    each = [
-        *(f"const {number} {name} = numbers[{k}];  // {what}" for k, (name, what) in enumerate(body.numbers)),
-        *(f"const {number} {name} = *at.{name};" for name in body.inputs),
-        *body.lines,
-        *(f"ones[{count}LL * tensor + {k}] = {value};" for k, value in enumerate(values)),
+    of_ones = () if ones is None else emit(ones, language(context.dtype)).inputs
+    found = {of.name for of in context.reductions}
+    own = [
+        f"*{name}" for name, node in zip(of_ones, ones.inputs if ones else (), strict=True) if node.value not in found
     ]
-    return {
-        "one": f", const {number} *ones",
-        "ones": f", const {number} *ones",
-        "and_one": f", ones + {count}LL * piece.tensor",
-        "numbers_before": before,
-        "each_one": _indented(1, each),
-        "keep_ones": _indented(1, ["if (*proceed) {", *(f"    {line}" for line in keep), "}"] if guarded else keep),
-    }
+    return [
+        f"    const {kind.stored} *{param}, *{grad};",
+        f"    {kind.stored} *target;  // where the new param goes",
+        *(f"    {stored} {', '.join(names)};" for stored, names in lines.items()),
+        *([f"    {kind.number} {', '.join(own)};"] if own else []),
+    ]
 
 
 def print_finite(dtype: str) -> str:
@@ -298,7 +261,7 @@ def print_finite(dtype: str) -> str:
         `print_cuda` is: in its table a tensor has one address, that of its gradient. `largest` is a finite number of
         the dtype of the arithmetic. It writes false to the bool `finite` if an element is NaN, or larger, or nothing.
     """
-    kind = _DTYPES[dtype]
+    kind = DTYPES[dtype]
     words = {
         **_words(kind, dtype),
         "title": f"Whether gradients of {dtype} are finite.",
@@ -308,7 +271,7 @@ def print_finite(dtype: str) -> str:
     return Template(HEAD + FINITE).substitute(words)
 
 
-def _words(kind: _Dtype, dtype: str) -> dict[str, object]:
+def _words(kind: Dtype, dtype: str) -> dict[str, object]:
     """Return what is put into any source."""
     return {
         "dtype": dtype,
@@ -319,12 +282,3 @@ def _words(kind: _Dtype, dtype: str) -> dict[str, object]:
         "conversions": kind.conversions,
         "element": kind.load.format("elements[i]"),
     }
-
-
-def _compute(dtype: str) -> str:
-    return "float64" if dtype == "float64" else "float32"
-
-
-def _indented(level: int, lines: list[str]) -> str:
-    """Join the lines of a template's place, which ends its own."""
-    return "".join(f"{'    ' * level}{line}\n" for line in lines)

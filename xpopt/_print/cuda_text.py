@@ -1,4 +1,4 @@
-"""What every CUDA source has around the rule; ``$name`` is a place that the printer fills."""
+"""What CUDA sources have around what is done to an element; ``$name`` is a place that the printer fills."""
 
 from __future__ import annotations
 
@@ -71,15 +71,14 @@ GUARD = """\
 """
 
 ONES = """
-// Find the numbers of each tensor that its update reads, and its new slots of one number; here a thread is a tensor.
+// Find the numbers of each tensor that $reader reads$and_slots; here a thread is a tensor.
 extern "C" __global__ void __launch_bounds__(THREADS)
-find_ones(const __grid_constant__ Table table, int tensors, $number *ones$guard)
+$kernel(const __grid_constant__ Table table, int tensors$takes, $number *ones$guard)
 {
     const int tensor = blockIdx.x * THREADS + threadIdx.x;
     if (tensor >= tensors)
         return;
     const Tensor at = ((const Tensor *)table.bytes)[tensor];
-    const $number *numbers = (const $number *)(table.bytes + at.bytes_before) + $numbers_before;
 $each_one$keep_ones}
 """
 
@@ -106,7 +105,7 @@ $stores    }
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-update(const __grid_constant__ Table table, int tensors$ones$factors$guard)
+update(const __grid_constant__ Table table, int tensors$takes$guard)
 {
     const Piece piece = piece_of_block(table, tensors);
     const Tensor at = ((const Tensor *)table.bytes)[piece.tensor];
@@ -115,125 +114,6 @@ $leave    const $number *numbers = (const $number *)(table.bytes + at.bytes_befo
     const long long whole = all_bits % 16 == 0 ? piece.last - piece.last % WIDTH : piece.first;  // the end of vectors
     update_elements<WIDTH>(at, numbers$and_one$and_factor, piece.first, whole);
     update_elements<1>(at, numbers$and_one$and_factor, whole, piece.last);
-}
-"""
-
-CLIP = """
-// Add up what the threads of the block hold, always in the same order; the first thread gets the sum.
-__device__ __forceinline__ Squares sum_of_block(const Squares &own)
-{
-    __shared__ Squares sums[THREADS];
-    sums[threadIdx.x] = own;
-    for (int half = THREADS / 2; half > 0; half /= 2) {
-        __syncthreads();
-        if (threadIdx.x < half)
-            add(sums[threadIdx.x], sums[threadIdx.x + half]);
-    }
-    return sums[0];
-}
-
-// Sum up each piece of the gradients.
-extern "C" __global__ void __launch_bounds__(THREADS)
-sum_squares(const __grid_constant__ Table table, int tensors, Squares *sums)
-{
-    const Piece piece = piece_of_block(table, tensors);
-    const $stored *elements = ((const Tensor *)table.bytes)[piece.tensor].$grad;
-    Squares own = {};
-    for (long long i = piece.first + threadIdx.x; i < piece.last; i += THREADS)
-        add(own, $element);
-    own = sum_of_block(own);
-    if (threadIdx.x == 0)
-        sums[blockIdx.x] = own;
-}
-
-// Find the two factors of each tensor from the sums of its pieces; here a block is a tensor.
-extern "C" __global__ void __launch_bounds__(THREADS)
-find_factors(const __grid_constant__ Table table, const Squares *sums, $number *factors)
-{
-    const Tensor &at = ((const Tensor *)table.bytes)[blockIdx.x];
-    const long long pieces = (at.size + PIECE - 1) / PIECE;
-    Squares own = {};
-    for (long long i = threadIdx.x; i < pieces; i += THREADS)
-        add(own, sums[at.pieces_before + i]);
-    own = sum_of_block(own);
-    if (threadIdx.x == 0)
-        find_factors_of(own, at.clip_norm, factors + 2 * blockIdx.x);
-}
-"""
-
-NARROW_SQUARES = """
-// A sum of squares. In double, those of $dtype neither overflow nor vanish.
-struct Squares { double sum; };
-
-__device__ __forceinline__ void add(Squares &squares, double x)
-{
-    squares.sum += x * x;
-}
-
-__device__ __forceinline__ void add(Squares &squares, const Squares &others)
-{
-    squares.sum += others.sum;
-}
-
-// Find two numbers that bring the norm down to `clip_norm`: a power of two, where one number would be too small, and
-// the rest. They are 1 where the norm is not above, and the second is NaN where it is not finite.
-__device__ __forceinline__ void find_factors_of(const Squares &squares, double clip_norm, float *factors)
-{
-    const double norm = sqrt(squares.sum);
-    const double zero = norm - norm;
-    const double ratio = norm > clip_norm ? clip_norm / norm : 1;
-    const bool small = ratio < 0x1p-126;
-    factors[0] = small ? 0x1p-126 : 1;
-    factors[1] = zero != 0 ? zero : small ? ratio * 0x1p126 : ratio;
-}
-"""
-
-WIDE_SQUARES = """
-// A sum of squares, in three by the size of the numbers, so that none overflows or vanishes.
-struct Squares {
-    double small;  // of numbers below 2^-480, each times 2^600
-    double medium;
-    double large;  // of numbers above 2^480, each times 2^-600
-};
-
-__device__ __forceinline__ void add(Squares &squares, double x)
-{
-    x = fabs(x);
-    if (x > 0x1p480)
-        squares.large += x * 0x1p-600 * (x * 0x1p-600);
-    else if (x < 0x1p-480)
-        squares.small += x * 0x1p600 * (x * 0x1p600);
-    else
-        squares.medium += x * x;
-}
-
-__device__ __forceinline__ void add(Squares &squares, const Squares &others)
-{
-    squares.small += others.small;
-    squares.medium += others.medium;
-    squares.large += others.large;
-}
-
-// Find two numbers that bring the norm down to `clip_norm`: a power of two, where one number would be too small, and
-// the rest. They are 1 where the norm is not above, and the second is NaN where it is not finite.
-__device__ __forceinline__ void find_factors_of(const Squares &squares, double clip_norm, double *factors)
-{
-    double norm, scale = 1;  // the norm is norm / scale
-    if (squares.large > 0) {
-        norm = sqrt(squares.large + squares.medium * 0x1p-600 * 0x1p-600);
-        scale = 0x1p-600;
-    } else if (squares.medium != 0) {
-        norm = sqrt(squares.medium + squares.small * 0x1p-600 * 0x1p-600);
-    } else {
-        norm = sqrt(squares.small);
-        clip_norm *= 0x1p600;
-    }
-    const double zero = norm - norm;
-    const double ratio = clip_norm / norm * scale;
-    const double large = clip_norm * 0x1p511 / (norm * 0x1p-511) * scale;  // the ratio divided by 2^-1022
-    const bool small = large < 1;
-    factors[0] = small ? 0x1p-1022 : 1;
-    factors[1] = zero != 0 ? zero : small ? large : ratio < 1 ? ratio : 1;
 }
 """
 

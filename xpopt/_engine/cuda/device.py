@@ -210,9 +210,9 @@ class Source:
                 self._failed[key] = f"CUDA kernels cannot be compiled: {error}"
         return self._failed.get(key)
 
-    def kernels(self, on: Device, size: int) -> list[Callable[..., None]]:
-        """Return its kernels for tables of `size` bytes, where nothing is against it."""
-        return self._compiled[on, on.room(size)]
+    def kernels(self, on: Device, size: int) -> dict[str, Callable[..., None]]:
+        """Return its kernels by name for tables of `size` bytes, where nothing is against it."""
+        return dict(zip(self._names, self._compiled[on, on.room(size)], strict=True))
 
 
 @functools.cache

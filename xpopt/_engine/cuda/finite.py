@@ -52,7 +52,7 @@ def all_within(grads: Sequence[Any], limits: Sequence[float]) -> Any | None:
             launches.append((source, data, pieces, len(members), largest))
     finite = on.true()
     for source, data, pieces, tensors, largest in launches:
-        (check_finite,) = source.kernels(on, len(data))
+        check_finite = source.kernels(on, len(data))["check_finite"]
         with on.current(), Table(on, data).sent() as table:
             check_finite((pieces,), (THREADS,), (table, np.int32(tensors), largest, finite))
     return finite

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,8 @@ import numpy as np
 from ..._arrays.namespace import order_of
 from ..._arrays.parameter import dtype_text
 from ..._arrays.typing import Scalars
+from ..._graph.node import OF_MODEL
+from ..._graph.questions import Question
 from ..._graph.slots import Slot, one
 from .. import kernels
 from ..group import Bound, FusedMembers, Launched, Staged, StepNumbers
@@ -19,6 +21,7 @@ from ..kernel import Variant
 from ..numbers import Key
 from ..start import dtype_of, in_parts
 from ..tensor import Tensor
+from ..together import OnDevice, alone
 from .device import Device, device
 from .kernel import Kernel
 
@@ -35,6 +38,12 @@ class CudaGroup(FusedMembers):
         self._size_of_each = np.array(self.sizes, np.int64)
         self._row_of = np.zeros(len(members), np.int64)
         self._kernel, self._guarded = kernel_of(tensors[0]), tensors[0].proceed is not None
+        self.couples = bool(self.questions)
+
+    @property
+    def questions(self) -> Collection[Question]:
+        """What is asked of the whole model."""
+        return self._kernel.questions
 
     @staticmethod
     def refuse(tensor: Tensor) -> str | None:
@@ -86,6 +95,10 @@ class CudaGroup(FusedMembers):
 
     def launch(self, bound: Bound, numbers: StepNumbers) -> Launched:
         """Take all memory, and make the table."""
+        return alone(self.staged(bound, numbers))
+
+    def staged(self, bound: Bound, numbers: StepNumbers) -> Staged:
+        """Do so; where something is asked of the model, what finds that is launched before."""
         keys, proceed, scalars = self.keys(numbers), numbers.proceed, self.scalars(numbers)
         kernel = self._kernel
         if (proceed is not None) != self._guarded:
@@ -94,13 +107,14 @@ class CudaGroup(FusedMembers):
             if (reason := self._why_not(kernel)) is not None:
                 raise RuntimeError(reason)
         on = device(self._number)
-        finish = kernel.prepare(on, bound.table, self._size_of_each, self._row_of, scalars, keys, proceed)
-        return Launched(bound.outs, self.slots, finish)
+        job = kernel.job(on, bound.table, self._size_of_each, self._row_of, scalars, keys, proceed)
+        for found in job.stages():
+            job.take((yield {question: [self._said(question, x)] for question, x in found.items()}))
+        return Launched(bound.outs, self.slots, job.finish)
 
-    def staged(self, bound: Bound, numbers: StepNumbers) -> Staged:
-        """Ask for nothing: a rule that reduces whole arrays runs eagerly."""
-        yield from ()
-        return self.launch(bound, numbers)
+    def _said(self, question: Question, x: Any) -> OnDevice:
+        """Return what all tensors together have to say to a question."""
+        return OnDevice(self._library, (1.0, x) if OF_MODEL[question.op] == "vector_norm" else (x,))
 
     def _why_not(self, kernel: Kernel) -> str | None:
         size = kernel.size(len(self.members), len(self._rows))

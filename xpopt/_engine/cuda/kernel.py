@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+from ..._arrays.sums import PIECE
 from ..._arrays.typing import Scalars
-from ..._graph.ones import split
-from ..._graph.reading import graph_of
+from ..._graph.passes import passes_of
+from ..._graph.questions import Question
 from ..._graph.rule import Rule
-from ..._print.cuda import OPTIONS, PIECE, THREADS, print_cuda
+from ..._print.cuda import OPTIONS, printed
 from ..group import Keys
 from ..kernel import Variant
 from ..numbers import Numbers, clip_norms
-from .device import Device, Source, Table
+from .device import Device, Source
+from .job import Job
 
 
 class Kernel:
@@ -33,19 +35,20 @@ class Kernel:
 
     def __init__(self, rule: Rule, h: Scalars, variant: Variant) -> None:
         _, dtype, clipped, drawn, guarded = variant
-        graph = graph_of(rule, h, clipped=clipped)
-        ones, arrays = split(graph)
-        self._clips = bool(arrays.factors())  # not where the rule reads no gradient
-        self._finds = -1 if ones is None else len(arrays.scalars()) - len(arrays.numbers())
-        names = ["update", *(["sum_squares", "find_factors"] if self._clips else []), *(["find_ones"] if ones else [])]
+        passes = passes_of(rule, h, clipped=clipped)
         self.compute = np.dtype("float64" if dtype == "float64" else "float32")
         dtypes = rule.dtypes(self.compute.name)
         kept = [dtypes[k] for k in rule.wide] if rule.narrow else ()
-        self._source = Source(print_cuda(graph, dtype, guarded=guarded, drawn=drawn, kept=kept), names, OPTIONS)
-        self._numbers = Numbers(arrays, *([] if ones is None else [ones]))
+        self.questions = frozenset[Question]().union(*passes.questions())
+        """What is asked of the whole model."""
+        self._printed = printed(passes, dtype, guarded=guarded, drawn=drawn, kept=kept)
+        names = [one.kernel for stage in self._printed.stages for one in stage.launches]
+        self._clips = "factors" in self._printed.widths  # not where the rule reads no gradient
+        self._source = Source(self._printed.text, names, OPTIONS)
+        self._numbers = Numbers(*self._printed.numbers)
         self._drawn = drawn
         self._row = self.compute.itemsize * (self._numbers.count + (4 if drawn else 0))  # bytes, the key included
-        self._words = len(graph.inputs) + 4 + self._clips  # of a tensor in the table: addresses, and other numbers
+        self._words = 3 + len(rule.fields) + 3 + self._clips  # of a tensor in the table: addresses, and other numbers
 
     def size(self, tensors: int, rows: int) -> int:
         """Return how many bytes a table has."""
@@ -70,10 +73,10 @@ class Kernel:
         """
         return self._source.why_not(on, size) if compile_it else self._source.failure(on, size)
 
-    def prepare(
+    def job(
         self, on: Device, addresses: Any, sizes: Any, rows: Any, scalars: Sequence[Scalars], keys: Keys, proceed: Any
-    ) -> Callable[[], None]:
-        """Return a function that updates tensors of one device and dtype.
+    ) -> Job:
+        """Return an update of tensors of one device and dtype, to be launched while the arrays are alive.
 
         Parameters
         ----------
@@ -94,23 +97,16 @@ class Kernel:
 
         Returns
         -------
-        callable
-            To be called while the arrays are alive.
+        Job
+            With all memory but that of the answers.
         """
         tensors = addresses.shape[1]
         numbers = self._numbers.rows(scalars, rows, keys, self.compute.char)
         offsets = (rows if keys is None else np.arange(tensors)) * self._row
         largest = clip_norms(scalars, rows) if self._clips else None
         data, count = table_of(addresses, sizes, offsets, numbers, largest)
-        if count == 0 and self._finds < 0:
-            return _nothing
-        ones = None if self._finds < 0 else on.empty((tensors, self._finds), self.compute)
-        clip = None
-        if self._clips:
-            sums = on.empty((count, 3 if self.compute == np.float64 else 1), np.float64)
-            clip = sums, on.empty((tensors, 2), self.compute)
         kernels = self._source.kernels(on, len(data))
-        return _Job(on, kernels, Table(on, data), np.int32(tensors), count, ones, clip, proceed).launch
+        return Job(on, kernels, self._printed, data, tensors, count, self.compute, proceed)
 
 
 def table_of(addresses: Any, sizes: Any, offsets: Any, numbers: bytes = b"", largest: Any = None) -> tuple[bytes, int]:
@@ -144,41 +140,3 @@ def table_of(addresses: Any, sizes: Any, offsets: Any, numbers: bytes = b"", lar
     if largest is not None:
         table.view(np.float64)[:, roles + 3] = largest
     return table.tobytes() + numbers, int(pieces.sum())
-
-
-class _Job(NamedTuple):
-    """One update of the tensors of one device and dtype, ready to be launched."""
-
-    on: Device
-    kernels: list[Callable[..., None]]
-    table: Table
-    tensors: Any
-    pieces: int
-    ones: Any  # the numbers of each tensor; None where there are none
-    clip: tuple[Any, Any] | None  # the sums of the pieces, and the factors
-    proceed: Any  # an array of bool, shape (), on the device; None if the kernel is not guarded
-
-    def launch(self) -> None:
-        """Launch it on the current stream of its device."""
-        with self.on.current(), self.table.sent() as table:
-            update, *others = self.kernels
-            both: tuple[Any, ...] = (table, self.tensors)
-            guard: tuple[Any, ...] = () if self.proceed is None else (self.proceed,)
-            arguments = both
-            if self.ones is not None:
-                find_ones, blocks = others.pop(), -(-int(self.tensors) // THREADS)
-                find_ones((blocks,), (THREADS,), (*both, self.ones, *guard))
-                arguments += (self.ones,)
-            if self.pieces == 0:
-                return
-            if self.clip is not None:
-                sum_squares, find_factors = others
-                sums, factors = self.clip
-                sum_squares((self.pieces,), (THREADS,), (*both, sums))
-                find_factors((int(self.tensors),), (THREADS,), (table, sums, factors))
-                arguments += (factors,)
-            update((self.pieces,), (THREADS,), (*arguments, *guard))
-
-
-def _nothing() -> None:
-    """Update tensors without elements."""
