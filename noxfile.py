@@ -202,6 +202,7 @@ def docs(session: nox.Session) -> None:
     examples += ["--ignore=xpopt/_engine/compiled/fields.py", "--ignore=xpopt/_print/intrinsics.py"]  # they need Numba
     # the tests of these run their examples, where the libraries are
     examples += [f"--ignore=xpopt/adapters/{host}.py" for host in ("torch", "optax", "sklearn")]
+    session.env["OPENBLAS_NUM_THREADS"] = "1"  # more would wait for one another while two processes read pages
     with budget(session):
         session.run("sphinx-build", "-q", "-W", "--keep-going", "-E", "-j", str(WORKERS), "docs", "docs/_build/html")
         session.run("python", "-m", "pytest", *examples, "xpopt", "docs", "README.md")

@@ -1,4 +1,4 @@
-"""Least squares with a million unknowns: an image from its blurred picture, where each point is a parameter."""
+"""Least squares with a million unknowns: an image from its blurred picture."""
 
 import sys
 
@@ -18,18 +18,22 @@ def scene(xp, size):
 
 
 class Blur:
-    """The convolution with a disc, as a lens out of focus has it; over the edges it goes on at the other side."""
+    """The convolution with a disc, of a lens out of focus; it is periodic."""
 
     def __init__(self, xp, size, radius):
         self.xp, self.shape = xp, (size, size)
-        y, x = np.meshgrid(np.fft.fftfreq(size, 1 / size), np.fft.fftfreq(size, 1 / size))
+        y, x = np.meshgrid(
+            np.fft.fftfreq(size, 1 / size), np.fft.fftfreq(size, 1 / size)
+        )
         disc = (x**2 + y**2 <= radius**2).astype(np.float64)
         self.transfer = xp.fft.rfftn(xp.asarray(disc / disc.sum()))
 
     def see(self, image, transfer=None):
         """Return the blurred picture."""
         transfer = self.transfer if transfer is None else transfer
-        return self.xp.fft.irfftn(transfer * self.xp.fft.rfftn(image), s=self.shape, axes=(0, 1))
+        return self.xp.fft.irfftn(
+            transfer * self.xp.fft.rfftn(image), s=self.shape, axes=(0, 1)
+        )
 
     def back(self, picture):
         """Return the transposed of `see`."""
@@ -37,7 +41,7 @@ class Blur:
 
 
 def restore(blur, picture, weight, steps, method="LBFGS", bounds=None):
-    """Return what minimizes half the squared error and `weight` times half the squared image."""
+    """Return what minimizes half of squared error and weighted squared image."""
     xp = blur.xp
 
     def function(image):
@@ -50,7 +54,7 @@ def restore(blur, picture, weight, steps, method="LBFGS", bounds=None):
 
 
 def main(size=1024, radius=6, noise=1e-3, weight=1e-4, steps=10):
-    """Blur an image and restore it; return the image, its picture, and what `LBFGS` and `NonlinearCG` find."""
+    """Return an image, its picture, and what `LBFGS` and `NonlinearCG` restore."""
     xp, rng = xpopt.default_namespace(), np.random.default_rng(1)
     truth, blur = scene(xp, size), Blur(xp, size, radius)
     picture = blur.see(truth) + noise * xp.asarray(rng.normal(size=(size, size)))
@@ -65,13 +69,20 @@ if __name__ == "__main__":
     figure, axes = plt.subplots(1, 4, figsize=(9.6, 2.5), layout="constrained")
     part = slice(280, 480)
     for ax, title, x in zip(
-        axes, ("image", "picture", "LBFGS, bounds"), (truth, picture, bounded.params), strict=False
+        axes,
+        ("image", "picture", "LBFGS, bounds"),
+        (truth, picture, bounded.params),
+        strict=False,
     ):
         x = np.asarray(x.get() if hasattr(x, "get") else x)
         ax.imshow(x[part, part], cmap="gray", vmin=0, vmax=2)
         ax.set(title=title, xticks=[], yticks=[])
     for found, label in ((bounded, "LBFGS, bounds"), (free, "NonlinearCG")):
-        axes[3].semilogy([row.evaluations for row in found.history], [row.value for row in found.history], label=label)
+        axes[3].semilogy(
+            [row.evaluations for row in found.history],
+            [row.value for row in found.history],
+            label=label,
+        )
     axes[3].set(title="value", xlabel="evaluations")
     axes[3].legend()
     sys.modules.get("sphinx") or plt.show()

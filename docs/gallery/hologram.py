@@ -1,4 +1,4 @@
-"""A phase-only hologram: a mirror that can only delay light, so that an image appears far away."""
+"""A phase-only hologram: a mirror delays light, and an image appears far away."""
 
 import sys
 
@@ -8,17 +8,19 @@ import xpopt
 
 
 def letters(xp, size, light):
-    """Return an image, whose squares add up to that part of the light, and the window in which it is wanted."""
+    """Return an image with that part of the light, and the window around it."""
     image, window, q = np.zeros((size, size)), np.zeros((size, size)), size // 16
     for i, row in enumerate(("X X PPP", "X X P P", " X  PPP", "X X P  ", "X X P  ")):
         for j, letter in enumerate(row):
             image[(5 + i) * q : (6 + i) * q, (4 + j) * q : (5 + j) * q] = letter != " "
     window[3 * q : 12 * q, 3 * q : 12 * q] = 1
-    return xp.asarray(image * size * np.sqrt(light) / np.linalg.norm(image)), xp.asarray(window)
+    return xp.asarray(
+        image * size * np.sqrt(light) / np.linalg.norm(image)
+    ), xp.asarray(window)
 
 
 def hologram(xp, opt, image, window, start, steps):
-    """Return the field on the mirror, of modulus 1, and the losses on the way: (|wave| - image)^2 in the window."""
+    """Return the field on the mirror, and the squared errors in the window."""
     field, losses = start, []
     for _ in range(steps):
         wave = xp.fft.fft2(field, norm="ortho")
@@ -31,15 +33,22 @@ def hologram(xp, opt, image, window, start, steps):
 
 
 def main(size=64, steps=100, light=0.7):
-    """Make holograms; return the image, and for each method the field and the losses."""
+    """Return the image, and for each method the field and the losses."""
     xp = xpopt.default_namespace()
     (image, window), rng = letters(xp, size, light), np.random.default_rng(0)
     start = xp.asarray(np.exp(2j * np.pi * rng.uniform(size=(size, size))))
     methods = {
-        "Gerchberg-Saxton": xpopt.SGD(lr=0.5, prox=xpopt.prox.magnitude(1.0)),  # which is this step
-        "with momentum": xpopt.SGD(lr=0.5, momentum=0.9, nesterov=True, prox=xpopt.prox.magnitude(1.0)),
+        "Gerchberg-Saxton": xpopt.SGD(
+            lr=0.5, prox=xpopt.prox.magnitude(1.0)
+        ),  # which is this step
+        "with momentum": xpopt.SGD(
+            lr=0.5, momentum=0.9, nesterov=True, prox=xpopt.prox.magnitude(1.0)
+        ),
     }
-    return image, {name: hologram(xp, opt, image, window, start, steps) for name, opt in methods.items()}
+    return image, {
+        name: hologram(xp, opt, image, window, start, steps)
+        for name, opt in methods.items()
+    }
 
 
 if __name__ == "__main__":
@@ -50,7 +59,9 @@ if __name__ == "__main__":
     field, _ = found["with momentum"]
     pictures = [image, xp.angle(field), xp.abs(xp.fft.fft2(field, norm="ortho"))]
     _, axes = plt.subplots(1, 4, figsize=(9.6, 2.5), layout="constrained")
-    for ax, title, x in zip(axes, ("image", "phase on the mirror", "far away"), pictures, strict=False):
+    for ax, title, x in zip(
+        axes, ("image", "phase on the mirror", "far away"), pictures, strict=False
+    ):
         ax.imshow(x.get() if hasattr(x, "get") else x, cmap="gray")
         ax.set(title=title, xticks=[], yticks=[])
     for name, (_, losses) in found.items():

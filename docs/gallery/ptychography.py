@@ -1,4 +1,4 @@
-"""Ptychography: an object and the light on it, both complex, from the brightness of diffraction patterns alone."""
+"""Ptychography: a complex object, and the light on it, from diffraction patterns."""
 
 import sys
 
@@ -8,7 +8,7 @@ import xpopt
 
 
 def scene(xp, size, width):
-    """Return the object, which weakens and delays light, and the light: a spot with a curved front."""
+    """Return an object that weakens and delays light, and a spot with curved front."""
     y, x = np.mgrid[:size, :size] / size - 0.5
     thin = 0.5 + 0.5 * np.cos(9 * x + 20 * y * y)
     thick = np.sin(14 * x * x - 11 * y) * np.cos(8 * x * y + 5 * y)
@@ -22,7 +22,9 @@ class Microscope:
 
     def __init__(self, xp, size, width, step):
         self.xp, self.size, places = xp, size, range(0, size - width + 1, step)
-        self.spots = [np.s_[i : i + width, j : j + width] for i in places for j in places]
+        self.spots = [
+            np.s_[i : i + width, j : j + width] for i in places for j in places
+        ]
 
     def lit(self, params):
         """Return the parts of the object that the light falls on."""
@@ -36,7 +38,9 @@ class Microscope:
         """Return sum (|wave| - measured)^2, and its gradients, of steepest ascent."""
         xp, waves = self.xp, self.waves(params)
         size = xp.abs(waves)
-        back = 2 * xp.fft.ifft2(waves - measured * waves / xp.where(size > 0, size, 1.0), norm="ortho")
+        back = 2 * xp.fft.ifft2(
+            waves - measured * waves / xp.where(size > 0, size, 1.0), norm="ortho"
+        )
         to_object = xp.zeros_like(params["object"])
         for spot, part in zip(self.spots, back * xp.conj(params["light"]), strict=True):
             to_object[spot] += part
@@ -46,7 +50,10 @@ class Microscope:
 
 def reconstruct(microscope, measured, light, steps):
     """Return object and light, and the loss of each step; `light` is a first guess."""
-    params = {"object": microscope.xp.ones((microscope.size,) * 2, dtype=light.dtype), "light": light}
+    params = {
+        "object": microscope.xp.ones((microscope.size,) * 2, dtype=light.dtype),
+        "light": light,
+    }
     opt, losses = xpopt.Adam(lr=0.03, modulus=True, groups={"light": {"lr": 0.01}}), []
     for _ in range(steps):
         loss, grads = microscope.gradients(params, measured)
@@ -56,7 +63,7 @@ def reconstruct(microscope, measured, light, steps):
 
 
 def main(size=64, width=24, step=5, steps=300):
-    """Measure and reconstruct; return the object and the light, what was found of them, and the losses."""
+    """Return the object and the light, what was found of them, and the losses."""
     xp = xpopt.default_namespace()
     truth = dict(zip(("object", "light"), scene(xp, size, width), strict=True))
     microscope = Microscope(xp, size, width, step)
@@ -69,7 +76,11 @@ if __name__ == "__main__":
 
     truth, found, losses = main()
     _, axes = plt.subplots(1, 4, figsize=(9.6, 2.5), layout="constrained")
-    pictures = {"phase of the object": truth["object"], "found": found["object"], "of the light, found": found["light"]}
+    pictures = {
+        "phase of the object": truth["object"],
+        "found": found["object"],
+        "of the light, found": found["light"],
+    }
     for ax, (title, z) in zip(axes, pictures.items(), strict=False):
         z = z.get() if hasattr(z, "get") else z
         ax.imshow(np.angle(z / z.mean()), cmap="twilight", vmin=-1.5, vmax=1.5)

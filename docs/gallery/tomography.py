@@ -1,4 +1,4 @@
-"""Tomography: an image from its shadows under some angles, without negative densities and mostly empty."""
+"""Tomography: an image without negative densities from its shadows."""
 
 import sys
 
@@ -11,13 +11,19 @@ def phantom(xp, size):
     """Return an object of three discs, one of them hollow."""
     y, x = xp.asarray(np.mgrid[:size, :size] / (size - 1) * 2 - 1)
     image = xp.zeros((size, size))
-    for cx, cy, radius, density in ((-0.2, 0.1, 0.55, 1.0), (-0.3, 0.2, 0.2, -1.0), (0.5, -0.5, 0.2, 0.6)):
-        image = image + density * xp.astype((x - cx) ** 2 + (y - cy) ** 2 < radius**2, image.dtype)
+    for cx, cy, radius, density in (
+        (-0.2, 0.1, 0.55, 1.0),
+        (-0.3, 0.2, 0.2, -1.0),
+        (0.5, -0.5, 0.2, 0.6),
+    ):
+        image = image + density * xp.astype(
+            (x - cx) ** 2 + (y - cy) ** 2 < radius**2, image.dtype
+        )
     return image
 
 
 def projector(xp, size, angles):
-    """Return the matrix from an image to its shadows: each pixel falls on two cells of a detector, by its distance."""
+    """Return the matrix from an image to its shadows, on two cells for each pixel."""
     y, x = np.mgrid[:size, :size].reshape(2, -1) - (size - 1) / 2
     cells = int(np.ceil(size * 1.5)) | 1
     A = np.zeros((angles, cells, size * size))
@@ -41,18 +47,22 @@ def lipschitz(xp, A, steps=50):
 
 
 def reconstruct(xp, A, shadows, weight, steps):
-    """Return the image with the least squares and sum of densities, and how far from the minimum each step was."""
-    opt = xpopt.FISTA(lr=1 / (1.001 * lipschitz(xp, A)), bounds=(0, None), restart="gradient")
+    """Return the image, and the proximal gradient at each step."""
+    opt = xpopt.FISTA(
+        lr=1 / (1.001 * lipschitz(xp, A)), bounds=(0, None), restart="gradient"
+    )
     params, distances = {"image": xp.zeros(A.shape[1])}, []
     for _ in range(steps):
-        grads = {"image": A.T @ (A @ params["image"] - shadows) + weight}  # without negative ones, L1 is the sum
+        grads = {
+            "image": A.T @ (A @ params["image"] - shadows) + weight
+        }  # without negative ones, L1 is the sum
         distances.append(float(opt.stationarity(params, grads)))
         params = opt.update_all(params, grads)
     return opt.averaged(params)["image"], distances
 
 
 def main(size=32, angles=16, weight=0.5, steps=150):
-    """Reconstruct an object from noisy shadows; return it, the shadows spread back, the image, and the distances."""
+    """Return an object, its shadows spread back, the image, and its distances."""
     xp = xpopt.default_namespace()
     truth, A = phantom(xp, size), projector(xp, size, angles)
     noise = xp.asarray(np.random.default_rng(0).normal(size=A.shape[0]))
@@ -66,7 +76,12 @@ if __name__ == "__main__":
 
     truth, back, image, distances = main()
     figure, axes = plt.subplots(1, 4, figsize=(9.6, 2.5), layout="constrained")
-    for ax, title, x in zip(axes, ("object", "shadows, spread back", "FISTA"), (truth, back, image), strict=False):
+    for ax, title, x in zip(
+        axes,
+        ("object", "shadows, spread back", "FISTA"),
+        (truth, back, image),
+        strict=False,
+    ):
         x = np.asarray(x.get() if hasattr(x, "get") else x).reshape(truth.shape)
         ax.imshow(x, cmap="gray", vmin=0)
         ax.set(title=title, xticks=[], yticks=[])
