@@ -195,17 +195,41 @@ def test_a_slot_that_a_step_writes_next_cannot_be_resized(torch, backend, fused)
 
 
 @pytest.mark.any_engine
-def test_a_view_keeps_the_memory_and_nothing_else_does(torch, backend):
+@pytest.mark.parametrize("lasting", [False, True])
+def test_only_a_lasting_view_keeps_the_memory(torch, backend, lasting):
     library = library_of(torch.ones(3))
     x = torch.ones(3, requires_grad=True)
-    kept, view = weakref.ref(x.untyped_storage()), library.on_host(x)
-    x.data = torch.zeros(3)
-    del x
-    assert kept() is not None
+    kept, view = weakref.ref(x.untyped_storage()), library.on_host(x, lasting)
     view += 1
-    assert view.tolist() == [2, 2, 2]
+    assert x.tolist() == [2, 2, 2]
+    x.data = torch.zeros(3)
+    assert (kept() is not None) == lasting
     del view
     assert kept() is None
+
+
+def test_views_are_of_where_a_tensor_is_now(torch, backend, fused):
+    """In place, step after step: memory that was given back, gradients elsewhere, the same turned, and an overlap."""
+    W, opt = torch.nn.Parameter(torch.zeros(2, 2)), xpopt.SGD(lr=1.0)
+    before, first = weakref.ref(W.untyped_storage()), torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    given, wanted = {"W": W}, torch.zeros(2, 2)
+    for g in (first, first, first.clone(), first, first.T, first, 2 * first):
+        opt.update_all(given, {"W": g}, out=given)
+        wanted = wanted - g
+        assert torch.equal(W.detach(), wanted)
+    W.data = torch.zeros(2, 2)
+    assert before() is None
+    for _ in range(2):
+        opt.update_all(given, {"W": first}, out=given)
+    assert torch.equal(W.detach(), -2 * first)
+    both, apart = torch.zeros(4), torch.zeros(3)
+    grads = {name: torch.ones(3) for name in "ab"}
+    for _ in range(2):
+        given = {"a": both[:3], "b": apart}
+        opt.update_all(given, grads, out=given)
+        with pytest.raises(ValueError, match="share memory"):
+            opt.update_all({"a": both[:3], "b": both[1:]}, grads, out={"a": both[:3], "b": both[1:]})
+    assert (both.tolist(), apart.tolist()) == ([-2.0, -2.0, -2.0, 0.0], [-2.0] * 3)
 
 
 @pytest.mark.any_engine

@@ -149,7 +149,11 @@ class Library:
         return map(np.from_dlpack, xs)  # type: ignore[arg-type]
 
     def on_host(self, x: Any, lasting: bool = False) -> Any:
-        """Return a NumPy array in the very memory of `x`, None if `x` has none; not `lasting`, for one step alone."""
+        """Return a NumPy array in the very memory of `x`, which a `lasting` one keeps; None if `x` has none."""
+        return None
+
+    def look(self, x: Any) -> Any:
+        """Return all of `x` that its view depends on, to be compared with `==`; None if there is no view."""
         return None
 
     def from_host(self, x: np.ndarray[Any, Any]) -> Array:

@@ -210,6 +210,12 @@ def _bfloat16() -> Any:
         return None
 
 
+def _steps(x: Any) -> tuple[int, ...]:
+    """Return the strides of a tensor in bytes."""
+    size = x.element_size()
+    return tuple([step * size for step in x.stride()])
+
+
 class _Torch(Library):
     def is_lazy(self, x: Array) -> bool:
         return x.device.type != "cpu"  # type: ignore[attr-defined]
@@ -264,11 +270,18 @@ class _Torch(Library):
             address, storage = x.data_ptr(), x.untyped_storage()
             if not address and x.numel():
                 return None
-            strides = None if x.is_contiguous() else tuple([step * dtype.itemsize for step in x.stride()])
+            strides = None if x.is_contiguous() else _steps(x)
             if lasting:  # torch then refuses to resize the storage
                 torch.empty(0, dtype=torch.uint8).set_(storage).numpy()
-            return addressed(address, storage, x.shape, dtype, strides)  # Tensor.numpy would say so of what is not ours
+            # Tensor.numpy would say so of what is not ours
+            return addressed(address, storage if lasting else None, x.shape, dtype, strides)
         except RuntimeError:  # one without a storage: sparse, nested, or in a transform of torch.func
+            return None
+
+    def look(self, x: Any) -> Any:
+        try:
+            return type(x), x.data_ptr(), x.shape, x.dtype, x.stride(), x.is_cpu, x.is_neg(), x.is_conj()
+        except (AttributeError, RuntimeError):  # no tensor; or as in `on_host`
             return None
 
     def from_host(self, x: np.ndarray[Any, Any]) -> Array:
@@ -316,9 +329,7 @@ class _Torch(Library):
         out.copy_(value)  # type: ignore[attr-defined]
 
     def layout(self, x: Array) -> Layout:
-        size = x.element_size()  # type: ignore[attr-defined]
-        strides = tuple(step * size for step in x.stride())  # type: ignore[attr-defined]
-        return x.data_ptr(), tuple(x.shape), strides, size  # type: ignore[attr-defined]
+        return x.data_ptr(), tuple(x.shape), _steps(x), x.element_size()  # type: ignore[attr-defined]
 
 
 class _Immutable(_NumPyDtypes):

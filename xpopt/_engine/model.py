@@ -37,6 +37,7 @@ class Model:
         self._bytes = np.concatenate(sizes) if sizes else _NONE  # of each tensor that is written where it lies
         # the last addresses to be written; these and the ends in ascending order; whether they overlap each other
         self._last: tuple[bytes, Any, Any, bool] = b"", _NONE, np.zeros(1, np.int64), False
+        self._apart: list[Any] = []  # the last tables in which nothing overlaps
 
     def set_rows(self, rows: list[int]) -> bool:
         """Say which row of a step's numbers each tensor has; False if a group cannot go on."""
@@ -85,6 +86,8 @@ class Model:
             Whether one would.
         """
         tables = [one.table for one in bound if one.table is not None]
+        if not resting and len(tables) == len(bound) and list(map(id, tables)) == list(map(id, self._apart)):
+            return False
         written = [x for one in bound if one.table is None for x in one.outs]
         if not tables:
             return find_shared(enumerate([*written, *filter(lies_in_memory, resting)])) is not None
@@ -98,7 +101,9 @@ class Model:
             starts, sizes = _with_spans(written, starts, sizes)
         if resting:
             others, lengths = _with_spans(resting, others, lengths)
-        return self._overlap(starts, sizes, others, lengths)
+        found = self._overlap(starts, sizes, others, lengths)
+        self._apart = [] if found or written or resting else tables
+        return found
 
     def launch(self, bound: list[Bound], numbers: StepNumbers) -> list[Launched]:
         """Do all that can fail.

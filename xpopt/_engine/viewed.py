@@ -24,6 +24,13 @@ class _Seen(Bound):
     views: Any
 
 
+class _Role(NamedTuple):
+    """Views of arrays, which keep nothing of these; they are looked at as long as the arrays are there alone."""
+
+    looks: list[Any]
+    views: list[Any]
+
+
 class ViewedGroup:
     """A group of the host's engines, of arrays of another library.
 
@@ -45,6 +52,8 @@ class ViewedGroup:
         self.slots: list[Any] = [
             _own_slots(*each, self._library) for each in zip(tensors, seen, self._group.slots, strict=True)
         ]
+        self._last = [_Role([], []), _Role([], [])]  # of parameters and gradients
+        self._bound: Bound | None = None  # to these, where parameters are updated in place
 
     @property
     def questions(self) -> Collection[Question] | None:
@@ -68,18 +77,31 @@ class ViewedGroup:
         library, roles = self._library, [self._group.mine(params), self._group.mine(grads)]
         if outs is not None:
             roles.append(roles[0] if outs is params else self._group.mine(outs))
-        views = [list(map(library.on_host, of)) for of in roles[:2]]
-        given = None if outs is None else views[0] if outs is params else list(map(library.on_host, roles[2]))
-        bound = self._group.bind(*views, given)
+        found = [self._views_of(*each) for each in zip(roles[:2], self._last, strict=True)]
+        views, in_place = [role.views for role in found], outs is params
+        if in_place and self._bound is not None and found[0] is self._last[0] and found[1] is self._last[1]:
+            bound: Bound | None = self._bound
+        else:
+            self._bound = None
+            given = None if outs is None else views[0] if in_place else list(map(library.on_host, roles[2]))
+            bound = self._group.bind(*views, given)
         if bound is None or (outs is not None and not all(map(library.writable, roles[2]))):
             return None
+        self._last = found
         if outs is None:
             roles.append(list(map(library.from_host, bound.outs)))
         if bound.grads is not views[1]:  # in the dtype of the parameters
             roles[1] = list(map(library.from_host, bound.grads))
+        elif in_place:
+            self._bound = bound
         seen = _Seen(roles[0], roles[1], roles[2], bound.table)
         seen.views = bound
         return seen
+
+    def _views_of(self, arrays: list[Any], last: _Role) -> _Role:
+        """Return views of arrays: the very ones of the last step where nothing has moved."""
+        looks = list(map(self._library.look, arrays))
+        return last if looks == last.looks else _Role(looks, list(map(self._library.on_host, arrays)))
 
     def launch(self, bound: Bound, numbers: StepNumbers) -> Launched:
         """Do all that can fail."""

@@ -68,6 +68,11 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
 
     param_groups: list[Any]
 
+    # What was found in the groups before, to be found again where it does not hold
+    _sizes: list[int] = []
+    _names: list[tuple[int, Any]] = []
+    _rates: list[float | None] = []
+
     def __init__(self, params: Iterable[Any], optimizer: str | Mapping[str, Any] | OptimizerBase = "Adam") -> None:
         self.optimizer = make_optimizer(optimizer).copy()
         self._grouped, self._first = bool(self.optimizer.groups), frozenset[str]()
@@ -115,6 +120,7 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
                 own["lr"] = group["lr"]
             self.optimizer.set_params({"groups": {**self.optimizer.groups, f"{index}/*": own}})
         self.param_groups.append(self._guarded(group))
+        self._forget()
 
     def _guarded(self, group: Mapping[str, Any]) -> _Group:
         return _Group(group, frozenset(self._settings()) - ({"lr"} if self._free(group) else set()))
@@ -142,27 +148,35 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
             with torch.enable_grad():
                 loss = closure()
         self._take_rates()
-        params = [_named(group) for group in self.param_groups]
-        grads = [{name: parameter.grad for name, parameter in group.items()} for group in params]
+        tensors = [x for group in self.param_groups for x in group["params"]]
+        params = dict(zip(self._all_names(), tensors, strict=True))
+        grads = dict(zip(params, [x.grad for x in tensors], strict=True))
         told = loss.detach() if isinstance(loss, torch.Tensor) else loss
         self.optimizer.update_all(params, grads, told, out=params)
         return loss
 
+    def _all_names(self) -> list[tuple[int, Any]]:
+        """Return the names of the parameters of all groups."""
+        sizes = [len(group["params"]) for group in self.param_groups]
+        if sizes != self._sizes:
+            named = [group.get("param_names") or range(len(group["params"])) for group in self.param_groups]
+            self._names = [(index, name) for index, names in enumerate(named) for name in names]
+            self._sizes = sizes
+        return self._names
+
     def _take_rates(self) -> None:
         """Make what was written to the groups the rates of the optimizer."""
-        rates = [None if "lr" in group.fixed else float(group["lr"]) for group in self.param_groups]
-        groups = self.optimizer.groups
-        changed = {
-            f"{index}/*": {**groups[f"{index}/*"], "lr": rate}
-            for index, rate in enumerate(rates)
-            if index and rate is not None and rate != groups[f"{index}/*"]["lr"]
-        }
-        if changed:
-            self.optimizer.set_params({"groups": {**groups, **changed}})
-        if rates[0] is not None and rates[0] != self.optimizer.lr:
-            self.optimizer.lr_scheduler.set_params(
-                {"lr": rates[0]}
-            )  # which costs a large model less than set_params of the optimizer
+        first, *rates = [None if "lr" in group.fixed else float(group["lr"]) for group in self.param_groups]
+        if rates != self._rates:
+            groups = self.optimizer.groups
+            own = {f"{index}/*": rate for index, rate in enumerate(rates, 1) if rate is not None}
+            changed = {name: {**groups[name], "lr": rate} for name, rate in own.items() if rate != groups[name]["lr"]}
+            if changed:
+                self.optimizer.set_params({"groups": {**groups, **changed}})
+            self._rates = rates
+        if first is not None and first != self.optimizer.lr:
+            # which costs a large model less than set_params of the optimizer
+            self.optimizer.lr_scheduler.set_params({"lr": first})
 
     # Copies and checkpoints
 
@@ -196,7 +210,7 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
         if not isinstance(state, Mapping) or "header" not in state or "param_groups" not in state_dict:
             raise TypeError(
                 "this is no state dict of xpopt.adapters.torch.Optimizer; wanted what its state_dict() returned, with "
-                "'state' and 'param_groups'; for that of an optimizer of torch.optim there is xpopt.adapters.state.from_torch"
+                "'state' and 'param_groups'; for an optimizer of torch.optim there is xpopt.adapters.state.from_torch"
             )
         both = self.param_groups, state_dict["param_groups"]
         here, there = ([group.get("param_names") or len(group["params"]) for group in groups] for groups in both)
@@ -216,6 +230,11 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
         self._grouped = len(here) == 1 and bool(self.optimizer.groups)
         super().load_state_dict({**state_dict, "state": {}})
         self.param_groups = [self._guarded(group) for group in self.param_groups]
+        self._forget()
+
+    def _forget(self) -> None:
+        """Look at the groups anew."""
+        self._sizes, self._rates = [], []
 
     def __getstate__(self) -> dict[str, Any]:
         """Copy and pickle the optimizer inside, too."""
