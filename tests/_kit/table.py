@@ -786,7 +786,8 @@ CHOICES: Mapping[type, Mapping[str, tuple[Any, ...]]] = {
 def apart_of(cls: type) -> dict[str, Any]:
     """Return the settings that a class takes by keyword alone, and which text leaves out at their defaults."""
     numbers = {name: setting.default for name, setting in SIGNATURES[cls].items() if setting.apart}
-    return {**numbers, **{name: values[0] for name, values in CHOICES.get(cls, {}).items()}}
+    chosen = {name: values[0] for name, values in CHOICES.get(cls, {}).items()}
+    return {**numbers, **chosen, **({"others": None} if cls in OF_MATRICES else {})}  # tested in test_muon.py
 
 
 _FIRST = {(row.optimizer, row.slots, row.equation): row for row in reversed(ROWS)}.values()

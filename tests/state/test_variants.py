@@ -11,7 +11,7 @@ import pytest
 from _kit.low_precision import LOST
 from _kit.rows import FULL
 from _kit.states import KING, RISING, LossScheduler, frozen, held, model, nothing_changes
-from _kit.table import BY_LABEL, CHOICES, PROMISES, SIGNATURES
+from _kit.table import BY_LABEL, PROMISES, SIGNATURES, apart_of
 from _kit.trajectories import HAVE_16_BITS
 from _kit.variants import LEAVES_OUT, NARROW, VARIANTS
 
@@ -38,7 +38,7 @@ STEPS = 6
 def test_every_option_is_a_variant():
     known = {name for options in OPTIONS.values() for name in options}
     for cls, settings in SIGNATURES.items():
-        own = {*settings, *CHOICES.get(cls, {}), "id", "lr_scheduler", "transforms"}
+        own = {*settings, *apart_of(cls), "id", "lr_scheduler", "transforms"}
         own.add("modulus")  # about complex parameters alone: test_modulus.py
         own |= {"clip_global", "agc", "centralize"}  # of more than an element: test_clip_global.py, test_centralize.py
         assert set(cls().hyperparameters) - own <= known

@@ -89,11 +89,17 @@ class Remembered(NamedTuple):
 class Grouped(NamedTuple):
     """What is written of a group: parameters with settings of their own."""
 
-    pattern: str
+    pattern: str | None  # None: all that the optimizer does not take; those behind it are of such parameters too
     rule: tuple[str, int] | None  # another optimizer's class name and version
     settings: dict[str, Any] | None  # those that differ, or all of another optimizer's; None: it is frozen
     schedule: Schedule | None  # None: its rate is that of the optimizer
     rate: float | None  # of the pass that is under way
+
+
+def named(groups: tuple[Grouped, ...]) -> tuple[Grouped, ...]:
+    """Return the groups in front of those of parameters that the optimizer does not take."""
+    count = next((k for k, one in enumerate(groups) if one.pattern is None), len(groups))
+    return groups[:count]
 
 
 @dataclass(frozen=True)

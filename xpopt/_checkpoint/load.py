@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, NamedTuple
 
 from .._arrays.library import Library, compute_of
@@ -12,6 +12,7 @@ from .._arrays.tree import flatten
 from .._arrays.typing import Array, Tree
 from .._graph.rule import Rule
 from .._graph.slots import LIKE, narrower
+from .._settings.companion import OTHERS, takes_others
 from .._settings.constructor import names
 from .._settings.ranges import NON_NEGATIVE
 from .._settings.text import short
@@ -33,7 +34,7 @@ from .._transforms.make import as_text, slots_of_all, slots_of_transforms
 from ..schedulers import SchedulerBase, make_scheduler
 from ..schedulers.kinds.base import Schedule as Values
 from .constants import with_arrays
-from .header import LR, Grouped, Header, Parameter, Schedule, refusal
+from .header import LR, Grouped, Header, Parameter, Schedule, named, refusal
 from .pairs import with_complex
 from .reading import from_json
 from .regrouping import regrouped, warn_of_others
@@ -127,7 +128,8 @@ def load(
     assert settings is not None and scheduler is not None
     loaded = {
         name: _settled(
-            _entry(settings, parameter, name, kept), parameter, (homes or {}).get(name), owned, settings.of(name).rule
+            *(_entry(settings, parameter, name, kept), parameter, (homes or {}).get(name), owned),
+            settings.of(name, _shape_of(parameter)).rule,
         )
         for name, parameter in parameters.items()
         if name not in faults
@@ -177,8 +179,9 @@ def _settings_of(
     before = len(problems)
     if version != cls.version:
         problems.append(f"the checkpoint is of {cls.__name__}'s version {version}, and this is {cls.version}")
-    known = [name for name in names(cls) if name not in _APART]
-    values = {name: value for name, value in neutral_values(cls).items() if name not in _APART}
+    apart = (*_APART, OTHERS) if takes_others(cls) else _APART
+    known = [name for name in names(cls) if name not in apart]
+    values = {name: value for name, value in neutral_values(cls).items() if name not in apart}
     lacking = [name for name in known if name not in values.keys() | written.keys()]
     problems += [f"{cls.__name__} has the hyperparameter {name!r}, and the checkpoint does not" for name in lacking]
     for name, value in written.items():
@@ -204,22 +207,25 @@ def _settings_of(
 def _with_groups(
     settings: Settings,
     parts: Parts,
-    groups: Iterable[Grouped],
+    groups: tuple[Grouped, ...],
     kinds: Mapping[str, type[SchedulerBase]],
     find: Callable[[str], type[Any] | None],
     problems: list[str],
 ) -> tuple[Settings, Schedules]:
     """Return settings with the groups in a header, and the schedules of these."""
     classes = {one.cls.__name__: one.cls for one in reversed(parts.settings.each)}
-    held_by = {group.pattern: group.settings.values for group in parts.settings.groups}
+    held_by = {(group.pattern, group.others): group.settings.values for group in parts.settings.groups}
+    first = len(named(groups))
     made: list[Group] = []
     schedules: Schedules = {}
     for number, written in enumerate(groups, 1):
         wrong: list[str] = []
-        own, mine = dict(written.settings or {}), settings
-        held = held_by.get(written.pattern, {})
+        others = number > first
+        under = next((one.settings for one in made if one.pattern is None), settings)
+        own, mine = dict(written.settings or {}), under
+        held = held_by.get((written.pattern, others), {})
         if written.rule is None:
-            wrong += _check_own(settings.cls, own, held)
+            wrong += _check_own(under.cls, own, held)
         else:
             name, version = written.rule
             cls = classes.get(name) or find(name)
@@ -233,12 +239,12 @@ def _with_groups(
             schedules |= {} if scheduler is None else {number: scheduler}
         frozen = written.settings is None
         mine = Settings(mine.cls, mine.values, (), number, frozen)
-        group = Group(written.pattern, mine, own if written.rule is None else None)
+        group = Group(written.pattern, mine, own if written.rule is None else None, others)
         try:
-            made.append(group if wrong else group.under(settings))
+            made.append(group if wrong else group.under(under))
         except (TypeError, ValueError) as error:
             wrong.append(str(error))
-        problems += [f"groups[{short(written.pattern)}]: {line}" for line in wrong]
+        problems += [f"{group.place}: {line}" for line in wrong]
     return settings if problems else settings.with_groups(tuple(made)), schedules
 
 
@@ -326,10 +332,10 @@ def _faults(
     most = _most_slots(now)
     for name, parameter in parameters.items():
         if len(parameter.slots) > most:
-            of = now.of(name).cls.__name__
+            of = now.of(name, _shape_of(parameter)).cls.__name__
             faults[name] = [f"{name!r} has {len(parameter.slots)} slots; {of} keeps {most} at most"]
             continue
-        lines = _faults_of_arrays(parameter, arrays, now.of(name).rule)
+        lines = _faults_of_arrays(parameter, arrays, now.of(name, _shape_of(parameter)).rule)
         if homes is not None and name not in homes:
             lines.append(f"{name!r} has state in the checkpoint and is not in like")
         elif homes is not None:
@@ -338,7 +344,7 @@ def _faults(
             try:
                 _entry(settings, parameter, name, arrays)
                 if homes is not None:
-                    settings.of(name).check_in_dtype(homes[name][1], name)
+                    settings.of(name, homes[name][1].shape).check_in_dtype(homes[name][1], name)
             except ValueError as error:
                 lines.append(str(error))
         if lines:
@@ -349,6 +355,12 @@ def _faults(
     known = _keys(now, parameters)
     faults.update({key: [f"array {key!r} is not in the header"] for key in arrays if key not in known})
     return faults
+
+
+def _shape_of(parameter: Parameter) -> tuple[int, ...]:
+    """Return the shape of a parameter as far as it is known, or else that of its largest slot."""
+    shapes = (slot.shape for slot in parameter.slots.values())
+    return parameter.shape if parameter.shape is not None else max(shapes, key=len, default=())
 
 
 def _missing_or_unknown(
@@ -438,7 +450,7 @@ def _faults_of_home(
 
 def _entry(settings: Settings, parameter: Parameter, name: Hashable, arrays: Mapping[str, Any]) -> Any:
     """Return what the cache holds of a parameter, or raise a ValueError if no rule of the optimizer left it."""
-    settings = settings.of(name)
+    settings = settings.of(name, _shape_of(parameter))
     cls = settings.cls
     fields = cls.slots._fields
     slots = {slot: arrays[array_key(parameter.name, slot)] for slot in parameter.slots}

@@ -22,6 +22,7 @@ from .header import (
     Schedule,
     Slot,
     check_format,
+    named,
     plain,
 )
 
@@ -187,25 +188,29 @@ def _settings(group: Any) -> dict[str, Any]:
 
 
 def _groups(value: list[Any], current: Current | None) -> tuple[Grouped, ...]:
-    found = []
+    found: list[Grouped] = []
     for group in value:
         match, rule, settings, schedule, rate = _fields(
             group, "a group", ("match", "rule", "settings", "schedule", "rate")
         )
         one = Grouped(
-            _kind(match, str, "match"),
+            None if match is None and rule is not None else _kind(match, str, "match"),
             None if rule is None else _rule(rule),
             None if settings is None else _kind(settings, dict, "settings"),
             None if schedule is None else _schedule(schedule),
             None if rate is None else _kind(rate, float, "rate"),
         )
-        own = rule is not None or bool({"lr", "lr_scheduler"} & (one.settings or {}).keys())
+        behind = any(before.pattern is None for before in found)  # for them there is always a schedule
+        own = behind or rule is not None or bool({"lr", "lr_scheduler"} & (one.settings or {}).keys())
         if own != (schedule is not None) or (rate is not None) != (own and current is not None):
             raise ValueError(f"the group {short(match)} has a schedule or a rate that does not belong to its settings")
         found.append(one)
-    if len({one.pattern for one in found}) != len(found):
-        raise ValueError(f"groups match {short([one.pattern for one in found])}; wanted unlike patterns")
-    return tuple(found)
+    groups = tuple(found)
+    first = len(named(groups))
+    for part in (groups[:first], groups[first:]):
+        if len({one.pattern for one in part}) != len(part):
+            raise ValueError(f"groups match {short([one.pattern for one in part])}; wanted unlike patterns")
+    return groups
 
 
 def _fields(value: Any, place: str, keys: tuple[str, ...]) -> list[Any]:

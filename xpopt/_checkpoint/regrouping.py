@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from .._arrays.tree import show, text_of
 from .._settings.caller import warn
 from .._settings.text import short
-from .header import Grouped, Header, Parameter
+from .header import Grouped, Header, Parameter, named
 from .renaming import Renaming
 
 
@@ -36,8 +36,11 @@ def regrouped(header: Header, renaming: Renaming, problems: list[str]) -> Header
         With other patterns.
     """
     names = {text_of(one.name): one.name for one in header.parameters}
-    groups = tuple(one._replace(pattern=_renamed(one.pattern, renaming, names)) for one in header.groups)
-    count = Counter(one.pattern for one in groups)
+    groups = tuple(
+        one if one.pattern is None else one._replace(pattern=_renamed(one.pattern, renaming, names))
+        for one in header.groups
+    )
+    count = Counter(one.pattern for one in named(groups))
     problems += [f"rename gives two groups the pattern {short(one)}" for one in count if count[one] > 1]
     return dataclasses.replace(header, groups=groups)
 
@@ -78,7 +81,7 @@ def warn_of_others(before: Header, after: Header, parameters: Mapping[Hashable, 
 
 def _group_of(groups: tuple[Grouped, ...], name: Hashable) -> int | None:
     text = text_of(name)
-    return next((k for k, one in enumerate(groups) if fnmatchcase(text, one.pattern)), None)
+    return next((k for k, one in enumerate(named(groups)) if fnmatchcase(text, str(one.pattern))), None)
 
 
 def _called(groups: tuple[Grouped, ...], k: int | None) -> str:

@@ -50,7 +50,7 @@ def take_down(parts: Parts) -> tuple[Header, dict[str, Array]]:
     parameters, arrays = [], {}
     for name, entry in state.cache.items():
         shape, dtype, updates = state.described(name)
-        own = settings.of(name)
+        own = settings.of(name, state.shape(name, entry))
         rule = left_by(own.rule, entry, dtype, shape)
         slots = _slots(own.cls, rule, name, entry, state.converted(name, own.rule))
         if isinstance(entry, dict):

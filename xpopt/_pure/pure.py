@@ -184,7 +184,7 @@ class Pure:
         self, name: Hashable, path: tuple[Hashable, ...], library: Library, param: Any, made: dict[Any, Any]
     ) -> tuple[Leaf, Any]:
         """Return what is known of a parameter, and the slots that it has."""
-        own = self._settings.of(name)
+        own = self._settings.of(name, param.shape)
         traced = library.is_traced(param)
         device = None if traced else library.place(param)
         spec = Spec(library.name, param.dtype, tuple(param.shape), device or "", library.compute_dtype(param.dtype))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
+from .companion import Companion
 from .constructor import names
 from .declared import Declared
 from .setting import NONE
@@ -158,7 +159,7 @@ def of_rules(cls: type[Declared], values: Mapping[str, Any]) -> dict[str, Any]:
 
 def names_of_step(cls: type[Declared]) -> tuple[str, ...]:
     """Return the settings that are about all parameters of a step."""
-    return tuple(name for name, one in cls._settings.items() if one.of_step)
+    return tuple(name for name, one in cls._settings.items() if one.of_step or isinstance(one.allowed, Companion))
 
 
 def shown(cls: type[Declared], values: Mapping[str, Any]) -> dict[str, Any]:

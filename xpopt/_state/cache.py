@@ -111,6 +111,14 @@ class State:
         """Return the description of a parameter of the planned model."""
         return self.records[name].spec
 
+    def shape(self, name: Hashable, entry: Any) -> tuple[int, ...]:
+        """Return the shape of a parameter as far as it is known, or else that of the largest array in its entry."""
+        known = self.described(name)[0] if name in self.names else None
+        if known is not None:
+            return tuple(known)
+        arrays = entry.values() if isinstance(entry, dict) else (entry,)
+        return max((tuple(getattr(x, "shape", ())) for x in arrays), key=len, default=())
+
     def specs(self) -> dict[Hashable, Spec]:
         """Return the descriptions of the parameters in the cache, as far as they are known."""
         cache = self.names

@@ -7,13 +7,14 @@ from collections.abc import Hashable, Mapping
 from typing import Any
 
 from .._arrays.tree import show
+from .._settings.companion import OTHERS, takes_others
 from .._settings.constructor import names
 from ..schedulers import ConstantScheduler, SchedulerBase
 from ..schedulers.kinds.base import Schedule
 from . import groups, schedules
 from .cache import State
 from .clock import Clock
-from .entry import copy_entry
+from .entry import Record, copy_entry
 from .following import Following
 from .interrupts import WRITING, enter
 from .passes import Passes
@@ -57,7 +58,7 @@ class Parts:
         self.scale = scale
 
     @classmethod
-    def made(cls, settings: Settings, scheduler: Any, spec: Mapping[str, Any], memo: dict[int, Any]) -> Parts:
+    def made(cls, settings: Settings, scheduler: Any, spec: Mapping[str | None, Any], memo: dict[int, Any]) -> Parts:
         """Return the parts of a new optimizer.
 
         Parameters
@@ -94,11 +95,17 @@ class Parts:
         """Return what a hyperparameter is now."""
         if name == "groups":
             return self.groups()
+        if name == OTHERS and takes_others(self.settings.cls):
+            return self.others()
         return self.stated_lr() if name == "lr" else self.settings.values[name]
 
     def groups(self) -> Mapping[str, Any]:
         """Return what each group is now, by pattern, as plain data."""
         return groups.as_data(self.settings, self.clock.others)
+
+    def others(self) -> Mapping[str, Any] | None:
+        """Return the optimizer of parameters of other shapes, as plain data."""
+        return groups.others_as_data(self.settings, self.clock.others)
 
     def count_skipped(self) -> int:
         """Return how many steps were left out; that waits for the devices."""
@@ -112,6 +119,8 @@ class Parts:
         """Return the constructor's keywords and what they are now, in documented order."""
         now = groups.keywords(self.settings, self.clock.scheduler)
         now["groups"] = groups.as_written(self.settings, self.clock.others)
+        if takes_others(self.settings.cls):
+            now[OTHERS] = groups.others_as_written(self.settings, self.clock.others)
         return {name: now[name] for name in names(self.settings.cls) if name in now}
 
     def change(self, changes: Mapping[str, Any], cache: Mapping[Hashable, Any], memo: dict[int, Any]) -> None:
@@ -139,8 +148,14 @@ class Parts:
                 f"gradients; make the step whole first"
             )
         others = self.clock.others
-        if "groups" in changes:
-            settings, others = groups.grouped(settings, scheduler or self.clock.scheduler, changes["groups"], memo)
+        companion = OTHERS in changes and takes_others(settings.cls)
+        if "groups" in changes or companion:
+            wanted = groups.spec_of(self.settings, others)
+            if "groups" in changes:
+                wanted = {**changes["groups"], None: wanted.get(None)}
+            if companion:
+                wanted[None] = changes[OTHERS]
+            settings, others = groups.grouped(settings, scheduler or self.clock.scheduler, wanted, memo)
             replaced = "lr_scheduler" in changes
             others = schedules.going_on(settings, others, self.settings, self.clock.others, replaced=replaced)
         elif self.settings.groups:
@@ -148,20 +163,21 @@ class Parts:
             settings, others = groups.regrouped(settings, self.settings, others, follow, memo)
         entries = {}
         for name, entry in cache.items():
-            check_entry(settings.of(name).rule, entry, name)
+            check_entry(settings.of(name, self.state.shape(name, entry)).rule, entry, name)
             entries[name] = copy_entry(entry)
         if settings.groups or self.settings.groups:
             self._check_kept(settings, {name: x for name, x in self.state.cache.items() if name not in entries})
         alike: dict[tuple[int, Any], Hashable] = {}
         for name, spec in self.state.specs().items():
-            alike.setdefault((settings.of(name).number, spec), name)
+            alike.setdefault((settings.of(name, spec.shape).number, spec), name)
         for (number, spec), name in alike.items():
             settings.numbered(number).check_in_dtype(spec, name)
         state = self.state.with_entries({**self.state.cache, **entries}) if entries else None
         records = (self.state if state is None else state).records.items()
         goes_on = settings.runs_as(self.settings)
         old = self.settings
-        stale = [] if goes_on else [x for name, x in records if settings.of(name).constants != old.of(name).constants]
+        pairs = [] if goes_on else [(x, _constants(old, name, x), _constants(settings, name, x)) for name, x in records]
+        stale = [x for x, before, after in pairs if before != after]
         without = iter(stale)  # for to begin a loop over a list is to allocate one
         scale = self.scale if settings.dynamic == self.settings.dynamic else None
         passes = self.clock.passes if settings.accumulate == length else Passes()
@@ -185,7 +201,8 @@ class Parts:
     def _check_kept(self, settings: Settings, entries: Mapping[Hashable, Any]) -> None:
         """Raise a ValueError if state that is there is none from which another algorithm can go on."""
         for name, entry in entries.items():
-            before, after = self.settings.of(name), settings.of(name)
+            shape = self.state.shape(name, entry)
+            before, after = self.settings.of(name, shape), settings.of(name, shape)
             if before.cls is after.cls:
                 continue
             try:
@@ -234,3 +251,7 @@ class Parts:
         """Return parts that go on alone."""
         clock, state = copy.deepcopy(self.clock, memo), copy.deepcopy(self.state, memo)
         return Parts(self.settings, clock, state, self.skipped, self.scale)
+
+
+def _constants(settings: Settings, name: Hashable, record: Record) -> Mapping[str, Any]:
+    return settings.of(name, record.spec.shape).constants

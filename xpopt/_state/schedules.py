@@ -100,11 +100,11 @@ def going_on(
     dict
         A schedule goes on where a group of the same pattern had one of the same class and settings.
     """
-    had = {group.pattern: group for group in before.groups}
+    had = {(group.pattern, group.others): group for group in before.groups}
     found = dict(schedules)
     for number, new in schedules.items():
         group = settings.groups[number - 1]
-        old = had.get(group.pattern)
+        old = had.get((group.pattern, group.others))
         follows = group.own is not None and "lr_scheduler" not in group.own
         if old is None or _kind(old) != _kind(group) or (replaced and follows):
             continue

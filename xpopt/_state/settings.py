@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from types import MappingProxyType, SimpleNamespace
 from typing import Any, NamedTuple, Self
@@ -16,6 +16,7 @@ from .._arrays.tree import show, text_of
 from .._arrays.typing import Scalars
 from .._graph.rule import Rule, one_of
 from .._graph.slots import check_in_dtype, check_of_complex, check_specs
+from .._settings.companion import OTHERS, takes_others
 from .._settings.declared import range_of
 from .._settings.misuse import no_name
 from .._settings.ranges import number_of
@@ -50,7 +51,7 @@ class Settings:
     values : dict
         Every hyperparameter and option by name, as `check_values` returns them.
     groups : tuple of Group
-        Those of parameters that have others.
+        Those of parameters that have others; those for parameters of other shapes come last.
     number : int
         In a group its number, from 1 on.
     frozen : bool
@@ -58,8 +59,8 @@ class Settings:
     """
 
     __slots__ = (
-        *("_between", "_climbs", "_found", "accumulate", "cls", "draws", "dynamic", "frozen", "groups", "guards"),
-        *("drawn", "number", "of_rule", "reads_loss", "rule", "step", "transforms", "values"),
+        *("_between", "_climbs", "_found", "_of_others", "accumulate", "cls", "draws", "dynamic", "frozen", "groups"),
+        *("drawn", "guards", "number", "of_rule", "reads_loss", "rule", "step", "transforms", "values"),
     )
 
     def __init__(
@@ -72,10 +73,9 @@ class Settings:
     ) -> None:
         self.cls = cls
         self.values = values
-        self.groups = groups
+        self._take_groups(groups)
         self.number = number
         self.frozen = frozen
-        self._found: dict[Hashable, Settings] = {}
         self.of_rule = of_rules(cls, values)
         self.transforms = active(cls, values)
         rule = one_of(cls.choose_rule(MappingProxyType(values)), cls.__name__)
@@ -181,28 +181,63 @@ class Settings:
                 setattr(twin, name, getattr(self, name))
             scaled = any(isinstance(one, LossScale) for one in self.transforms)
             twin.rule, twin.step, twin.draws = gathering(self.rule, scaled=scaled), 0, False
-            twin._found = {}
             twin.of_rule = {**self.of_rule, "clip_norm": None}
-            twin.groups = tuple(group._replace(settings=group.settings.between) for group in self.groups)
+            twin._take_groups(tuple(group._replace(settings=group.settings.between) for group in self.groups))
             self._between = twin
         return self._between
 
-    def of(self, name: Hashable) -> Settings:
-        """Return the settings of a parameter: those of the first group whose pattern its name matches, else these."""
+    def _take_groups(self, groups: tuple[Group, ...]) -> None:
+        self.groups = groups
+        self._found: dict[Hashable, Settings] = {}
+        instead = {group.pattern: group for group in groups if group.others}
+        self._of_others = [instead.get(group.pattern, group) for group in groups if not group.others]
+        if None in instead:
+            self._of_others.append(instead[None])
+
+    def of(self, name: Hashable, shape: Sequence[int] | None) -> Settings:
+        """Return the settings of a parameter: those of the first group whose pattern its name matches, else these.
+
+        Parameters
+        ----------
+        name : hashable
+            Its name.
+        shape : sequence of int, or None
+            Its shape, which counts where other optimizers have other shapes; None for one that this optimizer takes.
+
+        Returns
+        -------
+        Settings
+            Without groups, but for these.
+        """
         if not self.groups:
             return self
+        others = self.companion is not None and shape is not None and len(shape) != self.cls.axes
+        key = (name, OTHERS) if others else name
         try:
-            return self._found[name]
+            return self._found[key]
         except TypeError:
             raise no_name(name) from None
         except KeyError:
             pass
         text = text_of(name)
-        found = next((group.settings for group in self.groups if fnmatchcase(text, group.pattern)), self)
+        groups = self._of_others if others else [group for group in self.groups if not group.others]
+        found = next((group.settings for group in groups if group.matches(text)), self)
         if len(self._found) >= _NAMES_KEPT:
             self._found.clear()
-        self._found[name] = found
+        self._found[key] = found
         return found
+
+    def of_array(self, name: Hashable, x: Any) -> Settings:
+        """Return the settings of a parameter that has not been checked yet."""
+        if self.companion is None:
+            return self.of(name, None)
+        return self.of(name, x.shape if hasattr(x, "shape") else np.shape(x))
+
+    @property
+    def companion(self) -> Group | None:
+        """The group of parameters of other shapes than this optimizer takes, if another one has them."""
+        last = self._of_others[-1] if self._of_others else None
+        return last if last is not None and last.pattern is None else None
 
     def numbered(self, number: int) -> Settings:
         """Return the settings of a group; these for 0."""
@@ -217,7 +252,7 @@ class Settings:
         """Whether updates by these can go on with what updates by `other` left: floats may differ, rules may not."""
         if self is other:
             return True
-        patterns = ([group.pattern for group in settings.groups] for settings in (self, other))
+        patterns = ([(group.pattern, group.others) for group in settings.groups] for settings in (self, other))
         return next(patterns) == next(patterns) and all(map(_run_alike, self.each, other.each))
 
     @property
@@ -317,6 +352,7 @@ def _check_axes(cls: type[Any], spec: Spec, name: Hashable) -> None:
         raise ValueError(
             f"{cls.__name__} updates parameters with {cls.axes} axes, and {show(name)} has shape {spec.shape}; give "
             f"it to another optimizer, such as groups={{{text_of(name)!r}: AdamW()}}"
+            f"{', or all of other shapes, others=AdamW()' if takes_others(cls) else ''}"
         )
 
 
@@ -348,7 +384,7 @@ def _check_shapes(place: str, one: Transform, spec: Spec, name: Hashable) -> Non
 def _draws_of(cls: type[Any], groups: tuple[Group, ...]) -> Iterator[Draw]:
     """Yield what schedules draw for groups, with the pattern in the place that messages name."""
     for group in groups:
-        own = f"{cls.__name__}: groups[{short(group.pattern)}]"
+        own = f"{cls.__name__}: {group.place}"
         for draw in group.settings.drawn.draws if group.settings.drawn is not None else ():
             yield draw._replace(place=f"{own}: {draw.place.partition(': ')[2]}")
 
@@ -356,9 +392,19 @@ def _draws_of(cls: type[Any], groups: tuple[Group, ...]) -> Iterator[Draw]:
 class Group(NamedTuple):
     """Parameters that have settings of their own: those whose name matches a pattern, and no earlier one."""
 
-    pattern: str
+    pattern: str | None  # None: all names, of the parameters that the optimizer does not take
     settings: Settings
     own: Mapping[str, Any] | None  # what differs from the optimizer's, None for a schedule; None: all is another's
+    others: bool = False  # whether it has parameters of other shapes than the optimizer takes, and no others
+
+    @property
+    def place(self) -> str:
+        """What it is given as."""
+        return OTHERS if self.pattern is None else f"groups[{short(self.pattern)}]"
+
+    def matches(self, text: str) -> bool:
+        """Whether a name, as text, matches the pattern."""
+        return self.pattern is None or fnmatchcase(text, self.pattern)
 
     def under(self, optimizer: Settings) -> Group:
         """Return the group in an optimizer of other settings than when it was made.
@@ -366,7 +412,7 @@ class Group(NamedTuple):
         Parameters
         ----------
         optimizer : Settings
-            The optimizer's.
+            The optimizer's; of a group that differs from those of another one for other shapes, that one's.
 
         Returns
         -------

@@ -51,7 +51,7 @@ def _averages(parts: Parts, params: Tree) -> tuple[dict[Hashable, Any], dict[Has
         )
     averages: dict[Hashable, Any] = {}
     for name in known:
-        own = settings.of(name)
+        own = settings.of_array(name, leaves[name])
         if own.frozen or not _is_averaged(own.rule):
             continue
         tensor = check(state, own.rule, leaves[name], leaves[name], name, own.check_in_dtype)

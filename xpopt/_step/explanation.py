@@ -12,6 +12,7 @@ from .._arrays.typing import Tree
 from .._engine import choose
 from .._engine.tensor import Tensor
 from .._graph.slots import BYTES
+from .._settings.companion import OTHERS
 from .._state.groups import check_matched
 from .._state.parts import Parts
 from .._state.schedules import stated_lr
@@ -57,17 +58,17 @@ class Explanation(tuple[ExplainedParameter, ...]):
         if settings.groups:
             check_matched(settings, leaves)
         tensors = [
-            _tensor(parts, settings.of(name), name, param)
+            _tensor(parts, settings.of_array(name, param), name, param)
             for name, param in leaves.items()
-            if not settings.of(name).frozen
+            if not settings.of(name, None).frozen
         ]
         described = dict(zip((tensor.name for tensor in tensors), _rows(tensors), strict=True))
         slots = {tensor.name: tensor.rule.fields for tensor in tensors}
         rows = []
-        for name in leaves:
-            own = settings.of(name)
+        for name, param in leaves.items():
+            own = settings.of_array(name, param)
             row = ExplainedParameter(*described.get(name, _Row(name, "none", 0, 0, "it is frozen")))
-            row.group = settings.groups[own.number - 1].pattern if own.number else ""
+            row.group = (settings.groups[own.number - 1].pattern or OTHERS) if own.number else ""
             row.algorithm = "" if own.frozen else own.cls.__name__
             lr = stated_lr(own, parts.clock.others.get(own.number, parts.clock.scheduler))
             row.lr = 0.0 if own.frozen else own.of_rule["lr"] if isinstance(lr, Schedule) else lr

@@ -56,7 +56,9 @@ class Plan:
         self.records = records
         self.groups = [tensor.group for tensor in tensors]
         """The numbers of the groups whose settings these have."""
-        self.frozen = {i for i, name in enumerate(names) if settings.of(name).frozen} if settings.groups else set()
+        self.frozen = (
+            {i for i, name in enumerate(names) if settings.of(name, None).frozen} if settings.groups else set()
+        )
         self.draws = any(settings.numbered(group).draws for group in set(self.groups))
         self.others = sorted(set(range(len(names))).difference(places))
         """The rest, without a gradient."""

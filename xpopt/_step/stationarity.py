@@ -43,7 +43,7 @@ def stationarity(parts: Parts, params: Tree, grads: Tree, step: float) -> Any:
     found: dict[Hashable, _Leaf] = {}
     libraries: dict[Hashable, Library] = {}
     for name, param in leaves.items():
-        own = parts.settings.of(name)
+        own = parts.settings.of_array(name, param)
         if gradients[name] is None or own.frozen:
             continue
         libraries[name], spec, param, grad = examine(param, gradients[name], name)

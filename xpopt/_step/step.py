@@ -28,7 +28,7 @@ def update(parts: Parts, param: Any, param_grad: Any, name: Hashable, cur_loss: 
     settings, state, clock = parts.settings, parts.state, parts.clock
     common = settings.values["nonfinite"] if settings.guards else None
     accumulate = settings.accumulate
-    if settings.groups and (settings := settings.of(name)).frozen:
+    if settings.groups and (settings := settings.of_array(name, param)).frozen:
         return rest(param, param_grad, name, out)
     whole = settings
     ownership, scale = state.ownership, None if settings.dynamic is None else scale_of(parts)

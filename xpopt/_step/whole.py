@@ -115,7 +115,7 @@ class WholeUpdate:
         targets, written = dict(out), set()
         for place, (name, param) in enumerate(leaves.items()):
             if gradients[name] is not None:
-                own = self._settings.of(name)
+                own = self._settings.of_array(name, param)
                 tensor = check(self._state, own.rule, param, gradients[name], name, own.check_in_dtype, own.step)
                 tensor.group = own.number
                 if out:
@@ -139,7 +139,7 @@ class WholeUpdate:
 
     def _without_frozen(self, leaves: Mapping[Hashable, Any], gradients: dict[Hashable, Any]) -> dict[Hashable, Any]:
         """Return gradients without those of parameters that stay as they are."""
-        frozen = [name for name in leaves if self._settings.of(name).frozen]
+        frozen = [name for name in leaves if self._settings.of(name, None).frozen]
         for name in frozen:
             check_resting(leaves[name], gradients[name], name)
         return {**gradients, **dict.fromkeys(frozen)}

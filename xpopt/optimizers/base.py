@@ -13,6 +13,7 @@ from .._arrays.typing import ArrayT, Tree, TreeT
 from .._engine import choose
 from .._graph.rule import NoSlots, Rule
 from .._names import NAMES
+from .._settings.companion import OTHERS, takes_others
 from .._settings.declared import Declared
 from .._settings.missing import answers, present
 from .._settings.misuse import REQUIRED, check_call, step_takes_nothing
@@ -24,7 +25,7 @@ from .._settings.registry import Registry
 from .._settings.setting import Guard, option, setting
 from .._settings.text import format_call, short
 from .._settings.values import Hyperparameters, complete, shown
-from .._state.groups import with_others
+from .._state.groups import other_of, with_others
 from .._state.interrupts import WRITING, enter
 from .._state.parts import Parts
 from .._state.settings import Settings
@@ -302,9 +303,11 @@ class OptimizerBase(Scheduled, Declared):
         if cls.entry not in ("dict", "array"):
             raise ValueError(f"{cls.__name__}: entry={cls.entry!r}; wanted 'dict' or 'array'")
         values = complete(cls, given)
-        scheduler, groups = values.pop("lr_scheduler"), values.pop("groups")
+        scheduler, groups = values.pop("lr_scheduler"), self._read_groups(values.pop("groups"))
+        if takes_others(cls) and (others := self._read_others(values.pop(OTHERS))) is not None:
+            groups = {**groups, None: others}
         settings = Settings.checked(cls, values)
-        self._parts = Parts.made(settings, scheduler, self._read_groups(groups), self._memo())
+        self._parts = Parts.made(settings, scheduler, groups, self._memo())
         for one in self._parts.settings.each:
             choose.begin(one.rule)
         self._exclusive = Exclusive(cls.__name__)
@@ -318,10 +321,13 @@ class OptimizerBase(Scheduled, Declared):
         ``"lr"`` is the schedule's starting rate where it has one; and where it is a schedule itself, ``"lr_scheduler"``
         is None.
         """
-        values = {name: as_text(value) for name, value in self._parts.keywords().items() if name != "groups"}
+        apart = ("groups", OTHERS) if takes_others(type(self)) else ("groups",)
+        values = {name: as_text(value) for name, value in self._parts.keywords().items() if name not in apart}
         if (scheduler := values["lr_scheduler"]) is not None:
             values["lr_scheduler"] = str(scheduler)
         shown = {**values, "groups": self._parts.groups()}
+        if takes_others(type(self)):
+            shown[OTHERS] = self._parts.others()
         return Hyperparameters({"id": type(self).__name__, **shown})
 
     def set_params(
@@ -355,6 +361,8 @@ class OptimizerBase(Scheduled, Declared):
         cache = _mapping("cache_dict", cache_dict, "opt.cache")
         if "groups" in changes:
             changes = {**changes, "groups": self._read_groups(changes["groups"])}
+        if OTHERS in changes and takes_others(type(self)):
+            changes = {**changes, OTHERS: self._read_others(changes[OTHERS])}
         self._exclusive.change(SETTINGS, self._parts.change, changes, cache, self._memo())
 
     def __dir__(self) -> list[str]:
@@ -970,13 +978,17 @@ class OptimizerBase(Scheduled, Declared):
         """Return what copies of a schedule refer to where the schedule refers to this optimizer."""
         return {id(self): self}
 
-    def _read_groups(self, groups: Any) -> Mapping[str, Any]:
+    def _read_groups(self, groups: Any) -> Mapping[str | None, Any]:
         """Return groups as parts take them."""
         owner = type(self).__name__
         return {
             pattern: with_others(f"{owner}: groups[{short(pattern)}]", given, OPTIMIZERS, self)
             for pattern, given in _GROUPS.check(owner, "groups", groups).items()
         }
+
+    def _read_others(self, others: Any) -> Any:
+        """Return the optimizer of parameters of other shapes in the same form; None if there is none."""
+        return None if others is None else other_of(f"{type(self).__name__}: {OTHERS}", others, OPTIMIZERS, self)
 
     def _others(self) -> dict[str, Any]:
         """Return the attributes that a subclass has added."""

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from .._arrays.typing import Array, Namespace, Scalars
 from .._graph.rule import Rule
+from .._settings.companion import Companion
 from .._settings.ranges import EPS, FRACTION
 from .._settings.setting import setting
 from .base import OptimizerBase
@@ -68,6 +69,9 @@ class Muon(OptimizerBase):
         The schedule of the learning rate; None keeps it constant.
     nesterov : bool
         Whether :math:`u_t` is as above; if not, it is :math:`m_t`.
+    others : OptimizerBase or None
+        The optimizer of the parameters that are no matrices, such as ``AdamW(lr=3e-4)``. Its algorithm, settings and
+        schedule are copied. A group of changes is for both: each of the two takes those settings that it has.
     **options
         Options common to all optimizers: see `OptimizerBase`.
 
@@ -76,13 +80,13 @@ class Muon(OptimizerBase):
     TypeError
         An unknown keyword, or a value that is no number.
     ValueError
-        A value out of its range; or, of an update, a parameter that is no matrix.
+        A value out of its range; or, of an update without `others`, a parameter that is no matrix.
 
     Notes
     -----
-    It is for the matrices inside a network. Other parameters, and by the author's advice embeddings and the last layer,
-    go to another optimizer: ``groups={"*/bias": AdamW()}``. Products of matrices are not fused: it runs eagerly, with
-    the products of the arrays' library, in the compute dtype of the parameter.
+    It is for the matrices inside a network. Parameters of other shapes go to `others`. By the author's advice,
+    embeddings and the last layer go to another optimizer too: ``groups={"embed": AdamW()}``. Products of matrices are
+    not fused: they run eagerly, by the arrays' library, in the compute dtype of the parameter.
 
     References
     ----------
@@ -102,6 +106,9 @@ class Muon(OptimizerBase):
     momentum: float = setting(default=0.95, range=FRACTION)
     eps: float = setting(default=1e-7, range=EPS)
     nesterov: bool = setting(default=True, neutral=True, kw_only=True)
+    others: OptimizerBase | Mapping[str, Any] | None = setting(
+        default=None, range=Companion(), neutral=None, kw_only=True
+    )
 
     slots = MuonState
     fused = False
