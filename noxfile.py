@@ -24,23 +24,23 @@ DEMO = PROJECT["optional-dependencies"]["demo"]  # with these, the suite tests t
 # Each: what to install beside xpopt, and the variants that the suite runs in one go.
 BACKENDS = {
     "numpy": (["ml_dtypes", "autograd", *DEMO], ["numpy", "numpy-readonly"]),
-    "numba": (["ml_dtypes", "numba"], ["numpy"]),
+    "compiled": (["ml_dtypes", "llvmlite"], ["numpy"]),
     "array-api-strict": (["array-api-strict", *DEMO], ["array-api-strict"]),
     # This exact release, for it comes as a CPU build; a plain torch pulls gigabytes of CUDA libraries.
-    "torch": (["torch==2.13.0", "ml_dtypes", "numba"], ["torch"]),
+    "torch": (["torch==2.13.0", "ml_dtypes", "llvmlite"], ["torch"]),
     "jax": (["jax", "optax"], ["jax", "jax-x64"]),
     "dask": (["dask[array]"], ["dask"]),
     # NVRTC compiles for a device where there is none.
     "cupy": (["cupy-cuda13x>=14", "nvidia-cuda-nvrtc==13.*", "ml_dtypes"], ["cupy"]),
 }
 # The engines that the suite runs on, one after the other; of itself, NumPy's session runs on the blocked one.
-ENGINES = {"numba": ["eager", "compiled"]}
+ENGINES = {"compiled": ["eager", "compiled"]}
 
 
 # Seconds that each may take on two processors, installs apart; each says in the end what it took.
 BUDGETS = {
     "tests(numpy)": 85,
-    "tests(numba)": 130,
+    "tests(compiled)": 130,
     "tests(array-api-strict)": 20,
     "tests(torch)": 40,
     "tests(jax)": 130,
@@ -139,7 +139,7 @@ def tests_min(session: nox.Session) -> None:
 @nox.session
 def soak(session: nox.Session) -> None:
     """Make hundreds of thousands of steps on each engine, alone in a process: they leave nothing behind."""
-    install(session, "-e", ".[test]", "numba")
+    install(session, "-e", ".[test,cpu]")
     with budget(session):
         variants = [f"--backend={name}" for name in BACKENDS["numpy"][1]]
         session.run("python", "-m", "pytest", *variants, "--durations=10", "tests/test_soak.py", *session.posargs)
@@ -156,7 +156,7 @@ def pythons(session: nox.Session) -> None:
 @nox.session
 def coverage(session: nox.Session) -> None:
     """Say which lines of the package the suite on NumPy never runs, compiled and not (opt-in)."""
-    install(session, "-e", ".[test,checkpoint]", "ml_dtypes", "numba", "pytest-cov")
+    install(session, "-e", ".[test,checkpoint,cpu]", "ml_dtypes", "pytest-cov")
     with budget(session):
         for more in ([], ["--engine=eager", "--cov-append"], ["--engine=compiled", "--cov-append"]):
             run_suite(session, "python", "-m", "pytest", "--backend=numpy", "--cov", "--cov-report=", *more)
@@ -166,7 +166,7 @@ def coverage(session: nox.Session) -> None:
 @nox.session
 def mutants(session: nox.Session) -> None:
     """Make mistakes of one line each in the package, and see that tests refuse them (opt-in)."""
-    install(session, "-e", ".[test,checkpoint]", "ml_dtypes", "numba")
+    install(session, "-e", ".[test,checkpoint,cpu]", "ml_dtypes")
     with budget(session):
         session.run("python", "tests/mutants", *session.posargs)
 
@@ -199,7 +199,6 @@ def docs(session: nox.Session) -> None:
     install(session, "-e", ".[docs,checkpoint]")
     shutil.rmtree("docs/api", ignore_errors=True)  # pages of names that are gone
     examples = ["--doctest-modules", "--doctest-glob=*.md", "--ignore-glob=docs/*.py", "--durations=10"]
-    examples += ["--ignore=xpopt/_engine/compiled/fields.py", "--ignore=xpopt/_print/intrinsics.py"]  # they need Numba
     # the tests of these run their examples, where the libraries are
     examples += [f"--ignore=xpopt/adapters/{host}.py" for host in ("torch", "optax", "sklearn")]
     session.env["OPENBLAS_NUM_THREADS"] = "1"  # more would wait for one another while two processes read pages
@@ -212,5 +211,5 @@ def docs(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Measure xpopt beside its peers and textbook NumPy (opt-in)."""
-    install(session, "-e", ".[cpu]", *BACKENDS["torch"][0], "jax", "optax", "thinc", "rich")
+    install(session, "-e", ".[cpu]", "numba", *BACKENDS["torch"][0], "jax", "optax", "thinc", "rich")
     session.run("python", "tests/benchmarks", *session.posargs)

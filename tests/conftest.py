@@ -20,7 +20,7 @@ from _kit.rows import FULL
 import xpopt
 from xpopt._arrays.machine import why_not
 from xpopt._engine.choose import ENGINES
-from xpopt._engine.compiled.build import why_no_numba
+from xpopt._engine.compiled.build import why_no_compiler
 
 JAX_CACHE = {
     "JAX_COMPILATION_CACHE_DIR": "{}/jax",
@@ -53,7 +53,7 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.setdefault(name, value.format(os.environ["XPOPT_CACHE_DIR"]))
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as for what a shell runs in the background
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    if config.getoption("--engine") == "compiled" and (problem := why_no_numba()):
+    if config.getoption("--engine") == "compiled" and (problem := why_no_compiler()):
         raise pytest.UsageError(f"--engine=compiled: {problem}")
     config.addinivalue_line("markers", "backends(*names): what is true of these backends only; others leave it out")
     config.addinivalue_line("markers", "row_of_numpy: a row of a table that libraries with one engine leave out")
@@ -61,7 +61,7 @@ def pytest_configure(config: pytest.Config) -> None:
     immutable = "what is the same of all arrays that cannot be written, and tested with JAX's of its usual widths"
     config.addinivalue_line("markers", f"any_immutable: {immutable}")
     config.addinivalue_line("markers", "any_engine: what no engine bears on, or names its own; left out with --engine")
-    config.addinivalue_line("markers", "numba: what needs Numba")
+    config.addinivalue_line("markers", "llvmlite: what needs llvmlite, which compiles")
 
 
 def _chosen(config: pytest.Config) -> list[str]:
@@ -86,7 +86,7 @@ def _skipped_once(items: list[pytest.Item], reason: str) -> list[pytest.Item]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what another session runs; make a missing GPU, or Numba, one skip that says so."""
+    """Leave out what another session runs; make a missing GPU, or llvmlite, one skip that says so."""
     chosen = _chosen(config)
     dropped: list[pytest.Item] = []
     for item in items:
@@ -107,9 +107,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if "cupy" in chosen and (problem := why_not("cupy")):
         of_cupy = [item for item in items if _backend_of(item) == "cupy" and item not in dropped]
         dropped += _skipped_once(of_cupy, f"no CuPy test can run: CuPy is {problem}")
-    if problem := why_no_numba():
-        of_numba = [item for item in items if item.get_closest_marker("numba") and item not in dropped]
-        dropped += _skipped_once(of_numba, f"no test of the compiled engine can run: {problem}")
+    if problem := why_no_compiler():
+        of_compiled = [item for item in items if item.get_closest_marker("llvmlite") and item not in dropped]
+        dropped += _skipped_once(of_compiled, f"no test of the compiled engine can run: {problem}")
     if dropped:
         config.hook.pytest_deselected(items=dropped)
         gone = set(map(id, dropped))
@@ -125,7 +125,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def _chooses_itself(item: pytest.Item, engine: str) -> bool:
-    if item.get_closest_marker("numba"):
+    if item.get_closest_marker("llvmlite"):
         return engine != "compiled"
     if _backend_of(item) is None or "fused" in item.fixturenames or item.get_closest_marker("any_engine"):
         return True

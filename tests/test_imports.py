@@ -16,6 +16,7 @@ PACKAGE = Path(xpopt.__file__).parent
 OPTIONAL = {
     "cupy",
     "cupyx",
+    "llvmlite",
     "numba",
     "torch",
     "jax",

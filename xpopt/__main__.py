@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from ._arrays.machine import default_namespace, why_not
 from ._engine import cpus, pool
-from ._engine.compiled.build import why_no_numba
+from ._engine.compiled.build import why_no_compiler
 from ._engine.compiled.code_files import cache_dir
 from ._engine.compiled.kernel import WORTH
 from ._version import __version__
@@ -25,7 +25,7 @@ _DISTRIBUTIONS = {
 }
 
 _EXTRAS = {
-    "numba": ("compiles updates for the CPU", "cpu"),
+    "llvmlite": ("compiles updates for the CPU", "cpu"),
     "safetensors": ("opt.save, xpopt.load_optimizer", "checkpoint"),
     "ml_dtypes": ("bfloat16 in NumPy arrays", None),
 }
@@ -64,7 +64,7 @@ def _problem(package: str, extra: str | None) -> str:
 
 
 def _engine_of_numpy() -> Iterator[str]:
-    problem = why_no_numba()
+    problem = why_no_compiler()
     if problem is not None:
         yield "engine: blocked"
         return

@@ -5,13 +5,14 @@ from __future__ import annotations
 from ._arrays.library import LOW, PAIRS, SUPPORTED
 from ._graph.passes import cut
 from ._graph.reading import graph_of
+from ._print.accumulated import accumulated
 from ._print.cuda import print_cuda
-from ._print.numba import accumulated, print_measure, print_numba
+from ._print.llvm import print_llvm, print_measure
 from ._print.numpy import print_numpy
 from ._settings.text import short
 from .optimizers.base import OptimizerBase
 
-TARGETS = ("numpy", "numba", "cuda")
+TARGETS = ("numpy", "llvm", "cuda")
 
 
 def kernel_source(
@@ -24,9 +25,9 @@ def kernel_source(
     opt : OptimizerBase
         The optimizer; its present hyperparameters select the rule, whether gradients are clipped, and how parameters
         are rounded.
-    target : {"numpy", "numba", "cuda"}
-        What runs it: calls of NumPy's functions on blocks of one array, or, for many arrays at once, a loop in Python
-        that Numba compiles, or kernels in CUDA C.
+    target : {"numpy", "llvm", "cuda"}
+        What runs it: calls of NumPy's functions on blocks of one array, or, for many arrays at once, a loop in LLVM's
+        assembly or kernels in CUDA C.
     dtype : {"float16", "bfloat16", "float32", "float64"}
         The dtype of the parameter. The first two are computed in float32, to and from which ``"numpy"`` converts them
         outside of its source.
@@ -82,4 +83,4 @@ def kernel_source(
         texts = [print_numpy(one.parts.arrays, stored=False).text for one in before]
         return "\n\n".join([*texts, print_numpy(last.arrays).text])
     texts = [print_measure(one.parts.arrays, accumulated(one, dtype), dtype, slots=kept) for one in before]
-    return "\n\n".join([*texts, print_numba(last.arrays, dtype, drawn=drawn, slots=kept)])
+    return "\n\n".join([*texts, print_llvm(last.arrays, dtype, drawn=drawn, slots=kept)])

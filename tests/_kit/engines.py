@@ -12,9 +12,9 @@ from xpopt._graph.rule import Rule
 
 from .table import BY_RULE, PROMISES
 
-needs_numba = pytest.mark.numba
+needs_llvmlite = pytest.mark.llvmlite
 
-FUSED = ["blocked", pytest.param("compiled", marks=needs_numba)]
+FUSED = ["blocked", pytest.param("compiled", marks=needs_llvmlite)]
 """The engines that fuse operations of NumPy arrays, for the fixture `fused`."""
 
 MAKE = {label: partial(row.make, lr=0.1) for label, row in BY_RULE.items()}

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 from _kit.bits import cast, same_bits
-from _kit.engines import MAKE, few_rules, needs_numba
+from _kit.engines import MAKE, few_rules, needs_llvmlite
 
 import xpopt
 
-pytestmark = [pytest.mark.backends("numpy"), needs_numba]
+pytestmark = [pytest.mark.backends("numpy"), needs_llvmlite]
 
 low = pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 
@@ -95,7 +95,7 @@ def test_what_no_kernel_draws(backend):
 
 def test_the_source_shows_it(backend):
     opt = xpopt.SGD(rounding="stochastic")
-    for target in ("numba", "cuda"):
+    for target in ("llvm", "cuda"):
         assert "draw_float16(" in xpopt.kernel_source(opt, target, "float16")
         assert "draw" not in xpopt.kernel_source(opt, target, "float32")
         assert "draw" not in xpopt.kernel_source(xpopt.SGD(), target, "float16")

@@ -20,7 +20,7 @@ from _kit.engines import MAKE
 import xpopt
 from xpopt._engine import cpus, pool
 from xpopt._engine.compiled import kernel as compiled
-from xpopt._engine.compiled.build import why_no_numba
+from xpopt._engine.compiled.build import why_no_compiler
 
 pytestmark = [pytest.mark.backends("numpy"), pytest.mark.any_engine]
 
@@ -211,7 +211,7 @@ def test_no_more_helpers_are_called_than_there_is_work(backend, monkeypatch):
         opt.update(W, W, "W")
     with xpopt.engine("blocked"), xpopt.num_threads(100_000):
         opt.update(W, W, "W")
-    assert called == ([pieces - 1, 1] if why_no_numba() is None else [1, 1])
+    assert called == ([pieces - 1, 1] if why_no_compiler() is None else [1, 1])
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "two", "1.5", " ", "4,2", pytest.param("9" * 5000, id="long")])
@@ -320,7 +320,7 @@ def in_child(function):
 BEGIN = "want, going = train(), True\n"
 EACH = """
 if sys.argv[1] == "compiled":
-    import numba
+    import llvmlite
 for code in sys.argv[2:]:  # in a process of its own, which has this one's imports
     if in_child(lambda: exec(code, globals()) is None):
         sys.exit(code)

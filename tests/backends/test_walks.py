@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from _kit.bits import dtype_of, dyadic, same_bits
-from _kit.engines import MAKE, few_rules, needs_numba
+from _kit.engines import MAKE, few_rules, needs_llvmlite
 
 import xpopt
 from xpopt._engine.blocked import kernel as blocked
@@ -192,7 +192,7 @@ DEEDS = [
 ]
 
 
-@needs_numba
+@needs_llvmlite
 @pytest.mark.parametrize("seed", range(8))
 @few_rules
 def test_every_engine_goes_where_eager_numpy_does(backend, name, seed, monkeypatch):

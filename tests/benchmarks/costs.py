@@ -82,9 +82,7 @@ START = """
 import sys, time
 begin = time.perf_counter()
 import numpy as np
-engine, scipy = sys.argv[1:]
-if not int(scipy):
-    sys.modules["scipy"] = None
+(engine,) = sys.argv[1:]
 p, g = np.ones((2, 1_000_000), np.float32)
 import xpopt
 opt = xpopt.Adam()
@@ -108,12 +106,10 @@ xpopt.Adam()
 print((end - between) / (between - begin), 1e3 * (end - between + time.perf_counter() - again))
 """
 
-STARTS = {  # engine, whether SciPy can be found, whether the kernels are kept from before
-    "NumPy alone": ("blocked", "0", True),
-    "Numba, kernels from disk": ("compiled", "0", True),
-    "Numba, kernels from disk, SciPy installed": ("compiled", "1", True),
-    "Numba, nothing on disk": ("compiled", "0", False),
-    "Numba, nothing on disk, SciPy installed": ("compiled", "1", False),
+STARTS = {  # engine, whether the kernels are kept from before
+    "NumPy alone": ("blocked", True),
+    "compiled, kernels from disk": ("compiled", True),
+    "compiled, nothing on disk": ("compiled", False),
 }
 
 START_TEXT = """\
@@ -126,25 +122,25 @@ def start(runs: int, begin: Begin) -> Section:
     found = Section("The first step", START_TEXT, ["", "one step, s", "two steps, s"])
     with tempfile.TemporaryDirectory() as folder:
         seconds: dict[str, Array] = {}
-        for name, (engine, scipy, warm) in STARTS.items():
+        for name, (engine, warm) in STARTS.items():
             begin(name)
             if engine == "compiled" and Compiled.why_not() is not None:
                 continue
             texts = []
             for run in range(runs + 1):  # the first one leaves the bytecode of every module, or the kernels, on disk
-                kept = Path(folder, "warm" if warm else f"{engine}{scipy}{run}")
+                kept = Path(folder, "warm" if warm else f"{engine}{run}")
                 kept.mkdir(mode=0o700, exist_ok=True)
-                texts.append(_python(START, engine, scipy, bytecode=folder, kernels=str(kept)))
+                texts.append(_python(START, engine, bytecode=folder, kernels=str(kept)))
             seconds[name] = np.array([text.split() for text in texts[1:]], np.float64).T
             found.rows.append([name, *(spread(x, 2) for x in seconds[name])])
         begin("import xpopt")
         texts = [_python(IMPORT, bytecode=folder) for _ in range(runs + 1)][1:]
         share, first_use = np.array([text.split() for text in texts], np.float64).T
     base = np.median(seconds["NumPy alone"][0])
-    for name, (engine, scipy, warm) in STARTS.items():
+    for name, (engine, warm) in STARTS.items():
         if engine == "compiled" and name in seconds:
             first = seconds[name][0]
-            wanted = (0.45 if int(scipy) else 0.3) if warm else 1.5
+            wanted = 0.3 if warm else 0.6
             what = f"first step, {name}"
             found.goals.append(
                 at_most(what, wanted, first - base, "s more") if warm else at_most(what, wanted, first, "s")

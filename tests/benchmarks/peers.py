@@ -58,7 +58,7 @@ class Peer:
 
 class Compiled(Peer):
     name = "xpopt compiled"
-    needs = "numba"
+    needs = "llvmlite"
     engine: ClassVar[str] = "compiled"
     clips = True
     make: ClassVar[Callable[..., xpopt.OptimizerBase]] = partial(xpopt.Adam, **RATES)

@@ -19,7 +19,7 @@ from measuring import Array, Race, spread
 
 import xpopt
 
-LIBRARIES = ("numpy", "array-api-compat", "numba", "torch", "jax", "optax", "thinc")
+LIBRARIES = ("numpy", "array-api-compat", "llvmlite", "numba", "torch", "jax", "optax", "thinc")
 
 STAR = " *"
 

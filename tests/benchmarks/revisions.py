@@ -130,7 +130,7 @@ def main() -> None:
     parser.add_argument("--patience", type=float, default=5.0, help="seconds to wait until others are quiet, by row")
     parser.add_argument("--only", nargs="+", metavar="TEXT", default=[""], help="the rows that hold one of these")
     args = parser.parse_args()
-    engines = ENGINES if importlib.util.find_spec("numba") else ENGINES[:1]
+    engines = ENGINES if importlib.util.find_spec("llvmlite") else ENGINES[:1]
     every = [(engine, row) for engine in engines for row in rows()]
     chosen = [(engine, row) for engine, row in every if any(text in f"{engine}: {row.name}" for text in args.only)]
     timed = Stopwatch(args.rounds, args.patience)

@@ -163,7 +163,7 @@ def test_bits_are_eager_numpys_with_16_bits_in_all_their_forms(backend, options)
 
 
 @on_numpy
-@pytest.mark.numba
+@pytest.mark.llvmlite
 def test_bits_do_not_depend_on_threads(backend):
     rng, results = np.random.default_rng(8), []
     param, grad = (normal(rng, (1_200_001,)).astype(np.float32) for _ in range(2))
@@ -391,4 +391,4 @@ def test_a_norm_is_named_as_it_is_called(backend):
         return param - xp.linalg.vector_norm(grad, ord=1) * grad, s
 
     with pytest.raises(TypeError, match=r"calls xp\.linalg\.vector_norm with ord=1"):
-        xpopt.kernel_source(of_rule(rule, NoSlots)(), "numba")
+        xpopt.kernel_source(of_rule(rule, NoSlots)(), "llvm")

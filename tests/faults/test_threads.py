@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from _kit.bits import cast, same_bits
-from _kit.engines import FEW, MAKE, Two, forget_what_was_made, needs_numba, of_rule
+from _kit.engines import FEW, MAKE, Two, forget_what_was_made, needs_llvmlite, of_rule
 from _kit.trajectories import read
 
 import xpopt
@@ -305,7 +305,7 @@ def test_one_kernel_of_a_rule(backend, first_use, monkeypatch):
     assert kernels[0] is kernels[1]
 
 
-@needs_numba
+@needs_llvmlite
 @pytest.mark.backends("numpy")
 def test_one_compilation_for_all(backend, first_use, monkeypatch):
     built = []

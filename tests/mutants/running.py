@@ -78,7 +78,7 @@ class Copy:
     folder : Path
         Where it goes.
     compiled : Path
-        The folder of what Numba compiles for the clean package, which all copies start with.
+        The folder of what is compiled for the clean package, which all copies start with.
     """
 
     def __init__(self, folder: Path, compiled: Path) -> None:

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 from _kit.bits import same_bits
-from _kit.engines import MAKE, needs_numba
+from _kit.engines import MAKE, needs_llvmlite
 from _kit.rows import not_read_only, rows
 from _kit.table import BY_RULE, PROMISES
 from _kit.variants import VARIANTS
@@ -83,7 +83,7 @@ def test_every_rule_sees_the_real_view(backend, case, turn):
     assert_alike(opt, params, twin, reals)
 
 
-@needs_numba
+@needs_llvmlite
 @on_numpy
 @pytest.mark.parametrize("name", ["SGD-momentum", "Adam"])
 def test_compiled(backend, name):
@@ -109,7 +109,7 @@ LAYOUTS = {
 
 
 @on_numpy
-@pytest.mark.parametrize("engine", ["blocked", pytest.param("compiled", marks=needs_numba)])
+@pytest.mark.parametrize("engine", ["blocked", pytest.param("compiled", marks=needs_llvmlite)])
 @pytest.mark.parametrize(("lay", "fuses"), LAYOUTS.values(), ids=LAYOUTS)
 def test_layouts(backend, engine, lay, fuses):
     """Contiguous arrays fuse, and are written where they are; all others are updated eagerly, with the same bits."""

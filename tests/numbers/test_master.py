@@ -657,7 +657,7 @@ def test_hyperparameters_have_other_names(name):
 
 @pytest.mark.backends("numpy")
 def test_the_source_shows_the_copy():
-    for target in ("numpy", "numba", "cuda"):
+    for target in ("numpy", "llvm", "cuda"):
         for dtype in ("float16", "bfloat16", "float32"):
             text, plain = (xpopt.kernel_source(Adam(master=master), target, dtype) for master in (True, False))
             assert ("master" in text) is (dtype != "float32")

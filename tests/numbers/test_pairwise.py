@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from _kit import low_precision, oracles, pairwise
 from _kit.bits import cast, dyadic, normal, same_bits
-from _kit.engines import needs_numba
+from _kit.engines import needs_llvmlite
 from _kit.table import BY_RULE
 from _kit.trajectories import UNIT, assert_close
 from _kit.variants import AROUND, LEAVES_OUT, VARIANTS, settings_of
@@ -17,7 +17,7 @@ LR = 0.1
 
 
 COMBINATIONS = [
-    pytest.param(row, id=",".join(row.values()), marks=[needs_numba] if row["engine"] == "compiled" else [])
+    pytest.param(row, id=",".join(row.values()), marks=[needs_llvmlite] if row["engine"] == "compiled" else [])
     for row in pairwise.read()
 ]
 

@@ -45,7 +45,7 @@ def draw(steps, length, dtype="float64"):
         ("eager", "float64", lambda **kw: SGD(momentum=0.5, **kw)),
         ("blocked", "float32", lambda **kw: Adam(clip_norm=0.5, average=xpopt.EMA(0.5), **kw)),
         pytest.param(
-            "compiled", "float16", lambda **kw: Adam(master=True, nonfinite="skip", **kw), marks=pytest.mark.numba
+            "compiled", "float16", lambda **kw: Adam(master=True, nonfinite="skip", **kw), marks=pytest.mark.llvmlite
         ),
     ],
     ids=["SGD", "Adam", "AdamW"],

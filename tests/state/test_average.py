@@ -57,7 +57,7 @@ averages = pytest.mark.parametrize(("average", "expected"), AVERAGES.values(), i
 
 @on_numpy
 @averages
-@pytest.mark.parametrize("engine", ["eager", "blocked", pytest.param("compiled", marks=pytest.mark.numba)])
+@pytest.mark.parametrize("engine", ["eager", "blocked", pytest.param("compiled", marks=pytest.mark.llvmlite)])
 def test_the_average_is_that_of_the_way(average, expected, engine):
     opt, plain = Adam(lr=0.125, average=average), Adam(lr=0.125)
     var = problems.variable(31, (4, 3), steps=14)

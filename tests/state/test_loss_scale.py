@@ -24,7 +24,7 @@ OPTIONS = {
 
 
 @pytest.mark.backends("numpy")
-@pytest.mark.parametrize("engine", ["eager", "blocked", pytest.param("compiled", marks=pytest.mark.numba)])
+@pytest.mark.parametrize("engine", ["eager", "blocked", pytest.param("compiled", marks=pytest.mark.llvmlite)])
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_a_power_of_two_changes_no_bit(options, engine):
     """Of the parameters of an optimizer that gets the gradients as they are."""

@@ -67,7 +67,7 @@ def in_order(values, dtype, order):
     ids=["float16", "float32", "float64"],
 )
 def test_engines_have_the_bits_of_eager(dtype, order, more):
-    pytest.importorskip("numba")
+    pytest.importorskip("llvmlite")
     rng = np.random.default_rng(2)
     start, high = (in_order(0.5 * rng.normal(size=(7, 5)), dtype, order) for _ in "ab")
     grads = [in_order(rng.normal(size=(7, 5)), dtype, order) for _ in range(4)]

@@ -95,7 +95,7 @@ def by_hand(shape, dtype, steps, opt):
 
 
 SHAPES = {"W": (2, 3), "b": (3,), "n": (), "k": (1,)}
-NUMPY = ["eager", "blocked", pytest.param("compiled", marks=pytest.mark.numba)]
+NUMPY = ["eager", "blocked", pytest.param("compiled", marks=pytest.mark.llvmlite)]
 
 
 def start(backend, dtype):
@@ -277,7 +277,7 @@ def test_what_is_no_choice_is_refused(returned, error, words):
 def test_the_source_is_that_of_the_rule_for_a_shape():
     assert "with_last" in xpopt.kernel_source(ByShape())
     assert "with_total" in xpopt.kernel_source(ByShape(), shape=(2, 3))
-    assert "plain" in xpopt.kernel_source(ByDtype(), "numba", "float16")
+    assert "plain" in xpopt.kernel_source(ByDtype(), "llvm", "float16")
 
 
 def test_explain_tells_them_apart():

@@ -319,7 +319,7 @@ def test_what_rounds_to_zero_in_the_arithmetic_is_refused(options, message):
 def test_a_projected_gradient_walk(row, bounds, engine):
     """Of a quadratic whose bottom lies outside in most directions, against the equations with a projection."""
     if engine == "compiled":
-        pytest.importorskip("numba")
+        pytest.importorskip("llvmlite")
     bottom = np.array([1.0, -1.0, 0.125, 0.0, -0.5])
     opt = row.make(lr=0.05, bounds=bounds)
     x, gradients, walked = np.zeros(5), [], []
@@ -354,7 +354,7 @@ def test_momentum_does_not_wind_up(bounds, push):
 def test_no_rounding_leads_out(dtype, options, engine):
     """Bounds that the dtype does not have are rounded inward, to its nearest numbers inside."""
     if engine == "compiled":
-        pytest.importorskip("numba")
+        pytest.importorskip("llvmlite")
     number = cast(np.zeros(1), dtype).dtype.type
     bounds = (-0.1, 0.3)
     opt = xpopt.SGD(lr=0.05, bounds=bounds, **options)
@@ -461,7 +461,7 @@ BOTH = (Halved(share=0.25), Shifted(by=0.5))
 @pytest.mark.parametrize("engine", ["eager", "blocked", "compiled"])
 def test_they_come_before_in_order_and_after_in_reverse(engine):
     if engine == "compiled":
-        pytest.importorskip("numba")
+        pytest.importorskip("llvmlite")
     opt = xpopt.SGD(lr=0.5, momentum=0.5, l2=2.0, transforms=BOTH)
     x, velocity = np.array([1.0, -2.0]), np.zeros(2)
     with xpopt.engine(engine):
@@ -736,7 +736,7 @@ def averaged(path, share):
 @pytest.mark.parametrize("engine", ["eager", "blocked", "compiled"])
 def test_slots_of_transforms_are_beside_those_of_the_rule(row, engine):
     if engine == "compiled":
-        pytest.importorskip("numba")
+        pytest.importorskip("llvmlite")
     opt, plain = row.make(lr=0.5, weight_decay=0, transforms=[Averaged()]), row.make(lr=0.5, weight_decay=0)
     rng = np.random.default_rng(1)
     path, twin = [rng.normal(size=(3, 2))], None
@@ -940,7 +940,7 @@ ALL = {
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 def test_all_together_are_one_kernel_with_the_bits_of_eager(dtype):
-    pytest.importorskip("numba")
+    pytest.importorskip("llvmlite")
     shapes = {"W": (7, 5), "b": (), "long": (131,)}
     rng = np.random.default_rng(3)
     start = {name: cast(0.5 * rng.normal(size=shape), dtype) for name, shape in shapes.items()}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import xpopt
-from xpopt._engine.compiled.build import why_no_numba
+from xpopt._engine.compiled.build import why_no_compiler
 
 pytestmark = pytest.mark.backends("numpy")
 
@@ -24,7 +24,7 @@ def test_a_row_for_each_parameter(backend):
     assert len({row.launch for row in explained}) == 4
 
 
-@pytest.mark.skipif(why_no_numba() is not None, reason="Numba is not here")
+@pytest.mark.skipif(why_no_compiler() is not None, reason="llvmlite is not here")
 def test_one_launch_for_each_dtype(backend):
     with xpopt.engine("compiled"):
         explained = xpopt.SGD().explain(model())
@@ -70,7 +70,7 @@ def test_the_source_is_that_of_an_optimizer(opt):
 
 @pytest.mark.parametrize("wrong", ["x" * 10_000, np.float32, 3, None, ["numpy"]], ids=lambda value: repr(value)[:20])
 def test_the_source_is_for_a_target_and_a_dtype(wrong):
-    for keyword, known in [("target", "numpy, numba, cuda"), ("dtype", "float16, bfloat16, float32, float64")]:
+    for keyword, known in [("target", "numpy, llvm, cuda"), ("dtype", "float16, bfloat16, float32, float64")]:
         with pytest.raises(ValueError, match=f"^{keyword}=.* is unknown; wanted one of {known}$") as raised:
             xpopt.kernel_source(xpopt.Adam(), **{keyword: wrong})
         assert len(str(raised.value)) < 300

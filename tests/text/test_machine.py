@@ -209,22 +209,22 @@ def lines_of_report():
 
 
 def test_the_report_says_what_numpy_arrays_get(monkeypatch, tmp_path):
-    """The engine, and where compiled code is kept; without Numba, why not."""
+    """The engine, and where compiled code is kept; without llvmlite, why not."""
     monkeypatch.setenv("XPOPT_CACHE_DIR", str(tmp_path / "code"))
-    monkeypatch.setattr("xpopt.__main__.why_no_numba", lambda: None)
+    monkeypatch.setattr("xpopt.__main__.why_no_compiler", lambda: None)
     wanted = "engine: compiled where a step has 65536 elements or its kernel is there already, else blocked"
     assert wanted in lines_of_report()
     assert f"compiled code is kept in {tmp_path / 'code'}" in lines_of_report()
     monkeypatch.setenv("XPOPT_CACHE_DIR", str(tmp_path / "code" / "file"))
     (tmp_path / "code" / "file").touch()
     assert any(line.startswith("compiled code is kept in nowhere") for line in lines_of_report())
-    monkeypatch.setattr("xpopt.__main__.why_no_numba", lambda: "Numba is not installed")
+    monkeypatch.setattr("xpopt.__main__.why_no_compiler", lambda: "llvmlite is not installed")
     assert "engine: blocked" in lines_of_report()
 
 
 @pytest.mark.parametrize(
     ("package", "way_out"),
-    [("numba", "xpopt[cpu]"), ("safetensors", "xpopt[checkpoint]"), ("ml_dtypes", "ml_dtypes")],
+    [("llvmlite", "xpopt[cpu]"), ("safetensors", "xpopt[checkpoint]"), ("ml_dtypes", "ml_dtypes")],
 )
 def test_an_extra_that_is_missing_is_named_with_the_way_to_it(monkeypatch, package, way_out):
     monkeypatch.setattr("xpopt.__main__.why_not", lambda name: None if name == "numpy" else "not installed")

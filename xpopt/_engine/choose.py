@@ -284,7 +284,7 @@ def _why_not_compiled(tensors: Sequence[Tensor], *, compile_it: bool) -> str | N
     size = sum(math.prod(tensor.spec.shape) * tensor.spec.parts for tensor in tensors)
     if size < WORTH and chosen() != "compiled":
         return f"{size} elements are fewer than the {WORTH} that are worth a compilation"
-    reason = build.why_no_numba()
+    reason = build.why_no_compiler()
     if reason is None and ("float16" in missing or "float16" in rule.dtypes("")):
         reason = build.why_no_float16()
     for dtype in missing if reason is None else ():

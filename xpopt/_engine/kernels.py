@@ -38,13 +38,13 @@ def made(kind: type[_Kernel], rule: Rule, h: Scalars, variant: Variant) -> _Kern
 
 
 def compiled(rule: Rule, h: Scalars, variant: Variant) -> CompiledKernel | Refusal:
-    """Return the kernel that Numba compiles, or why it cannot; the first call compiles it."""
+    """Return the kernel in machine code, or why it cannot; the first call compiles it."""
     found: CompiledKernel | Refusal | None = rule.made.get(variant)
     if found is None:
         with build.alone():  # threads that come at once wait for one compilation
             try:
                 return made(CompiledKernel, rule, h, variant)
-            except Exception as error:  # what Numba cannot compile here, blocks can run
-                found = rule.made.setdefault(variant, Refusal(f"Numba cannot compile it: {error}"))
+            except Exception as error:  # what cannot be compiled here, blocks can run
+                found = rule.made.setdefault(variant, Refusal(f"it cannot be compiled: {error}"))
     assert found is not None
     return found

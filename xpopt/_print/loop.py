@@ -74,16 +74,8 @@ def emit(graph: Graph, language: Language) -> Body:
         Its parts.
     """
     taken = set(language.reserved)
-    inputs = tuple(_unique(str(node.value).replace("s.", "s_"), taken) for node in graph.inputs)
-    taken.update(f"at_{name}" for name in inputs)  # what their arrays are called
-    text = dict(zip(graph.inputs, inputs, strict=True))
-    numbers = []
-    for i, node in enumerate(graph.scalars()):
-        wanted = str(node.value) if node.op == "number" else graph.names.get(node, f"c{i}")
-        text[node] = _unique(wanted, taken)
-        numbers.append((text[node], bare(expression(node))))
-    factors = graph.factors()
-    text.update({node: _unique(str(node.value), taken) for node in factors})
+    named = name_leaves(graph, taken)
+    text = named.text
     values = graph.arrays()
     uses = Counter(arg for node in values for arg in node.args) + Counter(graph.outputs)
     repeated = {arg for node in values if _repeats(language.operations[node.op]) for arg in node.args}
@@ -95,13 +87,45 @@ def emit(graph: Graph, language: Language) -> Body:
         depth[node] = 1 + max(depth.get(arg, 0) for arg in node.args)
         kept = node in graph.names or uses[node] > 1 or node in repeated or depth[node] > _DEPTH
         if kept:
-            text[node] = _unique(graph.names.get(node, f"x{len(lines)}"), taken)
+            text[node] = unique(graph.names.get(node, f"x{len(lines)}"), taken)
             depth[node] = 0
             lines.append((language.mask if node.kind in TRUTHS else language.number).format(text[node], bare(value)))
         else:
             text[node] = value
-    names = tuple(text[node] for node in factors)
-    return Body(inputs, tuple(numbers), names, lines, tuple(bare(text[node]) for node in graph.outputs))
+    outputs = tuple(bare(text[node]) for node in graph.outputs)
+    return Body(named.inputs, named.numbers, named.factors, lines, outputs)
+
+
+class Leaves(NamedTuple):
+    """What a body is given, by name.
+
+    Parameters
+    ----------
+    text : dict
+        The name of each leaf of the graph.
+    inputs, numbers, factors : tuple
+        As for `Body`.
+    """
+
+    text: dict[Node, str]
+    inputs: tuple[str, ...]
+    numbers: tuple[tuple[str, str], ...]
+    factors: tuple[str, ...]
+
+
+def name_leaves(graph: Graph, taken: set[str]) -> Leaves:
+    """Name what a graph is made of, as the rule does where that can be; the names are added to those `taken`."""
+    inputs = tuple(unique(str(node.value).replace("s.", "s_"), taken) for node in graph.inputs)
+    taken.update(f"at_{name}" for name in inputs)  # what their arrays are called
+    text = dict(zip(graph.inputs, inputs, strict=True))
+    numbers = []
+    for i, node in enumerate(graph.scalars()):
+        wanted = str(node.value) if node.op == "number" else graph.names.get(node, f"c{i}")
+        text[node] = unique(wanted, taken)
+        numbers.append((text[node], bare(expression(node))))
+    factors = graph.factors()
+    text.update({node: unique(str(node.value), taken) for node in factors})
+    return Leaves(text, inputs, tuple(numbers), tuple(text[node] for node in factors))
 
 
 def _repeats(operation: str) -> bool:
@@ -109,7 +133,7 @@ def _repeats(operation: str) -> bool:
     return len(set(places)) < len(places)
 
 
-def _unique(wanted: str, taken: set[str]) -> str:
+def unique(wanted: str, taken: set[str]) -> str:
     """Return an identifier of every language, like `wanted`, and take it."""
     name = wanted if wanted.isascii() and wanted.isidentifier() else "x"
     while name in taken:

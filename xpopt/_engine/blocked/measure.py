@@ -9,7 +9,7 @@ import numpy as np
 
 from ..._arrays import sums
 from ..._graph.passes import Pass
-from ..._print.numba import accumulated
+from ..._print.accumulated import accumulated
 from ..._print.numpy import CALLED, print_numpy
 from ..host import BLOCK
 from ..numbers import Numbers

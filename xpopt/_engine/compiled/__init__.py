@@ -1,1 +1,1 @@
-"""The engine that compiles a loop with Numba."""
+"""The engine that compiles a loop with LLVM."""

@@ -1,4 +1,4 @@
-"""Python source made machine code by Numba."""
+"""LLVM's assembly made machine code by llvmlite."""
 
 from __future__ import annotations
 
@@ -7,12 +7,8 @@ import os
 import platform
 import sys
 import threading
-from collections.abc import Callable
 from contextlib import suppress
-from types import ModuleType
 from typing import Any
-
-from ..._print.numba import intrinsics_source
 
 _lock = threading.RLock()
 
@@ -39,34 +35,33 @@ def alone() -> threading.RLock:
 
 @functools.cache
 def _let_forks_wait() -> None:
-    """Let a fork wait for a compilation: a child would find Numba's locks held, by a thread that it does not have.
+    """Let a fork wait for a compilation: a child would find llvmlite's lock held, by a thread that it does not have.
 
-    To be called when Numba has been imported. What was registered last is called first: logging's locks, which a
-    compilation may take, must not be held by a fork that waits.
+    To be called when llvmlite has been imported. What was registered last is called first.
     """
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(before=lambda: _lock.acquire(), after_in_parent=_let_go)
 
 
 @functools.cache
-def why_no_numba() -> str | None:
-    """Return why Numba cannot be used, or None if it can. Imports it."""
+def why_no_compiler() -> str | None:
+    """Return why nothing can be compiled, or None if it can. Imports llvmlite."""
     from importlib.util import find_spec
 
     try:
-        if find_spec("numba") is None:
-            return "Numba is not installed (pip install 'xpopt[cpu]')"
-        import numba
-    except Exception as error:  # such as a NumPy that it does not know
-        return f"Numba's import fails: {error}"
-    if numba.config.DISABLE_JIT:
-        return "NUMBA_DISABLE_JIT is set"
+        if find_spec("llvmlite") is None:
+            return "llvmlite is not installed (pip install 'xpopt[cpu]')"
+        from llvmlite import __version__, binding
+    except Exception as error:  # such as a library that is not there
+        return f"llvmlite's import fails: {error}"
+    if not hasattr(binding, "create_pass_builder"):
+        return f"llvmlite {__version__} is too old; wanted 0.44 or newer (pip install 'xpopt[cpu]')"
     return None
 
 
 @functools.cache
 def why_no_float16() -> str | None:
-    """Return why Numba cannot convert to and from float16, or None if it can."""
+    """Return why float16 cannot be converted in machine code, or None if it can."""
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return None
     from llvmlite import binding
@@ -74,63 +69,103 @@ def why_no_float16() -> str | None:
     return None if binding.get_host_cpu_features().get("f16c") else "this processor has no float16 conversions"
 
 
-def build(source: str, name: str, signature: str) -> Callable[..., Any]:
+def build(source: str, name: str, prototype: Any) -> Any:
     """Compile a function, or load what an earlier process compiled.
 
     Parameters
     ----------
     source : str
-        A module with the function.
+        A module in LLVM's assembly with the function.
     name : str
         The function.
-    signature : str
-        Its types, for Numba.
+    prototype : ctypes function type
+        Its types, and whether it runs without the interpreter's lock.
 
     Returns
     -------
-    callable
-        The function; it runs without the interpreter's lock.
+    ctypes function
+        The function. Its attribute `loaded` says whether it came from the disk.
     """
-    import numba
-
-    from .code_files import CodeFile, cache_dir  # here, for only what is compiled needs files
+    from .code_files import cache_dir, read, write  # here, for only what is compiled needs files
 
     _let_forks_wait()
     with _lock:
-        module = ModuleType(f"xpopt_{_digest(source, name, signature)}")
-        exec(compile(source, f"<{module.__name__}>", "exec"), module.__dict__)
-        function = numba.njit(nogil=True, error_model="numpy")(getattr(module, name))
-        folder = cache_dir()
-        if folder is not None:  # else it keeps the cache of Numba that keeps nothing
-            function._cache = CodeFile(folder / f"{module.__name__}.bin")
-        sys.modules[module.__name__] = module  # where Numba looks for it, to write and to load
-        try:
-            function.compile(signature)
-        finally:
-            del sys.modules[module.__name__]
-        function.disable_compile()
-        return function
+        folder, key = cache_dir(), _digest(source)
+        path = None if folder is None else folder / f"xpopt_{key}.bin"
+        header = f"xpopt {key}\n".encode()
+        data = None if path is None else read(path)
+        loaded = data is not None and data.startswith(header)  # the linker believes what it is given
+        code = data[len(header) :] if data is not None and loaded else _compiled(source)
+        if path is not None and not loaded:
+            with suppress(Exception):  # a full disk, or a folder where the file should be: the next process compiles too
+                write(path, header + code)
+        return _linked(code, name, prototype, loaded=loaded)
 
 
-def _digest(source: str, name: str, signature: str) -> str:
+def _digest(source: str) -> str:
     """Return a text that is another one where the machine code may be."""
     import hashlib
 
-    import numba
-    from numba.core.registry import cpu_target
+    import llvmlite
+    from llvmlite import binding
 
-    config = numba.config
-    settings = config.OPT, config.LOOP_VECTORIZE, config.SLP_VECTORIZE, config.BOUNDSCHECK, config.DEBUGINFO_DEFAULT
-    processor = cpu_target.target_context.codegen().magic_tuple()
-    versions = numba.__version__, sys.version, object.__basicsize__
-    depends_on = source, intrinsics_source(), name, signature, versions, processor, settings
+    depends_on = source, llvmlite.__version__, binding.llvm_version_info, sys.byteorder, *_processor()
     return hashlib.sha256(repr(depends_on).encode()).hexdigest()[:32]
 
 
-def source_of(module: str) -> str:
-    """Return the source of a module beside this one, its imports written out, to be built."""
-    from importlib import resources
+@functools.cache
+def _processor() -> tuple[str, str, str]:
+    """Return the kind of machine, the processor and its features, as LLVM calls them."""
+    from llvmlite import binding
 
-    root = str(__package__).removesuffix("._engine.compiled")
-    text = (resources.files(__package__) / f"{module}.py").read_text("utf-8")
-    return text.replace("from ...", f"from {root}.")
+    triple = binding.get_process_triple()
+    if sys.platform == "win32":
+        triple += "-elf"  # the only objects that can be linked in memory there
+    return triple, binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten()
+
+
+def _machine() -> Any:
+    """Return what makes machine code for this processor; each engine takes one over."""
+    from llvmlite import binding
+
+    _start_llvm()
+    triple, cpu, features = _processor()
+    target = binding.Target.from_triple(triple)
+    return target.create_target_machine(cpu=cpu, features=features, opt=3, reloc="pic", codemodel="jitdefault")
+
+
+@functools.cache
+def _start_llvm() -> None:
+    from llvmlite import binding
+
+    binding.initialize_native_target()
+    binding.initialize_native_asmprinter()
+
+
+def _compiled(source: str) -> bytes:
+    """Return a module as an object file in memory."""
+    from llvmlite import binding
+
+    machine = _machine()
+    module = binding.parse_assembly(source)
+    module.triple, module.data_layout = machine.triple, str(machine.target_data)
+    module.verify()
+    options = binding.create_pipeline_tuning_options(speed_level=3)
+    options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = True
+    builder = binding.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(module, builder)
+    code: bytes = machine.emit_object(module)
+    return code
+
+
+def _linked(code: bytes, name: str, prototype: Any, *, loaded: bool) -> Any:
+    """Return a function of an object file."""
+    from llvmlite import binding
+
+    engine = binding.create_mcjit_compiler(binding.parse_assembly(""), _machine())
+    engine.add_object_file(binding.object_file.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    function = prototype(engine.get_function_address(name))
+    function.engine = engine  # whose memory it is
+    function.loaded = loaded
+    return function

@@ -1,16 +1,13 @@
-"""Compiled code on disk. What is read here is run, so nothing is unpickled that has not been verified."""
+"""Compiled code on disk. What is read here is run, so all of it is verified first."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import pickle
 import stat
 import sys
 import tempfile
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 _DIGEST = hashlib.sha256().digest_size
 
@@ -43,63 +40,6 @@ def _user_cache() -> Path:
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-
-
-class CodeFile:
-    """The file of one compiled function, in the place of Numba's cache, whose folder and trust are Numba's settings.
-
-    Parameters
-    ----------
-    path : Path
-        The file. Its name must tell all that the code depends on.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.cache_path = str(path.parent)
-
-    def load_overload(self, signature: Any, context: Any) -> Any:
-        """Return what Numba compiled, or None if it must be compiled now.
-
-        Parameters
-        ----------
-        signature : Signature
-            What Numba asks for, which the name of the file tells.
-        context : BaseContext
-            Numba's.
-
-        Returns
-        -------
-        CompileResult or None
-            What `save_overload` was given.
-        """
-        from numba.core.compiler import CompileResult
-
-        context.refresh()
-        data = read(self._path)
-        if data is None:
-            return None
-        try:
-            return CompileResult._rebuild(context, *pickle.loads(data))
-        except Exception:  # of a Numba that calls itself the same and is another
-            return None
-
-    def save_overload(self, signature: Any, result: Any) -> None:
-        """Write what Numba compiled.
-
-        Parameters
-        ----------
-        signature : Signature
-            As above.
-        result : CompileResult
-            What was compiled.
-        """
-        from numba.core.serialize import dumps
-
-        if result.library.has_dynamic_globals:  # addresses of this process
-            return
-        with suppress(Exception):  # a full disk, or a folder where the file should be: the next process compiles too
-            write(self._path, dumps(result._reduce()))
 
 
 def read(path: Path) -> bytes | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import itertools
+import struct
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -19,18 +20,16 @@ from ..numbers import Key
 from ..ones import with_copies
 from ..tensor import Tensor
 from ..together import alone
-from . import build
+from . import build, fields
 from . import kernel as compiled
 
 _C_CONTIGUOUS, _F_CONTIGUOUS, _ALIGNED, _WRITEABLE = 0x1, 0x2, 0x100, 0x400  # as in NumPy's C API
-
-_SIGNATURE = "boolean(int64, int64, int64, int64[::1], int64[::1], int64[:,::1], int64[:,::1])"
 
 
 @functools.cache
 def _reader() -> Callable[..., bool] | None:
     """Return `fields.read_arrays`, or None where NumPy's arrays are not laid out as it expects."""
-    read = build.build(build.source_of("fields"), "read_arrays", _SIGNATURE)
+    read = build.build(fields.source(), "read_arrays", fields.PROTOTYPE)
     plain, locked = np.zeros((2, 3)), np.zeros((2, 3))
     locked.flags.writeable = False
     turned, number = np.asfortranarray(plain), np.zeros(())
@@ -40,33 +39,60 @@ def _reader() -> Callable[..., bool] | None:
     table = np.zeros((1, 1), np.int64)
     for expected, pairs in ((True, good), (False, bad)):
         for like, x in pairs:
-            ndims, shapes, flags = _look_of([like])
-            held = _Held(np.fromiter([x], object, 1), plain.dtype, flags | _WRITEABLE)
-            seen = held.read(read, ndims, shapes, table)
+            look = _Look([like])
+            seen = look.read(read, np.fromiter([x], object, 1), plain.dtype, look.written, table)
             if seen != expected or (seen and table[0, 0] != x.ctypes.data):
                 return None
     return read
 
 
-def _look_of(arrays: Sequence[Any]) -> tuple[Any, Any, Any]:
-    """Return the number of dimensions, the shapes one after the other, and the flags of contiguous arrays to read."""
-    ndims = np.array([x.ndim for x in arrays], np.int64)
-    shapes = np.array([size for x in arrays for size in x.shape], np.int64)
-    order = [_C_CONTIGUOUS if x.flags.c_contiguous else _F_CONTIGUOUS for x in arrays]
-    return ndims, shapes, np.array([order], np.int64) | _ALIGNED
+class _Look:
+    """How the arrays of a group look, which are contiguous.
 
+    Parameters
+    ----------
+    arrays : sequence of ndarray
+        One of each tensor.
+    """
 
-class _Held(NamedTuple):
-    """Arrays of one dtype: for each role, one for each tensor."""
+    def __init__(self, arrays: Sequence[Any]) -> None:
+        order = [_C_CONTIGUOUS if x.flags.c_contiguous else _F_CONTIGUOUS for x in arrays]
+        flags = np.array([order], np.int64) | _ALIGNED
+        self._ndims = np.array([x.ndim for x in arrays], np.int64)
+        self._shapes = np.array([size for x in arrays for size in x.shape], np.int64)
+        self._places = address_of(self._ndims), address_of(self._shapes)
+        self.written = flags | _WRITEABLE
+        """The flags of arrays that are written."""
+        self.of_roles = {
+            (2, True): np.concatenate([self.written, flags]),
+            (2, False): np.concatenate([flags, flags]),
+            (3, False): np.concatenate([flags, flags, self.written]),
+        }
+        """The flags that arrays must have, by how many roles are read and whether in place."""
 
-    arrays: Any  # ndarray of object
-    dtype: Any
-    flags: Any  # that they must have
+    def read(self, read: Callable[..., bool], arrays: Any, dtype: Any, flags: Any, table: Any) -> bool:
+        """Read where arrays lie into the first rows of `table`; return whether all of them look as they should.
 
-    def read(self, read: Callable[..., bool], ndims: Any, shapes: Any, table: Any) -> bool:
-        """Read where they lie into the first rows of `table`; return whether all of them look as they should."""
-        kind, flags = id(np.ndarray), self.flags
-        return read(address_of(self.arrays), kind, id(self.dtype), ndims, shapes, flags, table[: len(flags)])
+        Parameters
+        ----------
+        read : callable
+            What `_reader` returns.
+        arrays : ndarray of object
+            For each role, one of each tensor.
+        dtype : dtype
+            That they must have.
+        flags : ndarray of int64, (roles, tensors)
+            That they must have.
+        table : ndarray of int64, (roles or more, tensors)
+            Where the addresses go.
+
+        Returns
+        -------
+        bool
+            Whether they do.
+        """
+        more = address_of(flags), address_of(table), *flags.shape
+        return read(address_of(arrays), id(np.ndarray), id(dtype), *self._places, *more)
 
 
 class CompiledGroup(HostGroup):
@@ -76,14 +102,7 @@ class CompiledGroup(HostGroup):
         super().__init__(members, tensors)
         self._kernel = _kernel_of(tensors[0])
         self._usual = np.dtype(self.dtype.type)
-        params = [tensor.param for tensor in tensors]
-        self._ndims, self._shape_of_each, flags = _look_of(params)
-        self._flags = {
-            (2, True): np.concatenate([flags | _WRITEABLE, flags]),
-            (2, False): np.concatenate([flags, flags]),
-            (3, False): np.concatenate([flags, flags, flags | _WRITEABLE]),
-        }
-        """By how many roles are read, and whether in place."""
+        self._look = _Look([tensor.param for tensor in tensors])
         self._row_of = np.zeros(len(members), np.int64)
         self._pieces = compiled.cut(tuple(self.sizes))
 
@@ -98,9 +117,9 @@ class CompiledGroup(HostGroup):
         if read is None:
             return super().read(roles, in_place, table)
         arrays = np.fromiter(itertools.chain.from_iterable(roles), object, len(roles) * len(self.members))
-        held = _Held(arrays, self._usual, self._flags[len(roles), in_place])
+        flags = self._look.of_roles[len(roles), in_place]
         # an array that was unpickled has a dtype that is equal to the usual one, and another object
-        return held.read(read, self._ndims, self._shape_of_each, table) or super().read(roles, in_place, table)
+        return self._look.read(read, arrays, self._usual, flags, table) or super().read(roles, in_place, table)
 
     def launch(self, bound: Bound, numbers: StepNumbers) -> Launched:
         """Evaluate the numbers."""
@@ -128,17 +147,22 @@ class CompiledSingle(HostSingle):
         super().__init__(tensor)
         self._kernel = _kernel_of(tensor)
         self._pieces = compiled.cut((self.size,))
-        self._table = np.array([[0], [0], [0], *([address_of(x)] for x in self.wide)], np.int64)
+        self._slots = [address_of(x) for x in self.wide]
+        self._pack = struct.Struct(f"{3 + len(self._slots)}q").pack
 
     def launch(
         self, param: Any, grad: Any, result: Any, h: Scalars, key: Key | None, proceed: Any
     ) -> Callable[[], None]:
         """Evaluate the numbers."""
-        table = self._table.copy()
-        table[0, 0], table[1, 0], table[2, 0] = address_of(param), address_of(grad), address_of(result)
+        kernel = self._kernel
+        table = self._pack(address_of(param), address_of(grad), address_of(result), *self._slots)
         keys = None if key is None else [key]
+        if self.ones is None and not self.clipped:  # nothing is asked of whole arrays
+            numbers = kernel.numbers.rows([h], _FIRST_ROW, keys, kernel.compute.char)
+            pieces = self._pieces
+            return compiled.ready(kernel.call, table, pieces, _FIRST_ROW, numbers, helpers=pieces.helpers())
         grads = [reals_of(grad) if self.clipped and self.parts == 2 else grad]
-        begun = compiled.Launch(self._kernel, table, self._pieces, _FIRST_ROW, [h], keys, grads)
+        begun = compiled.Launch(kernel, table, self._pieces, _FIRST_ROW, [h], keys, grads)
         if self.ones is None:
             return begun.prepare()
         ones, copies = alone(self.ones.launch([h], _FIRST_ROW, begun.measure))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -9,12 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..._arrays import sums
+from ..._arrays.namespace import address_of
 from ..._arrays.norms import clip_factors
 from ..._arrays.typing import Scalars
 from ..._graph.node import Graph, Node
 from ..._graph.passes import passes_of
 from ..._graph.rule import Rule
-from ..._print.numba import Accumulated, accumulated, print_measure, print_numba
+from ..._print.accumulated import Accumulated, accumulated
+from ..._print.llvm import print_llvm, print_measure
 from .. import pool
 from ..group import Keys
 from ..kernel import Variant
@@ -35,7 +38,10 @@ _FEW = SERIAL // PIECE
 _INEXACT = {"exp", "log", "pow"}
 """The operations of which NumPy and LLVM have functions of their own."""
 
-_INDICES = "int64[:,::1], int64[:,::1], int64[::1]"
+_POINTER, _INT = ctypes.c_void_p, ctypes.c_int64
+_ARGUMENTS = (_POINTER, _INT, _POINTER, _INT, _POINTER, _POINTER, _POINTER, _POINTER)
+_KERNEL = ctypes.CFUNCTYPE(None, *_ARGUMENTS)  # without the interpreter's lock
+_MEASURE = ctypes.CFUNCTYPE(None, *_ARGUMENTS, _POINTER, _POINTER, _INT)
 
 
 class Kernel:
@@ -64,8 +70,7 @@ class Kernel:
         self.numbers = Numbers(graph)
         dtypes = rule.dtypes(self.compute.name)
         slots = [dtypes[k] for k in rule.wide] if rule.narrow else ()
-        source = print_numba(graph, dtype, drawn=drawn, slots=slots)
-        self.call = build.build(source, "kernel", f"void({_INDICES}, {_rest(self.compute)})")
+        self.call = build.build(print_llvm(graph, dtype, drawn=drawn, slots=slots), "kernel", _KERNEL)
         self.measures = [Measure(one.parts.arrays, accumulated(one, dtype), dtype, slots) for one in passes.before]
 
 
@@ -76,7 +81,7 @@ class Launch:
     ----------
     kernel : Kernel
         That of their rule.
-    table : ndarray of int64, (roles, tensors)
+    table : ndarray of int64, (roles, tensors), or bytes
         The addresses of param, grad, where the new param goes, and the slots.
     of : Cut
         The tensors in pieces.
@@ -93,16 +98,13 @@ class Launch:
     def __init__(
         self, kernel: Kernel, table: Any, of: Cut, rows: Any, scalars: Sequence[Scalars], keys: Keys, grads: Any
     ) -> None:
-        pieces = of.pieces
         self._kernel = kernel
         self._table, self._cut, self._rows = table, of, rows
         self._scalars, self._keys = scalars, keys
-        shared = len(pieces) >= _FEW and pieces[:, 2].sum() > SERIAL
-        self._helpers = min(pool.threads(), len(pieces)) - 1 if shared else 0
-        self._factors = _NO_FACTORS[kernel.compute]
+        self._helpers = of.helpers()
+        self._factors: Any = b""
         if kernel.clipped:
-            rest = rows, _NO_NUMBERS[kernel.compute], self._factors
-            (squares,) = _squares(kernel.dtype).run(table, of, *rest, self._helpers)
+            (squares,) = _squares(kernel.dtype).run(table, of, rows, b"", b"", self._helpers)
             self._factors = clip_factors(squares, clip_norms(scalars, rows), grads)
 
     def measure(self, k: int, ones: Any) -> list[Any]:
@@ -125,28 +127,63 @@ class Launch:
             To be called while the arrays are alive.
         """
         rows, numbers = self._numbers(self._kernel.numbers, self._keys, ones)
-        counter = np.zeros(1, np.int64)
-        call = functools.partial(
-            self._kernel.call, self._table, self._cut.pieces, counter, rows, numbers, self._factors
-        )
-        return functools.partial(pool.run, call, self._helpers) if self._helpers else call
+        given = self._table, self._cut, rows, numbers, self._factors
+        return ready(self._kernel.call, *given, helpers=self._helpers)
 
     def _numbers(self, numbers: Numbers, keys: Keys, ones: Any) -> tuple[Any, Any]:
         """Return the row of numbers of each tensor, and the rows."""
-        compute, rows = self._kernel.compute, self._rows
-        packed = numbers.rows(self._scalars, rows, keys, compute.char)
-        count, width = len(self._scalars), numbers.count
-        if keys is not None:
-            count, width, rows = len(rows), width + 4, np.arange(len(rows))
-        found: Any = np.ndarray((count, width), compute, bytearray(packed))
-        if ones is not None:  # of each tensor: behind those of the step, and in front of a key
-            found = np.concatenate([found[rows, : numbers.count], ones, found[rows, numbers.count :]], axis=1)
-            rows = np.arange(len(rows))
-        return rows, found
+        rows = self._rows
+        packed = numbers.rows(self._scalars, rows, keys, self._kernel.compute.char)
+        if keys is None and ones is None:
+            return rows, packed
+        each = np.arange(len(rows))
+        if ones is None:
+            return each, packed
+        count, width = (len(self._scalars), numbers.count) if keys is None else (len(rows), numbers.count + 4)
+        found: Any = np.ndarray((count, width), self._kernel.compute, packed)
+        if keys is None:
+            found = found[rows]
+        # of each tensor: behind those of the step, and in front of a key
+        return each, np.concatenate([found[:, : numbers.count], ones, found[:, numbers.count :]], axis=1)
 
 
-def _rest(compute: Any) -> str:
-    return f"int64[::1], {compute}[:,::1], {compute}[:,::1]"
+def ready(
+    function: Any, table: Any, of: Cut, rows: Any, numbers: Any, factors: Any = b"", *more: Any, helpers: int = 0
+) -> Callable[[], None]:
+    """Return what calls a kernel, once, for all pieces.
+
+    Parameters
+    ----------
+    function : ctypes function
+        The kernel.
+    table, of, rows
+        As for `Launch`.
+    numbers, factors : ndarray or bytes
+        As for `print_llvm`.
+    *more : int
+        What else the kernel is given.
+    helpers : int
+        How many threads may join.
+
+    Returns
+    -------
+    callable
+        It keeps all that the kernel reads but the tensors alive.
+    """
+    call: Any = functools.partial(
+        function,
+        table if type(table) is bytes else address_of(table),
+        of.tensors,
+        of.place,
+        of.count,
+        ctypes.byref(_INT()),
+        address_of(rows),
+        numbers if type(numbers) is bytes else address_of(numbers),
+        factors if type(factors) is bytes else address_of(factors),
+        *more,
+    )
+    call.alive = table, of, rows, numbers, factors  # of which it has no more than addresses
+    return functools.partial(pool.run, call, helpers) if helpers else call  # type: ignore[no-any-return]
 
 
 class Measure:
@@ -165,23 +202,16 @@ class Measure:
     """
 
     def __init__(self, graph: Graph, found: Sequence[Accumulated], dtype: str, slots: Sequence[str] = ()) -> None:
-        compute = "float64" if dtype == "float64" else "float32"
         self.numbers = Numbers(graph)
         self._found = found
-        source = print_measure(graph, found, dtype, slots=slots)
-        types = f"void({_INDICES}, {_rest(compute)}, int64[::1], float64[:,::1])"
-        self._call = build.build(source, "measure", types)
+        self._call = build.build(print_measure(graph, found, dtype, slots=slots), "measure", _MEASURE)
 
     def run(self, table: Any, of: Cut, rows: Any, numbers: Any, factors: Any, helpers: int) -> list[Any]:
         """Return what all is found, of each tensor; any number of threads finds the same."""
         of_pieces = np.empty((len(self._found), of.sums))
-        call = functools.partial(self._call, table, of.pieces, np.zeros(1, np.int64), rows, numbers, factors)
-        pool.run(functools.partial(call, of.firsts, of_pieces), helpers)
+        more = address_of(of.firsts), address_of(of_pieces), of.sums
+        ready(self._call, table, of, rows, numbers, factors, *more, helpers=helpers)()
         return [sums.totals(x, of.counts, one.way) for x, one in zip(of_pieces, self._found, strict=True)]
-
-
-_NO_NUMBERS = {np.dtype(dtype): np.ones((1, 0), dtype) for dtype in ("float32", "float64")}
-_NO_FACTORS = {np.dtype(dtype): np.ones((2, 0), dtype) for dtype in ("float32", "float64")}
 
 
 class Cut(NamedTuple):
@@ -189,8 +219,14 @@ class Cut(NamedTuple):
 
     Parameters
     ----------
-    pieces : ndarray of int64, (pieces, 3)
+    tensors : int
+        How many there are.
+    pieces : ndarray of int64, (count, 3)
         The tensor, the first element and the number of elements of each piece.
+    place, count : int
+        Where these lie, and how many there are.
+    shared : bool
+        Whether several threads are worth their start.
     counts : ndarray of int64, (tensors,)
         How many pieces of `sums.PIECE` each tensor has.
     firsts : ndarray of int64, (tensors,)
@@ -199,10 +235,18 @@ class Cut(NamedTuple):
         How many there are.
     """
 
+    tensors: int
     pieces: Any
+    place: int
+    count: int
+    shared: bool
     counts: Any
     firsts: Any
     sums: int
+
+    def helpers(self) -> int:
+        """Return how many other threads may join in."""
+        return min(pool.threads(), self.count) - 1 if self.shared else 0
 
 
 def cut(sizes: tuple[int, ...]) -> Cut:
@@ -228,7 +272,9 @@ def _cut(sizes: tuple[int, ...]) -> Cut:
     start = (np.arange(len(tensor)) - (np.cumsum(counts) - counts)[tensor]) * PIECE
     pieces = np.stack([tensor, start, np.minimum(of_each[tensor] - start, PIECE)], axis=1)
     summed = -(-of_each // sums.PIECE)
-    return Cut(pieces, summed, np.cumsum(summed) - summed, int(summed.sum()))
+    shared = len(pieces) >= _FEW and int(of_each.sum()) > SERIAL
+    firsts = np.cumsum(summed) - summed
+    return Cut(len(of_each), pieces, address_of(pieces), len(pieces), shared, summed, firsts, int(summed.sum()))
 
 
 @functools.lru_cache(256)
