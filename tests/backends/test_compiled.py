@@ -12,7 +12,6 @@ from _kit.bits import cast, compare, normal
 from _kit.engines import MAKE, Two, forget_what_was_made, needs_llvmlite, of_rule
 
 import xpopt
-from xpopt._arrays.namespace import address_of
 from xpopt._engine.compiled import build, fields
 from xpopt._engine.compiled import group as kept_compiled
 from xpopt._engine.compiled import kernel as compiled

@@ -134,6 +134,19 @@ _as_expected = sys.implementation.name == "cpython" and all(
     _address_field(x) == _address(x) for x in (np.empty(3), np.empty((2, 3))[:, 1:], np.empty(()))
 )
 address_of = _address_field if _as_expected else _address
+
+
+def _bytes_field(x: bytes) -> int:
+    """Read the address from where CPython keeps bytes, in front of the zero that ends them."""
+    return id(x) + bytes.__basicsize__ - 1
+
+
+def _address_of_bytes(x: bytes) -> int:
+    return address_of(np.frombuffer(x, np.uint8))
+
+
+_bytes_as_expected = sys.implementation.name == "cpython" and _bytes_field(b"xpopt") == _address_of_bytes(b"xpopt")
+address_of_bytes = _bytes_field if _bytes_as_expected else _address_of_bytes
 """Return where the data of a NumPy array begins."""
 
 

@@ -154,17 +154,21 @@ def print_measure(
         lines += _join(rule.outputs[of.output], of.way, name, rule.compute)
     rows = [f"ptr %{name}all" for name in lanes]
     elements = _elements([*_apart([*pointers, *rows]), *numbers, "i64 %size"], lines)
+    at_row = [f"ptr %{element.name}.row" for element in rule.elements]
     each_row = [
         "%place.row = add i64 %part, %begin",
         "%left.row = sub i64 %here, %begin",
         f"%count = call i64 @llvm.smin.i64(i64 %left.row, i64 {LANES})",
         *(f"%{x.name}.row = getelementptr {x.stored}, ptr %{x.name}.first, i64 %place.row" for x in rule.elements),
-        f"call void @elements({', '.join([*(f'ptr %{x.name}.row' for x in rule.elements), *rows, *numbers])}, i64 %count)",
+        f"call void @elements({', '.join([*at_row, *rows, *numbers, 'i64 %count'])})",
     ]
     each_part = [
         "%left = sub i64 %size, %part",
         f"%here = call i64 @llvm.smin.i64(i64 %left, i64 {PIECE})",
-        *(f"call void @fill(ptr %{name}all, double {_literal(of.way.start)})" for name, of in zip(lanes, found, strict=True)),
+        *(
+            f"call void @fill(ptr %{name}all, double {_literal(of.way.start)})"
+            for name, of in zip(lanes, found, strict=True)
+        ),
     ]
     folded = [
         f"%place.part = sdiv i64 %part, {PIECE}",
@@ -267,7 +271,9 @@ class _Rule:
             self.lines.append(f"{names[node]} = {of_type(text, compute)}")
         self.outputs = [names[node] for node in graph.outputs]
         pointers = [f"ptr %{element.name}.first" for element in self.elements]
-        self.arguments = pointers + [f"{compute} %{name}" for name in (*(name for name, _ in self.numbers), *self._factors)]
+        self.arguments = pointers + [
+            f"{compute} %{name}" for name in (*(name for name, _ in self.numbers), *self._factors)
+        ]
 
     def read_numbers(self, width: int) -> list[str]:
         """Return the lines that read the numbers of a tensor, which has a row of `width` of them."""

@@ -48,6 +48,8 @@ def why_no_compiler() -> str | None:
     """Return why nothing can be compiled, or None if it can. Imports llvmlite."""
     from importlib.util import find_spec
 
+    if sys.maxsize < 2**63 - 1:
+        return "this Python is one of 32 bits"
     try:
         if find_spec("llvmlite") is None:
             return "llvmlite is not installed (pip install 'xpopt[cpu]')"
@@ -97,7 +99,9 @@ def build(source: str, name: str, prototype: Any) -> Any:
         loaded = data is not None and data.startswith(header)  # the linker believes what it is given
         code = data[len(header) :] if data is not None and loaded else _compiled(source)
         if path is not None and not loaded:
-            with suppress(Exception):  # a full disk, or a folder where the file should be: the next process compiles too
+            with suppress(
+                Exception
+            ):  # a full disk, or a folder where the file should be: the next process compiles too
                 write(path, header + code)
         return _linked(code, name, prototype, loaded=loaded)
 

@@ -169,7 +169,7 @@ class CompiledSingle(HostSingle):
         return functools.partial(with_copies, begun.prepare(ones), copies)
 
 
-_FIRST_ROW = np.zeros(1, np.int64)
+_FIRST_ROW: Any = np.zeros(1, np.int64)
 
 
 def _kernel_of(tensor: Tensor) -> compiled.Kernel:

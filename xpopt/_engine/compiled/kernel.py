@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..._arrays import sums
-from ..._arrays.namespace import address_of
+from ..._arrays.namespace import address_of, address_of_bytes
 from ..._arrays.norms import clip_factors
 from ..._arrays.typing import Scalars
 from ..._graph.node import Graph, Node
@@ -38,10 +38,14 @@ _FEW = SERIAL // PIECE
 _INEXACT = {"exp", "log", "pow"}
 """The operations of which NumPy and LLVM have functions of their own."""
 
-_POINTER, _INT = ctypes.c_void_p, ctypes.c_int64
-_ARGUMENTS = (_POINTER, _INT, _POINTER, _INT, _POINTER, _POINTER, _POINTER, _POINTER)
-_KERNEL = ctypes.CFUNCTYPE(None, *_ARGUMENTS)  # without the interpreter's lock
-_MEASURE = ctypes.CFUNCTYPE(None, *_ARGUMENTS, _POINTER, _POINTER, _INT)
+_PROTOTYPE = ctypes.CFUNCTYPE(None)
+"""The type of kernels, which run without the interpreter's lock.
+
+No types of arguments are named: they are given converted, and to look at them would take memory.
+"""
+
+_word = ctypes.c_void_p.from_param
+"""Convert an address, or an integer of 64 bits as well."""
 
 
 class Kernel:
@@ -70,7 +74,7 @@ class Kernel:
         self.numbers = Numbers(graph)
         dtypes = rule.dtypes(self.compute.name)
         slots = [dtypes[k] for k in rule.wide] if rule.narrow else ()
-        self.call = build.build(print_llvm(graph, dtype, drawn=drawn, slots=slots), "kernel", _KERNEL)
+        self.call = build.build(print_llvm(graph, dtype, drawn=drawn, slots=slots), "kernel", _PROTOTYPE)
         self.measures = [Measure(one.parts.arrays, accumulated(one, dtype), dtype, slots) for one in passes.before]
 
 
@@ -170,20 +174,23 @@ def ready(
     callable
         It keeps all that the kernel reads but the tensors alive.
     """
-    call: Any = functools.partial(
+    call: Any = functools.partial(  # of arguments that are converted: the call takes no memory, and so cannot fail
         function,
-        table if type(table) is bytes else address_of(table),
-        of.tensors,
-        of.place,
-        of.count,
-        ctypes.byref(_INT()),
-        address_of(rows),
-        numbers if type(numbers) is bytes else address_of(numbers),
-        factors if type(factors) is bytes else address_of(factors),
-        *more,
+        _place(table),
+        *of.given,
+        ctypes.byref(ctypes.c_int64()),
+        _place(rows),
+        _place(numbers),
+        _place(factors),
+        *map(_word, more),
     )
     call.alive = table, of, rows, numbers, factors  # of which it has no more than addresses
-    return functools.partial(pool.run, call, helpers) if helpers else call  # type: ignore[no-any-return]
+    return functools.partial(pool.run, call, helpers) if helpers else call
+
+
+def _place(data: Any) -> Any:
+    """Return where data lies, as kernels are given it."""
+    return _word(address_of_bytes(data) if type(data) is bytes else address_of(data))
 
 
 class Measure:
@@ -204,7 +211,7 @@ class Measure:
     def __init__(self, graph: Graph, found: Sequence[Accumulated], dtype: str, slots: Sequence[str] = ()) -> None:
         self.numbers = Numbers(graph)
         self._found = found
-        self._call = build.build(print_measure(graph, found, dtype, slots=slots), "measure", _MEASURE)
+        self._call = build.build(print_measure(graph, found, dtype, slots=slots), "measure", _PROTOTYPE)
 
     def run(self, table: Any, of: Cut, rows: Any, numbers: Any, factors: Any, helpers: int) -> list[Any]:
         """Return what all is found, of each tensor; any number of threads finds the same."""
@@ -219,12 +226,10 @@ class Cut(NamedTuple):
 
     Parameters
     ----------
-    tensors : int
-        How many there are.
     pieces : ndarray of int64, (count, 3)
         The tensor, the first element and the number of elements of each piece.
-    place, count : int
-        Where these lie, and how many there are.
+    given : tuple
+        What kernels are given: how many tensors there are, where the pieces lie, and how many these are.
     shared : bool
         Whether several threads are worth their start.
     counts : ndarray of int64, (tensors,)
@@ -235,10 +240,8 @@ class Cut(NamedTuple):
         How many there are.
     """
 
-    tensors: int
     pieces: Any
-    place: int
-    count: int
+    given: tuple[Any, Any, Any]
     shared: bool
     counts: Any
     firsts: Any
@@ -246,7 +249,7 @@ class Cut(NamedTuple):
 
     def helpers(self) -> int:
         """Return how many other threads may join in."""
-        return min(pool.threads(), self.count) - 1 if self.shared else 0
+        return min(pool.threads(), len(self.pieces)) - 1 if self.shared else 0
 
 
 def cut(sizes: tuple[int, ...]) -> Cut:
@@ -274,7 +277,8 @@ def _cut(sizes: tuple[int, ...]) -> Cut:
     summed = -(-of_each // sums.PIECE)
     shared = len(pieces) >= _FEW and int(of_each.sum()) > SERIAL
     firsts = np.cumsum(summed) - summed
-    return Cut(len(of_each), pieces, address_of(pieces), len(pieces), shared, summed, firsts, int(summed.sum()))
+    given = _word(len(of_each)), _word(address_of(pieces)), _word(len(pieces))
+    return Cut(pieces, given, shared, summed, firsts, int(summed.sum()))
 
 
 @functools.lru_cache(256)
