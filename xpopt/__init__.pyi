@@ -59,6 +59,7 @@ from .optimizers.schedule_free import ScheduleFreeAdamW as ScheduleFreeAdamW
 from .optimizers.schedule_free import ScheduleFreeSGD as ScheduleFreeSGD
 from .optimizers.sgd import SGD as SGD
 from .optimizers.signum import Signum as Signum
+from .optimizers.soap import SOAP as SOAP
 from .optimizers.yogi import Yogi as Yogi
 from .schedulers.base import SchedulerBase as SchedulerBase
 from .schedulers.constant_scheduler import ConstantScheduler as ConstantScheduler
@@ -90,6 +91,7 @@ __all__ = [
     "LARS",
     "LBFGS",
     "SGD",
+    "SOAP",
     "SWA",
     "AMSGrad",
     "AdEMAMix",

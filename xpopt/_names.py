@@ -37,6 +37,7 @@ NAMES = {
         "PolyakSGD": "optimizers.polyak_sgd",
         "Adafactor": "optimizers.adafactor",
         "Muon": "optimizers.muon",
+        "SOAP": "optimizers.soap",
         "ScheduleFreeSGD": "optimizers.schedule_free",
         "ScheduleFreeAdamW": "optimizers.schedule_free",
         "FISTA": "optimizers.fista",

@@ -745,8 +745,14 @@ OF_MODEL = {
 """By class, the settings of those that `update_all` alone updates: tested in tests/numbers/test_model_methods.py."""
 OF_MATRICES = {
     xpopt.Muon: signature(0.02, momentum=Setting(0.95, Interval(0, 1)), eps=eps(1e-7)),
+    xpopt.SOAP: signature(0.003, decay1=decay(0.95), decay2=decay(0.95), eps=eps(1e-8)),
 }
-"""By class, the settings of those that update matrices alone: tested in tests/numbers/test_muon.py."""
+"""By class, the settings of those that update matrices alone: tested in tests/numbers/test_muon.py and test_soap.py."""
+OF_OTHER_KINDS: Mapping[type, Mapping[str, Any]] = {
+    xpopt.Muon: {"others": None},
+    xpopt.SOAP: {"every": 10, "others": None},
+}
+"""By class, its settings that are no floats, words or truths, and their defaults. They are apart."""
 OF_LOSS = {
     xpopt.PolyakSGD: signature(
         1.0, lowest=Setting(0.0, Interval(-math.inf)), most=Setting(1.0, Interval(0, open="low"))
@@ -787,7 +793,7 @@ def apart_of(cls: type) -> dict[str, Any]:
     """Return the settings that a class takes by keyword alone, and which text leaves out at their defaults."""
     numbers = {name: setting.default for name, setting in SIGNATURES[cls].items() if setting.apart}
     chosen = {name: values[0] for name, values in CHOICES.get(cls, {}).items()}
-    return {**numbers, **chosen, **({"others": None} if cls in OF_MATRICES else {})}  # tested in test_muon.py
+    return {**numbers, **chosen, **OF_OTHER_KINDS.get(cls, {})}
 
 
 _FIRST = {(row.optimizer, row.slots, row.equation): row for row in reversed(ROWS)}.values()

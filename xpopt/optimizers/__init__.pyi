@@ -29,6 +29,7 @@ from .schedule_free import ScheduleFreeAdamW as ScheduleFreeAdamW
 from .schedule_free import ScheduleFreeSGD as ScheduleFreeSGD
 from .sgd import SGD as SGD
 from .signum import Signum as Signum
+from .soap import SOAP as SOAP
 from .yogi import Yogi as Yogi
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "LAMB",
     "LARS",
     "SGD",
+    "SOAP",
     "AMSGrad",
     "AdEMAMix",
     "AdaBelief",
