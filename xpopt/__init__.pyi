@@ -9,6 +9,7 @@ from . import schedulers as schedulers
 from . import sharpness as sharpness
 from . import solvers as solvers
 from . import stop as stop
+from . import testing as testing
 from . import transforms as transforms
 from ._arrays.machine import default_namespace as default_namespace
 from ._checkpoint.header import CheckpointError as CheckpointError

@@ -142,6 +142,15 @@ NAMES = {
         "cols": "_graph.slots",
         "Rule": "_graph.rule",
     },
+    "Checks of optimizers and hosts": {
+        "check_optimizer": "testing.optimizers",
+        "optimizer_checks": "testing.optimizers",
+        "check_host": "testing.hosts",
+        "host_checks": "testing.hosts",
+        "parametrize": "testing.parametrize",
+        "Check": "testing.checks",
+        "CheckError": "testing.checks",
+    },
     "Engines": {
         "engine": "_engine.choose",
         "kernel_source": "explain",
@@ -155,14 +164,14 @@ NAMES = {
 """By heading and name: the module. After a change, ``cd tests && python -m _kit.stubs`` writes what checkers read."""
 
 APART = {
-    **{room: room for room in ("clipping", "prox", "solvers.linesearch", "stop")},
+    **{room: room for room in ("clipping", "prox", "solvers.linesearch", "stop", "testing")},
     "schedulers.kinds": "schedulers",
 }
 """By module or package: the one through which alone its names are reached, as in ``xpopt.clipping.global_norm``."""
 
 MODULES = (
     *("checkpoint", "clipping", "config", "explain", "optimizers", "prox", "schedulers", "sharpness", "solvers"),
-    *("stop", "transforms"),
+    *("stop", "testing", "transforms"),
 )
 """The public modules."""
 

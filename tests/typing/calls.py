@@ -4,7 +4,10 @@ Nothing here runs. A ``type: ignore`` stands where an error is wanted; one that 
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple, assert_type
+
+import numpy as np
 
 import xpopt
 from xpopt import Range, setting
@@ -128,3 +131,20 @@ class Rate(SchedulerBase):
 
 Rate(0.1)
 Rate()  # type: ignore[call-arg]
+
+
+# Containers come back as they are
+
+
+@dataclass
+class Layer:
+    W: np.ndarray
+    b: np.ndarray
+
+
+layer = Layer(np.ones(2), np.ones(1))
+assert_type(xpopt.Adam().update_all(layer, {"W": np.ones(2), "b": np.ones(1)}), Layer)
+assert_type(xpopt.Adam().update_all([layer], [layer]), list[Layer])
+xpopt.Adam().update_all(np.ones(2), np.ones(2))  # type: ignore[type-var, arg-type]
+xpopt.testing.check_optimizer(Damped, oracle=None, skip=["text"])
+xpopt.testing.check_host(lambda optimizer, params, grads: params, loss=False)

@@ -1,0 +1,162 @@
+"""A host under test: the function that makes a step of it, and the same steps by the optimizer alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ..config import make_optimizer
+from ..optimizers.base import OptimizerBase
+from ..schedulers.make import make_scheduler
+from ._arrays import Arrays, assert_close, assert_same
+from ._subject import STEPS, loss
+
+SHAPES = {"W": (3, 2), "V": (3, 2), "b": (2,)}
+"""Two parameters of one shape: they are told apart by their names alone."""
+ADAM = "Adam(lr=0.125)"
+HALVING = "ExponentialScheduler(initial_lr=0.125, stage_length=1, decay=0.5, staircase=True)"
+KING = "KingScheduler(initial_lr=0.125, patience=2, decay=0.5)"
+
+
+class Driven:
+    """A host, driven by calls of one function.
+
+    Parameters
+    ----------
+    update : callable
+        As for `host_checks`.
+    loss : bool
+        Whether it takes the loss.
+    tolerance : float
+        How far its numbers may be from the optimizer's, as a part of the largest.
+    """
+
+    def __init__(self, update: Callable[..., Any], *, loss: bool, tolerance: float) -> None:
+        self._update = update
+        self._loss = loss
+        self._tolerance = tolerance
+        self._numpy = Arrays("numpy")
+
+    def params(self, *names: str, dtype: str = "float64") -> dict[str, Any]:
+        """Return parameters at the start; all without names."""
+        return self._model(0, names, dtype)
+
+    def grads(self, k: int, *names: str, dtype: str = "float64") -> dict[str, Any]:
+        """Return gradients of step `k`, from 1."""
+        return self._model(k, names, dtype)
+
+    def _model(self, k: int, names: Any, dtype: str) -> dict[str, Any]:
+        return self._numpy.model({name: SHAPES[name] for name in names or SHAPES}, k, dtype)  # type: ignore[return-value]
+
+    def step(self, opt: OptimizerBase, params: Any, grads: Any, k: int, *, losses: Any = loss) -> Any:
+        """Let the host make a step; return its parameters."""
+        new = self._update(opt, params, grads, *([losses(k)] if self._loss else []))
+        assert isinstance(new, Mapping), f"update returned a {type(new).__name__}, not the parameters by name"
+        return new
+
+    def beside(self, make: Callable[[], OptimizerBase], *names: str, losses: Any = loss) -> None:
+        """Train by the host and by the optimizer, and compare after each step."""
+        driven, alone = make(), make()
+        params, want = self.params(*names), self.params(*names)
+        for k in range(1, STEPS + 1):
+            params = self.step(driven, params, self.grads(k, *names), k, losses=losses)
+            want = alone.update_all(want, self.grads(k, *names), losses(k) if self._loss else None)
+            self.compare(params, want, f"{alone}, step {k}")
+
+    def compare(self, params: Mapping[Any, Any], want: Mapping[Any, Any], what: str) -> None:
+        """Assert that parameters are those of the optimizer alone."""
+        assert_close(params, want, self._tolerance, what)
+
+
+def adam(schedule: Any = None) -> OptimizerBase:
+    """Return an Adam, with a schedule if there is one."""
+    opt = make_optimizer(ADAM)
+    if schedule is not None:
+        opt.lr_scheduler = make_scheduler(schedule)
+    return opt
+
+
+def numbers(host: Driven) -> None:
+    """Train one parameter with several methods."""
+    for text in (ADAM, "SGD(lr=0.125, momentum=0.5, clip_norm=0.5)", "AdamW(lr=0.125, weight_decay=0.25)"):
+        host.beside(lambda text=text: make_optimizer(text), "W")  # type: ignore[misc]
+
+
+def names(host: Driven) -> None:
+    """Train parameters of one shape."""
+    host.beside(adam)
+
+
+def steps(host: Driven) -> None:
+    """Train with a rate that halves at each step."""
+    host.beside(lambda: adam(HALVING))
+
+
+def losses(host: Driven) -> None:
+    """Train with a rate that falls where the loss rises."""
+    host.beside(lambda: adam(KING), losses=float)
+
+
+def inputs(host: Driven) -> None:
+    """Compare gradients before and after."""
+    grads, want = host.grads(1), host.grads(1)
+    host.step(adam(), host.params(), grads, 1)
+    assert_same(grads, want, "the gradients")
+
+
+def dtypes(host: Driven) -> None:
+    """Look at parameters of float32."""
+    opt, params = adam(), host.params(dtype="float32")
+    for k in (1, 2):
+        params = host.step(opt, params, host.grads(k, dtype="float32"), k)
+        for name, shape in SHAPES.items():
+            assert params[name].dtype == np.float32, f"{name!r} is {params[name].dtype}, not float32"
+            assert params[name].shape == shape, f"{name!r} has shape {params[name].shape}, not {shape}"
+
+
+def resume(host: Driven) -> None:
+    """Put a copy in the place of the optimizer, in the middle."""
+    opt = adam()
+    params = host.params()
+    for k in range(1, STEPS + 1):
+        if k == STEPS // 2:
+            opt = opt.copy()
+        params = host.step(opt, params, host.grads(k), k)
+    assert opt.cur_step == STEPS, f"the copy is at step {opt.cur_step}, not {STEPS}"
+    other, want = adam(), host.params()
+    for k in range(1, STEPS + 1):
+        want = host.step(other, want, host.grads(k), k)
+    assert_same({name: params[name] for name in SHAPES}, {name: want[name] for name in SHAPES}, "after a copy")
+
+
+def apart(host: Driven) -> None:
+    """Train two models in turns."""
+    opts, models = [adam(), adam()], [host.params(), host.params()]
+    for k in range(1, STEPS + 1):
+        for place in (0, 1):
+            models[place] = host.step(opts[place], models[place], host.grads(k + 10 * place), k)
+    for place in (0, 1):
+        opt, want = adam(), host.params()
+        for k in range(1, STEPS + 1):
+            want = opt.update_all(want, host.grads(k + 10 * place))
+        host.compare(models[place], want, f"model {place + 1} of two")
+
+
+def errors(host: Driven) -> None:
+    """Give it a gradient of another shape, and go on."""
+    opt, params = adam(), host.params()
+    for k in range(1, STEPS + 1):
+        before = {name: np.array(params[name]) for name in SHAPES}
+        try:
+            host.step(opt, params, {**host.grads(k), "b": np.ones((7, 7))}, k)
+        except Exception:
+            assert_same({name: params[name] for name in SHAPES}, before, "the parameters after the error")
+        else:
+            raise AssertionError("a gradient of another shape was taken")
+        params = host.step(opt, params, host.grads(k), k)
+    other, want = adam(), host.params()
+    for k in range(1, STEPS + 1):
+        want = other.update_all(want, host.grads(k), loss(k))
+    host.compare(params, want, "after errors")

@@ -1,0 +1,50 @@
+"""Checks as tests of pytest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .checks import Check
+from .optimizers import optimizer_checks
+
+__all__ = ["parametrize"]
+
+
+def parametrize(*optimizers: Any, **options: Any) -> Any:
+    """Return a decorator of pytest that runs a test for each check of each optimizer; its argument is ``check``.
+
+    It imports pytest, which nothing else here does.
+
+    Parameters
+    ----------
+    *optimizers : OptimizerBase or subclass
+        As for `optimizer_checks`.
+    **options : object
+        As for `optimizer_checks`, the same for all.
+
+    Returns
+    -------
+    pytest.MarkDecorator
+        For a test with the argument ``check``, which it calls.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `optimizer_checks`.
+
+    Examples
+    --------
+    >>> import xpopt
+    >>> from xpopt.testing import parametrize
+    >>> @parametrize(xpopt.Adam, xpopt.SGD(momentum=0.9))
+    ... def test_optimizer(check):
+    ...     check()
+    """
+    import pytest
+
+    rows = [pytest.param(check, id=_id(one, check)) for one in optimizers for check in optimizer_checks(one, **options)]
+    return pytest.mark.parametrize("check", rows)
+
+
+def _id(optimizer: Any, check: Check) -> str:
+    return f"{optimizer.__name__ if isinstance(optimizer, type) else optimizer}-{check}"
