@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from _kit.peers import FACTS
 from _kit.schedule_peers import PEERS
+from capabilities import capabilities
 from inventory import inventory
 
 project = "xpopt"
@@ -39,10 +40,14 @@ extensions = [
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
-exclude_patterns = ["_build", "inventory.inc", "guide/peers.inc", "guide/schedule_peers.inc"]
+exclude_patterns = ["_build", "**.inc"]
 templates_path = ["_templates"]
 html_theme = "furo"
 html_title = f"xpopt {release}"
+html_logo = "_static/logo.svg"
+html_favicon = "_static/logo.svg"
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
 
 plot_formats = ["svg"]
 plot_html_show_formats = False
@@ -108,6 +113,7 @@ def write_reference(app: Sphinx, config: Config) -> None:
 def write_tables(app: Sphinx, config: Config) -> None:
     """Write the tables of public names, and of other libraries' names and options, from what the suite tests."""
     tables = {"guide/peers.inc": peers_table(), "guide/schedule_peers.inc": schedules_table()}
+    tables |= {f"guide/capabilities_{name}.inc": text for name, text in capabilities(link).items()}
     for name, text in {**tables, "inventory.inc": inventory(link)}.items():
         page = Path(app.srcdir, name)
         if not page.exists() or page.read_text() != text:

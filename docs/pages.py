@@ -1,19 +1,23 @@
-"""What Sphinx makes of these pages beside what it does of itself: navigation, rules, and examples."""
+"""What Sphinx makes of these pages beside what it does of itself: navigation, rules, examples, widths."""
 
 from __future__ import annotations
 
 import ast
 import inspect
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from docutils import nodes
 from docutils.parsers.rst import Directive
 from sphinx.application import Sphinx
 from sphinx.ext.autosummary import autosummary_toc
+from sphinx.util import logging
 
 import xpopt
+
+WIDEST = 88
+"""Columns of code that a page shows without scrolling."""
 
 
 class Rules(Directive):
@@ -73,11 +77,24 @@ def trim_examples(app: Sphinx, doctree: nodes.document) -> None:
             block.children = [nodes.Text(text)]
 
 
+def check_widths(app: Sphinx, doctree: nodes.document) -> None:
+    """Warn, and so fail the build, about code that a page is too narrow for."""
+    for block, line in too_wide(doctree):
+        logging.getLogger(__name__).warning("%d columns of code: %s", len(line), line.strip(), location=block)
+
+
+def too_wide(doctree: nodes.document) -> Iterator[tuple[nodes.Node, str]]:
+    """Yield the lines of code that are too long, each with its block."""
+    for block in doctree.findall(lambda node: isinstance(node, nodes.literal_block) and "rules" not in node["classes"]):
+        yield from ((block, line) for line in block.astext().splitlines() if len(line) > WIDEST)
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register what is defined here."""
     app.extensions["sphinx-mathjax-offline"].parallel_read_safe = True  # it copies files, and does not say so
     app.add_directive("rules", Rules)
     app.connect("doctree-read", leave_out_of_navigation, priority=400)  # before Sphinx looks for what is in it
     app.connect("doctree-read", trim_examples)
+    app.connect("doctree-read", check_widths, priority=600)
     app.connect("html-page-context", share_navigation, priority=400)  # before the theme asks
     return {"parallel_read_safe": True, "parallel_write_safe": True}

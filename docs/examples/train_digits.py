@@ -27,26 +27,43 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 import xpopt
-from xpopt.schedulers import Schedule, constant, cosine, exponential, make_schedule, warmup
+from xpopt.schedulers import (
+    Schedule,
+    constant,
+    cosine,
+    exponential,
+    make_schedule,
+    warmup,
+)
 
 HIDDEN = 64  # width of the hidden layer
 BATCH = 32  # images in a step
 TRAINING = 1437  # images to train with, four fifths of all
 NOISE = np.float32(0.3)  # its standard deviation, of pixels from 0 to 1
 
-OPTIMIZERS: dict[str, xpopt.OptimizerBase] = {  # with the rates that suit them here; every run takes a copy
+OPTIMIZERS: dict[
+    str, xpopt.OptimizerBase
+] = {  # with the rates that suit them here; every run takes a copy
     "SGD": xpopt.SGD(lr=0.2, momentum=0.9),
     "AdaGrad": xpopt.AdaGrad(lr=0.3),
     "RMSProp": xpopt.RMSProp(lr=0.02),
     "Adam": xpopt.Adam(lr=0.03),
 }
-OTHERS: dict[str, dict[str, float]] = {  # what others need here that their defaults are not
+OTHERS: dict[
+    str, dict[str, float]
+] = {  # what others need here that their defaults are not
     "AdamW": {"lr": 0.005},
     "AMSGrad": {"lr": 0.005},
     "NAdam": {"lr": 0.005},
@@ -57,7 +74,11 @@ OTHERS: dict[str, dict[str, float]] = {  # what others need here that their defa
     "Adan": {"lr": 0.005},
     "ADOPT": {"lr": 0.005},
     "AdEMAMix": {"lr": 0.002},
-    "Rprop": {"lr": 0.001, "up": 1.05, "most": 0.01},  # which is made for gradients of all the data, not of batches
+    "Rprop": {
+        "lr": 0.001,
+        "up": 1.05,
+        "most": 0.01,
+    },  # which is made for gradients of all the data, not of batches
     "FTRL": {"lr": 0.5},
     "Lion": {"lr": 0.0005},
     "Signum": {"lr": 0.0005},
@@ -91,11 +112,15 @@ class Result:
 def schedules(epoch: int, steps: int) -> dict[str, Schedule | xpopt.SchedulerBase]:
     """Return what a rate is multiplied by, with `epoch` steps in an epoch and `steps` in all."""
     rise = 3 * epoch
-    peak = (HIDDEN * rise) ** -0.5  # what Noam reaches with a factor of 1, at the end of its warm-up
+    peak = (
+        HIDDEN * rise
+    ) ** -0.5  # what Noam reaches with a factor of 1, at the end of its warm-up
     return {
         "constant": constant(1.0),
         "exponential": exponential(1.0, 0.1, every=steps),
-        "noam": xpopt.NoamScheduler(model_dim=HIDDEN, scale_factor=1 / peak, warmup_steps=rise),
+        "noam": xpopt.NoamScheduler(
+            model_dim=HIDDEN, scale_factor=1 / peak, warmup_steps=rise
+        ),
         "king": xpopt.KingScheduler(initial_lr=1.0, patience=rise, decay=0.99),
         "cosine": warmup(steps=rise) >> cosine(steps=max(1, steps - rise)),
     }
@@ -105,7 +130,13 @@ def load(xp: Any, seed: int) -> list[Any]:
     """Return training and test images, (n, 64) in [0, 1], then training and test digits, (n, 10) one-hot."""
     digits = load_digits()
     one_hot = np.eye(10)[digits.target]
-    parts = train_test_split(digits.data / 16, one_hot, test_size=0.2, random_state=seed, stratify=digits.target)
+    parts = train_test_split(
+        digits.data / 16,
+        one_hot,
+        test_size=0.2,
+        random_state=seed,
+        stratify=digits.target,
+    )
     return [xp.asarray(part, dtype=xp.float32) for part in parts]
 
 
@@ -134,12 +165,21 @@ def loss_and_gradients(xp: Any, params: Params, x: Any, y: Any) -> tuple[Any, Pa
     loss = -xp.sum(y * log_p) / x.shape[0]
 
     dz = (xp.exp(log_p) - y) / x.shape[0]
-    da = (dz @ params["W2"].T) * (1 - hidden * hidden)  # the derivative of tanh is 1 - tanh**2
-    grads = {"W1": x.T @ da, "b1": xp.sum(da, axis=0), "W2": hidden.T @ dz, "b2": xp.sum(dz, axis=0)}
+    da = (dz @ params["W2"].T) * (
+        1 - hidden * hidden
+    )  # the derivative of tanh is 1 - tanh**2
+    grads = {
+        "W1": x.T @ da,
+        "b1": xp.sum(da, axis=0),
+        "W2": hidden.T @ dz,
+        "b2": xp.sum(dz, axis=0),
+    }
     return loss, grads
 
 
-def batches(xp: Any, x: Any, y: Any, rng: np.random.Generator) -> Iterator[tuple[Any, Any]]:
+def batches(
+    xp: Any, x: Any, y: Any, rng: np.random.Generator
+) -> Iterator[tuple[Any, Any]]:
     """Yield the batches of one epoch: `rng` draws order and noise, which are sent to the device once."""
     order = xp.asarray(rng.permutation(x.shape[0]))
     noise = xp.asarray(NOISE * rng.standard_normal(x.shape, dtype=np.float32))
@@ -150,7 +190,11 @@ def batches(xp: Any, x: Any, y: Any, rng: np.random.Generator) -> Iterator[tuple
 
 def made(name: str) -> xpopt.OptimizerBase:
     """Return an optimizer by the name of its class, with a rate that suits it here."""
-    return OPTIMIZERS[name].copy() if name in OPTIMIZERS else xpopt.make_optimizer({"id": name, **OTHERS.get(name, {})})
+    return (
+        OPTIMIZERS[name].copy()
+        if name in OPTIMIZERS
+        else xpopt.make_optimizer({"id": name, **OTHERS.get(name, {})})
+    )
 
 
 class Checkpoint:
@@ -162,16 +206,36 @@ class Checkpoint:
         self.run: dict[str, Any] | None = None  # the one that was under way
         self.arrays: dict[str, Any] = {}
 
-    def save(self, opt: xpopt.OptimizerBase, params: Params, rng: np.random.Generator, **curves: Any) -> None:
+    def save(
+        self,
+        opt: xpopt.OptimizerBase,
+        params: Params,
+        rng: np.random.Generator,
+        **curves: Any,
+    ) -> None:
         """Write where a run is."""
         state = opt.state_dict()
         run = {"optimizer": state["header"], "rng": rng.bit_generator.state, **curves}
-        text = json.dumps([self.settings, [asdict(result) for result in self.results], run])
-        arrays = {**state["arrays"], **{f"parameter {name}": x for name, x in params.items()}}
+        text = json.dumps(
+            [self.settings, [asdict(result) for result in self.results], run]
+        )
+        arrays = {
+            **state["arrays"],
+            **{f"parameter {name}": x for name, x in params.items()},
+        }
         part = self.path.with_suffix(".part")
         with open(part, "wb") as file:
-            np.savez(file, text=text, **{key: x.get() if hasattr(x, "get") else x for key, x in arrays.items()})
-        part.replace(self.path)  # whenever the program is killed, there is the old file or the new one
+            np.savez(
+                file,
+                text=text,
+                **{
+                    key: x.get() if hasattr(x, "get") else x
+                    for key, x in arrays.items()
+                },
+            )
+        part.replace(
+            self.path
+        )  # whenever the program is killed, there is the old file or the new one
 
     def load(self) -> None:
         """Read where a run was, if it was; a ValueError says that it had other settings."""
@@ -180,10 +244,18 @@ class Checkpoint:
                 self.arrays = dict(file)
             settings, results, self.run = json.loads(str(self.arrays.pop("text")))
             if settings != self.settings:
-                raise ValueError(f"{self.path} is of a program with {settings}; give it the same")
+                raise ValueError(
+                    f"{self.path} is of a program with {settings}; give it the same"
+                )
             self.results = [Result(**result) for result in results]
 
-    def resume(self, xp: Any, opt: xpopt.OptimizerBase, params: Params, rng: np.random.Generator) -> tuple[Any, ...]:
+    def resume(
+        self,
+        xp: Any,
+        opt: xpopt.OptimizerBase,
+        params: Params,
+        rng: np.random.Generator,
+    ) -> tuple[Any, ...]:
         """Bring a run that begins to where it was when the program ended; return its parameters and curves."""
         if self.run is None:
             return params, [], [], 0.0
@@ -205,11 +277,12 @@ def train(
     checkpoint: Checkpoint | None = None,
     yours: str | None = None,
 ) -> Result:
-    """Train from the start, or from where `checkpoint` left off; `report` gets the loss of each epoch."""
+    """Train from the start or from a checkpoint; `report` gets each epoch's loss."""
     x, x_test, y, y_test = data
     epoch = x.shape[0] // BATCH
     opt = made(optimizer)
-    factor = make_schedule(yours) if yours and schedule == "yours" else schedules(epoch, epochs * epoch)[schedule]
+    own = yours and schedule == "yours"
+    factor = make_schedule(yours) if own else schedules(epoch, epochs * epoch)[schedule]
     opt.set_params({"lr": opt.lr * factor})
     rng = np.random.default_rng(seed)
     params = first_weights(xp, rng)
@@ -221,33 +294,47 @@ def train(
     begin = time.perf_counter() - seconds
     while len(losses) < epochs:
         total = 0.0
-        # On a GPU the host never waits in this loop, but for King, who reads `loss` at each step. The others get it and
-        # leave it where it is; `total` grows on the device and is read once, after the epoch.
+        # On a GPU the host never waits in this loop, but for King, who reads `loss` at
+        # each step. The others leave it where it is; `total` is read after the epoch.
         for x_batch, y_batch in batches(xp, x, y, rng):
             loss, grads = loss_and_gradients(xp, params, x_batch, y_batch)
-            # The rate of this step, for the plot: asked of a copy, since to King each call is a step.
+            # The rate, for the plot, is asked of a copy: to King each call is a step.
             rates.append(opt.lr_scheduler.copy()(opt.cur_step, loss))
             params = opt.update_all(params, grads, cur_loss=loss)
             total = total + loss
         losses.append(float(total) / epoch)
         seconds = time.perf_counter() - begin
-        if checkpoint is not None and (len(losses) % checkpoint.every == 0 or len(losses) == epochs):
-            checkpoint.save(opt, params, rng, losses=losses, rates=rates, seconds=seconds)
+        last = len(losses) == epochs
+        if checkpoint is not None and (last or len(losses) % checkpoint.every == 0):
+            checkpoint.save(
+                opt, params, rng, losses=losses, rates=rates, seconds=seconds
+            )
         report(losses[-1])
     _, z = forward(xp, params, x_test)
     right = xp.argmax(z, axis=1) == xp.argmax(y_test, axis=1)
-    return Result(optimizer, schedule, losses, rates, float(xp.mean(xp.astype(right, xp.float32))), seconds)
+    accuracy = float(xp.mean(xp.astype(right, xp.float32)))
+    return Result(optimizer, schedule, losses, rates, accuracy, seconds)
 
 
 def make_table(results: list[Result], backend: str) -> Table:
     """Return one line for each run."""
-    table = Table("optimizer", "schedule", title=f"Handwritten digits, epochs: {len(results[0].losses)}")
+    table = Table(
+        "optimizer",
+        "schedule",
+        title=f"Handwritten digits, epochs: {len(results[0].losses)}",
+    )
     for heading in ("final loss", "test accuracy", "seconds"):
         table.add_column(heading, justify="right")
     table.add_column("backend")
     for r in results:
         figures = f"{r.losses[-1]:.5f}", f"{r.accuracy:.2%}", f"{r.seconds:.2f}"
-        table.add_row(r.optimizer, r.schedule, *figures, backend, end_section=r.schedule == results[-1].schedule)
+        table.add_row(
+            r.optimizer,
+            r.schedule,
+            *figures,
+            backend,
+            end_section=r.schedule == results[-1].schedule,
+        )
     return table
 
 
@@ -259,17 +346,32 @@ def plot(results: list[Result], output: Path) -> None:
     for optimizer, (above, below) in zip(optimizers, axes.T, strict=True):
         for r in (r for r in results if r.optimizer == optimizer):
             epochs = len(r.losses)
-            above.plot(range(1, epochs + 1), r.losses, label=r.schedule, **STYLES[r.schedule])
-            below.plot(np.linspace(0, epochs, len(r.rates), endpoint=False), r.rates, **STYLES[r.schedule])
+            above.plot(
+                range(1, epochs + 1), r.losses, label=r.schedule, **STYLES[r.schedule]
+            )
+            below.plot(
+                np.linspace(0, epochs, len(r.rates), endpoint=False),
+                r.rates,
+                **STYLES[r.schedule],
+            )
         above.set(title=optimizer, yscale="log")
         below.set(xlabel="epoch", yscale="log")
         above.grid(color="0.9")
         below.grid(color="0.9")
     axes[0, 0].set_ylabel("training loss (cross-entropy)")
     # Warm-ups start near 0, and the cosine ends there: what is below a hundredth of the peaks is left out.
-    axes[1, 0].set(ylabel="learning rate", ylim=(min(max(r.rates) for r in results) / 100, None))
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=6, handlelength=4)
-    figure.suptitle("Handwritten digits with noise: what ends with a small rate ends with a smaller loss")
+    axes[1, 0].set(
+        ylabel="learning rate", ylim=(min(max(r.rates) for r in results) / 100, None)
+    )
+    figure.legend(
+        *axes[0, 0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=6,
+        handlelength=4,
+    )
+    figure.suptitle(
+        "Handwritten digits with noise: what ends with a small rate ends with a smaller loss"
+    )
     figure.savefig(output, dpi=120, format="png")
 
 
@@ -293,7 +395,9 @@ def schedule(text: str) -> str:
 
 def parse_arguments() -> tuple[argparse.Namespace, Any, Checkpoint]:
     """Return the command line, the namespace that it asks for, and the checkpoint; what cannot be ends the program."""
-    parser = argparse.ArgumentParser(description="Train a network on handwritten digits with some optimizers.")
+    parser = argparse.ArgumentParser(
+        description="Train a network on handwritten digits with some optimizers."
+    )
     parser.add_argument(
         "--optimizers",
         type=names,
@@ -308,14 +412,40 @@ def parse_arguments() -> tuple[argparse.Namespace, Any, Checkpoint]:
         help="what the rates are multiplied by in one run more, such as 'warmup(steps=20) >> cosine(steps=2620)'; an "
         f"epoch has {TRAINING // BATCH} steps",
     )
-    parser.add_argument("--backend", choices=["numpy", "cupy"], help="default: CuPy on a CUDA device, else NumPy")
+    parser.add_argument(
+        "--backend",
+        choices=["numpy", "cupy"],
+        help="default: CuPy on a CUDA device, else NumPy",
+    )
     parser.add_argument("--epochs", type=int, default=60, help="default: %(default)s")
-    parser.add_argument("--seed", type=int, default=0, help="of weights, split and batches; default: %(default)s")
-    parser.add_argument("--output", type=Path, default=Path("digits.png"), help="the plot; default: %(default)s")
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint, if any")
-    parser.add_argument("--save-every", type=int, default=10, metavar="EPOCHS", help="default: %(default)s")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        help="of weights, split and batches; default: %(default)s",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("digits.png"),
+        help="the plot; default: %(default)s",
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from the checkpoint, if any"
+    )
+    parser.add_argument(
+        "--save-every",
+        type=int,
+        default=10,
+        metavar="EPOCHS",
+        help="default: %(default)s",
+    )
     args = parser.parse_args()
-    if min(args.epochs, args.save_every) < 1 or args.seed < 0 or not args.output.parent.is_dir():
+    if (
+        min(args.epochs, args.save_every) < 1
+        or args.seed < 0
+        or not args.output.parent.is_dir()
+    ):
         parser.error(
             "wanted --save-every and --epochs of at least 1, --seed of at least 0 and --output in a folder that exists"
         )
@@ -323,9 +453,16 @@ def parse_arguments() -> tuple[argparse.Namespace, Any, Checkpoint]:
         os.environ["XPOPT_BACKEND"] = args.backend
     try:
         xp = xpopt.default_namespace()
-        settings = {"epochs": args.epochs, "seed": args.seed, "backend": xp.__name__, "optimizers": args.optimizers}
+        settings = {
+            "epochs": args.epochs,
+            "seed": args.seed,
+            "backend": xp.__name__,
+            "optimizers": args.optimizers,
+        }
         settings |= {"schedule": args.schedule} if args.schedule else {}
-        checkpoint = Checkpoint(args.output.with_suffix(".checkpoint"), args.save_every, settings)
+        checkpoint = Checkpoint(
+            args.output.with_suffix(".checkpoint"), args.save_every, settings
+        )
         if args.resume:
             checkpoint.load()
         return args, xp, checkpoint
@@ -338,26 +475,54 @@ def main() -> None:
     args, xp, checkpoint = parse_arguments()
     data, console, results = load(xp, args.seed), Console(), checkpoint.results
     labels = [label for label in STYLES if args.schedule or label != "yours"]
-    columns = TextColumn("{task.description:<20}"), BarColumn(), MofNCompleteColumn(), TextColumn("epochs")
+    columns = (
+        TextColumn("{task.description:<20}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("epochs"),
+    )
     # In a file or a pipe nobody watches a bar move: there, each run leaves a line.
     live = console.is_terminal
-    with Progress(*columns, TextColumn("{task.fields[loss]}"), TimeElapsedColumn(), disable=not live) as progress:
-        task = progress.add_task("", total=len(args.optimizers) * len(labels) * args.epochs, loss="")
+    with Progress(
+        *columns,
+        TextColumn("{task.fields[loss]}"),
+        TimeElapsedColumn(),
+        disable=not live,
+    ) as progress:
+        task = progress.add_task(
+            "", total=len(args.optimizers) * len(labels) * args.epochs, loss=""
+        )
 
         def report(loss: float) -> None:
             progress.update(task, advance=1, loss=f"loss {loss:.5f}")
 
         for loss in (loss for result in results for loss in result.losses):
             report(loss)
-        for optimizer, schedule in list(itertools.product(args.optimizers, labels))[len(results) :]:
+        for optimizer, schedule in list(itertools.product(args.optimizers, labels))[
+            len(results) :
+        ]:
             progress.update(task, description=f"{optimizer}, {schedule}")
-            run = xp, data, optimizer, schedule, args.epochs, args.seed, report, checkpoint, args.schedule
+            run = (
+                xp,
+                data,
+                optimizer,
+                schedule,
+                args.epochs,
+                args.seed,
+                report,
+                checkpoint,
+                args.schedule,
+            )
             results.append(train(*run))
             if not live:
-                print(f"{optimizer}, {schedule}: {results[-1].seconds:.2f} s", flush=True)
+                print(
+                    f"{optimizer}, {schedule}: {results[-1].seconds:.2f} s", flush=True
+                )
     console.print(make_table(results, xp.__name__.rpartition(".")[2]))
     best = max(results, key=lambda r: (r.accuracy, -r.losses[-1]))
-    print(f"Best: {best.accuracy:.2%} of the test images, by {best.optimizer}; schedule: {best.schedule}.")
+    print(
+        f"Best: {best.accuracy:.2%} of the test images, by {best.optimizer}; schedule: {best.schedule}."
+    )
     plot(results, args.output)
     print(f"Curves of loss and rate: {args.output}")
     checkpoint.path.unlink()
