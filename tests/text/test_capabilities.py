@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from _kit.engines import needs_numba
+from _kit.engines import needs_llvmlite
 
 import xpopt
 from xpopt._engine import choose
@@ -69,7 +69,7 @@ def test_blocks_take_what_the_tables_say(cases, monkeypatch):
         seen.clear()
 
 
-@needs_numba
+@needs_llvmlite
 def test_what_is_compiled_is_what_the_tables_say(cases):
     for make, dtype, said in cases:
         with xpopt.engine("compiled"):
