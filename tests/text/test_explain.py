@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from xml.etree import ElementTree
+
 import numpy as np
 import pytest
 
@@ -74,3 +76,29 @@ def test_the_source_is_for_a_target_and_a_dtype(wrong):
         with pytest.raises(ValueError, match=f"^{keyword}=.* is unknown; wanted one of {known}$") as raised:
             xpopt.kernel_source(xpopt.Adam(), **{keyword: wrong})
         assert len(str(raised.value)) < 300
+
+
+def test_an_optimizer_is_a_table_in_a_notebook(backend):
+    opt = xpopt.Adam(lr=0.25, groups={"<b>*": {"lr": 0.5}})
+    html = opt._repr_html_()
+    rows = [[cell.text for cell in row] for row in ElementTree.fromstring(html).iter("tr")]
+    assert rows[:3] == [["setting", "value"], ["lr", "0.25"], ["decay1", "0.9"]]
+    assert rows[-1] == ["groups", "{'<b>*': {'lr': 0.5}}"]
+    assert "<caption>Adam: step 0, 0 parameters</caption>" in html
+    for params in ([np.zeros(2)], [np.zeros(2), np.zeros(3)]):
+        opt = xpopt.Adam()
+        opt.update_all(params, params)
+        assert f"step 1, {len(params)} parameter{'s' * (len(params) > 1)}<" in opt._repr_html_()
+
+
+@pytest.mark.parametrize(("look", "copies"), [("_repr_html_", False), ("cache", True)])
+def test_the_table_is_no_look_at_the_cache(backend, look, copies):
+    """After a look at the cache, slots are new arrays."""
+    opt, params, grads = xpopt.Adam(), [np.ones(8)], [np.ones(8)]
+    with xpopt.engine("blocked"):
+        opt.update_all(params, grads)
+        before = opt._parts.state.names[0]["mean"]
+        kept = opt._repr_html_() if look == "_repr_html_" else opt.cache
+        opt.update_all(params, grads)
+    assert (opt._parts.state.names[0]["mean"] is not before) == copies
+    assert kept

@@ -13,6 +13,7 @@ from .._engine import choose
 from .._engine.tensor import Tensor
 from .._graph.slots import BYTES
 from .._settings.companion import OTHERS
+from .._settings.table import html_table
 from .._state.groups import check_matched
 from .._state.parts import Parts
 from .._state.schedules import stated_lr
@@ -97,8 +98,7 @@ class Explanation(tuple[ExplainedParameter, ...]):
     def _repr_html_(self) -> str:
         """Write the table for a notebook."""
         head, *rows = self._table()
-        body = "".join(_line("td", row) for row in rows)
-        return f"<table><thead>{_line('th', head)}</thead><tbody>{body}</tbody></table>"
+        return html_table(head, rows)
 
 
 _COLUMNS: dict[str, Callable[[ExplainedParameter], str]] = {
@@ -114,12 +114,6 @@ _COLUMNS: dict[str, Callable[[ExplainedParameter], str]] = {
 }
 
 _OPTIONAL = ("group", "algorithm", "lr", "decay")
-
-
-def _line(tag: str, texts: Iterable[str]) -> str:
-    from html import escape  # which has all entities there are
-
-    return f"<tr>{''.join(f'<{tag}>{escape(text)}</{tag}>' for text in texts)}</tr>"
 
 
 def _tensor(parts: Parts, own: Settings, name: Hashable, param: Any) -> Tensor:

@@ -23,6 +23,7 @@ from .._settings.peers import ATTRIBUTES, hint
 from .._settings.ranges import FLAG, LEARNING_RATE, NON_NEGATIVE, POSITIVE, Choice, OrNone, Range
 from .._settings.registry import Registry
 from .._settings.setting import Guard, option, setting
+from .._settings.table import html_table
 from .._settings.text import format_call, short
 from .._settings.values import Hyperparameters, complete, shown
 from .._state.groups import other_of, with_others
@@ -372,6 +373,14 @@ class OptimizerBase(Scheduled, Declared):
     def __repr__(self) -> str:
         """Write the call that makes an optimizer with these settings; `make_optimizer` reads it."""
         return format_call(type(self).__name__, shown(type(self), self._parts.keywords()))
+
+    def _repr_html_(self) -> str:
+        """Write the settings as a table for a notebook."""
+        settings = shown(type(self), self._parts.keywords())
+        count = len(self._parts.state.names)
+        known = f"step {self.cur_step}, {count} {'parameter' if count == 1 else 'parameters'}"
+        rows = ((name, repr(value)) for name, value in settings.items())
+        return html_table(("setting", "value"), rows, f"{type(self).__name__}: {known}")
 
     # State
 
