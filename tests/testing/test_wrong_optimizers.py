@@ -241,7 +241,8 @@ def test_there_is_a_mistake_for_each():
 
 def test_a_right_one_passes():
     assert check_optimizer(Right, oracle=formula, libraries=["numpy"]) is None
-    assert check_optimizer(Right(lr=0.5), oracle=formula, libraries=["numpy"]) is None
+    opt = Right(lr=xpopt.schedulers.cosine(0.5, 0.0, steps=9), groups={"number": "freeze"}, average=xpopt.EMA(0.5))
+    assert check_optimizer(opt, libraries=["numpy"]) is None
 
 
 @pytest.mark.backends("array-api-strict", "torch", "jax", "dask")

@@ -36,14 +36,16 @@ def host_checks(
         Makes one step of the library: ``update(optimizer, params, grads)`` gets an optimizer, and parameters and their
         gradients as dicts of NumPy arrays with the names "W", "V" and "b", or the first alone. It puts them into a
         model of the library, lets that use the optimizer, and returns the new parameters as such a dict. Parameters
-        may be written in place.
+        may be written in place. At all steps of one model the optimizer is the same object, by which a library that
+        copies it may find its own.
     loss : bool
         Whether it takes the loss as a fourth argument, a float, and the library passes it on.
     tolerance : float
         How far numbers may be from those of the optimizer alone, as a part of the largest element.
     skip : collection of str
         Names of checks to leave out. "errors" is for libraries that update the whole model in one call; one that calls
-        `OptimizerBase.update` for one parameter after the other has updated some when it meets an error.
+        `OptimizerBase.update` for one parameter after the other has updated some when it meets an error. "resume" is
+        for libraries that use the optimizer that they are given, and no copy.
 
     Returns
     -------
