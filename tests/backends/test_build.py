@@ -282,7 +282,7 @@ def test_without_llvmlite_blocks_do_the_same(backend, folder, tmp_path):
     """Not installed, without its library, or too old; nobody is warned."""
     (tmp_path / "broken" / "llvmlite").mkdir(parents=True)
     (tmp_path / "broken" / "llvmlite" / "__init__.py").write_text("raise OSError('libllvmlite.so: not there')")
-    old = "import sys, types; x = sys.modules['llvmlite'] = types.ModuleType('llvmlite'); x.__version__ = '0.43.0'; "
+    old = "import sys, types; x = sys.modules['llvmlite'] = types.ModuleType('llvmlite'); x.__version__ = '0.44.0'; "
     old += "x.__spec__ = types.SimpleNamespace(); x.binding = sys.modules['llvmlite.binding'] = types.ModuleType('b')"
     processes = [
         start(100_000),

@@ -56,8 +56,8 @@ def why_no_compiler() -> str | None:
         from llvmlite import __version__, binding
     except Exception as error:  # such as a library that is not there
         return f"llvmlite's import fails: {error}"
-    if not hasattr(binding, "create_pass_builder"):
-        return f"llvmlite {__version__} is too old; wanted 0.44 or newer (pip install 'xpopt[cpu]')"
+    if getattr(binding, "llvm_version_info", (0,)) < (16,):  # which reads other assembly
+        return f"llvmlite {__version__} is too old; wanted 0.45 or newer (pip install 'xpopt[cpu]')"
     return None
 
 
