@@ -19,7 +19,8 @@ nox.options.reuse_venv = "yes"
 nox.options.sessions = ["tests", "tests_min", "soak", "lint", "types", "docs"]
 
 PROJECT = nox.project.load_toml("pyproject.toml")["project"]
-DEMO = PROJECT["optional-dependencies"]["demo"]  # with these, the suite tests the demo too
+EXTRAS = PROJECT["optional-dependencies"]
+DEMO = EXTRAS["demo"]  # with these, the suite tests the demo too
 
 # Each: what to install beside xpopt, and the variants that the suite runs in one go.
 BACKENDS = {
@@ -86,6 +87,13 @@ def install(session: nox.Session, *requirements: str) -> None:
     session.install("--no-compile", *requirements)
 
 
+def install_beside(session: nox.Session, extras: str, *requirements: str) -> None:
+    """Install what the source tree needs, which runs where it is: to build it would take as long as all the rest."""
+    of_extras = [line for extra in extras.split() for line in EXTRAS[extra]]
+    install(session, *PROJECT["dependencies"], *of_extras, *requirements)
+    session.env["PYTHONPATH"] = str(Path.cwd())
+
+
 def run_suite(session: nox.Session, *command: str) -> None:
     """Run the suite in parallel, but for the tests that count what their process holds."""
     shared = ["-n", str(WORKERS), "--dist=worksteal", "--durations=10", "--ignore=tests/test_soak.py"]
@@ -116,9 +124,8 @@ def tests(session: nox.Session, backend: str) -> None:
     packages, variants = BACKENDS[backend]
     extra = cuda_extra() if backend == "cupy" else None
     if extra:  # with the CUDA toolkit: a driver alone compiles no kernel
-        install(session, "-e", f".[test,checkpoint,{extra}]", "ml_dtypes")
-    else:
-        install(session, "-e", ".[test,checkpoint]", *packages)
+        packages = ["ml_dtypes", *EXTRAS[extra]]
+    install_beside(session, "test checkpoint", *packages)
     pytest = ["python", "-m", "pytest", *(f"--backend={name}" for name in variants)]
     with budget(session):
         for engine in ENGINES.get(backend, ["auto"]):
@@ -139,7 +146,7 @@ def tests_min(session: nox.Session) -> None:
 @nox.session
 def soak(session: nox.Session) -> None:
     """Make hundreds of thousands of steps on each engine, alone in a process: they leave nothing behind."""
-    install(session, "-e", ".[test,cpu]")
+    install_beside(session, "test cpu")
     with budget(session):
         variants = [f"--backend={name}" for name in BACKENDS["numpy"][1]]
         session.run("python", "-m", "pytest", *variants, "--durations=10", "tests/test_soak.py", *session.posargs)
@@ -148,7 +155,7 @@ def soak(session: nox.Session) -> None:
 @nox.session(python=PYTHONS)
 def pythons(session: nox.Session) -> None:
     """Run the suite on NumPy with another Python (opt-in)."""
-    install(session, "-e", ".[test,checkpoint]", "ml_dtypes")
+    install_beside(session, "test checkpoint", "ml_dtypes")
     with budget(session):
         run_suite(session, "python", "-m", "pytest", "--backend=numpy")
 
@@ -156,7 +163,7 @@ def pythons(session: nox.Session) -> None:
 @nox.session
 def coverage(session: nox.Session) -> None:
     """Say which lines of the package the suite on NumPy never runs, compiled and not (opt-in)."""
-    install(session, "-e", ".[test,checkpoint,cpu]", "ml_dtypes", "pytest-cov")
+    install_beside(session, "test checkpoint cpu", "ml_dtypes", "pytest-cov")
     with budget(session):
         for more in ([], ["--engine=eager", "--cov-append"], ["--engine=compiled", "--cov-append"]):
             run_suite(session, "python", "-m", "pytest", "--backend=numpy", "--cov", "--cov-report=", *more)
@@ -166,7 +173,7 @@ def coverage(session: nox.Session) -> None:
 @nox.session
 def mutants(session: nox.Session) -> None:
     """Make mistakes of one line each in the package, and see that tests refuse them (opt-in)."""
-    install(session, "-e", ".[test,checkpoint,cpu]", "ml_dtypes")
+    install_beside(session, "test checkpoint cpu", "ml_dtypes")
     with budget(session):
         session.run("python", "tests/mutants", *session.posargs)
 
@@ -174,7 +181,7 @@ def mutants(session: nox.Session) -> None:
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style, format, the docstrings of the public API, and which part of the package imports which."""
-    install(session, *PROJECT["optional-dependencies"]["lint"])
+    install(session, *EXTRAS["lint"])
     public = [str(path) for path in Path("xpopt").rglob("*.py") if not re.search(r"/_(?!_)", path.as_posix())]
     with budget(session):
         session.run("ruff", "check", *session.posargs)
@@ -186,7 +193,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check the annotations with mypy, strictly, beside the oldest NumPy and the newest that this Python has."""
-    install(session, "-e", ".[types]")
+    install_beside(session, "types")
     for numpy in ("numpy==2.0.*", "numpy"):
         install(session, "--upgrade", numpy)
         with budget(session):
@@ -196,7 +203,7 @@ def types(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation, warnings as errors, and run the examples in it and in the docstrings."""
-    install(session, "-e", ".[docs,checkpoint]")
+    install_beside(session, "docs checkpoint")
     shutil.rmtree("docs/api", ignore_errors=True)  # pages of names that are gone
     examples = ["--doctest-modules", "--doctest-glob=*.md", "--ignore-glob=docs/*.py", "--durations=10"]
     # the tests of these run their examples, where the libraries are
