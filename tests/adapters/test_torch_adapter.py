@@ -121,6 +121,26 @@ def test_it_goes_on_from_a_file_and_from_a_copy():
     assert [group["lr"] for group in loaded.param_groups] == [0.02, 0.02]
 
 
+@pytest.mark.parametrize("grouped", [False, True])
+def test_it_goes_on_from_an_optimizer_of_torch(grouped):
+    model = network()
+    named = [*model.named_parameters()]
+    groups = [{"params": named[:2], "weight_decay": 0.1}, {"params": named[2:], "lr": 0.02}] if grouped else named
+    theirs = torch.optim.AdamW(groups, lr=0.01)
+    train(model, theirs, 5)
+    optimizer, before = Optimizer.from_torch(theirs), copy.deepcopy(model.state_dict())
+    assert optimizer.optimizer.cur_step == 5
+    ends = []
+    for each in optimizer, theirs:
+        model.load_state_dict(before)
+        for group in each.param_groups:
+            group["lr"] /= 2
+        train(model, each, 20)
+        ends.append(copy.deepcopy(model))
+    assert far(*ends) < 1e-12
+    assert ends[0][0].weight.sub(before["0.weight"]).abs().max() > 1e-3
+
+
 def test_a_state_of_another_model_changes_nothing():
     model = network()
     optimizer = Optimizer(model.parameters(), "Adam(lr=0.01)")

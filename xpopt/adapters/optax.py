@@ -104,13 +104,35 @@ class _Model:
         self.start(named)
 
     def start(self, named: dict[str, Any]) -> Any:
-        """Return the slots at the first step."""
+        """Return the slots at the first step.
+
+        Parameters
+        ----------
+        named : dict
+            The parameters by path.
+
+        Returns
+        -------
+        dict
+            By path.
+        """
         with self._turn:
             self.pure.steps = 0
             return self.pure.init(named)
 
     def numbers(self, count: Any) -> dict[str, Any]:
-        """Return the numbers of the step after so many."""
+        """Return the numbers of the step after so many.
+
+        Parameters
+        ----------
+        count : array of int, shape ()
+            How many; it may be traced.
+
+        Returns
+        -------
+        dict of array
+            As of the pure form.
+        """
         if not isinstance(count, jax.core.Tracer):
             return self._numbers_at(count)
         like = self._numbers_at(0)
@@ -144,7 +166,18 @@ class _Models:
         self._seen: dict[Any, _Model] = {}
 
     def of(self, named: dict[str, Any]) -> _Model:
-        """Return the one that has these parameters."""
+        """Return the one that has these parameters.
+
+        Parameters
+        ----------
+        named : dict
+            The parameters by path.
+
+        Returns
+        -------
+        _Model
+            It.
+        """
         key = tuple((name, x.shape, str(x.dtype)) for name, x in named.items())
         if key not in self._seen:
             self._seen[key] = _Model(self._optimizer, named)

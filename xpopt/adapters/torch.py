@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Self
 
 import torch
 
 from ..config import make_optimizer
 from ..optimizers.base import OptimizerBase
 from ..schedulers import ConstantScheduler
+from .state import from_torch
 
 __all__ = ["Optimizer"]
 
@@ -77,6 +78,51 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
         self.optimizer = make_optimizer(optimizer).copy()
         self._grouped, self._first = bool(self.optimizer.groups), frozenset[str]()
         super().__init__(params, self._settings())
+
+    @classmethod
+    def from_torch(cls, optimizer: Any) -> Self:
+        """Return one that goes on from an optimizer of `torch.optim`, over the same parameters.
+
+        Parameters
+        ----------
+        optimizer : torch.optim.Optimizer
+            As for `xpopt.adapters.state.from_torch`; only read.
+
+        Returns
+        -------
+        Optimizer
+            With its groups, settings, counts and slots.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As for `xpopt.adapters.state.from_torch`.
+
+        Warns
+        -----
+        UserWarning
+            The formulas are the same while the learning rate stays as it is.
+        """
+        known = from_torch(optimizer)
+        groups = [
+            {
+                "params": [*zip(group["param_names"], group["params"], strict=True)]
+                if "param_names" in group
+                else group["params"],
+                **known.groups.get(f"{index}/*", {}),
+            }
+            for index, group in enumerate(optimizer.param_groups)
+        ]
+        state = known.state_dict()
+        if len(groups) == 1:  # where a name has no index of a group
+            known.load_state_dict(state, rename={name: (0, name) for name in known.cache})
+            state = known.state_dict()
+        known.cache = {}
+        known.set_params({"groups": {}})
+        made = cls(groups, known)
+        header = {**made.optimizer.state_dict()["header"], "parameters": state["header"]["parameters"]}
+        made.optimizer.load_state_dict({**state, "header": header})
+        return made
 
     def _settings(self) -> dict[str, Any]:
         return {name: value for name, value in self.optimizer.hyperparameters.items() if name not in _APART}
@@ -210,7 +256,7 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
         if not isinstance(state, Mapping) or "header" not in state or "param_groups" not in state_dict:
             raise TypeError(
                 "this is no state dict of xpopt.adapters.torch.Optimizer; wanted what its state_dict() returned, with "
-                "'state' and 'param_groups'; for an optimizer of torch.optim there is xpopt.adapters.state.from_torch"
+                "'state' and 'param_groups'; Optimizer.from_torch(...) goes on from one of torch.optim"
             )
         both = self.param_groups, state_dict["param_groups"]
         here, there = ([group.get("param_names") or len(group["params"]) for group in groups] for groups in both)
