@@ -766,6 +766,7 @@ OF_SHAPES = {
         threshold=Setting(1.0, Interval(0, open="low")),
         least=Setting(1e-3, Interval(0, open="low")),
         eps=eps(1e-30),
+        decay1=Setting(0.0, DECAY, apart=True),
     )
 }
 """By class, the settings of those whose state depends on the shape: tested in tests/numbers/test_adafactor.py."""

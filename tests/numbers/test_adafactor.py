@@ -20,9 +20,11 @@ def rms(x: Any) -> float:
     return float(np.sqrt(np.mean(np.square(x)))) if x.size else 0.0
 
 
-def steps(x: Any, grads: list[Any], *, lr=0.01, power=0.8, threshold=1.0, least=1e-3, eps=1e-30) -> list[Any]:
+def steps(
+    x: Any, grads: list[Any], *, lr=0.01, power=0.8, threshold=1.0, least=1e-3, eps=1e-30, decay1=0.0
+) -> list[Any]:
     """The parameter after each step: the equations in the paper's words."""
-    path, row, col, var = [], 0.0, 0.0, 0.0
+    path, row, col, var, mean = [], 0.0, 0.0, 0.0, 0.0
     for t, g in enumerate(grads, 1):
         kept = 1 - t**-power
         if g.ndim > 1 and g.size:
@@ -32,13 +34,17 @@ def steps(x: Any, grads: list[Any], *, lr=0.01, power=0.8, threshold=1.0, least=
         else:
             var = kept * var + (1 - kept) * (g * g + eps)
         step = g / np.sqrt(var)
-        x = x - min(lr, t**-0.5) * max(least, rms(x)) * step / max(1, rms(step) / threshold)
+        step = min(lr, t**-0.5) * max(least, rms(x)) * step / max(1, rms(step) / threshold)
+        mean = decay1 * mean + (1 - decay1) * step
+        x = x - mean
         path.append(x)
     return path
 
 
 @on_numpy
-@pytest.mark.parametrize("settings", [{}, {"lr": 0.5, "power": 0.5, "threshold": 0.25, "least": 2.0, "eps": 0.5}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"lr": 0.5, "power": 0.5, "threshold": 0.25, "least": 2.0, "eps": 0.5}, {"decay1": 0.75}]
+)
 @every_shape
 def test_it_is_the_papers_equations(backend, shape, settings):
     rng = np.random.default_rng(1)
@@ -94,3 +100,34 @@ def test_what_is_kept_and_that_it_goes_on(backend):
     twin.load_state_dict(opt.state_dict())
     new, again = (one.update_all(params, {"W": 2 * x, "b": b}) for one in (opt, twin))
     assert all(new[name].tobytes() == again[name].tobytes() for name in params)
+
+
+@on_numpy
+def test_a_mean_of_steps_may_come_and_go(backend):
+    """The mean squares go on, and the mean starts at 0; without it there is no array for it."""
+    rng = np.random.default_rng(7)
+    params, grads = ([normal(rng, (4, 3)), normal(rng, (3,))] for _ in range(2))
+    opt = Adafactor(lr=0.1)
+    params = opt.update_all(params, grads)
+    kept = opt.copy().cache[0]["row"].copy()
+    opt.set_params({"decay1": 0.5})
+    opt.update_all(params, [0 * x for x in grads])
+    assert opt.cache[0].keys() == {"t", "row", "col", "mean"}
+    np.testing.assert_allclose(opt.cache[0]["row"], (1 - 2**-0.8) * kept + 2**-0.8 * 1e-30, rtol=1e-14)
+    opt.set_params({"decay1": 0.0})
+    opt.update_all(params, grads)
+    assert opt.cache[1].keys() == {"t", "var"}
+
+
+@pytest.mark.parametrize("decay1", [0.0, 0.5])
+@pytest.mark.parametrize("shape", [(3, 4), (5,)], ids=str)
+def test_squares_that_would_overflow_are_left_out(backend, shape, decay1):
+    opt = Adafactor(nonfinite="skip", decay1=decay1)
+    x, grad = (backend.array(np.full(shape, value), "float32") for value in (1.0, 3e19))
+    new = opt.update_all({"W": x}, {"W": grad})["W"]
+    assert (backend.numpy(new) == 1.0).all()
+    assert opt.skipped == 1
+    new = opt.update_all({"W": x}, {"W": backend.array(np.full(shape, 1e15), "float32")})["W"]
+    assert np.isfinite(backend.numpy(new)).all()
+    assert (backend.numpy(new) < 1.0).all()
+    assert opt.skipped == 1

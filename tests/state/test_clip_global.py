@@ -172,3 +172,56 @@ def test_the_first_gradient_to_be_added_up_is_refused_already(backend):
     for _ in range(2):
         new = opt.update_all([x], [x])
     np.testing.assert_allclose(backend.numpy(new[0]), 1 - 3**-0.5, rtol=1e-6)
+
+
+SHAPES_OF_UNITS = [(4, 3), (2, 2, 3, 5), (6,), (), (0, 3)]
+
+
+def clipped_units(param: Any, grad: Any, axes: Any, part: float, eps: float) -> Any:
+    """Each unit by its own norms, one after the other."""
+    new = np.array(grad)
+    count = np.moveaxis(param, axes, 0).shape[0] if param.ndim > 1 else 1
+    for k in range(count):
+        at: Any = tuple(k if axis == axes % param.ndim else slice(None) for axis in range(param.ndim))
+        at = at if param.ndim > 1 else ...
+        norm, largest = np.linalg.norm(grad[at]), part * max(np.linalg.norm(param[at]), eps)
+        if norm > largest:
+            new[at] = grad[at] * (largest / norm)
+    return new
+
+
+@pytest.mark.parametrize(("units", "axis"), [("first", 0), ("last", -1)])
+@pytest.mark.parametrize("shape", SHAPES_OF_UNITS, ids=str)
+def test_agc_of_units(backend, shape, units, axis):
+    rng = np.random.default_rng(11)
+    param, grad = (np.asarray(rng.standard_normal(shape), np.float32) for _ in range(2))
+    opt = xpopt.SGD(lr=1.0, agc=xpopt.AGC(0.25, eps=1.5, units=units))
+    new = backend.numpy(opt.update(backend.array(param), backend.array(grad), "W"))
+    want = param - clipped_units(param.astype(float), grad.astype(float), axis, 0.25, 1.5)
+    np.testing.assert_allclose(new, want, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.backends("jax")
+def test_agc_of_the_last_axis_is_optaxs(backend):
+    optax = pytest.importorskip("optax", reason="optax, with which it is compared, is missing")
+    rng = np.random.default_rng(12)
+    params = {f"{shape}": backend.array(rng.standard_normal(shape).astype(np.float32)) for shape in SHAPES_OF_UNITS[:3]}
+    grads = {name: 2 * x[::-1] + 1 for name, x in params.items()}
+    peer = optax.adaptive_grad_clip(0.125, eps=0.5)
+    theirs, _ = peer.update(grads, peer.init(params), params)
+    ours = xpopt.SGD(lr=1.0, agc=xpopt.AGC(0.125, eps=0.5, units="last")).update_all(params, grads)
+    for name, x in params.items():
+        np.testing.assert_allclose(ours[name], x - theirs[name], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.backends("numpy")
+def test_units_are_text_and_of_real_numbers_and_why_it_is_eager(backend):
+    opt = xpopt.Adam(agc=xpopt.AGC(0.02, units="first"))
+    assert str(xpopt.make_optimizer(str(opt))) == str(opt)
+    (row,) = opt.explain([np.ones((2, 3))])
+    assert (row.engine, row.reason) == ("eager", "agc takes the norms of units")
+    with pytest.raises(ValueError, match=r"AGC: units are of real parameters, and 'W' is complex128"):
+        opt.update(np.ones((2, 2), complex), np.ones((2, 2), complex), "W")
+    with pytest.raises(ValueError, match="units='rows' is unknown; wanted one of 'first', 'last'"):
+        xpopt.AGC(0.02, units="rows")
+    assert xpopt.SGD(agc=0.5)._parts.settings.rule is xpopt.SGD(agc=xpopt.AGC(0.25))._parts.settings.rule

@@ -36,13 +36,14 @@ def limit(rule: Rule, h: Scalars, dtype: str) -> float:
     Returns
     -------
     float
-        A number of `dtype`. Its largest one where the rule cannot be traced; -1 where even of 0 nothing finite is made.
+        A number of `dtype`. Where the rule cannot be traced, what it says itself, or else the largest one; -1 where
+        even of 0 nothing finite is made.
     """
     rule = rule.inner or rule
     try:
         graph = graph_of(rule, h, clipped=False)
     except (InPlaceError, UntraceableError):
-        return LARGEST[dtype]
+        return LARGEST[dtype] if rule.most is None else rule.most(LARGEST[dtype])
     found = LARGEST[dtype]
     of_rule: list[_Product] | None = rule.made.get("products")
     if of_rule is None:

@@ -91,6 +91,9 @@ class Rule:
     limit : callable, optional
         ``limit(h, largest, size) -> float``: how large an element of a gradient may be so that `inner` sees none above
         `largest`; ``size()`` is the largest magnitude in the parameter.
+    most : callable, optional
+        ``most(largest) -> float``, of a rule that cannot be traced: how large an element of a gradient may be so that
+        all that it computes is finite, where `largest` is the largest number of the dtype of the arithmetic.
     whole : str
         Why `fused` is False, where the cause is not the formula but what is around it.
     evaluated : callable, optional
@@ -115,6 +118,7 @@ class Rule:
     inner: Rule | None = None
     measured: Callable[..., Array] | None = None
     limit: Callable[[Scalars, Any, Callable[[], Any]], Any] | None = None
+    most: Callable[[float], float] | None = None
     whole: str = ""
     evaluated: Callable[..., Array] | None = None
 

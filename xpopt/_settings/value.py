@@ -63,8 +63,14 @@ class Value(Declared):
         return {name: vars(self)[name] for name in type(self).ranges}
 
     def __repr__(self) -> str:
-        """Write the call that makes it."""
-        return format_call(type(self).__name__, self.settings())
+        """Write the call that makes it, without settings apart, of which there is nothing at their defaults."""
+        declared = type(self)._settings
+        shown = {
+            name: value
+            for name, value in self.settings().items()
+            if not (name in declared and declared[name].apart and value == declared[name].default)
+        }
+        return format_call(type(self).__name__, shown)
 
     def __eq__(self, other: object) -> bool:
         """Whether it is of the same class, with the same settings."""

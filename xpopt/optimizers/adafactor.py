@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from .._arrays.typing import Array, Namespace, Scalars
 from .._graph.rule import Rule
 from .._graph.slots import cols, rows, slot
-from .._settings.ranges import EPS, NON_NEGATIVE, POSITIVE
+from .._settings.ranges import DECAY, EPS, NON_NEGATIVE, POSITIVE
 from .._settings.setting import setting
 from .base import OptimizerBase
 
@@ -20,10 +20,25 @@ class AdafactorState(NamedTuple):
     col: Array = slot(shape=cols)  # of shape (..., 1, s); the same of columns
 
 
+class AdafactorMeanState(NamedTuple):
+    """The same with a mean of the steps."""
+
+    row: Array = slot(shape=rows)
+    col: Array = slot(shape=cols)
+    mean: Array = slot()  # like param; running mean of the steps, starts at 0
+
+
 class VectorState(NamedTuple):
     """What Adafactor remembers of each of the others."""
 
     var: Array  # like param; running mean of the squared gradients, starts at 0, never negative
+
+
+class VectorMeanState(NamedTuple):
+    """The same with a mean of the steps."""
+
+    var: Array
+    mean: Array
 
 
 def _numbers(h: Scalars) -> dict[str, float]:
@@ -39,11 +54,15 @@ def _size(xp: Namespace, x: Any) -> Any:
     return xp.linalg.vector_norm(x) / max(count, 1) ** 0.5
 
 
-def _stepped(xp: Namespace, param: Array, step: Any, h: Scalars) -> Array:
-    """Go along a step that is no larger than the threshold: Algorithms 4 and 5."""
+def _step(xp: Namespace, param: Array, step: Any, h: Scalars) -> Any:
+    """Return a step that is no larger than the threshold, times the rate: Algorithms 4 and 5."""
     scale = xp.maximum(_size(xp, param), h.least) / xp.maximum(_size(xp, step) / h.threshold, 1.0)
-    new: Array = param - h.rate * scale * step
-    return new
+    return h.rate * scale * step
+
+
+def _most(largest: float) -> float:
+    """Return how large an element may be so that the sum of a million of its squares is finite."""
+    return (largest / 2**20) ** 0.5
 
 
 class Adafactor(OptimizerBase):
@@ -73,6 +92,9 @@ class Adafactor(OptimizerBase):
     eps : float
         :math:`\epsilon`, in units of the squared gradient. Greater than 0, and must not round to 0 in the compute
         dtype.
+    decay1 : float
+        :math:`\beta_1`, in [0, 1). Above 0, what is subtracted is a running mean of the steps, an array like the
+        parameter.
     clip_norm : float or None
         The largest L2 norm of each parameter's gradient. Greater than 0; None leaves gradients alone.
     lr_scheduler : None, str, dict or SchedulerBase
@@ -111,6 +133,7 @@ class Adafactor(OptimizerBase):
     threshold: float = setting(default=1.0, range=POSITIVE)
     least: float = setting(default=1e-3, range=POSITIVE)
     eps: float = setting(default=1e-30, range=EPS)
+    decay1: float = setting(default=0.0, range=DECAY, neutral=0.0, kw_only=True)
 
     slots = AdafactorState
     fused = False
@@ -124,25 +147,48 @@ class Adafactor(OptimizerBase):
         row = (1 - h.part) * s.row + h.part * xp.mean(square, axis=-1, keepdims=True)
         col = (1 - h.part) * s.col + h.part * xp.mean(square, axis=-2, keepdims=True)
         share = row / xp.mean(row, axis=-2, keepdims=True)  # of the order of 1: with row * col, squares would be lost
-        return _stepped(xp, param, grad / xp.sqrt(share) / xp.sqrt(col), h), AdafactorState(row, col)
+        return param - _step(xp, param, grad / xp.sqrt(share) / xp.sqrt(col), h), AdafactorState(row, col)
+
+    @staticmethod
+    def mean_rule(xp: Namespace, param: Any, grad: Any, s: AdafactorMeanState, h: Scalars) -> tuple[Array, Any]:
+        """The same with a mean of the steps."""
+        new, (row, col) = Adafactor.rule(xp, param, grad, AdafactorState(s.row, s.col), h)
+        mean = h.decay1 * s.mean + (1 - h.decay1) * (param - new)
+        return param - mean, AdafactorMeanState(row, col, mean)
 
     @staticmethod
     def vector_rule(xp: Namespace, param: Array, grad: Any, s: VectorState, h: Scalars) -> tuple[Array, VectorState]:
         """Algorithm 5 of Shazeer and Stern."""
         var = (1 - h.part) * s.var + h.part * (grad * grad + h.eps)
-        return _stepped(xp, param, grad / xp.sqrt(var), h), VectorState(var)
+        return param - _step(xp, param, grad / xp.sqrt(var), h), VectorState(var)
+
+    @staticmethod
+    def vector_mean_rule(xp: Namespace, param: Any, grad: Any, s: VectorMeanState, h: Scalars) -> tuple[Array, Any]:
+        """The same with a mean of the steps."""
+        new, (var,) = Adafactor.vector_rule(xp, param, grad, VectorState(s.var), h)
+        mean = h.decay1 * s.mean + (1 - h.decay1) * (param - new)
+        return param - mean, VectorMeanState(var, mean)
 
     @classmethod
     def choose_rule(cls, settings: Mapping[str, Any]) -> Rule | tuple[Rule, ...]:
-        """Return the rule of matrices, and that of what has no rows."""
-        return _RULES
+        """Return the rule of matrices, and that of what has no rows; with a mean, if `decay1` asks for it."""
+        return _WITH_MEANS if settings["decay1"] else _RULES
 
 
-_RULES = (
-    Rule(
-        *(Adafactor.rule, AdafactorState, _numbers),
-        where=lambda dtype, shape: len(shape) > 1,
-        fused=False,
-    ),
-    Rule(Adafactor.vector_rule, VectorState, _numbers, fused=False),
+def _rules(matrices: Any, of_matrices: type[Any], vectors: Any, of_vectors: type[Any], *, follows: Any) -> Any:
+    of_both: dict[str, Any] = {"fused": False, "most": _most}
+    first, second = follows
+    return (
+        Rule(matrices, of_matrices, _numbers, where=lambda dtype, shape: len(shape) > 1, follows=first, **of_both),
+        Rule(vectors, of_vectors, _numbers, follows=second, **of_both),
+    )
+
+
+_RULES = _rules(
+    *(Adafactor.rule, AdafactorState, Adafactor.vector_rule, VectorState),
+    follows=(AdafactorMeanState, VectorMeanState),
+)
+_WITH_MEANS = _rules(
+    *(Adafactor.mean_rule, AdafactorMeanState, Adafactor.vector_mean_rule, VectorMeanState),
+    follows=(AdafactorState, VectorState),
 )
