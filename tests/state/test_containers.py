@@ -200,6 +200,36 @@ def test_a_dataclass_is_taken_wherever_a_dict_is(backend):
     assert not same(backend, new.w, params["W"])
 
 
+OPTIONS = [
+    {"nonfinite": "skip"},
+    {"accumulate": 2},
+    {"loss_scale": xpopt.DynamicLossScale(8.0), "nonfinite": "skip"},
+    {"groups": {"*/w": {"lr": 0.25}, "*/b": "freeze"}},
+    {"average": EMA(0.5), "clip_global": 1.0, "weight_decay": 0.5},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: next(iter(options)))
+@pytest.mark.parametrize("place", ["new", pytest.param("out", marks=writes)])
+def test_options_meet_dataclasses_as_they_meet_dicts(backend, options, place):
+    """A parameter that is not there among them, and a step that may be left out."""
+    opt, other = Adam(lr=0.125, **options), Adam(lr=0.125, **options)
+    params, _ = model(backend)
+    if place == "out":
+        params = {name: backend.writable(backend.numpy(x)) for name, x in params.items()}
+    tree = {"a": Slotted(params["W"], params["b"]), "z": Slotted(params["W"] + 0.0, None)}
+    plain = {"a": {"w": params["W"] + 0.0, "b": params["b"] + 0.0}, "z": {"w": params["W"] + 0.0}}
+    for k in range(4):
+        _, grads = model(backend, scale=np.nan if k == 2 and options.get("accumulate") is None else 1.0 + k)
+        gradient = {"a": Slotted(grads["W"], grads["b"]), "z": Slotted(grads["W"], None)}
+        same_names = {"a": {"w": grads["W"], "b": grads["b"]}, "z": {"w": grads["W"]}}
+        tree = opt.update_all(tree, gradient, out=tree if place == "out" else None)
+        plain = other.update_all(plain, same_names, out=plain if place == "out" else None)
+    assert same(backend, [tree["a"].w, tree["a"].b, tree["z"].w], [*plain["a"].values(), plain["z"]["w"]])
+    assert tree["z"].b is None
+    assert same(backend, opt.cache, other.cache)
+
+
 @pytest.mark.backends("numpy", "jax")
 def test_the_pure_form(backend):
     params, grads = model(backend)

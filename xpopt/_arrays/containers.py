@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import dataclasses
 import sys
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, MutableMapping, Sequence
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -47,7 +48,7 @@ def child(node: Any, key: Hashable) -> Any:
     """Return what a container holds under a key; a LookupError if there is none."""
     if isinstance(node, Mapping | list | tuple):
         return node[key]  # type: ignore[call-overload]
-    if _registered(node) is None and isinstance(key, str) and key in _fields(node):
+    if _registered(node) is None and isinstance(key, str) and key in _described(type(node)).open:
         return getattr(node, key)
     return dict(items(node))[key]
 
@@ -159,9 +160,9 @@ def fields_of(node: Any) -> list[str]:
 
 def _values(node: Any) -> Iterable[tuple[str, Any]]:
     """Return what the fields of a dataclass hold that may be updated."""
-    for name, field in _fields(node).items():
+    for name, is_given in _described(type(node)).open.items():
         x = getattr(node, name, "")
-        if not field.init and holds_leaf(x):
+        if not is_given and holds_leaf(x):
             raise ValueError(
                 f"{type(node).__name__}.{name} holds numbers, and its class computes it (init=False), so it would not "
                 f"follow the arrays; make it a property, or say metadata={{'static': True}} if it stays as it is"
@@ -171,29 +172,50 @@ def _values(node: Any) -> Iterable[tuple[str, Any]]:
 
 def holds_leaf(x: Any) -> bool:
     """Whether `x` is an array or a number of floating point, or a container of one."""
+    kind = type(x)
+    if kind is np.ndarray:
+        return True
+    if kind in _NO_LEAVES:
+        return False
     if isinstance(x, float | complex) or _is_array(x):
         return True
     return is_container(x) and any(holds_leaf(value) for _, value in items(x))
+
+
+_NO_LEAVES = {str, int, bool, type(None)}  # what mostly stands in other fields
 
 
 def remade(node: Any, values: Mapping[str, Any], kind: type[Any] | None = None) -> Any:
     """Return another object of a dataclass, or of a class below it: these values in some fields, others as before."""
     # nothing of the class is called, such as its __post_init__: arrays are filled after they have been handed out
     twin = object.__new__(kind or type(node))
-    for field in dataclasses.fields(node):
-        if field.name in values or hasattr(node, field.name):
-            value = values[field.name] if field.name in values else getattr(node, field.name)
-            object.__setattr__(twin, field.name, value)  # also of a frozen one
+    for name in _described(type(node)).names:
+        if name in values:
+            object.__setattr__(twin, name, values[name])  # also of a frozen one
+        elif hasattr(node, name):
+            object.__setattr__(twin, name, getattr(node, name))
     return twin
 
 
-def _fields(node: Any) -> dict[str, dataclasses.Field[Any]]:
-    """Return the fields of a dataclass that may hold what is updated."""
-    return {
-        field.name: field
-        for field in dataclasses.fields(node)
-        if not field.metadata.get("static", False) and field.metadata.get("pytree_node", True)
-    }
+class _Described(NamedTuple):
+    """The fields of a dataclass."""
+
+    names: list[str]
+    open: dict[str, bool]
+    """Those that may hold what is updated, and whether the caller sets them."""
+
+
+_known: MutableMapping[type[Any], _Described] = WeakKeyDictionary()
+
+
+def _described(cls: type[Any]) -> _Described:
+    found = _known.get(cls)
+    if found is None:
+        fields = dataclasses.fields(cls)
+        is_open = [not one.metadata.get("static", False) and one.metadata.get("pytree_node", True) for one in fields]
+        kept = {one.name: one.init for one, kept in zip(fields, is_open, strict=True) if kept}
+        found = _known[cls] = _Described([one.name for one in fields], kept)
+    return found
 
 
 def _is_array(x: object) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 from .._arrays.namespace import copy_array, library_of, writer
 from .._arrays.parameter import check_out, check_resting, examine, examine_resting, is_number
-from .._arrays.tree import flatten, rebuild
+from .._arrays.tree import flatten, matched, rebuild
 from .._arrays.typing import Tree
 from .._state.interrupts import WRITING, enter
 
@@ -58,7 +58,7 @@ class SkippedUpdate:
 
     def __init__(self, params: Tree, out: Tree | None, taken: Mapping[Hashable, Any]) -> None:
         leaves = flatten(params, "params")
-        targets = {} if out is None else flatten(out, "out")
+        targets = {} if out is None else matched(leaves, flatten(out, "out"), "out")
         values = dict(leaves)
         for name, x in leaves.items():
             if x is targets.get(name) or (out is None and is_number(x)):
