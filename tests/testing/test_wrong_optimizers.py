@@ -9,6 +9,7 @@ import pytest
 import xpopt
 from xpopt import OptimizerBase, setting
 from xpopt.testing import Check, CheckError, check_optimizer, optimizer_checks, parametrize
+from xpopt.testing._arrays import installed
 
 
 class Velocity(NamedTuple):
@@ -282,12 +283,28 @@ def test_an_optimizer_is_left_as_it_is():
 def test_what_is_asked_wrongly_is_told():
     with pytest.raises(TypeError, match="optimizer is a int; wanted an optimizer, or its class"):
         optimizer_checks(3)
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'lr'"):
+        optimizer_checks(OptimizerBase)
     with pytest.raises(ValueError, match=r"libraries=\['nunpy'\]; wanted some of numpy, "):
         optimizer_checks(Right, libraries=["nunpy"])
     with pytest.raises(
         ValueError, match=r"skip=\['texts'\]; wanted a list of names of checks, which are 'determinism'"
     ):
         optimizer_checks(Right, libraries=["numpy"], skip=["texts"])
+
+
+def test_without_a_choice_it_is_of_all_libraries_that_are_installed(monkeypatch):
+    import xpopt.testing.optimizers as module
+
+    assert installed("numpy")
+    assert not installed("no_library_of_this_name")
+    monkeypatch.setattr(module, "installed", {"numpy", "dask", "jax"}.__contains__)
+    monkeypatch.setattr(module, "Arrays", lambda name: name)
+    names = [check.name for check in optimizer_checks(Right)]
+    assert names[-6:] == [f"{library}: {check}" for library in ("jax", "dask") for check in OF_LIBRARIES]
+
+
+OF_LIBRARIES = ("dtypes", "as on NumPy", "no wait")
 
 
 def test_the_tests_of_pytest():

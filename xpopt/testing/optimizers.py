@@ -91,7 +91,7 @@ def optimizer_checks(
     Raises
     ------
     TypeError
-        `optimizer` is none, or of no class with a rule.
+        `optimizer` is none, or a class without a rule, or one that is not made without arguments.
     ValueError
         There is no such library or check.
 
@@ -107,6 +107,9 @@ def optimizer_checks(
     cls = optimizer if isinstance(optimizer, type) else type(optimizer)
     if not issubclass(cls, OptimizerBase):
         raise TypeError(f"optimizer is a {cls.__name__}; wanted an optimizer, or its class")
+    make: Any = optimizer
+    if make is cls:
+        make()  # what cannot be made is told at once
     names = [name for name in MODULES if installed(name)] if libraries is None else list(libraries)
     unknown = [name for name in names if name not in MODULES]
     if unknown or not names:
