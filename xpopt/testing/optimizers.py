@@ -107,9 +107,7 @@ def optimizer_checks(
     cls = optimizer if isinstance(optimizer, type) else type(optimizer)
     if not issubclass(cls, OptimizerBase):
         raise TypeError(f"optimizer is a {cls.__name__}; wanted an optimizer, or its class")
-    make: Any = optimizer
-    if make is cls:
-        make()  # what cannot be made is told at once
+    Subject(optimizer, Arrays("numpy"), shapes).make()  # what cannot be made is told at once
     names = [name for name in MODULES if installed(name)] if libraries is None else list(libraries)
     unknown = [name for name in names if name not in MODULES]
     if unknown or not names:
