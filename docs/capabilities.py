@@ -119,7 +119,7 @@ class Table:
 
 def methods(link: Callable[[str, str], str]) -> Table:
     """Return the table of methods."""
-    table = Table("method", "slots", *ENGINES, "`update`", "complex", "pure form", "`modulus`", "`lr_scale` by element")
+    table = Table("method", *ENGINES, "`update`", "complex", "pure form", "`modulus`", "rates by element", "slots")
     for name in METHODS:
         make = getattr(xpopt, name)
         (row,) = make().explain({"W": zeros("float32")})
@@ -132,7 +132,7 @@ def methods(link: Callable[[str, str], str]) -> Table:
         cells += [table.cell(plain(why_not, name)) for why_not in uses(make)]
         cells += ["no" if why_not else "yes" for why_not in more]
         slots = ", ".join(row.slots) or "none"
-        table.rows.append([link(name, NAMES["Optimizers"][name]), slots, *cells])
+        table.rows.append([link(name, NAMES["Optimizers"][name]), *cells, slots])
     return table
 
 

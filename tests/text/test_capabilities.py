@@ -82,7 +82,7 @@ def test_cells_that_are_known(tables):
     assert methods["DoG"]["`update`"].startswith("no&nbsp;[")  # its step is made of the whole model
     assert methods["Adam"]["`update`"] == methods["Adam"]["`modulus`"] == methods["Adam"]["complex"] == "yes"
     assert methods["Lion"]["`modulus`"] == "no"  # it has no second moment
-    assert methods["RAdam"]["`lr_scale` by element"] == "no"
+    assert methods["RAdam"]["rates by element"] == "no"
     assert options["bounds"]["complex"].startswith("no&nbsp;[")  # they have no order
     assert options["accumulate"]["pure form"].startswith("no&nbsp;[")
     assert {libraries[name]["`out=`"] for name in ("JAX", "Dask")} == {"no: immutable"}
