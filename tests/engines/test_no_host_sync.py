@@ -80,7 +80,7 @@ def test_a_step_that_may_be_skipped_under_jit(backend, bad, noise, monkeypatch):
 
     def step(param, grad, other):
         guard = Guard("skip", {"W": grad, "b": other})
-        proceed = guard.proceed({1: (rule, h)}, {"W": 1, "b": 1}, lambda: {"W": param, "b": other})
+        proceed = guard.proceed({1: (rule, h)}, {"W": 1, "b": 1}, lambda: {"W": param, "b": other}, {})
         param, slots = update(param, grad, None, library_of(param), spec, rule, h, noise, proceed)
         return param, tuple(slots), Skipped().unless(proceed).on_devices[0][2]
 

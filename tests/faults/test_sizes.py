@@ -13,6 +13,7 @@ CASES = {
     "agc": (lambda **kw: xpopt.SGD(agc=0.5, **kw), 3e38),  # whose norm is 4.2e38
     "NovoGrad": (xpopt.NovoGrad, 1e22),
     "DoG": (xpopt.DoG, 1e22),
+    "Prodigy": (lambda **kw: xpopt.Prodigy(initial=1e10, **kw), 1e12),  # its product with the distance is squared
 }
 
 
@@ -43,3 +44,23 @@ def test_what_is_clipped_is_no_reason(backend, options):
     (new,) = opt.update_all([zeros], [backend.array(np.full(2, 3e38), "float32")])
     assert opt.skipped == 0
     np.testing.assert_allclose(backend.numpy(new), -(0.5**0.5), rtol=1e-6)
+
+
+@not_dask
+def test_a_slot_of_one_number_counts_as_it_is(backend):
+    """A distance that has grown, here by hand: of a state that is there, and of one that a file brings."""
+    params = [backend.array(np.ones(3), "float32")]
+    small, large = ([backend.array(np.full(3, x), "float32")] for x in (1.0, 1e12))
+    opt = xpopt.Prodigy(nonfinite="skip")
+    assert np.isfinite(backend.numpy(opt.update_all(params, large)[0])).all()
+    assert opt.skipped == 0
+    opt = xpopt.Prodigy(nonfinite="skip")
+    opt.update_all(params, small)
+    opt.set_params(cache_dict={0: {**opt.cache[0], "estimate": backend.array(1e10, "float32")}})
+    twin, header = xpopt.Prodigy(), opt.state_dict()
+    arrays = {key: np.asarray(backend.numpy(x)).astype(np.float32) for key, x in header["arrays"].items()}
+    twin.load_state_dict({"header": header["header"], "arrays": arrays})
+    for one in (opt, twin):
+        (new,) = one.update_all(params, large)
+        assert one.skipped == 1
+        assert backend.numpy(new).tolist() == [1.0] * 3

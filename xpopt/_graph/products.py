@@ -45,12 +45,16 @@ class Sizes(NamedTuple):
         From ``grad`` to what is reduced.
     reductions : tuple of Node
         What each of these is reduced by, of one array or of a model.
+    ones : tuple of Node
+        Slots of one number that the gradient is multiplied with.
     found : Graph
-        From these to what is to be finite: they themselves, and their products that spoil what the rule returns.
+        From what is reduced, and these, to what is to be finite: the former, and products that spoil what the rule
+        returns.
     """
 
     products: Graph
     reductions: tuple[Node, ...]
+    ones: tuple[Node, ...]
     found: Graph
 
 
@@ -65,10 +69,40 @@ def sizes(graph: Graph) -> Sizes | None:
             new[node] = leaves[node] = Node("input", "one", value=f"size{len(leaves)}")
         elif node.op in ("multiply", "square") and node in lasting and _is_of(new, node.args):
             new[node] = Node(node.op, "one", tuple(new.get(arg, arg) for arg in node.args))
+    largest = Node("input", "one", value=f"size{len(leaves)}")
+    ones, spoiling = _with_ones(graph, largest)
+    if spoiling:
+        leaves[Node("max", "one", (Node("abs", "array", (grad,)),))] = largest
     if not leaves:
         return None
     products = Graph(graph.name, (grad,), tuple(node.args[0] for node in leaves))
-    return Sizes(products, tuple(leaves), Graph(graph.name, tuple(leaves.values()), tuple(new.values())))
+    found = Graph(graph.name, (*leaves.values(), *ones), (*new.values(), *spoiling))
+    return Sizes(products, tuple(leaves), ones, found)
+
+
+def _with_ones(graph: Graph, largest: Node) -> tuple[tuple[Node, ...], list[Node]]:
+    """Return slots of one number, and their products with `largest`, the gradient's, that spoil what is returned."""
+    _, grad, *slots = graph.inputs
+    degrees: dict[Node, float] = {grad: 1, **dict.fromkeys((node for node in slots if node.kind == "one"), 0)}
+    ones = {node: frozenset([node]) for node in slots if node.kind == "one"}
+    made: dict[Node, Node] = {grad: largest, **{node: node for node in ones}}
+    for node in graph.ordered():
+        if node.op in ("multiply", "square", "negative", "abs") or (
+            node.op == "divide" and node.args[1].kind == "scalar"
+        ):
+            if _is_of(made, node.args):
+                degrees[node] = sum(degrees.get(arg, 0) for arg in node.args) * (2 if node.op == "square" else 1)
+                ones[node] = frozenset().union(*(ones.get(arg, frozenset()) for arg in node.args))
+                made[node] = Node(node.op, "one", tuple(made.get(arg, arg) for arg in node.args))
+    of_slots, of_all = _lasting(graph.outputs[1:]), _lasting(graph.outputs)
+    counted = [
+        node
+        for node, degree in degrees.items()
+        if degree and ones.get(node) and (node in of_slots or (degree > 1 and node in of_all))
+    ]
+    parts = {arg for node in counted for arg in node.args}
+    spoiling = [node for node in counted if node not in parts]
+    return tuple({one: None for node in spoiling for one in ones[node]}), [made[node] for node in spoiling]
 
 
 def _is_of(known: Mapping[Node, Node], args: tuple[Node, ...]) -> bool:

@@ -82,6 +82,7 @@ class Guard:
         formulas: Mapping[Any, Formula],
         of: Mapping[Hashable, Any],
         params: Callable[[], Mapping[Hashable, Array]],
+        entries: Mapping[Hashable, Any],
     ) -> Any:
         """Say whether the step is to be made, one that is not refused so far.
 
@@ -93,6 +94,8 @@ class Guard:
             Which of them each parameter has.
         params : callable
             Returns the parameters, of which the size matters to some transforms.
+        entries : mapping of hashable to object
+            What the cache holds, by name.
 
         Returns
         -------
@@ -105,7 +108,7 @@ class Guard:
             It is not, and that is to be raised.
         """
         each = [(one, h) for rule, h in formulas.values() for one in rule.among or (rule,)]
-        finite = all_finite(formulas, of, self._gradients) if any(sizes_of(one, h) for one, h in each) else {}
+        finite = all_finite(formulas, of, self._gradients, entries) if any(sizes_of(one, h) for one, h in each) else {}
         if not finite and self._place is None and all(one.limit is None for one, _ in each):
             lowest = min((limit(one, h, "float32") for one, h in each), default=0.0)
             if max(self._sizes.values(), default=-1.0) <= lowest:

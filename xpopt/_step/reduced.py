@@ -37,7 +37,10 @@ def sizes_of(rule: Rule, h: Scalars) -> Sizes | None:
 
 
 def all_finite(
-    formulas: Mapping[Any, tuple[Rule, Scalars]], of: Mapping[Hashable, Any], gradients: Mapping[Hashable, Array]
+    formulas: Mapping[Any, tuple[Rule, Scalars]],
+    of: Mapping[Hashable, Any],
+    gradients: Mapping[Hashable, Array],
+    entries: Mapping[Hashable, Any],
 ) -> dict[Hashable, Array]:
     """Say of gradients whether what comes of their norms and sums, and of those of the model, is finite.
 
@@ -47,6 +50,8 @@ def all_finite(
         The same.
     gradients : mapping of hashable to array
         The gradients by name.
+    entries : mapping of hashable to object
+        What the cache holds, by name.
 
     Returns
     -------
@@ -66,12 +71,22 @@ def all_finite(
         for node, value in zip(made.reductions, found, strict=True):
             if isinstance(node.value, Question):
                 said.setdefault(node.value, []).append(value)
-        begun[name] = library, made, h, found
+        begun[name] = library, made, h, [*found, *_ones_of(library, rule, made, h, entries.get(name))]
     answers = answered(said) if said else {}
     return {
         name: _finite(library)(gradients[name], made, h, found, answers)
         for name, (library, made, h, found) in begun.items()
     }
+
+
+def _ones_of(library: Library, rule: Rule, made: Sizes, h: Scalars, entry: Any) -> list[Any]:
+    """Return the slots of one number that are read, as they are before the update."""
+    fields = [str(node.value).removeprefix("s.") for node in made.ones]
+    if isinstance(entry, dict) and all(field in entry for field in fields):
+        slots = [(entry[field], library_of(entry[field])) for field in fields]
+        # of a state that has just been loaded, they may be elsewhere
+        return [x if of is library or of is None else float(next(iter(of.to_numpy([x])))) for x, of in slots]
+    return [rule.specs[rule.fields.index(field)].number(h) for field in fields]
 
 
 @functools.cache
@@ -100,7 +115,7 @@ def _finite(library: Library) -> Callable[..., Array]:
         dtype = library.compute_dtype(library.reals(grad).dtype)
         values = [
             answers[node.value] if isinstance(node.value, Question) else x
-            for node, x in zip(made.reductions, found, strict=True)
+            for node, x in zip((*made.reductions, *made.ones), found, strict=True)
         ]
         numbers = [library.full((), x, dtype, grad) if isinstance(x, float) else xp.astype(x, dtype) for x in values]
         names = [str(node.value) for node in made.found.inputs]

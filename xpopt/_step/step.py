@@ -65,7 +65,9 @@ def update(parts: Parts, param: Any, param_grad: Any, name: Hashable, cur_loss: 
                 formula = settings.rule, h
                 if not settings.step:
                     formula = whole.rule, whole.numbers_at(one.t + 1, others=others, drawn=drawn)
-                proceed = guard.proceed({one.t: formula}, {name: one.t}, partial(dict, ((name, one.param),)))
+                proceed = guard.proceed(
+                    {one.t: formula}, {name: one.t}, partial(dict, ((name, one.param),)), state.names
+                )
             if proceed is False:
                 return _skip_one(parts, param, one.param, out, scale)
             after = None if scale is None else scale.noted(True if proceed is None else proceed)
@@ -137,7 +139,7 @@ def update_all(parts: Parts, params: Any, grads: Any, cur_loss: Any, out: Any) -
                         row: (own.rule, own.numbers_at(row[1] + 1, others=others, drawn=clock.numbers_of(row[0])))
                         for row, own in each.items()
                     }
-                proceed = guard.proceed(formulas, update.row_of, partial(getattr, update, "taken"))
+                proceed = guard.proceed(formulas, update.row_of, partial(getattr, update, "taken"), state.names)
             after = None
             if scale is not None and dynamic is not None:
                 after = scale.moved(dynamic, True if proceed is None else proceed)
