@@ -16,8 +16,11 @@ def _lines(lines: Sequence[str]) -> str:
     return "".join(f"  {line}\n" for line in lines)
 
 
-def over_elements(arguments: Sequence[str], lines: Sequence[str]) -> str:
-    """Print ``@elements``, which does what `lines` do for each ``%i`` below ``%size``; there is one at least."""
+def over_elements(arguments: Sequence[str], lines: Sequence[str], width: int = 0) -> str:
+    """Print ``@elements``, which does what `lines` do for each ``%i`` below ``%size``; there is one at least.
+
+    `width` says how many of them make a vector: with float64 among them, LLVM would go by its size alone.
+    """
     return f"""\
 define internal void @elements({", ".join(arguments)}) {{
 entry:
@@ -27,11 +30,18 @@ loop:
   %i = phi i64 [0, %entry], [%next, %loop]
 {_lines(lines)}  %next = add i64 %i, 1
   %more = icmp slt i64 %next, %size
-  br i1 %more, label %loop, label %done
+  br i1 %more, label %loop, label %done{", !llvm.loop !0" if width else ""}
 
 done:
   ret void
 }}
+
+{_WIDTH.format(width) if width else ""}"""
+
+
+_WIDTH = """\
+!0 = distinct !{{!0, !1}}
+!1 = !{{!"llvm.loop.vectorize.width", i32 {}}}
 
 """
 
@@ -43,7 +53,7 @@ def over_parts(
     return f"""\
 define internal void @piece({", ".join(arguments)}) {{
 entry:
-{_lines([f"%{name}all = alloca [{LANES} x double]" for name in lanes])}  br label %parts
+{_lines([f"%{name}all = alloca [{LANES} x double], align 64" for name in lanes])}  br label %parts
 
 parts:
   %part = phi i64 [0, %entry], [%next.part, %folded]
