@@ -110,7 +110,7 @@ def print_measure(
     for name, of in zip(lanes, found, strict=True):
         lines += _join(rule.outputs[of.output], of.way, name, rule.compute)
     rows = [f"ptr %{name}all" for name in lanes]
-    width = 8 if rule.compute == "float" else 0
+    width = 8 if rule.compute == "float" else 0  # elements of a vector: LLVM would go by the size of the sums alone
     elements = over_elements([*apart([*pointers, *rows]), *numbers, "i64 %size"], lines, width)
     at_row = [f"ptr %{element.name}.row" for element in rule.elements]
     each_row = [

@@ -17,10 +17,7 @@ def _lines(lines: Sequence[str]) -> str:
 
 
 def over_elements(arguments: Sequence[str], lines: Sequence[str], width: int = 0) -> str:
-    """Print ``@elements``, which does what `lines` do for each ``%i`` below ``%size``; there is one at least.
-
-    `width` says how many of them make a vector: with float64 among them, LLVM would go by its size alone.
-    """
+    """Print ``@elements``, which does what `lines` do for each ``%i`` below ``%size``; there is one at least."""
     return f"""\
 define internal void @elements({", ".join(arguments)}) {{
 entry:
