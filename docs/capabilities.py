@@ -131,7 +131,7 @@ def methods(link: Callable[[str, str], str]) -> Table:
         cells = [table.cell(plain(why_eager(make, engine), name), "eager") for engine in ENGINES]
         cells += [table.cell(plain(why_not, name)) for why_not in uses(make)]
         cells += ["no" if why_not else "yes" for why_not in more]
-        slots = ", ".join(row.slots) or "none"
+        slots = ",&nbsp;".join(row.slots) or "none"
         table.rows.append([link(name, NAMES["Optimizers"][name]), *cells, slots])
     return table
 

@@ -137,7 +137,7 @@ class gradient_norm(StopRule):
 
 
 class no_progress(StopRule):
-    """Stop where the best value has not become better for some steps.
+    """Stop when the best value has not improved for some steps.
 
     Parameters
     ----------

@@ -14,7 +14,7 @@ BACKENDS = ("numpy", "cupy")
 
 
 def default_namespace() -> Namespace:
-    """Return CuPy if a CUDA device is usable, else NumPy, so that a program written for the GPU runs anywhere.
+    """Return CuPy if a CUDA device is usable, else NumPy.
 
     The environment variable ``XPOPT_BACKEND``, ``numpy`` or ``cupy``, chooses instead.
 

@@ -37,7 +37,7 @@ _choice: ContextVar[str] = ContextVar("xpopt_engine", default="auto")
 
 @contextmanager
 def engine(name: str) -> Iterator[None]:
-    """Choose the engine that runs the updates in this context, for tests and debugging.
+    """Select the engine that runs updates in this context, for tests and debugging.
 
     Parameters
     ----------

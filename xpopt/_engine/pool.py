@@ -21,7 +21,7 @@ _chosen: contextvars.ContextVar[int | None] = contextvars.ContextVar("xpopt_num_
 
 @contextmanager
 def num_threads(n: int) -> Iterator[None]:
-    """Choose how many threads work on the updates of NumPy arrays in this context.
+    """Set the number of threads for updates of NumPy arrays in this context.
 
     Without it, the environment variable ``XPOPT_NUM_THREADS`` says how many. Without that, it is the least of these:
     the CPUs that this process may use, what its control group allots to it, ``OMP_NUM_THREADS``, ``NUMBA_NUM_THREADS``,

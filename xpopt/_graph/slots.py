@@ -82,7 +82,7 @@ LIKE = Slot()
 
 
 def slot(*, start: float | str = 0.0, shape: Callable[[Shape], Shape] | None = None, dtype: str | None = None) -> Any:
-    """Say what a slot is, as the default of a field of a state.
+    """Describe a slot, as the default of a field of a state.
 
     A field without a default is like its parameter, of the dtype of the arithmetic, and starts at 0.
 

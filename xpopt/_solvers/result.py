@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 
 class Row(NamedTuple):
-    """What is remembered of a step; the first row is of step 0, the start."""
+    """The record of a step; the first row is of step 0, the start."""
 
     step: int
     value: float

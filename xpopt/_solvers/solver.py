@@ -16,7 +16,7 @@ from .saved import Saved
 
 
 class Solver(Saved, ABC):
-    """A minimization under way, in the hands of whoever has the function: `ask` for a point, `tell` what is there.
+    """A minimization in progress: `ask` returns a point, and `tell` takes the value and gradient there.
 
     Solvers are made by ``optimizer.solver(params)``, and by the methods `LBFGS`, `NonlinearCG` and `GradientDescent` in
     the same way.

@@ -66,7 +66,7 @@ def _most(largest: float) -> float:
 
 
 class Adafactor(OptimizerBase):
-    r"""Step as RMSProp does, with one mean square for each row and each column, as far as the parameter is large.
+    r"""Step as RMSProp does, with one mean square for each row and column, relative to the parameter's size.
 
     .. math::
 

@@ -89,7 +89,7 @@ _GROUPS = Patterns("{'enc/*': {'lr': 0.1}, 'embed': 'freeze'}")
 
 @answers(ATTRIBUTES)
 class OptimizerBase(Scheduled, Declared):
-    """Base of every optimizer: derive from it, give it a rule, and it is one.
+    """Base class of every optimizer: a subclass with a rule is an optimizer.
 
     A subclass declares `slots`, the NamedTuple class of its state, each hyperparameter with `setting`, and the static
     method ``rule(xp, param, grad, s, h) -> (param, slots)``, one line per equation. It may add the static method
@@ -337,7 +337,7 @@ class OptimizerBase(Scheduled, Declared):
         cache_dict: Mapping[Hashable, Any] | None = None,
         **keywords: Never,
     ) -> None:
-        """Change hyperparameters, restore state; all of it or, after an error, nothing.
+        """Change hyperparameters and restore state: all of it or, after an error, nothing.
 
         Parameters
         ----------
@@ -405,7 +405,7 @@ class OptimizerBase(Scheduled, Declared):
 
     @property
     def cur_step(self) -> int:
-        """The optimisation step, which the schedule reads. Assign any int from 0 to 1.8e308."""
+        """The optimization step, which the schedule reads. Assign any int from 0 to 1.8e308."""
         return self._parts.clock.cur_step
 
     @cur_step.setter
@@ -414,7 +414,7 @@ class OptimizerBase(Scheduled, Declared):
 
     @property
     def skipped(self) -> int:
-        """How many steps were left out by ``nonfinite="skip"``; to read it is to wait for the device that decides."""
+        """How many steps ``nonfinite="skip"`` has skipped; reading it synchronizes with the device that decides."""
         return self._parts.count_skipped()
 
     @property
@@ -426,7 +426,7 @@ class OptimizerBase(Scheduled, Declared):
         return scale.value if library_of(scale.value) is None else copy_array(scale.value)
 
     def step(self, *given: Never) -> None:
-        """Count one optimisation step, where `accumulate` makes it whole. `update_all` does so itself.
+        """Count one optimization step, if `accumulate` completes it; `update_all` counts its own.
 
         Parameters
         ----------
@@ -448,7 +448,7 @@ class OptimizerBase(Scheduled, Declared):
         parts.clock.tick(parts.settings.accumulate)
 
     def reset_step(self) -> None:
-        """Go back to step 0 and start the schedule over; slots and counts stay."""
+        """Set the step to 0 and restart the schedule; slots and counts do not change."""
         self._exclusive.change(SETTINGS, self._parts.clock.reset)
 
     # Updates
@@ -518,7 +518,7 @@ class OptimizerBase(Scheduled, Declared):
         return self.update(param, param_grad, param_name, cur_loss, out=out)
 
     def update_all(self, params: TreeT, grads: Tree, cur_loss: Any = None, *, out: TreeT | None = None) -> TreeT:
-        """Update the whole model: one optimisation step, counted when it has succeeded.
+        """Update the whole model: one optimization step, which is counted when it has succeeded.
 
         Parameters
         ----------
@@ -549,7 +549,7 @@ class OptimizerBase(Scheduled, Declared):
         return self._exclusive.change(UPDATE, update_all, self._parts, params, grads, cur_loss, out)
 
     def solver(self, params: Any, stop: StopRule | Callable[[Mapping[str, Any]], Any] | None = None) -> FirstOrder:
-        """Return a solver that asks for gradients, and makes an update with each that it is told.
+        """Return a solver that asks for gradients, and makes one update with each.
 
         Parameters
         ----------
@@ -590,7 +590,7 @@ class OptimizerBase(Scheduled, Declared):
         return FirstOrder(self, params, stop)
 
     def explain(self, params: Tree) -> Explanation:
-        """Say how `update_all` would update a model: on which engine, and why not on a faster one.
+        """Return how `update_all` would update a model: on which engine, and why not on a faster one.
 
         Parameters
         ----------
@@ -651,7 +651,7 @@ class OptimizerBase(Scheduled, Declared):
         return self._pure
 
     def take(self, slots: Any) -> None:
-        """Take back what the last pure form has made of the state: slots, counts, schedule and step.
+        """Take slots, counts, schedule and step back from the last pure form.
 
         Parameters
         ----------
@@ -673,7 +673,7 @@ class OptimizerBase(Scheduled, Declared):
         self._exclusive.change(LOAD, lambda: take(self._parts, pure, slots, self._memo()))
 
     def averaged(self, params: Tree) -> Any:
-        """Return what the model is to be evaluated with: averages of its parameters, in new arrays.
+        """Return the parameters to evaluate the model with: averages, in new arrays.
 
         What is returned may be entered with ``with``: in the block, the caller's own arrays hold the averages, and at
         its end the very bits that they held before. In the block the optimizer cannot update.
@@ -804,7 +804,7 @@ class OptimizerBase(Scheduled, Declared):
     # Copies and checkpoints
 
     def copy(self) -> Self:
-        """Return an optimizer with the same settings, state, schedule and step, which goes on alone."""
+        """Return an independent optimizer with the same settings, state, schedule and step."""
         return copy.deepcopy(self)
 
     __copy__ = copy
@@ -822,7 +822,7 @@ class OptimizerBase(Scheduled, Declared):
         return self._exclusive.read(COPY, self._twin, memo)
 
     def state_dict(self, copy: bool = True) -> dict[str, Any]:
-        """Return everything that the optimizer is set to and remembers, as plain data and arrays.
+        """Return settings, schedule, step and state, as plain data and arrays.
 
         Parameters
         ----------
@@ -859,7 +859,7 @@ class OptimizerBase(Scheduled, Declared):
         like: Tree | None = None,
         cast: bool = False,
     ) -> LoadReport:
-        """Become the optimizer that a state describes: its settings, schedule, step, and the state of each parameter.
+        """Load settings, schedule, step, and the state of each parameter from what `state_dict` returned.
 
         Parameters
         ----------
@@ -938,7 +938,7 @@ class OptimizerBase(Scheduled, Declared):
         cast: bool = False,
         progress: Progress = None,
     ) -> LoadReport:
-        """Read a file that `save` wrote, and become the optimizer that it describes.
+        """Load settings, schedule, step and state from a file that `save` wrote.
 
         Parameters
         ----------

@@ -20,7 +20,7 @@ class DoGState(NamedTuple):
 
 
 class DoG(OptimizerBase):
-    r"""Step as SGD does, at a rate that follows from the way: the distance from the start over the gradients so far.
+    r"""Step as SGD does, at the rate of the distance from the start over the norm of all gradients so far.
 
     .. math::
 

@@ -18,7 +18,7 @@ class LAMBState(NamedTuple):
 
 
 class LAMB(OptimizerBase):
-    r"""Step along Adam's direction, as far for each parameter as its norm is long.
+    r"""Step along Adam's direction, scaled to the norm of each parameter.
 
     .. math::
 

@@ -17,7 +17,7 @@ class LARSState(NamedTuple):
 
 
 class LARS(OptimizerBase):
-    r"""Step as SGD with momentum does, at a rate of each parameter's own: its norm beside that of its gradient.
+    r"""Step as SGD with momentum does, at a rate for each parameter: its norm over that of its gradient.
 
     .. math::
 

@@ -19,7 +19,7 @@ class NovoGradState(NamedTuple):
 
 
 class NovoGrad(OptimizerBase):
-    r"""Step along gradients that are divided by a running mean of their norms: one number of each parameter.
+    r"""Step along gradients that are divided by a running mean of their norms, one number for each parameter.
 
     .. math::
 

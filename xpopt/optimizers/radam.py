@@ -19,7 +19,7 @@ class RAdamState(NamedTuple):
 
 
 class RAdam(OptimizerBase):
-    r"""Step as Adam does, rectified for how little is known of the variance; at first along the mean alone.
+    r"""Step as Adam does, rectified for the uncertainty of the variance; at first along the mean alone.
 
     .. math::
 

@@ -19,7 +19,7 @@ class RpropState(NamedTuple):
 
 
 class Rprop(OptimizerBase):
-    r"""Step by a length of each element's own, which grows while the gradient keeps its sign, else shrinks.
+    r"""Step by a length for each element, which grows while the gradient keeps its sign and shrinks when it changes.
 
     .. math::
 

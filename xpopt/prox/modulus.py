@@ -17,7 +17,7 @@ from .directions import directions, real_axis
 
 
 class magnitude(Proximal):  # noqa: N801 - a map is called like a function
-    r"""Give each element a modulus, and leave its phase or sign.
+    r"""Give each element a modulus, and keep its phase or sign.
 
     .. math:: \operatorname{prox}(x)_i = a_i \frac{x_i}{|x_i|}
 
@@ -83,7 +83,7 @@ class magnitude(Proximal):  # noqa: N801 - a map is called like a function
 
 
 class real_part(Proximal):  # noqa: N801
-    """Leave the real part, and make the imaginary part 0: the nearest real number. Real elements stay.
+    """Set the imaginary part to 0, which gives the nearest real number; real elements do not change.
 
     Examples
     --------

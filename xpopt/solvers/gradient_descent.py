@@ -9,7 +9,7 @@ from .linesearch import LINE_SEARCHES, LineSearch, armijo
 
 
 class GradientDescent(Method):
-    r"""Go along the negative gradient, as far as a line search says.
+    r"""Step along the negative gradient, as far as a line search says.
 
     .. math:: \theta_{k+1} = \theta_k - t_k \nabla f(\theta_k)
 

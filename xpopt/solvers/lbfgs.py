@@ -19,7 +19,7 @@ Host = np.ndarray[Any, np.dtype[np.float64]]
 
 
 class LBFGS(Method):
-    r"""Quasi-Newton method that knows the curvature from its last steps: L-BFGS, with bounds or without.
+    r"""L-BFGS, a quasi-Newton method that estimates the curvature from its last steps, with bounds or without.
 
     .. math:: \theta_{k+1} = \theta_k - t_k H_k \nabla f(\theta_k)
 

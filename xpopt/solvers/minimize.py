@@ -31,7 +31,7 @@ def minimize(
     callback: Callable[[dict[str, Any]], Any] | None = None,
     progress: bool = False,
 ) -> Result:
-    """Find parameters at which a function is least.
+    """Minimize a function of parameters.
 
     Parameters
     ----------

@@ -16,7 +16,7 @@ from .linesearch import LINE_SEARCHES, LineSearch, strong_wolfe
 
 
 class NonlinearCG(Method):
-    r"""Nonlinear conjugate gradients: the negative gradient, and a share of the last direction.
+    r"""Nonlinear conjugate gradients: the negative gradient plus a multiple of the last direction.
 
     .. math:: d_{k+1} = -g_{k+1} + \beta_k d_k, \qquad y_k = g_{k+1} - g_k
 

@@ -14,7 +14,7 @@ from .base import Formula, Transform
 
 
 class AGC(Transform):
-    r"""Clip a gradient whose norm is more than a part of its parameter's.
+    r"""Clip a gradient whose norm is more than a fraction of its parameter's.
 
     .. math::
 

@@ -78,7 +78,7 @@ class _Fixed(Guard):
 
 
 class Transform(Scheduled, Value):
-    """Base of every transform: derive from it, and give it what it does before or after the rule of an optimizer.
+    """Base class of every transform: a subclass changes what a rule receives or returns.
 
     A subclass declares each number with `setting`, and has one or more of the static methods
 

@@ -19,7 +19,7 @@ class LookaheadState(NamedTuple):
 
 
 class Lookahead(Transform):
-    r"""After every :math:`k` steps, go back to slow weights that have moved a part of the way.
+    r"""Every :math:`k` steps, set the parameter to slow weights that have moved a fraction of the way.
 
     .. math::
 

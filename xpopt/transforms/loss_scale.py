@@ -53,7 +53,7 @@ class LossScale(Transform):
 
 
 class DynamicLossScale(LossScale):
-    r"""Divide the gradient by what the loss was multiplied by, and let that follow from the steps.
+    r"""Divide the gradient by the scale of the loss, which adapts to steps that are not finite.
 
     After a step with a gradient that is not finite, which is left out, it is times `backoff`. After so many steps
     without one as `every` says, it is times `growth`. `OptimizerBase.cur_loss_scale` is what it is.

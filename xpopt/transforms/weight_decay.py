@@ -33,7 +33,7 @@ class _Goal:
 
 
 class WeightDecay(Transform):
-    r"""Pull each parameter towards zero, beside the step of the rule.
+    r"""Pull each parameter towards zero, in addition to the step of the rule.
 
     .. math:: \theta_t = r(\theta_{t-1}) - \alpha_t \lambda \theta_{t-1}
 

@@ -34,7 +34,7 @@ else:
 
 
 class Schedule(Algebra, Value, _Number):
-    """A number for each step, as a value: it is never changed, and its text is the call that makes it.
+    """A number for each step, as an immutable value whose text is the call that makes it.
 
     A schedule of your own declares its settings with `setting`, and writes `at`. If one of them is `steps`, that is
     when it is over. Text then knows it by name. One that has no `steps` has no end, unless it says its `length`. One

@@ -80,7 +80,7 @@ class cosine(Schedule):
 
 
 class cosine_restarts(Endless):
-    r"""Half a cosine, again and again.
+    r"""Half a cosine, repeated.
 
     .. math:: f(t) = b + (a d^k - b) \, \frac{1 + \cos(\pi u / n_k)}{2}, \qquad n_k = n m^k
 

@@ -13,7 +13,7 @@ from .decays import LENGTH
 
 
 class one_cycle(Schedule):
-    r"""Up to a peak, and down to far below the start.
+    r"""A rise to a peak, and a fall to far below the start.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ class one_cycle(Schedule):
 
 
 class cyclic(Endless):
-    r"""Up and down in straight lines, again and again.
+    r"""A rise and a fall in straight lines, repeated.
 
     .. math:: f(t) = a + (b - a) d^k h(t)
 

@@ -13,7 +13,7 @@ LENGTH = Range(low=0, open_low=True, kind="number")
 
 
 class exponential(Endless):
-    r"""A value multiplied by a factor in the course of some steps, again and again.
+    r"""A value multiplied by a factor in the course of each period of some steps.
 
     .. math:: f(t) = a d^{\,t / n}
 
@@ -67,7 +67,7 @@ class exponential(Endless):
 
 
 class inverse_time(Endless):
-    r"""A value divided by what grows with the step.
+    r"""A value divided by a power of the growing step.
 
     .. math:: f(t) = a (1 + r t)^{-p}
 

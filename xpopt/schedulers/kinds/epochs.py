@@ -7,7 +7,7 @@ from .base import COUNT, FINITE
 
 
 def epochs(n: float, *, steps_per_epoch: int) -> int:
-    """Return how many steps some epochs are: all lengths of schedules are in steps.
+    """Return the number of steps in some epochs, as all lengths of schedules are in steps.
 
     Parameters
     ----------

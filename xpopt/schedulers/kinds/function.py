@@ -21,7 +21,7 @@ class _Call:
 
 
 class function(Endless):
-    """A function of your own, called with the step; a text does not hold it.
+    """A function of your own, called with the step; text does not contain it.
 
     Parameters
     ----------

@@ -347,7 +347,7 @@ class maximum(Composed):
 
 
 class repeat(Composed):
-    """A schedule again and again.
+    """A schedule, repeated.
 
     Parameters
     ----------

@@ -53,7 +53,7 @@ class linear(Schedule):
 
 
 class polynomial(Schedule):
-    r"""A power of what is left.
+    r"""A power of the fraction that is left.
 
     .. math:: f(t) = b + (a - b) (1 - t / n)^p, \qquad t \le n
 
@@ -95,7 +95,7 @@ class polynomial(Schedule):
 
 
 class warmup(Schedule):
-    r"""A factor that rises in a straight line to 1, which no step has 0 of.
+    r"""A factor that rises linearly to 1, and is never 0.
 
     .. math:: f(t) = (t + 1) / (n + 1), \qquad t \le n
 

@@ -15,7 +15,7 @@ from .loss import finite_loss
 
 
 class plateau(Schedule):
-    """A value multiplied by a factor after some steps in which the loss has not become better.
+    """A value multiplied by a factor when the loss has not improved for some steps.
 
     Parameters
     ----------

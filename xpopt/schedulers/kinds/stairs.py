@@ -122,7 +122,7 @@ class multi_step(Schedule):
 
 
 class piecewise(Schedule):
-    """A value for each of some pieces.
+    """A constant value for each of some pieces.
 
     Parameters
     ----------

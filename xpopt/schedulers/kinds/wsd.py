@@ -12,7 +12,7 @@ from .curves import between
 
 
 class wsd(Schedule):
-    r"""Up, stay, and down at the end: warm-up, stable, decay.
+    r"""Warm-up, stable, decay: a rise, a constant value, and a fall at the end.
 
     Parameters
     ----------

@@ -11,7 +11,7 @@ from .search import HALF, MOST, UNIT, LineSearch, Trial, Trials, falls, secant
 
 
 class hager_zhang(LineSearch):
-    r"""Find a step that fulfils the Wolfe conditions, or approximate ones, which rounding of the value leaves sharp.
+    r"""Find a step that fulfils the Wolfe conditions, or approximate ones, which tolerate rounding of the value.
 
     .. math::
 
