@@ -24,6 +24,7 @@ from xpopt._graph.passes import cut
 from xpopt._graph.rule import NoSlots
 from xpopt._graph.trace import trace
 from xpopt._print.cuda import OPTIONS, THREADS, print_cuda, printed
+from xpopt._state.skipped import Skipped
 
 cuda_on_cpu = pytest.importorskip("cuda_on_cpu")
 
@@ -59,6 +60,15 @@ def of_model(xp: Any, param: Any, grad: Any, s: Any, h: Any) -> Any:
     """Need two of the model at once, and then one that depends on both, and one of the tensor."""
     share = xp.abs(grad) / h.model.max(xp.abs(grad)) + 1e-3 * h.model.sum(grad) + xp.sum(grad)
     return param - h.lr * share / h.model.norm(share), s
+
+
+class Sized(NamedTuple):
+    size: Any = xpopt.slot(start=0.5, shape=xpopt.one)
+
+
+def sized(xp: Any, param: Any, grad: Any, s: Any, h: Any) -> Any:
+    size = 0.5 * s.size + xp.linalg.vector_norm(param)
+    return param - h.lr * size * grad, Sized(size)
 
 
 MAKE = {
@@ -182,6 +192,35 @@ def test_the_host_waits_for_nothing(runtime):
             want = theirs.update_all(want, grads)
     runtime.run("null")
     assert same_bits(on_host(params), want)
+
+
+@pytest.mark.backends("cupy")
+@needs_gxx
+def test_a_step_that_the_device_leaves_out_changes_nothing(runtime, monkeypatch):
+    """Slots of one number neither, though what they are made of has been measured."""
+    monkeypatch.setattr(Skipped, "unless", lambda self, proceed: self)  # the count, which CuPy's own kernels keep
+    ours, theirs = (of_rule(sized, Sized)(nonfinite=policy) for policy in ("skip", "propagate"))
+    arrays = {name: draw(shape, "float32", 1) for name, shape in SHAPES.items()}
+    params, want = on_device(arrays), arrays
+    for step in range(3):
+        grads = {name: draw(x.shape, "float32", step) for name, x in arrays.items()}
+        if step == 1:
+            before = {
+                name: {"t": 2, **{slot: np.array(x) for slot, x in entry.items() if slot != "t"}}
+                for name, entry in on_host(dict(ours.cache)).items()
+            }
+            bad = {**grads, "odd": np.full_like(grads["odd"], np.inf)}
+            params = ours.update_all(params, on_device(bad))
+            assert same_bits(on_host(params), want)
+            assert same_bits(on_host(dict(ours.cache)), before)
+            theirs.set_params(cache_dict=before)
+            continue
+        params = ours.update_all(params, on_device(grads))
+        with xpopt.engine("eager"):
+            want = theirs.update_all(want, grads)
+        assert same_bits(on_host(params), want)
+        assert same_bits(on_host(dict(ours.cache)), dict(theirs.cache))
+    assert {kernel for kernel, *_ in runtime.launches} >= {"check_finite", "measure_0", "find_ones", "update"}
 
 
 @pytest.mark.backends("cupy")

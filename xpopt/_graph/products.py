@@ -87,13 +87,11 @@ def _with_ones(graph: Graph, largest: Node) -> tuple[tuple[Node, ...], list[Node
     ones = {node: frozenset([node]) for node in slots if node.kind == "one"}
     made: dict[Node, Node] = {grad: largest, **{node: node for node in ones}}
     for node in graph.ordered():
-        if node.op in ("multiply", "square", "negative", "abs") or (
-            node.op == "divide" and node.args[1].kind == "scalar"
-        ):
-            if _is_of(made, node.args):
-                degrees[node] = sum(degrees.get(arg, 0) for arg in node.args) * (2 if node.op == "square" else 1)
-                ones[node] = frozenset().union(*(ones.get(arg, frozenset()) for arg in node.args))
-                made[node] = Node(node.op, "one", tuple(made.get(arg, arg) for arg in node.args))
+        scaled = node.op == "divide" and node.args[1].kind == "scalar"
+        if (scaled or node.op in ("multiply", "square", "negative", "abs")) and _is_of(made, node.args):
+            degrees[node] = sum(degrees.get(arg, 0) for arg in node.args) * (2 if node.op == "square" else 1)
+            ones[node] = frozenset().union(*(ones.get(arg, frozenset()) for arg in node.args))
+            made[node] = Node(node.op, "one", tuple(made.get(arg, arg) for arg in node.args))
     of_slots, of_all = _lasting(graph.outputs[1:]), _lasting(graph.outputs)
     counted = [
         node
