@@ -10,7 +10,7 @@ import torch
 from ..config import make_optimizer
 from ..optimizers.base import OptimizerBase
 from ..schedulers import ConstantScheduler
-from .state import from_torch
+from ._state.torch import from_torch
 
 __all__ = ["Optimizer"]
 

@@ -7,8 +7,8 @@ from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
 
 from ...optimizers.base import OptimizerBase
-from . import _rows as rows
-from ._rows import Host, Remembered, Row
+from . import rows
+from .rows import Host, Remembered, Row
 
 _RATE = {"lr": "lr", "maximize": "maximize"}
 _L2, _DECAY = {**_RATE, "weight_decay": "l2"}, {**_RATE, "weight_decay": "weight_decay"}

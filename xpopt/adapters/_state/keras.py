@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ...optimizers.base import OptimizerBase
-from . import _rows as rows
-from ._rows import Host, Remembered, Row
+from . import rows
+from .rows import Host, Remembered, Row
 
 _COMMON = {
     "learning_rate": "lr",

@@ -8,8 +8,8 @@ from typing import Any
 
 from ..._arrays.tree import flatten, rebuild
 from ...optimizers.base import OptimizerBase
-from . import _rows as rows
-from ._rows import Host, Remembered, Row
+from . import rows
+from .rows import Host, Remembered, Row
 
 _RATE = {"learning_rate": "lr"}
 _DECAY = {"weight_decay": "weight_decay"}

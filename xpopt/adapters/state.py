@@ -1,7 +1,7 @@
 """Optimizers of other libraries with their state: from there, and to there."""
 
-from .keras import from_keras, to_keras
-from .optax import from_optax, to_optax
-from .torch import from_torch, to_torch
+from ._state.keras import from_keras, to_keras
+from ._state.optax import from_optax, to_optax
+from ._state.torch import from_torch, to_torch
 
 __all__ = ["from_keras", "from_optax", "from_torch", "to_keras", "to_optax", "to_torch"]
