@@ -337,3 +337,33 @@ def test_a_pattern_that_matches_no_parameter_of_either_is_an_error(backend):
         opt.update_all(params, grads[0])
     with pytest.raises(ValueError, match=r"or all of other shapes, others=AdamW\(\)"):
         Muon().update(np.zeros(3), np.zeros(3), "b")
+
+
+def behind(groups: list[Any]) -> None:
+    groups[-1]["match"] = "another"
+
+
+def twice(groups: list[Any]) -> None:
+    groups.append(groups[2])
+
+
+def lost(groups: list[Any]) -> None:
+    groups.pop()
+
+
+@on_numpy
+@pytest.mark.parametrize("damage", [behind, twice, lost])
+def test_a_damaged_header_is_refused(backend, damage):
+    state = Muon(others=AdamW(), groups={"b": {"lr": 0.5}}).state_dict()
+    damage(state["header"]["groups"])
+    with pytest.raises(xpopt.CheckpointError, match="groups"):
+        Muon().load_state_dict(state)
+
+
+@on_numpy
+def test_a_class_without_others_takes_none_from_a_file(backend):
+    state = Muon(others=AdamW()).state_dict()
+    state["header"]["rule"] = {"name": "SGD", "version": 1}
+    state["header"]["groups"][0]["settings"] = xpopt.SGD().state_dict()["header"]["groups"][0]["settings"]
+    with pytest.raises(xpopt.CheckpointError, match="SGD has no others, and the checkpoint has"):
+        xpopt.SGD().load_state_dict(state)

@@ -216,6 +216,8 @@ def _with_groups(
     classes = {one.cls.__name__: one.cls for one in reversed(parts.settings.each)}
     held_by = {(group.pattern, group.others): group.settings.values for group in parts.settings.groups}
     first = len(named(groups))
+    if len(groups) > first and not takes_others(settings.cls):
+        problems.append(f"{settings.cls.__name__} has no {OTHERS}, and the checkpoint has")
     made: list[Group] = []
     schedules: Schedules = {}
     for number, written in enumerate(groups, 1):

@@ -210,6 +210,10 @@ def _groups(value: list[Any], current: Current | None) -> tuple[Grouped, ...]:
     for part in (groups[:first], groups[first:]):
         if len({one.pattern for one in part}) != len(part):
             raise ValueError(f"groups match {short([one.pattern for one in part])}; wanted unlike patterns")
+    changed = {one.pattern for one in groups[:first] if one.rule is None and one.settings is not None}
+    again = [one.pattern for one in groups[first + 1 :] if one.rule is None and one.settings is not None]
+    if len(groups) > first and (set(again) != changed or len(groups) != first + 1 + len(again)):
+        raise ValueError(f"groups of other shapes match {short(again)}; wanted those that change settings, {changed}")
     return groups
 
 
