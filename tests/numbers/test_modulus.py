@@ -77,7 +77,7 @@ def test_real_parameters_are_as_without(backend):
 
 def test_what_has_no_second_moment(backend):
     for cls in (xpopt.SGD, xpopt.Lion, xpopt.ScheduleFreeSGD):
-        with pytest.raises(ValueError, match=f"{cls.__name__}: modulus=True is about a second moment"):
+        with pytest.raises(ValueError, match=f"{cls.__name__}: modulus=True needs a second moment"):
             cls(modulus=True)
 
 

@@ -205,7 +205,7 @@ def test_of_a_loss_that_falls_and_stays():
     assert list(late.values(13, [9, 9, *fallen])) == [0.3, 0.3, *(king(cur_loss=loss) for loss in fallen)]
     with pytest.raises(ValueError, match="reads the loss of each step; give 3 losses"):
         late.values(3)
-    with pytest.raises(TypeError, match="depends on what it has seen, not on the step alone; ask values"):
+    with pytest.raises(TypeError, match="depends on earlier steps, not on the step alone; ask values"):
         late(3)
     with pytest.raises(ValueError, match="plateau needs a finite cur_loss; got nan"):
         plateau(1.0).values(1, [math.nan])

@@ -192,7 +192,7 @@ def test_a_class_that_is_not_fused_runs_eagerly_and_is_not_warned_of(backend):
             opt = Eager()
             new = opt.update_all([x], [x])
             assert [row[1:] for row in opt.explain([x])] == [
-                ("eager", 1, opt.explain([x])[0].state_bytes, "its class says fused = False")
+                ("eager", 1, opt.explain([x])[0].state_bytes, "its class declares fused = False")
             ]
             with xpopt.engine("eager"):
                 assert same(backend, new, cls().update_all([x], [x]))

@@ -39,7 +39,7 @@ def default_namespace() -> Namespace:
     choice = os.environ.get("XPOPT_BACKEND", "")
     if choice not in ("", *BACKENDS):
         raise ValueError(
-            f"XPOPT_BACKEND={short(choice)}; wanted one of {', '.join(BACKENDS)}, or unset to choose by itself"
+            f"XPOPT_BACKEND={short(choice)}; wanted one of {', '.join(BACKENDS)}, or unset for an automatic choice"
         )
     if choice != "numpy":
         problem = why_not("cupy")

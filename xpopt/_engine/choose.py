@@ -354,7 +354,7 @@ def _untraceable(tensor: Tensor) -> str | None:
     """Return why a rule has no graph, and warn of it the first time; or None if it has one."""
     assert tensor.h is not None
     if not tensor.rule.fused:
-        return tensor.rule.whole or "its class says fused = False"
+        return tensor.rule.whole or "its class declares fused = False"
     try:
         graph_of(tensor.rule, tensor.h, clipped=tensor.clipped)
     except UntraceableError as error:

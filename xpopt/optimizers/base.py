@@ -274,7 +274,9 @@ class OptimizerBase(Scheduled, Declared):
                 f"nothing by rounding; choose one of them"
             )
         if cls._settings["modulus"].option and values["modulus"] and not cls.moments:
-            raise ValueError(f"{cls.__name__}: modulus=True is about a second moment, which it has not; leave it out")
+            raise ValueError(
+                f"{cls.__name__}: modulus=True needs a second moment, which it does not have; leave it out"
+            )
         if values["bounds"] is not None and values["prox"] is not None:
             raise ValueError(
                 f"{cls.__name__}: bounds={values['bounds']!r} and prox={values['prox']!r} are two projections; give "
