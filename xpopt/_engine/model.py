@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -86,7 +87,11 @@ class Model:
             Whether one would.
         """
         tables = [one.table for one in bound if one.table is not None]
-        if not resting and len(tables) == len(bound) and list(map(id, tables)) == list(map(id, self._apart)):
+        if (
+            not resting
+            and len(tables) == len(bound) == len(self._apart)
+            and all(map(operator.is_, tables, self._apart))
+        ):
             return False
         written = [x for one in bound if one.table is None for x in one.outs]
         if not tables:
