@@ -64,10 +64,8 @@ def like(node: Any, values: dict[Any, Any]) -> Any:
         return twin
     if isinstance(node, Mapping):
         return type(node)(values)  # type: ignore[call-arg]
-    if hasattr(node, "_make"):
-        return node._make(values.values())
     if isinstance(node, list | tuple):
-        return type(node)(values.values())
+        return getattr(node, "_make", type(node))(values.values())
     return _opened(node).make(list(values.values()))
 
 
