@@ -11,7 +11,7 @@ from .._settings.companion import OTHERS, takes_others
 from .._settings.constructor import names
 from ..schedulers import ConstantScheduler, SchedulerBase
 from ..schedulers.kinds.base import Schedule
-from . import groups, schedules
+from . import grouping, groups, schedules
 from .cache import State
 from .clock import Clock
 from .entry import Record, copy_entry
@@ -68,7 +68,7 @@ class Parts:
         scheduler : None, str, mapping or SchedulerBase
             The schedule that it was given.
         spec : mapping
-            The groups, as for `groups.grouped`.
+            The groups, as for `grouping.grouped`.
         memo : dict
             For copies of schedules: the optimizer by its id.
 
@@ -84,7 +84,7 @@ class Parts:
         """
         place = f"{settings.cls.__name__}: lr_scheduler"
         scheduler = schedules.own_scheduler(settings.cls, scheduler, settings.values["lr"], place, memo)
-        settings, others = groups.grouped(settings, scheduler, spec, memo) if spec else (settings, {})
+        settings, others = grouping.grouped(settings, scheduler, spec, memo) if spec else (settings, {})
         return cls(settings, Clock(scheduler, others))
 
     def stated_lr(self) -> Any:
@@ -129,7 +129,7 @@ class Parts:
         Parameters
         ----------
         changes : mapping
-            Hyperparameters by name, ``lr_scheduler`` among them, and ``groups`` as for `groups.grouped`.
+            Hyperparameters by name, ``lr_scheduler`` among them, and ``groups`` as for `grouping.grouped`.
         cache : mapping
             Entries by parameter name; copied.
         memo : dict
@@ -150,17 +150,17 @@ class Parts:
         others = self.clock.others
         companion = OTHERS in changes and takes_others(settings.cls)
         if "groups" in changes or companion:
-            wanted = groups.spec_of(self.settings, others)
+            wanted = grouping.spec_of(self.settings, others)
             if "groups" in changes:
                 wanted = {**changes["groups"], None: wanted.get(None)}
             if companion:
                 wanted[None] = changes[OTHERS]
-            settings, others = groups.grouped(settings, scheduler or self.clock.scheduler, wanted, memo)
+            settings, others = grouping.grouped(settings, scheduler or self.clock.scheduler, wanted, memo)
             replaced = "lr_scheduler" in changes
             others = schedules.going_on(settings, others, self.settings, self.clock.others, replaced=replaced)
         elif self.settings.groups:
             follow = scheduler if "lr_scheduler" in changes else None
-            settings, others = groups.regrouped(settings, self.settings, others, follow, memo)
+            settings, others = grouping.regrouped(settings, self.settings, others, follow, memo)
         entries = {}
         for name, entry in cache.items():
             check_entry(settings.of(name, self.state.shape(name, entry)).rule, entry, name)
