@@ -4,16 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from .ranges import Companion
+
 OTHERS = "others"
 """Its name."""
-
-
-class Companion:
-    """Another optimizer, or None; who knows optimizers checks it."""
-
-    def check(self, owner: str, name: str, value: Any) -> Any:
-        """Return what came."""
-        return value
 
 
 def takes_others(cls: type[Any]) -> bool:

@@ -175,6 +175,14 @@ class Flag:
         return bool(value)
 
 
+class Companion:
+    """Another optimizer, for the parameters that a class does not take, or None; who knows optimizers checks it."""
+
+    def check(self, owner: str, name: str, value: Any) -> Any:
+        """Return what came."""
+        return value
+
+
 @dataclass(frozen=True)
 class Choice:
     """One of some strings.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-from .companion import Companion
 from .constructor import names
 from .declared import Declared
+from .ranges import Companion
 from .setting import NONE
 from .text import short
 

@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 
 from .._arrays.typing import Array, Namespace, Scalars
 from .._graph.rule import Rule
-from .._settings.companion import Companion
-from .._settings.ranges import EPS, FRACTION
+from .._settings.ranges import EPS, FRACTION, Companion
 from .._settings.setting import setting
 from .base import OptimizerBase
 

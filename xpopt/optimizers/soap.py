@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 
 from .._arrays.typing import Array, Namespace, Scalars
 from .._graph.slots import Shape, slot
-from .._settings.companion import Companion
-from .._settings.ranges import DECAY, EPS, Range
+from .._settings.ranges import DECAY, EPS, Companion, Range
 from .._settings.setting import setting
 from .base import OptimizerBase
 
