@@ -98,6 +98,7 @@ def test_what_it_does_not_take_is_told():
     with pytest.raises(TypeError, match="unexpected keyword argument 'layers'"):
         MLPRegressor(layers=3)
     model = MLPClassifier(optimizer="nobody")
+    assert "optimizer__lr" not in model.get_params()
     with pytest.raises(ValueError, match="nobody"):
         model.fit(X, CLASSES)
     model.set_params(optimizer="SGD(lr=0.1)")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from sklearn import neural_network
@@ -119,8 +119,7 @@ class _Stepped:
         """
         found = super().get_params(deep)  # type: ignore[misc]
         if deep:
-            settings = make_optimizer(self.optimizer).hyperparameters
-            found |= {f"{_NESTED}{name}": value for name, value in settings.items() if name != "id"}
+            found |= {f"{_NESTED}{name}": value for name, value in _settings(self.optimizer).items()}
         return found
 
     def set_params(self, **params: Any) -> Any:
@@ -150,6 +149,16 @@ class _Stepped:
             super().set_params(**params)  # type: ignore[misc]
         self.optimizer = optimizer
         return self
+
+
+def _settings(optimizer: Any) -> dict[str, Any]:
+    """Return the settings of an optimizer as plain data; none of what is no optimizer, as `fit` will say."""
+    try:
+        settings = make_optimizer(optimizer).hyperparameters
+    except (TypeError, ValueError):
+        return {}
+    groups = {pattern: dict(x) if isinstance(x, Mapping) else x for pattern, x in settings["groups"].items()}
+    return {name: x for name, x in {**settings, "groups": groups}.items() if name != "id"}
 
 
 def _constructor(host: type[Any]) -> Callable[..., None]:
