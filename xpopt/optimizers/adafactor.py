@@ -92,13 +92,13 @@ class Adafactor(OptimizerBase):
     eps : float
         :math:`\epsilon`, in units of the squared gradient. Greater than 0, and must not round to 0 in the compute
         dtype.
-    decay1 : float
-        :math:`\beta_1`, in [0, 1). Above 0, what is subtracted is a running mean of the steps, an array like the
-        parameter.
     clip_norm : float or None
         The largest L2 norm of each parameter's gradient. Greater than 0; None leaves gradients alone.
     lr_scheduler : None, str, dict or SchedulerBase
         The schedule of the learning rate; None keeps it constant.
+    decay1 : float
+        :math:`\beta_1`, in [0, 1). Above 0, what is subtracted is a running mean of the steps, an array like the
+        parameter.
     **options
         Options common to all optimizers: see `OptimizerBase`.
 
