@@ -57,6 +57,10 @@ def widens(optimizer, params, grads):
     return {name: np.asarray(x, np.float64) for name, x in optimizer.update_all(params, grads).items()}
 
 
+def flattens(optimizer, params, grads):
+    return {name: x.ravel() for name, x in optimizer.update_all(params, grads).items()}
+
+
 class CopiesOnce:
     """It has a copy of the first optimizer for each, and of copies none."""
 
@@ -102,6 +106,7 @@ WRONG = [
     ("losses", keeps_the_loss, "KingScheduler"),
     ("inputs", clears_gradients, "the gradients"),
     ("dtypes", widens, "'W' is float64, not float32"),
+    ("dtypes", flattens, r"'W' has shape \(6,\), not \(3, 2\)"),
     ("resume", CopiesOnce(), "the copy is at step 2, not 6"),
     ("two models", OneForAll(), "of two"),
     ("errors", hides_errors, "was taken"),

@@ -75,6 +75,27 @@ class Wide(Right):
         return super().update_all(*wide, cur_loss)
 
 
+class Viewed(Right):
+    """It returns arrays of another class."""
+
+    def update_all(self, params, grads, cur_loss=None, *, out=None):
+        params = {name: np.asarray(x) for name, x in params.items()}
+        new = super().update_all(params, grads, cur_loss, out=out)
+        return {name: x.view(OtherArray) for name, x in new.items()}
+
+
+class OtherArray(np.ndarray):
+    pass
+
+
+class WideState(Right):
+    """It shows a state of more digits than its arithmetic has."""
+
+    @property
+    def cache(self):
+        return {name: {"velocity": entry["velocity"].astype(np.float64)} for name, entry in super().cache.items()}
+
+
 class Flat(Right):
     """It returns rows in the place of all else."""
 
@@ -122,6 +143,13 @@ class Elsewhere(Right):
         return new if out is None else out
 
 
+class ReturnsAnother(Right):
+    """It returns other containers than out."""
+
+    def update_all(self, params, grads, cur_loss=None, *, out=None):
+        return dict(super().update_all(params, grads, cur_loss, out=out))
+
+
 class Forgets(Right):
     """It counts in an attribute, which no file has."""
 
@@ -153,6 +181,25 @@ class Counted:
         return self
 
     __copy__ = __deepcopy__
+
+
+class CopiesItsBase(Right):
+    def copy(self):
+        return Right()
+
+
+class Pickled(Right):
+    """A pickle of it has no state."""
+
+    def __reduce_ex__(self, protocol):
+        return Pickled, ()
+
+
+class Rounds(Right):
+    """Its text is that of another rate."""
+
+    def __str__(self):
+        return "Rounds(lr=0.1)"
 
 
 class Misnamed(Right):
@@ -210,15 +257,21 @@ WRONG = [
     ("determinism", Drawn, "the second time"),
     ("engines", Outside, "beside 'eager'"),
     ("dtypes", Wide, "'matrix' is float64, not float16"),
+    ("dtypes", Viewed, "'matrix' is a OtherArray, not ndarray"),
+    ("dtypes", WideState, "of 'matrix' is float64, and 'matrix' is float16"),
     ("shapes", Flat, r"'matrix' has shape \(1, 6\), not \(3, 2\)"),
     ("shapes", ByMemory, "transposed"),
     ("one by one", Whole, "beside update_all"),
     ("inputs", Writes, "what came in"),
     ("inputs", Keeps, "after what came in was overwritten"),
     ("in place", Elsewhere, "with out=params"),
+    ("in place", ReturnsAnother, "what is returned is not out"),
     ("resume", Forgets, "the loaded one"),
     ("copies", Shared, "a copy"),
+    ("copies", CopiesItsBase, "a copy is a Right"),
+    ("copies", Pickled, "a pickle, after 6 steps"),
     ("text", Misnamed, r"SGD\(lr=0.125\) makes a xpopt.*SGD"),
+    ("text", Rounds, r"makes Rounds\(lr=0.1\)"),
     ("bad input", Believes, "a missing gradient was taken"),
     ("bad input", Tries, "after a gradient of another shape"),
 ]
