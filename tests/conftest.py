@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import inspect
 import os
 import signal
 from typing import Any
@@ -66,6 +67,23 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _chosen(config: pytest.Config) -> list[str]:
     return config.getoption("--backend") or ["numpy", "numpy-readonly"]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pycollect_makeitem(collector: Any, name: str, obj: Any) -> list[Any] | None:
+    """Make no items of a function that none of the backends chosen runs, nor of one that no engine bears on."""
+    if not (name.startswith("test_") and inspect.isfunction(obj)):
+        return None
+    marks = {mark.name: mark for of in (collector.obj, obj) for mark in _marks_of(of)}
+    if "backends" in marks and not set(marks["backends"].args).intersection(_chosen(collector.config)):
+        return []
+    chosen = collector.config.getoption("--engine") != "auto"
+    return [] if chosen and "any_engine" in marks and "llvmlite" not in marks else None
+
+
+def _marks_of(obj: Any) -> list[Any]:
+    marks = getattr(obj, "pytestmark", [])
+    return marks if isinstance(marks, list) else [marks]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
