@@ -229,39 +229,39 @@ done:
 }}
 """
 
-_FOLD = f"""\
-; what the lanes of a piece come to: the upper half is added to the lower one, until there is one
-define internal double @fold_NAME(ptr %lanes) {{
-entry:
-  br label %halves
 
-halves:
-  %half = phi i64 [{LANES // 2}, %entry], [%quarter, %folded]
-  %upper = getelementptr double, ptr %lanes, i64 %half
-  br label %loop
+def _fold(name: str) -> str:
+    """Return what the lanes of a piece come to: the upper half is joined to the lower one, until there is one."""
+    lines = []
+    width = LANES // 2
+    while width:
+        of = f"<{width} x double>"
+        lines += [
+            f"%upper{width}.at = getelementptr double, ptr %lanes, i64 {width}",
+            f"%x{width} = load {of}, ptr %lanes, align 8",
+            f"%y{width} = load {of}, ptr %upper{width}.at, align 8",
+            *(line.replace("$N", str(width)).replace("$V", of) for line in _JOINED[name]),
+            f"store {of} %joined{width}, ptr %lanes, align 8",
+        ]
+        width //= 2
+    body = "".join(f"  {line}\n" for line in lines)
+    head, end = f"define internal double @fold_{name}(ptr %lanes) {{", "  %result = load double, ptr %lanes"
+    return f"{head}\n{body}{end}\n  ret double %result\n}}\n"
 
-loop:
-  %i = phi i64 [0, %halves], [%next, %loop]
-  %one_at = getelementptr double, ptr %lanes, i64 %i
-  %other_at = getelementptr double, ptr %upper, i64 %i
-  %one = load double, ptr %one_at
-  %other = load double, ptr %other_at
-  %joined = call double @join_NAME(double %one, double %other)
-  store double %joined, ptr %one_at
-  %next = add i64 %i, 1
-  %more = icmp slt i64 %next, %half
-  br i1 %more, label %loop, label %folded
 
-folded:
-  %quarter = lshr i64 %half, 1
-  %left = icmp sgt i64 %quarter, 0
-  br i1 %left, label %halves, label %done
-
-done:
-  %result = load double, ptr %lanes
-  ret double %result
-}}
-"""
+_JOINED = {
+    "add": ["%joined$N = fadd $V %x$N, %y$N"],
+    **{
+        name: [
+            f"%better$N = fcmp {test} $V %x$N, %y$N",
+            "%none$N = fcmp uno $V %x$N, %x$N",
+            "%first$N = or <$N x i1> %better$N, %none$N",
+            "%joined$N = select <$N x i1> %first$N, $V %x$N, $V %y$N",
+        ]
+        for name, test in (("maximum", "ogt"), ("minimum", "olt"))
+    },
+}
+"""How two vectors are joined."""
 
 _JOINS = {
     "add": """\
@@ -279,7 +279,7 @@ define internal double @join_add(double %x, double %y) alwaysinline {
 _SUMS = {
     "fill": _FILL,
     **{f"join_{name}": text for name, text in _JOINS.items()},
-    **{f"fold_{name}": _FOLD.replace("NAME", name) for name in _JOINS},
+    **{f"fold_{name}": _fold(name) for name in _JOINS},
 }
 
 _KNOWN = {**_MATH, **_ELEMENTS, **_PIECES, **_LOW, **_SUMS}

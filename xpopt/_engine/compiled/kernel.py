@@ -143,12 +143,16 @@ class Launch:
         each = np.arange(len(rows))
         if ones is None:
             return each, packed
-        count, width = (len(self._scalars), numbers.count) if keys is None else (len(rows), numbers.count + 4)
-        found: Any = np.ndarray((count, width), self._kernel.compute, packed)
-        if keys is None:
-            found = found[rows]
-        # of each tensor: behind those of the step, and in front of a key
-        return each, np.concatenate([found[:, : numbers.count], ones, found[:, numbers.count :]], axis=1)
+        compute, last = self._kernel.compute, numbers.count + ones.shape[1]
+        shape = (len(self._scalars), numbers.count) if keys is None else (len(rows), numbers.count + 4)
+        of_rows: Any = np.ndarray(shape, compute, packed)
+        if keys is None and len(of_rows) > 1:
+            of_rows = of_rows[rows]
+        found = np.empty((len(rows), shape[1] + ones.shape[1]), compute)
+        found[:, : numbers.count] = of_rows[:, : numbers.count]
+        found[:, numbers.count : last] = ones  # of each tensor: behind those of the step, and in front of a key
+        found[:, last:] = of_rows[:, numbers.count :]
+        return each, found
 
 
 def ready(
