@@ -99,9 +99,7 @@ def build(source: str, name: str, prototype: Any) -> Any:
         loaded = data is not None and data.startswith(header)  # the linker believes what it is given
         code = data[len(header) :] if data is not None and loaded else _compiled(source)
         if path is not None and not loaded:
-            with suppress(
-                Exception
-            ):  # a full disk, or a folder where the file should be: the next process compiles too
+            with suppress(Exception):  # such as a full disk: the next process compiles too
                 write(path, header + code)
         return _linked(code, name, prototype, loaded=loaded)
 
