@@ -235,7 +235,7 @@ class OfNumPy(Right):
         return param - h.lr * grad + np.float64(0.0) * xp.asarray(np.asarray(grad)), s
 
 
-class Narrow(Right):
+class FewerDigits(Right):
     """On other libraries than NumPy it computes with fewer digits."""
 
     def update_all(self, params, grads, cur_loss=None, *, out=None):
@@ -301,7 +301,7 @@ def test_a_right_one_passes():
 
 @pytest.mark.backends("array-api-strict", "torch", "jax", "dask")
 def test_mistakes_that_only_other_libraries_see(backend):
-    checks = optimizer_checks(Narrow, libraries=["numpy", backend.library])
+    checks = optimizer_checks(FewerDigits, libraries=["numpy", backend.library])
     check = named(checks, f"{backend.library}: as on NumPy")
     assert [one.name for one in checks if "as on NumPy" in one.name] == [check.name]
     with pytest.raises(CheckError, match="beside NumPy"):
