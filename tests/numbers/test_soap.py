@@ -108,6 +108,17 @@ def test_it_goes_on_with_others_after_a_copy_and_a_file(backend):
     assert opt.cache["b"].keys() == {"t", "mean", "var"}
 
 
+@pytest.mark.backends("numpy", "array-api-strict", "torch", "jax")
+def test_products_that_would_overflow_are_left_out(backend):
+    opt = SOAP(lr=0.1, nonfinite="skip")
+    x, huge, grad = (backend.array(np.full((3, 4), value), "float32") for value in (1.0, 3e19, 1e15))
+    for k, skipped in ((grad, 0), (huge, 1), (grad, 1)):
+        x = opt.update_all({"W": x}, {"W": k})["W"]
+        assert opt.skipped == skipped
+    assert np.isfinite(backend.numpy(x)).all()
+    assert (backend.numpy(x) != 1.0).any()
+
+
 @on_numpy
 def test_a_wrong_frequency_or_shape_is_told(backend):
     for every, error in ((0, ValueError), (2.5, TypeError), (None, TypeError)):

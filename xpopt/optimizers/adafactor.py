@@ -60,7 +60,7 @@ def _step(xp: Namespace, param: Array, step: Any, h: Scalars) -> Any:
     return h.rate * scale * step
 
 
-def _most(largest: float) -> float:
+def most_to_square(largest: float) -> float:
     """Return how large an element may be so that the sum of a million of its squares is finite."""
     return (largest / 2**20) ** 0.5
 
@@ -176,7 +176,7 @@ class Adafactor(OptimizerBase):
 
 
 def _rules(matrices: Any, of_matrices: type[Any], vectors: Any, of_vectors: type[Any], *, follows: Any) -> Any:
-    of_both: dict[str, Any] = {"fused": False, "most": _most}
+    of_both: dict[str, Any] = {"fused": False, "most": most_to_square}
     first, second = follows
     return (
         Rule(matrices, of_matrices, _numbers, where=lambda dtype, shape: len(shape) > 1, follows=first, **of_both),

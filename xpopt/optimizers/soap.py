@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from .._arrays.typing import Array, Namespace, Scalars
+from .._graph.rule import Rule
 from .._graph.slots import Shape, slot
 from .._settings.ranges import DECAY, EPS, Companion, Range
 from .._settings.setting import setting
+from .adafactor import most_to_square
 from .base import OptimizerBase
 
 
@@ -138,6 +140,11 @@ class SOAP(OptimizerBase):
             of_rows, of_cols = _iterated(xp, left, of_rows), _iterated(xp, right, of_cols)
         return new, SOAPState(mean, var, left, right, of_rows, of_cols)
 
+    @classmethod
+    def choose_rule(cls, settings: Mapping[str, Any]) -> Rule | tuple[Rule, ...]:
+        """Return the rule, which says how large gradients may be, since it cannot be read from it."""
+        return _RULE if cls.rule is SOAP.rule else super().choose_rule(settings)
+
 
 def _eigenvectors(xp: Namespace, square: Any) -> Any:
     return xp.linalg.eigh(square)[1]
@@ -146,3 +153,6 @@ def _eigenvectors(xp: Namespace, square: Any) -> Any:
 def _iterated(xp: Namespace, square: Any, basis: Any) -> Any:
     """Return eigenvectors after one power iteration: Algorithm 4."""
     return xp.linalg.qr(square @ basis)[0]
+
+
+_RULE = Rule(SOAP.rule, SOAPState, fused=False, most=most_to_square)
