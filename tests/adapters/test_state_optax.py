@@ -13,6 +13,7 @@ from xpopt.adapters.state import from_optax, to_optax  # noqa: E402
 ROWS = [
     ("sgd", "SGD", {"learning_rate": 0.1}),
     ("sgd", "SGD", {"learning_rate": 0.1, "momentum": 0.9, "nesterov": True}),
+    ("sgd", "SGD", {"learning_rate": 0.1, "momentum": 0.0}),
     ("adam", "Adam", {"learning_rate": 0.1, "eps": 1e-3, "b1": 0.8}),
     ("adamw", "AdamW", {"learning_rate": 0.1, "weight_decay": 0.1}),
     ("rmsprop", "RMSProp", {"learning_rate": 0.1}),
@@ -31,7 +32,7 @@ ROWS = [
 def model(backend):
     """Parameters, and the gradients of 25 steps."""
     random = np.random.default_rng(8)
-    draw = lambda: {"a": {"w": random.normal(size=2)}, "b": [random.normal(size=2)]}  # noqa: E731
+    draw = lambda: {"a": {"w": random.normal(size=2)}, "b": [random.normal(size=2)], "n": random.normal()}  # noqa: E731
     first, *grads = [jax.tree.map(lambda x: backend.array(x, "float64"), draw()) for _ in range(26)]
     return first, grads
 
@@ -77,7 +78,7 @@ def test_what_is_another_formula_is_told(model):
             from_optax(name, state, params, learning_rate=0.1, **settings)
     with pytest.raises(TypeError, match="'beta'"):
         from_optax("adam", state, params, learning_rate=0.1, beta=0.9)
-    with pytest.raises(ValueError, match=r"no parameter 'b/0'; 'a/w' is of shape \(1,\), .* \(2,\)$"):
+    with pytest.raises(ValueError, match=r"no parameter 'b/0'; .* parameter 'n'; 'a/w' is of shape \(1,\), .* \(2,\)$"):
         from_optax("adam", state, {"a": {"w": np.ones(1)}, "c": np.ones(1)}, learning_rate=0.1)
     own = xpopt.Adam(groups={"b/*": {"lr": 0.1}})
     with pytest.raises(ValueError, match="make an optimizer for each of them"):

@@ -1,6 +1,8 @@
 """Optimizers in the place of thinc's."""
 
+import copy
 import doctest
+import pickle
 import sys
 import tomllib
 from pathlib import Path
@@ -81,6 +83,18 @@ def test_a_model_a_config_and_averages(adapter):
     with model.use_params(optimizer.averages):  # of 2 and 0, with the start, 3
         assert np.allclose(model.get_param("b"), 5 / 3)
     assert model.get_param("b").tolist() == [0.0, 0.0]
+
+
+def test_copies_and_pickles_go_on(adapter):
+    optimizer = adapter.Optimizer(xpopt.SGD(lr=1.0, momentum=0.5))
+    optimizer.last_score = 0.5
+    optimizer((0, "W"), np.zeros(2), np.ones(2))
+    optimizer.step_schedules()
+    for twin in copy.deepcopy(optimizer), pickle.loads(pickle.dumps(optimizer)):
+        weights, _ = twin((0, "W"), np.zeros(2), np.ones(2))
+        assert (weights.tolist(), twin.step, twin.last_score) == ([-1.5, -1.5], 1, (0, 0.5))
+    weights, _ = optimizer((0, "W"), np.zeros(2), np.ones(2))
+    assert weights.tolist() == [-1.5, -1.5]
 
 
 def test_what_it_does_not_take_is_told(adapter):

@@ -172,6 +172,8 @@ def test_writes_and_what_is_no_parameter_are_refused():
     kept.retain_grad()
     with pytest.raises(ValueError, match="parameter 0 of group 0 is no leaf"):
         Optimizer([kept])
+    with pytest.raises(ValueError, match="two parameters are named 'w'"):
+        Optimizer([("w", w), ("w", torch.ones(2, requires_grad=True))])
     with pytest.raises(TypeError, match="only optimize Tensors"):
         Optimizer([1.0])
     with pytest.raises(KeyError, match="rate"):

@@ -61,6 +61,10 @@ class Optimizer(theirs.Optimizer):  # type: ignore[misc]
         self.optimizer = make_optimizer(optimizer).copy()
         self._last_score = None  # type: ignore[misc]  # a slot of the class of thinc
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle the optimizer inside, of which thinc's own attributes are made."""
+        return _again, (self.optimizer, self._last_score)
+
     @property
     def _step(self) -> int:  # from which thinc's class answers
         return self.optimizer.cur_step
@@ -109,6 +113,13 @@ class Optimizer(theirs.Optimizer):  # type: ignore[misc]
 
     def to_cpu(self) -> None:
         """Do nothing: state goes to where a parameter is."""
+
+
+def _again(optimizer: OptimizerBase, last_score: Any) -> Optimizer:
+    """Return what was copied."""
+    found = Optimizer(optimizer)
+    found._last_score = last_score  # type: ignore[misc]
+    return found
 
 
 def __getattr__(name: str) -> Callable[..., Optimizer]:

@@ -10,7 +10,7 @@ import torch
 from ..config import make_optimizer
 from ..optimizers.base import OptimizerBase
 from ..schedulers import ConstantScheduler
-from ._state.torch import from_torch
+from ._state.torch import from_torch, names_of
 
 __all__ = ["Optimizer"]
 
@@ -37,8 +37,8 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
     Raises
     ------
     TypeError, ValueError
-        `optimizer` is none; a parameter is no tensor, or no leaf; there is no parameter; or both `optimizer` and
-        `params` have groups.
+        `optimizer` is none; a parameter is no tensor, or no leaf; there is no parameter; two of a group have one
+        name; or both `optimizer` and `params` have groups.
     KeyError
         A group has a setting that the optimizer has not.
 
@@ -318,5 +318,4 @@ class _Group(dict[str, Any]):
 
 def _named(group: Mapping[str, Any]) -> dict[Any, Any]:
     """Return the parameters of a group by name, or by index."""
-    params = group["params"]
-    return dict(zip(group.get("param_names") or range(len(params)), params, strict=True))
+    return dict(zip(names_of(group), group["params"], strict=True))

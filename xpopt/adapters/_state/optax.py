@@ -260,7 +260,7 @@ def to_optax(optimizer: OptimizerBase, params: Any) -> tuple[Any, Any]:
     for place in row.slots.values():
         kind, field = place.split(".")
         values = {
-            name: jnp.asarray(slots[name][place], x.dtype) if name in slots else jnp.zeros_like(x)
+            name: jnp.asarray(slots[name][place], x.dtype) if place in slots.get(name, ()) else jnp.zeros_like(x)
             for name, x in leaves.items()
         }
         state = _with(state, kind, {field: rebuild(params, values.__getitem__), "count": jnp.int32(updates)})

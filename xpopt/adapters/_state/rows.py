@@ -148,13 +148,13 @@ def there(row: Row, lr: float, ours: Mapping[str, Any]) -> dict[str, Any]:
 def _scaled(row: Row, name: str, x: Any, lr: float, *, there: bool) -> Any:
     factor = row.factors.get(name, 1.0)
     if factor == "sign":
-        return x if there else np.sign(x)
+        return x if there else np.asarray(np.sign(x))
     if factor == "lr":
         if not lr:
             raise ValueError(f"a {name} cannot be converted with a learning rate of 0, which one of them has inside")
         factor = lr
     assert not isinstance(factor, str)
-    return x if factor == 1.0 else x / factor if there else x * factor
+    return np.asarray(x if factor == 1.0 else x / factor if there else x * factor)  # products of shape () are scalars
 
 
 def warn_of_rate(row: Row, state: Iterable[Remembered]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ...optimizers.base import OptimizerBase
@@ -108,6 +108,7 @@ def from_torch(optimizer: Any) -> OptimizerBase:
         It is no optimizer of `torch.optim`.
     ValueError
         It is one that computes something else than any optimizer here, or with such a setting; the message says what.
+        Or two parameters of a group have one name.
 
     Warns
     -----
@@ -123,7 +124,8 @@ def from_torch(optimizer: Any) -> OptimizerBase:
     PyTorch's SGD counts no updates: the count begins at 1, which matters to schedules alone.
     """
     kind = type(optimizer).__name__
-    if not type(optimizer).__module__.startswith("torch.optim.") or not hasattr(optimizer, "param_groups"):
+    is_theirs = f"{type(optimizer).__module__}.".startswith("torch.optim.")
+    if not is_theirs or not hasattr(optimizer, "param_groups"):
         raise TypeError(f"optimizer is a {type(optimizer).__module__}.{kind}; wanted one of torch.optim, such as Adam")
     several = len(optimizer.param_groups) > 1
     state: dict[Hashable, Remembered] = {}
@@ -132,8 +134,7 @@ def from_torch(optimizer: Any) -> OptimizerBase:
         known = {name: x for name, x in group.items() if name in optimizer.defaults}
         row, settings = HOST.read(kind, _apart(known))
         read.append((row, settings))
-        params = group["params"]
-        for name, param in zip(group.get("param_names") or range(len(params)), params, strict=True):
+        for name, param in zip(names_of(group), group["params"], strict=True):
             theirs = optimizer.state.get(param) or {}
             if not theirs:
                 continue
@@ -171,9 +172,11 @@ def to_torch(optimizer: OptimizerBase, params: Mapping[Hashable, Any] | Iterable
 
     Raises
     ------
+    TypeError
+        `params` are tensors without names.
     ValueError
-        PyTorch is not known to have the formula, or a setting; the rate follows a schedule; or the state is of another
-        model. Every reason is listed.
+        A name is of two parameters; PyTorch is not known to have the formula, or a setting; the rate follows a
+        schedule; or the state is of another model. Every reason is listed.
 
     Warns
     -----
@@ -186,7 +189,11 @@ def to_torch(optimizer: OptimizerBase, params: Mapping[Hashable, Any] | Iterable
     """
     import torch
 
-    named = dict(params)
+    pairs = [*(params.items() if isinstance(params, Mapping) else params)]
+    if any(isinstance(pair, torch.Tensor) for pair in pairs):
+        raise TypeError("params has tensors without names; wanted pairs, such as model.named_parameters()")
+    check_once([name for name, _ in pairs])
+    named = dict(pairs)
     rows.check_rate(optimizer)
     state = rows.state_of(optimizer, {name: tuple(x.shape) for name, x in named.items()})
     bare = optimizer.copy()
@@ -195,13 +202,13 @@ def to_torch(optimizer: OptimizerBase, params: Mapping[Hashable, Any] | Iterable
     whole = optimizer.hyperparameters
     members: dict[Any, list[Hashable]] = {}
     for name, pattern in patterns.items():
-        if not pattern or optimizer.groups[pattern] != "freeze":
+        if not pattern or optimizer.groups.get(pattern) != "freeze":
             members.setdefault(pattern, []).append(name)
     groups: list[dict[str, Any]] = []
     states: list[dict[str, Any]] = []
     kinds: dict[str, Row] = {}
     for pattern, names in members.items():
-        own = optimizer.groups[pattern] if pattern else {}
+        own = optimizer.groups.get(pattern, {})  # of none where an optimizer has others for some shapes
         if "id" in own:
             raise ValueError(
                 f"group {pattern!r} has an optimizer of its own, {own['id']}; wanted one with other settings"
@@ -220,6 +227,40 @@ def to_torch(optimizer: OptimizerBase, params: Mapping[Hashable, Any] | Iterable
     rows.warn_of_rate(row, state.values())
     made.load_state_dict({**made.state_dict(), "state": told})
     return made
+
+
+def names_of(group: Mapping[str, Any]) -> Sequence[Hashable]:
+    """Return the names of the parameters of a group, or their indices; a ValueError says that one is of two.
+
+    Parameters
+    ----------
+    group : mapping
+        A group of an optimizer of `torch.optim`.
+
+    Returns
+    -------
+    sequence
+        Of as many as there are parameters.
+    """
+    names: Sequence[Hashable] = group.get("param_names") or range(len(group["params"]))
+    check_once(names)
+    return names
+
+
+def check_once(names: Sequence[Hashable]) -> None:
+    """Raise a ValueError where a name is of two parameters.
+
+    Parameters
+    ----------
+    names : sequence
+        Of all parameters.
+    """
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(
+            f"two parameters are named {twice!r}, as where the named_parameters() of two models are put together; "
+            f"wanted names of their own, such as named_parameters(prefix='first')"
+        )
 
 
 def _there(row: Row, lr: float, known: Remembered | None) -> dict[str, Any]:
