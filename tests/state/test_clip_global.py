@@ -214,6 +214,7 @@ def test_agc_of_the_last_axis_is_optaxs(backend):
         np.testing.assert_allclose(ours[name], x - theirs[name], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.any_engine
 @pytest.mark.backends("numpy")
 def test_units_are_text_and_of_real_numbers_and_why_it_is_eager(backend):
     opt = xpopt.Adam(agc=xpopt.AGC(0.02, units="first"))
