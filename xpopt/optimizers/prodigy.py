@@ -18,7 +18,7 @@ class ProdigyState(NamedTuple):
     var: Array  # like param; running mean of their squares, starts at 0, never negative
     sums: Array  # like param; weighted sum of the gradients, starts at 0
     start: Array = slot(start="param")  # like param; where it began
-    estimate: Array = slot(start="initial", shape=one)  # of shape (); of the distance, the same in all parameters
+    estimate: Array = slot(start="initial", shape=one)  # of shape (); of the distance
     numerator: Array = slot(shape=one)  # of shape (); what the estimate is made of, over `sums`
 
 
@@ -66,6 +66,12 @@ class Prodigy(OptimizerBase):
         An unknown keyword, or a value that is no number.
     ValueError
         A value out of its range.
+
+    Notes
+    -----
+    Every parameter keeps the estimate, which grows in steps that give it a gradient. So all should have one from the
+    first step on, of zeros if need be: one that comes later begins at :math:`d_0`, and its own sums are then too small
+    beside the model's for that to grow. When layers are unfrozen, begin with a new optimizer.
 
     References
     ----------
