@@ -397,3 +397,69 @@ def test_what_a_library_knows_has_averages_of_its_own_class(backend):
 def test_what_python_has_means_the_same_whatever_is_imported(backend, tree):
     with pytest.raises(TypeError, match="wanted a mapping, list or tuple of arrays, or a dataclass"):
         SGD().update_all(tree, tree)
+
+
+class Copies(list):
+    """A list of copies."""
+
+    def __init__(self, values=()):
+        super().__init__(x + 0.0 for x in values)
+
+
+class CopiesLater(dict):
+    """A dict of copies."""
+
+    def __setitem__(self, name, value):
+        super().__setitem__(name, value + 0.0)
+
+
+class Looks(collections.abc.Mapping):
+    """A mapping that knows the sum of its values from the start, and none that is not finite."""
+
+    is_open = True
+
+    def __init__(self, values):
+        self._values = dict(values)
+        self.total = sum(np.asarray(x, np.float64).sum() for x in self._values.values())
+        if not self.is_open or not np.isfinite(self.total):
+            raise ValueError("closed")
+
+    def __getitem__(self, name):
+        return self._values[name]
+
+    def __iter__(self):
+        return iter(self._values)
+
+    def __len__(self):
+        return len(self._values)
+
+
+@pytest.mark.backends("numpy", "torch", "jax-x64")
+@pytest.mark.parametrize(
+    "make", [lambda x: Copies([x]), lambda x: CopiesLater(w=x), lambda x: Looks({"w": x})], ids=range(3)
+)
+def test_classes_that_copy_or_read_their_values_find_results(backend, make):
+    opt = SGD(lr=0.5, momentum=0.5)
+    params = make(backend.array(np.ones(5000)))
+    for wanted in 0.5, -0.25, -1.125:  # after velocities of 0.5, 0.75 and 0.875
+        params = opt.update_all(params, make(backend.array(np.ones(5000))))
+        (x,) = params if isinstance(params, Copies) else params.values()
+        assert type(params) is type(make(x))
+        assert (backend.numpy(x) == wanted).all()
+    if isinstance(params, Looks):
+        assert params.total == -1.125 * 5000
+
+
+@pytest.mark.backends("numpy", "torch", "jax-x64")
+def test_a_class_that_raises_changes_nothing(backend, monkeypatch):
+    opt = Adam(lr=0.5)
+    params, grads = Looks({"w": backend.array([1.0])}), Looks({"w": backend.array([1.0])})
+    opt.update_all(params, grads)
+    twin, step = opt.copy(), opt.cur_step
+    monkeypatch.setattr(Looks, "is_open", False)
+    with pytest.raises(ValueError, match="closed"):
+        opt.update_all(params, grads)
+    assert opt.cur_step == step
+    monkeypatch.undo()
+    found, wanted = opt.update_all(params, grads), twin.update_all(params, grads)
+    assert equal(backend, found["w"], backend.numpy(wanted["w"]))

@@ -6,7 +6,7 @@ from collections.abc import Hashable
 from typing import Any
 
 from .containers import fields_of, is_container, is_dataclass, is_registered, items, remade
-from .tree import flatten, rebuild
+from .tree import flatten
 
 
 class Layout:
@@ -57,8 +57,8 @@ class Layout:
             self._shape, self._is_new = _shape_of(tree), False
         return list(map(found.get, self.names))
 
-    def rebuild(self, tree: Any, values: list[Any]) -> Any:
-        """Return containers of the same kinds as `tree`, with other leaves.
+    def build(self, tree: Any, values: list[Any]) -> Any:
+        """Return containers of the same kinds as `tree`, with other leaves, where that calls no class of them.
 
         Parameters
         ----------
@@ -69,15 +69,12 @@ class Layout:
 
         Returns
         -------
-        container
-            With the keys of `tree`.
+        container or None
+            With the keys of `tree`; None where it is of other types or of another shape than the first.
         """
         if type(tree) is dict and list(tree) == self.names:
             return dict(zip(tree, values, strict=True))
-        built = None if self._shape is None else self._shape.build(tree, values)
-        if built is None:
-            return rebuild(tree, dict(zip(self.names, values, strict=True)).__getitem__)
-        return built
+        return None if self._shape is None else self._shape.build(tree, values)
 
 
 class _Shape:

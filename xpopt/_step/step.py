@@ -145,7 +145,7 @@ def update_all(parts: Parts, params: Any, grads: Any, cur_loss: Any, out: Any) -
                 after = scale.moved(dynamic, True if proceed is None else proceed)
             if proceed is False:
                 return _skip(parts, SkippedUpdate(params, out, update.taken), after)
-            answer = update.prepare(scalars, proceed)
+            update.prepare(scalars, proceed)
             skipped = parts.skipped if proceed is None else parts.skipped.unless(proceed)
             step = clock.cur_step + 1
             enter(WRITING)
@@ -167,7 +167,7 @@ def update_all(parts: Parts, params: Any, grads: Any, cur_loss: Any, out: Any) -
         clock.take_back()
         raise
     update.keep()
-    return answer
+    return update.answer()
 
 
 def _skip_one(parts: Parts, param: Any, taken: Any, out: Any, scale: Scale | None) -> Any:

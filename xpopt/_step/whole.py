@@ -58,6 +58,8 @@ class WholeUpdate:
         self._resting: list[tuple[Any, Any]] = []  # where a parameter without a gradient is copied to, and its value
         self._model: Model  # of these tensors
         self._commit: Commit | None = None
+        self._results: list[Any]  # which are written in `finish`, and so kept until then
+        self._answer: Any
         self._finish: Callable[[], None] = _nothing
         self._copies: Iterator[tuple[Callable[[Any, Any], None], Any, Any]]
         self._shared: Iterator[tuple[Record, list[int]]] = iter(())
@@ -172,8 +174,8 @@ class WholeUpdate:
             return {tensor.name: x for tensor, x in zip(self._tensors, checked, strict=True)}
         return dict(zip(self._plan.of(self._names), self._plan.model.each(self._bound, role), strict=True))
 
-    def prepare(self, scalars: Mapping[Row, Scalars], proceed: Any) -> Any:
-        """Do all that can fail; return what `update_all` will.
+    def prepare(self, scalars: Mapping[Row, Scalars], proceed: Any) -> None:
+        """Do all that can fail.
 
         Parameters
         ----------
@@ -181,11 +183,6 @@ class WholeUpdate:
             The numbers of the step for each of `rows`.
         proceed : array of bool, shape (), or None
             As for `Tensor`.
-
-        Returns
-        -------
-        containers of the kinds of `params`
-            With arrays that hold the results once `finish` has been called.
         """
         plan = self._plan
         if plan is None:
@@ -197,13 +194,27 @@ class WholeUpdate:
         # a parameter without a gradient may lie where another one's result goes
         self._copies = iter([(writer(x), x, copy_array(value)) for x, value in self._resting])
         if self._out is not None:
-            return self._out
-        new = list(self._leaves)
+            self._answer = self._out
+            return
+        new = self._results = list(self._leaves)
         for place, x in zip(places, results, strict=True):
             new[place] = x
-        if plan is not None:
-            return plan.layout.rebuild(self._params, new)
-        return rebuild(self._params, dict(zip(self._names, new, strict=True)).__getitem__)
+        self._answer = None if plan is None else plan.layout.build(self._params, new)
+        if self._answer is None:
+            self._built(self._leaves)  # raises what a class does, with values that are there already
+
+    def _built(self, leaves: list[Any]) -> Any:
+        return rebuild(self._params, dict(zip(self._names, leaves, strict=True)).__getitem__)
+
+    def answer(self) -> Any:
+        """Return what `update_all` does, after `finish`: classes that look at their values, or copy them, find results.
+
+        Returns
+        -------
+        containers of the kinds of `params`
+            Or `out`.
+        """
+        return self._built(self._results) if self._answer is None else self._answer
 
     def _launch_tensors(self, scalars: Mapping[Row, Scalars], proceed: Any) -> list[Any]:
         """Prepare all that has a gradient, where there is no plan; return the results."""
