@@ -46,6 +46,27 @@ def keeps_the_loss(optimizer, params, grads, loss):
     return optimizer.update_all(params, grads, 1.0)
 
 
+class ComesLate:
+    """It passes the loss of the step before."""
+
+    def __init__(self):
+        self.last = None
+
+    def __call__(self, optimizer, params, grads, loss):
+        told, self.last = self.last if optimizer.cur_step else loss, loss
+        return optimizer.update_all(params, grads, told)
+
+
+def leaves_out_zeros(optimizer, params, grads):
+    some = [name for name, x in grads.items() if x.any()]
+    new = optimizer.update_all({name: params[name] for name in some}, {name: grads[name] for name in some})
+    return {**params, **new}
+
+
+def makes_finite(optimizer, params, grads):
+    return optimizer.update_all(params, {name: np.nan_to_num(x) for name, x in grads.items()})
+
+
 def clears_gradients(optimizer, params, grads):
     new = optimizer.update_all(params, grads)
     for x in grads.values():
@@ -104,12 +125,15 @@ WRONG = [
     ("steps", forgets_to_step, "step 2"),
     ("steps", steps_for_each, "step 1"),
     ("losses", keeps_the_loss, "KingScheduler"),
+    ("losses", ComesLate(), "KingScheduler.*step 4"),
+    ("names", leaves_out_zeros, "step 3, 'b'"),
     ("inputs", clears_gradients, "the gradients"),
     ("dtypes", widens, "'W' is float64, not float32"),
     ("dtypes", flattens, r"'W' has shape \(6,\), not \(3, 2\)"),
     ("resume", CopiesOnce(), "the copy is at step 2, not 6"),
     ("two models", OneForAll(), "of two"),
     ("errors", hides_errors, "was taken"),
+    ("errors", makes_finite, "a gradient that is not finite was taken"),
     ("errors", half_a_step, "the parameters after the error"),
 ]
 

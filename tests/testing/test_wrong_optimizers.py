@@ -340,6 +340,8 @@ def test_what_is_asked_wrongly_is_told():
         optimizer_checks(OptimizerBase)
     with pytest.raises(ValueError, match=r"libraries=\['nunpy'\]; wanted some of numpy, "):
         optimizer_checks(Right, libraries=["nunpy"])
+    with pytest.raises(ValueError, match=r"shapes=\{\}; wanted one shape at least"):
+        optimizer_checks(Right, shapes={})
     with pytest.raises(
         ValueError, match=r"skip=\['texts'\]; wanted a list of names of checks, which are 'determinism'"
     ):

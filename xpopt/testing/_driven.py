@@ -44,8 +44,11 @@ class Driven:
         return self._model(0, names, dtype)
 
     def grads(self, k: int, *names: str, dtype: str = "float64") -> dict[str, Any]:
-        """Return gradients of step `k`, from 1."""
-        return self._model(k, names, dtype)
+        """Return gradients of step `k`, from 1; those of b are 0 in the middle, which a step is made with, too."""
+        found = self._model(k, names, dtype)
+        if k == STEPS // 2 and "b" in found:
+            found["b"] = np.zeros_like(found["b"])
+        return found
 
     def _model(self, k: int, names: Any, dtype: str) -> dict[str, Any]:
         return self._numpy.model({name: SHAPES[name] for name in names or SHAPES}, k, dtype)  # type: ignore[return-value]
@@ -95,8 +98,8 @@ def steps(host: Driven) -> None:
 
 
 def losses(host: Driven) -> None:
-    """Train with a rate that falls where the loss rises."""
-    host.beside(lambda: adam(KING), losses=float)
+    """Train with a rate that falls where the loss rises, which it does after it has fallen: a loss may come late."""
+    host.beside(lambda: adam(KING), losses=lambda k: abs(k - STEPS / 2))
 
 
 def inputs(host: Driven) -> None:
@@ -145,16 +148,19 @@ def apart(host: Driven) -> None:
 
 
 def errors(host: Driven) -> None:
-    """Give it a gradient of another shape, and go on."""
+    """Give it a gradient of another shape and one that is not finite, and go on."""
     opt, params = adam(), host.params()
+    opt.set_params({"nonfinite": "raise"})
+    wrong = {"of another shape": np.ones((7, 7)), "that is not finite": np.full(SHAPES["b"], np.nan)}
     for k in range(1, STEPS + 1):
         before = {name: np.array(params[name]) for name in SHAPES}
-        try:
-            host.step(opt, params, {**host.grads(k), "b": np.ones((7, 7))}, k)
-        except Exception:
-            assert_same({name: params[name] for name in SHAPES}, before, "the parameters after the error")
-        else:
-            raise AssertionError("a gradient of another shape was taken")
+        for what, grad in wrong.items():
+            try:
+                host.step(opt, params, {**host.grads(k), "b": grad}, k)
+            except Exception:
+                assert_same({name: params[name] for name in SHAPES}, before, "the parameters after the error")
+            else:
+                raise AssertionError(f"a gradient {what} was taken")
         params = host.step(opt, params, host.grads(k), k)
     other, want = adam(), host.params()
     for k in range(1, STEPS + 1):

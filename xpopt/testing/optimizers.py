@@ -93,7 +93,7 @@ def optimizer_checks(
     TypeError
         `optimizer` is none, or a class without a rule, or one that is not made without arguments.
     ValueError
-        There is no such library or check.
+        There is no such library or check, or no shape.
 
     Examples
     --------
@@ -105,6 +105,8 @@ def optimizer_checks(
     ...     check()
     """
     cls = optimizer if isinstance(optimizer, type) else type(optimizer)
+    if not shapes:
+        raise ValueError(f"shapes={shapes!r}; wanted one shape at least, such as {{'matrix': (3, 2)}}")
     if not issubclass(cls, OptimizerBase):
         raise TypeError(f"optimizer is a {cls.__name__}; wanted an optimizer, or its class")
     Subject(optimizer, Arrays("numpy"), shapes).make()  # what cannot be made is told at once
