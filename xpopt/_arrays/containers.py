@@ -69,6 +69,15 @@ def like(node: Any, values: dict[Any, Any]) -> Any:
     return _opened(node).make(list(values.values()))
 
 
+def calls_classes(tree: Any) -> bool:
+    """Whether `like` calls classes of the caller's to make a tree anew, which may copy or read what they get."""
+    kind = type(tree)
+    is_ours = is_dataclass(tree) or (isinstance(tree, list | tuple) and hasattr(kind, "_make"))
+    if (kind.__module__ not in ("builtins", "collections") and not is_ours) or is_registered(tree):
+        return True
+    return any(calls_classes(x) for _, x in items(tree) if is_container(x))
+
+
 def _opened(node: Any) -> Opened:
     registered = _registered(node)
     if registered is not None:

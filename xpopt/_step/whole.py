@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
-from .._arrays.containers import is_container
+from .._arrays.containers import calls_classes, is_container
 from .._arrays.memory import find_shared
 from .._arrays.namespace import copy_array, writer
 from .._arrays.parameter import Spec, as_number, check_out, check_resting, examine_resting, is_number, lies_in_memory
@@ -200,7 +200,7 @@ class WholeUpdate:
         for place, x in zip(places, results, strict=True):
             new[place] = x
         self._answer = None if plan is None else plan.layout.build(self._params, new)
-        if self._answer is None:
+        if self._answer is None and calls_classes(self._params):
             self._built(self._leaves)  # raises what a class does, with values that are there already
 
     def _built(self, leaves: list[Any]) -> Any:
