@@ -119,6 +119,19 @@ def test_products_that_would_overflow_are_left_out(backend):
     assert (backend.numpy(x) != 1.0).any()
 
 
+@pytest.mark.backends("numpy", "array-api-strict", "torch", "jax")
+def test_a_first_gradient_that_is_left_out_stops_nothing(backend):
+    """Not where a device counts the step either: the axes are then the first basis, of a diagonal an exact one."""
+    opt = SOAP(lr=0.1, every=100, nonfinite="skip")
+    x = backend.array(np.zeros((2, 2)), "float32")
+    for value in (np.nan, 1.0, 1.0):
+        x = opt.update_all([x], [backend.array(np.diag([value, 2.0]), "float32")])[0]
+    steps = backend.numpy(x)
+    assert (np.diag(steps) < -0.05).all()
+    assert (steps[[0, 1], [1, 0]] == 0.0).all()
+    assert opt.skipped == 1
+
+
 @on_numpy
 def test_a_wrong_frequency_or_shape_is_told(backend):
     for every, error in ((0, ValueError), (2.5, TypeError), (None, TypeError)):

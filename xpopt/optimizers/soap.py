@@ -127,8 +127,7 @@ class SOAP(OptimizerBase):
         right = h.decay2 * s.right + (1 - h.decay2) * (matrix.T @ matrix)
         if h.t == 1:
             return param, SOAPState(s.mean, s.var, left, right, _eigenvectors(xp, left), _eigenvectors(xp, right))
-        of_rows: Any = s.left_basis
-        of_cols: Any = s.right_basis
+        of_rows, of_cols = _begun(xp, s.left_basis), _begun(xp, s.right_basis)
         steps = h.t - 1
         turned = of_rows.T @ matrix @ of_cols
         mean = h.decay1 * s.mean + (1 - h.decay1) * grad
@@ -148,6 +147,12 @@ class SOAP(OptimizerBase):
 
 def _eigenvectors(xp: Namespace, square: Any) -> Any:
     return xp.linalg.eigh(square)[1]
+
+
+def _begun(xp: Namespace, basis: Any) -> Any:
+    """Return a basis; the axes where there is none, since a device has left out the first step, and counted it."""
+    axes = xp.eye(basis.shape[0], dtype=basis.dtype, device=basis.device)
+    return xp.where(xp.any(basis != 0), basis, axes)
 
 
 def _iterated(xp: Namespace, square: Any, basis: Any) -> Any:
