@@ -84,6 +84,8 @@ def test_what_it_does_not_take_is_told(backend):
         solver.update(params, optax.sgd(0.1).init(params), params)
     with pytest.raises(ValueError, match="slots"):
         solver.update([params[0], params[0]], state, [params[0], params[0]])
+    with pytest.raises(ValueError, match="two parameters are named 'a/b'; give one of the keys"):
+        solver.init({"a/b": params[0], "a": {"b": params[0]}})
     with pytest.raises(ValueError, match="nonfinite"):
         transformation(xpopt.Adam(nonfinite="raise"))
     with pytest.raises(ValueError, match="nobody"):

@@ -42,7 +42,7 @@ def transformation(optimizer: str | Mapping[str, Any] | OptimizerBase = "Adam") 
     ------
     TypeError, ValueError
         `optimizer` is none, or one without a pure form; or, of ``update``, as for `OptimizerBase.pure`; there are no
-        parameters, or the state is of another transformation, or of another model.
+        parameters, or two of one path, or the state is of another transformation, or of another model.
 
     See Also
     --------
@@ -185,8 +185,11 @@ class _Models:
 
 
 def _leaves(tree: Any) -> dict[str, Any]:
-    """Return the arrays of a pytree by path, such as ``layers/0/w``."""
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    }
+    """Return the arrays of a pytree by path, such as ``layers/0/w``; a ValueError says that two have one."""
+    named: dict[str, Any] = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        if name in named:
+            raise ValueError(f"two parameters are named {name!r}; give one of the keys on their way another name")
+        named[name] = leaf
+    return named
