@@ -180,3 +180,35 @@ def test_writes_and_what_is_no_parameter_are_refused():
         Optimizer([{"params": [w], "rate": 1.0}])
     with pytest.raises(TypeError, match="is no optimizer"):
         Optimizer([w], torch.optim.SGD([w], lr=0.1))
+
+
+def test_settings_of_the_optimizer_inside_count():
+    w = torch.zeros(1, requires_grad=True)
+    w.grad = torch.ones(1)
+    optimizer = Optimizer([w], "SGD(lr=1.0)")
+    moved = []
+
+    def step():
+        before = w.item()
+        optimizer.step()
+        moved.append(before - w.item())
+
+    step()
+    optimizer.optimizer.set_params({"lr": 0.5})
+    step()
+    assert optimizer.param_groups[0]["lr"] == 0.5
+    optimizer.param_groups[0]["lr"] = 0.25
+    step()
+    optimizer.optimizer.set_params({"lr": 2.0})
+    twin = copy.deepcopy(optimizer)
+    twin.step()
+    assert twin.optimizer.lr == 2.0
+    again = Optimizer([w], "SGD")
+    again.load_state_dict(optimizer.state_dict())
+    assert (again.param_groups[0]["lr"], again.optimizer.lr) == (2.0, 2.0)
+    optimizer.optimizer.set_params({"lr": xpopt.schedulers.linear(4.0, 0.0, steps=4)})
+    step()
+    optimizer.param_groups[0]["lr"] = 0.125
+    with pytest.raises(TypeError, match="lr follows a schedule of xpopt"):
+        optimizer.step()
+    assert moved == [1.0, 0.5, 0.25, 1.0]

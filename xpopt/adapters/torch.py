@@ -18,6 +18,9 @@ _APART = ("id", "groups", "lr_scheduler", "nonfinite")
 """What no group shows: it is of the whole optimizer, or shown as ``lr``."""
 
 
+_FOLLOWS = "lr follows a schedule of xpopt; give the optimizer a number, and it may be written"
+
+
 class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
     """An optimizer of xpopt behind the interface of `torch.optim.Optimizer`.
 
@@ -49,8 +52,8 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
     Notes
     -----
     In `param_groups` stand the rate and the other settings. A write to ``"lr"``, as of a scheduler of PyTorch, counts
-    from the next step; one to another setting is a TypeError. Where the rate follows a schedule of xpopt, ``"lr"`` is
-    not written either.
+    from the next step; one to another setting is a TypeError. What `set_params` of the optimizer inside sets counts,
+    too. Where the rate follows a schedule of xpopt, ``"lr"`` is not written either.
 
     A step is of the whole model: after an error nothing has changed, and `clip_global` is of all groups together. A
     parameter without a gradient stays as it is.
@@ -212,17 +215,24 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
 
     def _take_rates(self) -> None:
         """Make what was written to the groups the rates of the optimizer."""
-        first, *rates = [None if "lr" in group.fixed else float(group["lr"]) for group in self.param_groups]
-        if rates != self._rates:
+        first, *rates = shown = [None if "lr" in group.fixed else float(group["lr"]) for group in self.param_groups]
+        before = self._rates
+        if rates != before[1:]:
             groups = self.optimizer.groups
             own = {f"{index}/*": rate for index, rate in enumerate(rates, 1) if rate is not None}
             changed = {name: {**groups[name], "lr": rate} for name, rate in own.items() if rate != groups[name]["lr"]}
             if changed:
                 self.optimizer.set_params({"groups": {**groups, **changed}})
-            self._rates = rates
         if first is not None and first != self.optimizer.lr:
-            # which costs a large model less than set_params of the optimizer
-            self.optimizer.lr_scheduler.set_params({"lr": first})
+            is_written = before[:1] != [first]
+            if not isinstance(self.optimizer.lr_scheduler, ConstantScheduler):  # since a set_params of the optimizer
+                if is_written and before:
+                    raise TypeError(_FOLLOWS)
+            elif is_written:  # which costs a large model less than set_params of the optimizer
+                self.optimizer.lr_scheduler.set_params({"lr": first})
+            else:
+                shown[0] = self.param_groups[0]["lr"] = self.optimizer.lr
+        self._rates = shown
 
     # Copies and checkpoints
 
@@ -284,7 +294,8 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
 
     def __getstate__(self) -> dict[str, Any]:
         """Copy and pickle the optimizer inside, too."""
-        return {**super().__getstate__(), "optimizer": self.optimizer, "_grouped": self._grouped, "_first": self._first}
+        own = ("optimizer", "_grouped", "_first", "_rates")
+        return {**super().__getstate__(), **{name: getattr(self, name) for name in own}}
 
 
 class _Group(dict[str, Any]):
@@ -297,7 +308,7 @@ class _Group(dict[str, Any]):
     def __setitem__(self, name: str, value: Any) -> None:
         if name in self.fixed:
             if name == "lr":
-                raise TypeError("lr follows a schedule of xpopt; give the optimizer a number, and it may be written")
+                raise TypeError(_FOLLOWS)
             raise TypeError(
                 f"{name!r} of a group cannot be written, only 'lr' can; wanted optimizer.optimizer.set_params, or a "
                 f"group that was made with it"
