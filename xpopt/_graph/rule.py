@@ -43,6 +43,11 @@ class StepScalars:
         return f"h({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
 
 
+def most_to_square(largest: float) -> float:
+    """Return how large an element may be so that the sum of a million of its squares is finite."""
+    return (largest / 2**20) ** 0.5
+
+
 @dataclass(frozen=True, eq=False)
 class Rule:
     """One update formula, for a class that has several: `OptimizerBase.choose_rule` returns those that are in use.

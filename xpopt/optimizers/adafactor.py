@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from .._arrays.typing import Array, Namespace, Scalars
-from .._graph.rule import Rule
+from .._graph.rule import Rule, most_to_square
 from .._graph.slots import cols, rows, slot
 from .._settings.ranges import DECAY, EPS, NON_NEGATIVE, POSITIVE
 from .._settings.setting import setting
@@ -58,11 +58,6 @@ def _step(xp: Namespace, param: Array, step: Any, h: Scalars) -> Any:
     """Return a step that is no larger than the threshold, times the rate: Algorithms 4 and 5."""
     scale = xp.maximum(_size(xp, param), h.least) / xp.maximum(_size(xp, step) / h.threshold, 1.0)
     return h.rate * scale * step
-
-
-def most_to_square(largest: float) -> float:
-    """Return how large an element may be so that the sum of a million of its squares is finite."""
-    return (largest / 2**20) ** 0.5
 
 
 class Adafactor(OptimizerBase):

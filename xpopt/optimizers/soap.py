@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from .._arrays.typing import Array, Namespace, Scalars
-from .._graph.rule import Rule
+from .._graph.rule import Rule, most_to_square
 from .._graph.slots import Shape, slot
 from .._settings.ranges import DECAY, EPS, Companion, Range
 from .._settings.setting import setting
-from .adafactor import most_to_square
 from .base import OptimizerBase
 
 
