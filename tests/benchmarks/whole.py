@@ -19,8 +19,8 @@ import xpopt
 ALONE = {"1 x 10M": 3.3, "3000 x 3500": 1.25}
 """How many times as fast as the textbook the blocked engine should be."""
 
-REDUCING = ("Adafactor", "DoG", "LAMB", "LARS", "Muon", "NovoGrad", "PolyakSGD", "Prodigy")
-"""They read arrays more than once, so that their traffic alone is no measure of them; on CuPy they run eagerly."""
+REDUCING = ("Adafactor", "DoG", "LAMB", "LARS", "Muon", "NovoGrad", "PolyakSGD", "Prodigy", "SOAP")
+"""They read arrays more than once, so that their traffic alone is no measure of them."""
 
 OPTIMIZERS = {
     **{
