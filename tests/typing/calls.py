@@ -138,8 +138,8 @@ Rate()  # type: ignore[call-arg]
 
 @dataclass
 class Layer:
-    W: np.ndarray
-    b: np.ndarray
+    W: np.ndarray[Any, Any]
+    b: np.ndarray[Any, Any]
 
 
 layer = Layer(np.ones(2), np.ones(1))
