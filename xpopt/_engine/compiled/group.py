@@ -124,7 +124,13 @@ class CompiledGroup(HostGroup):
     def launch(self, bound: Bound, numbers: StepNumbers) -> Launched:
         """Evaluate the numbers."""
         if self.ones is None:
-            return Launched(bound.outs, self.slots, self._begun(bound, numbers).prepare())
+            keys = self.keys(numbers)
+            if self.clipped or keys is not None:
+                return Launched(bound.outs, self.slots, self._begun(bound, numbers).prepare())
+            packed = self._kernel.numbers.rows(self.scalars(numbers), (), None, self.compute.char)
+            given = bound.table, self._pieces, self._row_of, packed
+            call = compiled.ready(self._kernel.call, *given, helpers=self._pieces.helpers())
+            return Launched(bound.outs, self.slots, call)
         return alone(self.staged(bound, numbers))
 
     def staged(self, bound: Bound, numbers: StepNumbers) -> Staged:

@@ -106,9 +106,9 @@ class Launch:
         self._table, self._cut, self._rows = table, of, rows
         self._scalars, self._keys = scalars, keys
         self._helpers = of.helpers()
-        self._factors: Any = b""
+        self._factors: Any = None
         if kernel.clipped:
-            (squares,) = _squares(kernel.dtype).run(table, of, rows, b"", b"", self._helpers)
+            (squares,) = _squares(kernel.dtype).run(table, of, rows, b"", None, self._helpers)
             self._factors = clip_factors(squares, clip_norms(scalars, rows), grads)
 
     def measure(self, k: int, ones: Any) -> list[Any]:
@@ -156,7 +156,7 @@ class Launch:
 
 
 def ready(
-    function: Any, table: Any, of: Cut, rows: Any, numbers: Any, factors: Any = b"", *more: Any, helpers: int = 0
+    function: Any, table: Any, of: Cut, rows: Any, numbers: Any, factors: Any = None, *more: Any, helpers: int = 0
 ) -> Callable[[], None]:
     """Return what calls a kernel, once, for all pieces.
 
@@ -167,7 +167,7 @@ def ready(
     table, of, rows
         As for `Launch`.
     numbers, factors : ndarray or bytes
-        As for `print_llvm`.
+        As for `print_llvm`; None where nothing is clipped.
     *more : int
         What else the kernel is given.
     helpers : int
@@ -185,7 +185,7 @@ def ready(
         ctypes.byref(ctypes.c_int64()),
         _place(rows),
         _place(numbers),
-        _place(factors),
+        None if factors is None else _place(factors),
         *map(_word, more),
     )
     call.alive = table, of, rows, numbers, factors  # of which it has no more than addresses
