@@ -20,6 +20,35 @@ _MATH = {
     "llvm.memcpy.p0.p0.i64": "declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)",
 }
 
+_BETTER = {"maximum": "ogt", "minimum": "olt"}
+"""How the first of two numbers is compared with the second, to be chosen."""
+
+
+def _chosen(test: str, kind: str, truth: str, of: str = "") -> list[str]:
+    """Return the lines that choose between two numbers, or vectors of them: the first where it is better or NaN.
+
+    Parameters
+    ----------
+    test : {"ogt", "olt"}
+        What better means.
+    kind, truth : str
+        The types of the numbers and of truth values.
+    of : str
+        What the names end in.
+
+    Returns
+    -------
+    list of str
+        From ``%x`` and ``%y`` to ``%joined``.
+    """
+    return [
+        f"%better{of} = fcmp {test} {kind} %x{of}, %y{of}",
+        f"%none{of} = fcmp uno {kind} %x{of}, %x{of}",
+        f"%first{of} = or {truth} %better{of}, %none{of}",
+        f"%joined{of} = select {truth} %first{of}, {kind} %x{of}, {kind} %y{of}",
+    ]
+
+
 _ELEMENTS = {
     "sign": """\
 ; -1, 0 or 1; NaN of NaN, and of a zero the positive one
@@ -34,26 +63,13 @@ define internal $T @sign($T %x) alwaysinline {
   ret $T %result
 }
 """,
-    "maximum": """\
-; the larger one, or NaN; of two zeros the second, as NumPy's on x86
-define internal $T @maximum($T %x, $T %y) alwaysinline {
-  %larger = fcmp ogt $T %x, %y
-  %none = fcmp uno $T %x, %x
-  %first = or i1 %larger, %none
-  %result = select i1 %first, $T %x, $T %y
-  ret $T %result
-}
-""",
-    "minimum": """\
-; the smaller one, or NaN; of two zeros the second, as NumPy's on x86
-define internal $T @minimum($T %x, $T %y) alwaysinline {
-  %smaller = fcmp olt $T %x, %y
-  %none = fcmp uno $T %x, %x
-  %first = or i1 %smaller, %none
-  %result = select i1 %first, $T %x, $T %y
-  ret $T %result
-}
-""",
+    **{
+        name: f"; the {better} one, or NaN; of two zeros the second, as NumPy's on x86\n"
+        f"define internal $T @{name}($T %x, $T %y) alwaysinline {{\n"
+        + "".join(f"  {line}\n" for line in _chosen(_BETTER[name], "$T", "i1"))
+        + "  ret $T %joined\n}\n"
+        for name, better in (("maximum", "larger"), ("minimum", "smaller"))
+    },
     "isinf": """\
 define internal i1 @isinf($T %x) alwaysinline {
   %size = call $T @llvm.fabs.$S($T %x)
@@ -240,7 +256,11 @@ def _fold(name: str) -> str:
             f"%upper{width}.at = getelementptr double, ptr %lanes, i64 {width}",
             f"%x{width} = load {of}, ptr %lanes, align 8",
             f"%y{width} = load {of}, ptr %upper{width}.at, align 8",
-            *(line.replace("$N", str(width)).replace("$V", of) for line in _JOINED[name]),
+            *(
+                [f"%joined{width} = fadd {of} %x{width}, %y{width}"]
+                if name == "add"
+                else _chosen(_BETTER[name], of, f"<{width} x i1>", str(width))
+            ),
             f"store {of} %joined{width}, ptr %lanes, align 8",
         ]
         width //= 2
@@ -248,20 +268,6 @@ def _fold(name: str) -> str:
     head, end = f"define internal double @fold_{name}(ptr %lanes) {{", "  %result = load double, ptr %lanes"
     return f"{head}\n{body}{end}\n  ret double %result\n}}\n"
 
-
-_JOINED = {
-    "add": ["%joined$N = fadd $V %x$N, %y$N"],
-    **{
-        name: [
-            f"%better$N = fcmp {test} $V %x$N, %y$N",
-            "%none$N = fcmp uno $V %x$N, %x$N",
-            "%first$N = or <$N x i1> %better$N, %none$N",
-            "%joined$N = select <$N x i1> %first$N, $V %x$N, $V %y$N",
-        ]
-        for name, test in (("maximum", "ogt"), ("minimum", "olt"))
-    },
-}
-"""How two vectors are joined."""
 
 _JOINS = {
     "add": """\
