@@ -38,6 +38,9 @@ BACKENDS = {
 ENGINES = {"compiled": ["eager", "compiled"]}
 
 
+# With MPI as a wheel, and its mpiexec. The torch of the tests, for it comes as a CPU build.
+DISTRIBUTED = ["mpi4py", "mpich", *BACKENDS["torch"][0], *BACKENDS["jax"][0], "dask[array,distributed]"]
+
 # Seconds that each may take on two processors, installs apart; each says in the end what it took.
 BUDGETS = {
     "tests(numpy)": 85,
@@ -49,6 +52,8 @@ BUDGETS = {
     "tests(cupy)": 110,
     "tests_min": 60,
     "soak": 150,
+    "distributed": 120,
+    "distributed_full": 600,
     "mutants": 600,
     "lint": 10,
     "types": 30,
@@ -99,7 +104,8 @@ def install_beside(session: nox.Session, extras: str, *requirements: str) -> Non
 
 def run_suite(session: nox.Session, *command: str) -> None:
     """Run the suite in parallel, but for the tests that count what their process holds."""
-    shared = ["-n", str(WORKERS), "--dist=worksteal", "--durations=10", "--ignore=tests/test_soak.py"]
+    alone = ["--ignore=tests/test_soak.py", "--ignore=tests/distributed"]
+    shared = ["-n", str(WORKERS), "--dist=worksteal", "--durations=10", *alone]
     session.run(*command, *shared, *session.posargs)
 
 
@@ -153,6 +159,25 @@ def soak(session: nox.Session) -> None:
     with budget(session):
         variants = [f"--backend={name}" for name in BACKENDS["numpy"][1]]
         session.run("python", "-m", "pytest", *variants, "--durations=10", "tests/test_soak.py", *session.posargs)
+
+
+def run_distributed(session: nox.Session, *options: str) -> None:
+    """Run the tests that start processes of their own, which speak to each other on this machine alone."""
+    install_beside(session, "test checkpoint", *DISTRIBUTED)
+    with budget(session):
+        session.run("python", "-m", "pytest", "--backend=numpy", "--durations=10", *options, *session.posargs)
+
+
+@nox.session
+def distributed(session: nox.Session) -> None:
+    """Run what several processes do together: a short walk with each library."""
+    run_distributed(session, "-m", "not long", "tests/distributed")
+
+
+@nox.session
+def distributed_full(session: nox.Session) -> None:
+    """Run all of it: every dtype and option, processes that are killed, other numbers of processes (opt-in)."""
+    run_distributed(session, "tests/distributed")
 
 
 @nox.session(python=PYTHONS)

@@ -63,6 +63,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", f"any_immutable: {immutable}")
     config.addinivalue_line("markers", "any_engine: what no engine bears on, or names its own; left out with --engine")
     config.addinivalue_line("markers", "llvmlite: what needs llvmlite, which compiles")
+    config.addinivalue_line("markers", "long: of several processes, what the short session leaves out")
 
 
 def _chosen(config: pytest.Config) -> list[str]:
