@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 from ._arrays.machine import default_namespace, why_not
 from ._engine import cpus, pool
+from ._engine.compiled.break_even import WORTH
 from ._engine.compiled.build import why_no_compiler
 from ._engine.compiled.code_files import cache_dir
-from ._engine.compiled.kernel import WORTH
 from ._version import __version__
 
 _DISTRIBUTIONS = {
@@ -70,7 +70,7 @@ def _engine_of_numpy() -> Iterator[str]:
         return
     folder = cache_dir()
     kept = folder or "nowhere: there is no private folder to write to; XPOPT_CACHE_DIR may name one"
-    yield f"engine: compiled where a step has {WORTH} elements or its kernel is there already, else blocked"
+    yield f"engine: compiled where a step has {WORTH} elements, or after many smaller ones, else blocked"
     yield f"compiled code is kept in {kept}"
 
 

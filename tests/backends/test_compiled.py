@@ -12,7 +12,7 @@ from _kit.bits import cast, compare, normal
 from _kit.engines import MAKE, Two, forget_what_was_made, needs_llvmlite, of_rule
 
 import xpopt
-from xpopt._engine.compiled import build, fields
+from xpopt._engine.compiled import break_even, build, fields
 from xpopt._engine.compiled import group as kept_compiled
 from xpopt._engine.compiled import kernel as compiled
 from xpopt._graph.rule import NoSlots, Rule
@@ -120,7 +120,7 @@ def test_the_second_step_compiles_nothing(backend, monkeypatch):
 def test_only_what_is_large_is_worth_a_compilation(backend, monkeypatch):
     made = forget_what_was_made(monkeypatch)
     opt = of_rule(lambda xp, p, g, s, h: (p - h.lr * g, s), NoSlots)()
-    for size, kernels in ((1000, 0), (compiled.WORTH - 1, 0), (compiled.WORTH, 1), (1000, 1)):
+    for size, kernels in ((1000, 0), (break_even.WORTH - 1, 0), (break_even.WORTH, 1), (1000, 1)):
         with xpopt.engine("auto"):
             opt.update(np.ones(size), np.ones(size), size)
         assert [type(one) for of in made.values() for one in of.values()].count(compiled.Kernel) == kernels

@@ -14,6 +14,7 @@ from _kit.engines import MAKE, few_rules, needs_llvmlite
 
 import xpopt
 from xpopt._engine.blocked import kernel as blocked
+from xpopt._engine.compiled import break_even
 from xpopt._engine.compiled import kernel as compiled
 
 pytestmark = pytest.mark.backends("numpy")
@@ -199,7 +200,7 @@ def test_every_engine_goes_where_eager_numpy_does(backend, name, seed, monkeypat
     for engine in (blocked, compiled):  # threads share the work
         monkeypatch.setattr(engine, "SERIAL", 10_000)
     monkeypatch.setattr(compiled, "_FEW", 1)
-    monkeypatch.setattr(compiled, "WORTH", 100)
+    monkeypatch.setattr(break_even, "WORTH", 100)
     walkers = [Walker(MAKE[name](), engine) for engine in [*ENGINES, "another at each step"]]
     draw = random.Random(f"{name} {seed}")
     log = []

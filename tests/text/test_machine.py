@@ -212,7 +212,7 @@ def test_the_report_says_what_numpy_arrays_get(monkeypatch, tmp_path):
     """The engine, and where compiled code is kept; without llvmlite, why not."""
     monkeypatch.setenv("XPOPT_CACHE_DIR", str(tmp_path / "code"))
     monkeypatch.setattr("xpopt.__main__.why_no_compiler", lambda: None)
-    wanted = "engine: compiled where a step has 65536 elements or its kernel is there already, else blocked"
+    wanted = "engine: compiled where a step has 65536 elements, or after many smaller ones, else blocked"
     assert wanted in lines_of_report()
     assert f"compiled code is kept in {tmp_path / 'code'}" in lines_of_report()
     monkeypatch.setenv("XPOPT_CACHE_DIR", str(tmp_path / "code" / "file"))

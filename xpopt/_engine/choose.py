@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -17,9 +17,9 @@ from .._settings.caller import PACKAGE, warn
 from .._settings.text import short
 from . import kernels
 from .blocked.group import BlockedGroup, BlockedSingle
-from .compiled import build
+from .compiled import break_even, build
+from .compiled.break_even import BreakEven, SmallSteps
 from .compiled.group import CompiledGroup, CompiledSingle
-from .compiled.kernel import WORTH
 from .compiled.kernel import Kernel as CompiledKernel
 from .cuda.group import CudaGroup, CudaSingle, why_no_kernel
 from .eager.group import EagerGroup
@@ -84,7 +84,8 @@ def launch(tensors: list[Tensor]) -> tuple[Launched, Model]:
     model : Model
         The groups, for the next step.
     """
-    model = Model(_groups(tensors, _assigned(tensors, compile_it=True)))
+    engines, small = _assigned(tensors, compile_it=True)
+    model = Model(_groups(tensors, engines), small=small)
     bound = _bound(model, tensors)
     return _launch_eagerly(tensors, whole=True) if bound is None else (_launched(model, bound, tensors), model)
 
@@ -118,7 +119,10 @@ def launch_one(tensor: Tensor) -> tuple[Launched, Single | None]:
         What can be bound again for the next update, if its engine has that.
     """
     engine = "eager" if refusal(tensor) is not None else _fastest([tensor], compile_it=True)
-    kind = _of_library(engine, tensor.library.name, _SINGLE.get(engine), ViewedSingle)
+    kind = _SINGLE.get(engine)
+    if engine == "blocked":
+        kind = functools.partial(BlockedSingle, small=_small([tensor]))
+    kind = _of_library(engine, tensor.library.name, kind, ViewedSingle)
     single = None if kind is None else kind(tensor)
     bound = None if single is None else single.bind(tensor.param, tensor.grad, tensor.out)
     if single is None or bound is None:
@@ -176,7 +180,7 @@ def _numbers(model: Model, tensors: list[Tensor]) -> StepNumbers:
 
 def describe(tensors: Sequence[Tensor]) -> list[tuple[str, str]]:
     """Return the engine that would update each tensor, and why it is not a faster one, or ""; nothing is compiled."""
-    engines = _assigned(tensors, compile_it=False)
+    engines, _ = _assigned(tensors, compile_it=False)
     described: dict[int, tuple[str, str]] = {}
     for (name, library, *_), members in _shares(tensors, engines).items():
         reasons: dict[int, str | None] = dict.fromkeys(members)
@@ -215,11 +219,12 @@ _GROUPS: dict[str, type[Group]] = {
     "cuda": CudaGroup,
 }
 _REFUSE = {"numpy": HostGroup.refuse, "torch": ViewedGroup.refuse, "cupy": CudaGroup.refuse}
-_SINGLE: dict[str, type[Single]] = {"blocked": BlockedSingle, "compiled": CompiledSingle, "cuda": CudaSingle}
+_SINGLE: dict[str, Callable[..., Single]] = {"blocked": BlockedSingle, "compiled": CompiledSingle, "cuda": CudaSingle}
 
 
-def _assigned(tensors: Sequence[Tensor], *, compile_it: bool) -> list[str]:
-    """Return the fastest engine for each tensor."""
+def _assigned(tensors: Sequence[Tensor], *, compile_it: bool) -> tuple[list[str], list[SmallSteps]]:
+    """Return the fastest engine for each tensor, and what its steps count to, where a kernel is not worth it yet."""
+    small: list[SmallSteps] = []
     assigned = ["eager"] * len(tensors)
     together: dict[tuple[str, Rule, bool, bool, bool], list[int]] = {}
     for i, tensor in enumerate(tensors):
@@ -230,7 +235,37 @@ def _assigned(tensors: Sequence[Tensor], *, compile_it: bool) -> list[str]:
         fastest = _fastest([tensors[i] for i in members], compile_it=compile_it)
         for i in members:
             assigned[i] = fastest
-    return assigned
+        if fastest in ("eager", "blocked") and (counted := _small([tensors[i] for i in members])) is not None:
+            small.append(counted)
+    return assigned, small
+
+
+def _small(tensors: list[Tensor]) -> SmallSteps | None:
+    """Return what counts the steps of tensors that are not compiled yet; None where nothing is waited for."""
+    if chosen() != "auto" or tensors[0].library.name == "cupy" or build.why_not_here() is not None:
+        return None
+    sizes = _sizes(tensors)
+    if sum(sizes) >= break_even.WORTH:
+        return None
+    waiting = BreakEven.of(tensors[0].rule, tensors[0].h, _missing(tensors))
+    return None if waiting.is_over else SmallSteps(waiting, sizes)
+
+
+def _sizes(tensors: Sequence[Tensor]) -> list[int]:
+    return [math.prod(tensor.spec.shape) * tensor.spec.parts for tensor in tensors]
+
+
+def _missing(tensors: Sequence[Tensor]) -> tuple[Variant, ...]:
+    """Return the kernels in machine code that tensors of one rule lack."""
+    first = tensors[0]
+    missing = []
+    for dtype in {kernels.name_of(tensor.spec.dtype): None for tensor in tensors}:
+        variant = Variant("compiled", dtype, first.clipped, first.key is not None)
+        made = first.rule.made.get(variant)
+        # where it matters which of the two runs, that is for the size to say, not for what has been compiled before
+        if not isinstance(made, CompiledKernel) or not made.exact:
+            missing.append(variant)
+    return tuple(missing)
 
 
 def _fastest(tensors: list[Tensor], *, compile_it: bool) -> str:
@@ -270,30 +305,38 @@ def _why_not_compiled(tensors: Sequence[Tensor], *, compile_it: bool) -> str | N
     str or None
         The reason.
     """
-    first = tensors[0]
-    rule, h, clipped, drawn = first.rule, first.h, first.clipped, first.key is not None
-    assert h is not None
-    missing = []
-    for dtype in {kernels.name_of(tensor.spec.dtype): None for tensor in tensors}:
-        # where it matters which of the two runs, that is for the size to say, not for what has been compiled before
-        made = rule.made.get(Variant("compiled", dtype, clipped, drawn))
-        if not isinstance(made, CompiledKernel) or not made.exact:
-            missing.append(dtype)
+    rule, h, missing, sizes = tensors[0].rule, tensors[0].h, _missing(tensors), _sizes(tensors)
     if not missing:
         return None
-    size = sum(math.prod(tensor.spec.shape) * tensor.spec.parts for tensor in tensors)
-    if size < WORTH and chosen() != "compiled":
-        return f"{size} elements are fewer than the {WORTH} that are worth a compilation"
-    reason = build.why_no_compiler()
-    if reason is None and ("float16" in missing or "float16" in rule.dtypes("")):
+    reason, waiting = build.why_not_here(), None
+    if reason is None and sum(sizes) < break_even.WORTH and chosen() != "compiled":
+        waiting = BreakEven.of(rule, h, missing)
+        if not _is_worth(waiting, rule, h, missing, compile_it=compile_it):
+            return waiting.reason(sizes)
+        missing = _missing(tensors)
+    reason = reason or build.why_no_compiler()
+    if reason is None and (any(of.dtype == "float16" for of in missing) or "float16" in rule.dtypes("")):
         reason = build.why_no_float16()
-    for dtype in missing if reason is None else ():
-        made = rule.made.get(Variant("compiled", dtype, clipped, drawn))
+    for variant in missing if reason is None else ():
+        made = rule.made.get(variant)
         if made is None and compile_it:
-            made = kernels.compiled(rule, h, Variant("compiled", dtype, clipped, drawn))
+            made = kernels.compiled(rule, h, variant)
         if isinstance(made, kernels.Refusal):
             reason = reason or str(made)
+    if waiting is not None and compile_it:
+        waiting.end()
     return reason
+
+
+def _is_worth(waiting: BreakEven, rule: Rule, h: Any, missing: Sequence[Variant], *, compile_it: bool) -> bool:
+    """Return whether small steps have paid for their kernels, or these are on disk, and the steps for loading them."""
+    if waiting.is_over or not waiting.is_due():
+        return waiting.is_over
+    if waiting.may_load and compile_it:
+        if build.why_no_compiler() is None and all(kernels.loaded(rule, h, variant) for variant in missing):
+            return True
+        waiting.look_no_more_on_disk()
+    return not waiting.may_load and waiting.is_due()
 
 
 def refusal(tensor: Tensor) -> str | None:

@@ -48,3 +48,13 @@ def compiled(rule: Rule, h: Scalars, variant: Variant) -> CompiledKernel | Refus
                 found = rule.made.setdefault(variant, Refusal(f"it cannot be compiled: {error}"))
     assert found is not None
     return found
+
+
+def loaded(rule: Rule, h: Scalars, variant: Variant) -> bool:
+    """Return whether there is a kernel in machine code that needs no compilation, and load it."""
+    with build.alone(), build.from_disk():
+        try:
+            made(CompiledKernel, rule, h, variant)
+        except Exception:  # it is not on disk; or what else is wrong is told by `compiled`
+            return False
+    return True

@@ -13,6 +13,7 @@ from .._arrays.memory import find_shared
 from .._arrays.namespace import address_of, library_of
 from .._arrays.parameter import lies_in_memory
 from .._graph.rule import NeedsModelError
+from .compiled.break_even import SmallSteps
 from .group import Bound, Group, Launched, StepNumbers
 from .together import launch_together
 
@@ -29,10 +30,13 @@ class Model:
         The groups.
     whole : bool
         Whether they are all that there is of the model; if not, nothing can be found of it.
+    small : sequence of SmallSteps
+        What counts the launches of tensors for which a kernel is not worth its compilation yet.
     """
 
-    def __init__(self, groups: list[Group], *, whole: bool = True) -> None:
+    def __init__(self, groups: list[Group], *, whole: bool = True, small: Sequence[SmallSteps] = ()) -> None:
         self.groups = groups
+        self._small = small
         self._whole = whole
         sizes = [group.bytes for group in groups if group.bytes is not None]
         self._bytes = np.concatenate(sizes) if sizes else _NONE  # of each tensor that is written where it lies
@@ -110,6 +114,10 @@ class Model:
         self._apart = [] if found or written or resting else tables
         return found
 
+    def is_outgrown(self) -> bool:
+        """Whether a faster engine is worth its kernel by now."""
+        return bool(self._small) and any(steps.is_due() for steps in self._small)
+
     def launch(self, bound: list[Bound], numbers: StepNumbers) -> list[Launched]:
         """Do all that can fail.
 
@@ -125,6 +133,8 @@ class Model:
         list of Launched
             One for each group; they hold while the arrays are alive.
         """
+        for steps in self._small:
+            steps.count()
         launched: list[Launched] = []
         if not any(group.couples for group in self.groups):
             try:

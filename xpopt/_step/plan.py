@@ -74,12 +74,14 @@ class Plan:
         self._in_place = {id(record) for i, record in enumerate(records) if i not in self._new}
 
     def fits(self, settings: Settings) -> bool:
-        """Whether settings and choice of an engine run as those of the plan, and no rule has changed."""
+        """Whether settings and engine are to run as those of the plan, and no rule has changed."""
         if self.settings is not settings:
             if not settings.runs_as(self.settings):
                 return False
             self.settings = settings
-        return self._choice == choose.chosen() and not any(map(choose.changed, self._rules))
+        if self._choice != choose.chosen() or self.model.is_outgrown():
+            return False
+        return not any(map(choose.changed, self._rules))
 
     def writes_any(self, records: Iterable[Record]) -> bool:
         """Whether the plan writes the slots of one of these parameters where they are."""

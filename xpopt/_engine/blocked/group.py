@@ -13,6 +13,7 @@ from ..._arrays.namespace import address_of
 from ..._arrays.sums import flat
 from ..._arrays.typing import Scalars
 from .. import kernels
+from ..compiled.break_even import SmallSteps
 from ..group import Bound, Launched, Staged, StepNumbers
 from ..host import BLOCK, SHARED, HostGroup, HostSingle, reals_of
 from ..kernel import Variant
@@ -197,10 +198,19 @@ def _from(x: Any, size: int) -> Any:
 
 
 class BlockedSingle(HostSingle):
-    """A tensor that is updated alone in blocks."""
+    """A tensor that is updated alone in blocks.
 
-    def __init__(self, tensor: Tensor) -> None:
+    Parameters
+    ----------
+    tensor : Tensor
+        The tensor, which is not kept.
+    small : SmallSteps, optional
+        What counts its launches.
+    """
+
+    def __init__(self, tensor: Tensor, small: SmallSteps | None = None) -> None:
         super().__init__(tensor)
+        self._small = small
         self._kernel = _kernel_of(tensor, clipped=self.clipped)
         self._one_call = self.size <= blocked.SMALL and (self.dtype == self.compute or self.parts == 2)
         self._code = self.compute.char
@@ -212,6 +222,8 @@ class BlockedSingle(HostSingle):
         self, param: Any, grad: Any, result: Any, h: Scalars, key: Key | None, proceed: Any
     ) -> Callable[[], None]:
         """Evaluate the numbers, and take the memory to work in."""
+        if self._small is not None:
+            self._small.count()
         kernel, slots = self._kernel, self.wide
         if self.parts == 2:
             at_once = result is param

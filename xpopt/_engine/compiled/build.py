@@ -7,7 +7,9 @@ import os
 import platform
 import sys
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import Any
 
 _lock = threading.RLock()
@@ -44,15 +46,24 @@ def _let_forks_wait() -> None:
 
 
 @functools.cache
-def why_no_compiler() -> str | None:
-    """Return why nothing can be compiled, or None if it can. Imports llvmlite."""
+def why_not_here() -> str | None:
+    """Return why there is no compiler, or None if there may be one. Imports nothing."""
     from importlib.util import find_spec
 
     if sys.maxsize < 2**63 - 1:
         return "this Python is one of 32 bits"
-    try:
+    with suppress(Exception):  # of a finder, which the import says
         if find_spec("llvmlite") is None:
             return "llvmlite is not installed (pip install 'xpopt[cpu]')"
+    return None
+
+
+@functools.cache
+def why_no_compiler() -> str | None:
+    """Return why nothing can be compiled, or None if it can. Imports llvmlite."""
+    if (reason := why_not_here()) is not None:
+        return reason
+    try:
         from llvmlite import __version__, binding
     except Exception as error:  # such as a library that is not there
         return f"llvmlite's import fails: {error}"
@@ -71,6 +82,23 @@ def why_no_float16() -> str | None:
     return None if binding.get_host_cpu_features().get("f16c") else "this processor has no float16 conversions"
 
 
+class NotOnDiskError(Exception):
+    """What is wanted from the disk alone is not there."""
+
+
+_from_disk: ContextVar[bool] = ContextVar("xpopt_from_disk", default=False)
+
+
+@contextmanager
+def from_disk() -> Iterator[None]:
+    """Compile nothing in this context: what is not on disk is a `NotOnDiskError`."""
+    token = _from_disk.set(True)
+    try:
+        yield
+    finally:
+        _from_disk.reset(token)
+
+
 def build(source: str, name: str, prototype: Any) -> Any:
     """Compile a function, or load what an earlier process compiled.
 
@@ -87,6 +115,11 @@ def build(source: str, name: str, prototype: Any) -> Any:
     -------
     ctypes function
         The function. Its attribute `loaded` says whether it came from the disk.
+
+    Raises
+    ------
+    NotOnDiskError
+        It is not on disk, in the context of `from_disk`.
     """
     from .code_files import cache_dir, read, write  # here, for only what is compiled needs files
 
@@ -97,6 +130,8 @@ def build(source: str, name: str, prototype: Any) -> Any:
         header = f"xpopt {key}\n".encode()
         data = None if path is None else read(path)
         loaded = data is not None and data.startswith(header)  # the linker believes what it is given
+        if not loaded and _from_disk.get():
+            raise NotOnDiskError
         code = data[len(header) :] if data is not None and loaded else _compiled(source)
         if path is not None and not loaded:
             with suppress(Exception):  # such as a full disk: the next process compiles too

@@ -23,9 +23,7 @@ from ..group import Keys
 from ..kernel import Variant
 from ..numbers import Numbers, clip_norms
 from . import build
-
-WORTH = 65_536
-"""Elements in one call from which a kernel is worth its compilation; one that is there runs everything."""
+from .break_even import is_exact
 
 SERIAL = 524_288
 """Elements in one call up to which other threads would come too late to help."""
@@ -34,9 +32,6 @@ PIECE = 16_384
 """Elements that a thread takes at a time."""
 
 _FEW = SERIAL // PIECE
-
-_INEXACT = {"exp", "log", "pow"}
-"""The operations of which NumPy and LLVM have functions of their own."""
 
 _PROTOTYPE = ctypes.CFUNCTYPE(None)
 """The type of kernels, which run without the interpreter's lock.
@@ -66,9 +61,8 @@ class Kernel:
         passes = passes_of(rule, h, clipped=clipped)
         graph = passes.last.arrays
         self.clipped = clipped
-        graphs = [*(one.parts.arrays for one in passes.before), graph]
-        self.exact = not any(node.op in _INEXACT for of in graphs for node in of.arrays())
-        """Whether blocks make the same numbers, so that it does not matter which of the two runs."""
+        self.exact = is_exact(passes)
+        """Whether it does not matter if blocks run instead."""
         self.dtype = dtype
         self.compute = np.dtype("float64" if dtype == "float64" else "float32")
         self.numbers = Numbers(graph)
