@@ -16,6 +16,8 @@ from works import M, Model
 
 COUNTS = (1, 20, 200, 3000)
 
+HOST_TITLE, MEMORY_TITLE, START_TITLE = "For each tensor", "Memory", "The first step"
+
 HOST = """\
 `update_all` in place of so many parameters of one element on the compiled engine, with dicts of arrays: all that is not
 arithmetic."""
@@ -23,7 +25,7 @@ arithmetic."""
 
 def host(timed: Stopwatch, begin: Begin) -> Section:
     """Measure `update_all` where there is next to nothing to compute."""
-    found = Section("For each tensor", HOST, ["parameters", "us a step", "goal, us"])
+    found = Section(HOST_TITLE, HOST, ["parameters", "us a step", "goal, us"])
     medians = []
     for count in COUNTS:
         begin(f"{count} x 1")
@@ -68,7 +70,7 @@ print(peak() - before - 2 * params[0].nbytes / 2**20)
 def memory(size: int, begin: Begin) -> Section:
     """Measure the most memory that a step takes beyond the state, each engine in a process of its own."""
     text = f"What three steps in place of Adam take beside the state, for {size // M}M elements: the rise of the peak."
-    found = Section("Memory", text, ["engine", "MiB"])
+    found = Section(MEMORY_TITLE, text, ["engine", "MiB"])
     for engine in ("blocked", "compiled"):
         begin(f"{size // M}M elements, {engine}")
         if engine == "blocked" or Compiled.why_not() is None:
@@ -119,7 +121,7 @@ makes the functions that look at all tensors of a model at once."""
 
 def start(runs: int, begin: Begin) -> Section:
     """Measure the first step of a process, and the import."""
-    found = Section("The first step", START_TEXT, ["", "one step, s", "two steps, s"])
+    found = Section(START_TITLE, START_TEXT, ["", "one step, s", "two steps, s"])
     with tempfile.TemporaryDirectory() as folder:
         seconds: dict[str, Array] = {}
         for name, (engine, warm) in STARTS.items():

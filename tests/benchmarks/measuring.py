@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 Array: TypeAlias = npt.NDArray[Any]
 
-TRIES = 2
+TRIES = 1.5
 CALLS = 2  # in a block, at least
 REST = 0.01  # seconds before a block
 NOTICED = 0.05  # of one core, used by others
@@ -63,7 +63,9 @@ class Race:
         return self.seconds[:, side] - self.seconds[:, over]
 
 
-def race(sides: Sequence[Side], rounds: int, patience: float = 0.0, block_seconds: float = 0.1) -> Race:
+def race(
+    sides: Sequence[Side], rounds: int, patience: float = 0.0, block_seconds: float = 0.1, tries: float = TRIES
+) -> Race:
     """Time sides in alternating blocks.
 
     Parameters
@@ -76,6 +78,8 @@ def race(sides: Sequence[Side], rounds: int, patience: float = 0.0, block_second
         Seconds to wait, all together, for a moment in which no other process works.
     block_seconds : float
         How long a block lasts at least.
+    tries : float
+        Rounds that are run at most, for each that is wanted; 1 where a load on the machine is part of what is measured.
 
     Returns
     -------
@@ -85,7 +89,7 @@ def race(sides: Sequence[Side], rounds: int, patience: float = 0.0, block_second
     calls = [_calls(side, block_seconds) for side in sides]
     found: list[tuple[float, list[float]]] = []
     calm = 0
-    for attempt in range(TRIES * rounds):
+    for attempt in range(round(tries * rounds)):
         patience -= _wait(patience)
         begin, begin_others = time.perf_counter(), _others()
         seconds = [0.0] * len(sides)
@@ -102,16 +106,17 @@ def race(sides: Sequence[Side], rounds: int, patience: float = 0.0, block_second
 
 @dataclass
 class Stopwatch:
-    """Runs races of so many rounds, or a share of them, each with `patience`; counts how many others disturbed."""
+    """Runs races of `rounds` rounds, or of a share of them, and counts those that other processes disturbed."""
 
     rounds: int
     patience: float
+    tries: float = TRIES
     run: int = 0
     disturbed: int = 0
 
     def __call__(self, sides: Sequence[Side], block_seconds: float = 0.1, share: float = 1.0) -> Race:
         rounds = max(round(share * self.rounds), 3)
-        result = race(sides, rounds, self.patience, block_seconds)
+        result = race(sides, rounds, self.patience, block_seconds, self.tries)
         self.run += rounds
         self.disturbed += result.disturbed
         return result

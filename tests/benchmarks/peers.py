@@ -26,7 +26,7 @@ class Peer:
     needs: ClassVar[str] = "numpy"
     tolerance: ClassVar[float] = 1e-5  # beside the textbook
     clips: ClassVar[bool] = False  # whether it is measured with a norm for each gradient too
-    share: ClassVar[float] = 0.5  # of the rounds; all of them where there is a goal
+    share: ClassVar[float] = 0.4  # of the rounds; all of them where there is a goal
 
     def __init__(self, model: Model, threads: int) -> None:
         raise NotImplementedError
@@ -147,7 +147,7 @@ class Fused(Peer):
 
 class Foreach(Fused):
     name, options = "torch, foreach", {"foreach": True}
-    clips, share = False, 0.5
+    clips, share = False, 0.4
 
 
 class Optax(Peer):

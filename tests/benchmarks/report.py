@@ -7,6 +7,7 @@ import importlib.util
 import os
 import platform
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -77,27 +78,28 @@ class Section:
         return f"## {self.title}\n\n{self.text}\n{table}"
 
 
-GOALS = ["", "goal", "measured", "met"]
+GOALS = ["section", "case", "goal", "measured", "met"]
+SETTING = ["section", "measured on", "threads", "date", "other processes", "versions"]
 
 
-def setting(threads: int, rounds: int, disturbed: int) -> list[str]:
-    """Return the hardware and the versions, and how it was measured."""
+def setting(threads: int, others: str) -> list[str]:
+    """Return how a section was measured: hardware, threads, date, what other processes did, and versions."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         model = next((x.partition(":")[2].strip() for x in cpuinfo.open() if x.startswith("model name")), model)
-    versions = ", ".join(f"{name} {version(name) or 'not installed'}" for name in LIBRARIES)
+    versions = ", ".join(f"{name} {found}" for name in LIBRARIES if (found := version(name)))
     return [
         f"{model}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}",
+        str(threads),
+        f"{datetime.now(UTC):%Y-%m-%d}",
+        others,
         f"Python {platform.python_version()}, xpopt {xpopt.__version__}, {versions}",
-        f"{datetime.now(UTC):%Y-%m-%d}; float32; {threads} threads for xpopt and torch, JAX's own number for optax",
-        f"other processes used a core for over a twentieth of the time in {disturbed} of {rounds} rounds; a star stands"
-        " where it was most of them",
     ]
 
 
 def conclusion(rows: Sequence[Sequence[str]]) -> str:
-    """Say how the compiled engine compares with the others, from the rows of all models: model, by, time, gain."""
+    """Say how the compiled engine compares with others, from the rows of all models: model, library, time, gain."""
     gains: dict[str, list[float]] = {}
     for _, by, _, gain in rows:
         if gain and not by.startswith(("xpopt", "the traffic")):
@@ -105,7 +107,7 @@ def conclusion(rows: Sequence[Sequence[str]]) -> str:
     if not gains:
         return "No other library was measured."
     ranges = [f"{min(of):.2g} to {max(of):.2g} ({by})" for by, of in gains.items()]
-    return f"The compiled engine makes a step of Adam so many times as fast as others: {', '.join(ranges)}."
+    return f"A step of Adam takes this many times as long as with the compiled engine: {', '.join(ranges)}."
 
 
 def version(distribution: str) -> str | None:
@@ -116,9 +118,9 @@ def version(distribution: str) -> str | None:
         return None
 
 
-def to_markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Write a table for the page."""
-    rule = ["---", *("---:" for _ in headings[1:])]
+def to_markdown(headings: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: bool = True) -> str:
+    """Write a table for the page; columns of numbers are aligned on the right."""
+    rule = ["---", *("---:" if numbers else "---" for _ in headings[1:])]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [headings, rule, *rows])
 
 
@@ -143,10 +145,15 @@ def show(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> 
 
 @contextmanager
 def progress(total: int) -> Iterator[Begin]:
-    """Show how far the work is."""
+    """Show how far the work is, and for how long it has run."""
     if not sys.stderr.isatty() or importlib.util.find_spec("rich") is None:
-        numbers = count(1)
-        yield lambda name: print(f"{next(numbers)} of {total}: {name}", file=sys.stderr, flush=True)
+        numbers, start = count(1), time.monotonic()
+
+        def say(name: str) -> None:
+            minutes, seconds = divmod(round(time.monotonic() - start), 60)
+            print(f"{next(numbers)} of {total}, {minutes}:{seconds:02}: {name}", file=sys.stderr, flush=True)
+
+        yield say
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn

@@ -17,6 +17,8 @@ SIZES = (10**4, 10**6, 10**7)
 ENGINES = ("blocked", "compiled")
 ELEMENTS = 4 * 10**6  # that a thread updates in one turn, so that waking it is nothing beside that
 
+TITLE = "Optimizers in threads"
+
 TEXT = """\
 Steps of Adam by `update_all` in place, one parameter, `num_threads(1)`: in one thread, and in two at once that share
 nothing, each with its own optimizer and arrays. The throughput is how many times as many steps two threads make in the
@@ -25,9 +27,7 @@ same time as one; 2 is all there is."""
 
 def section(timed: Stopwatch, begin: Begin) -> Section:
     """Measure every size on every engine."""
-    found = Section(
-        "Optimizers in threads", TEXT, ["engine", "elements", "one thread, us", "two threads, us", "throughput"]
-    )
+    found = Section(TITLE, TEXT, ["engine", "elements", "one thread, us", "two threads, us", "throughput"])
     with ThreadPoolExecutor(1) as other:
         for engine in ENGINES:
             for size in SIZES:

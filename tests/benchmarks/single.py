@@ -24,6 +24,8 @@ SIZES = [10**n for n in range(1, 8)]
 ENGINES = ("blocked", "compiled")
 NAMES, EACH = 200, 1000  # of the loop
 
+TITLE = "One parameter"
+
 TEXT = """\
 One `update` beside the textbook NumPy expression for the same step, which allocates its temporaries just as a program
 without an optimizer library would. Both return a new parameter. For Adam the expression is
@@ -40,7 +42,7 @@ p = p - lr * (m / (1 - b1**t)) / (np.sqrt(v / (1 - b2**t)) + eps)
 def section(sizes: list[int], timed: Stopwatch, begin: Begin) -> Section:
     """Measure every optimizer on every size."""
     engines = [name for name in ENGINES if name != "compiled" or Compiled.why_not() is None]
-    found = Section("One parameter", TEXT, ["optimizer", "elements", "textbook, us"])
+    found = Section(TITLE, TEXT, ["optimizer", "elements", "textbook, us"])
     found.headings += [f"{name}{what}" for name in engines for what in (", us", ", difference")]
     adam: dict[int, Race] = {}
     for name, (make, formula) in CASES.items():

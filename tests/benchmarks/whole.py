@@ -37,6 +37,7 @@ OPTIMIZERS = {
 }
 
 TITLE = "Whole models"
+OPTIMIZERS_TITLE = "The other optimizers"
 
 TEXT = """\
 One step of Adam, in place, on a whole model: all its parameters, so many of one size or those of GPT-2 small, in as
@@ -78,7 +79,7 @@ def section(works: Sequence[Work], threads: int, timed: Stopwatch, begin: Begin)
 
 def optimizers(threads: int, timed: Stopwatch, begin: Begin) -> Section:
     """Measure the other optimizers beside their own traffic."""
-    found = Section("The other optimizers", "10M elements, compiled, beside the traffic of each with all its slots.")
+    found = Section(OPTIMIZERS_TITLE, "10M elements, compiled, beside the traffic of each with all its slots.")
     found.headings = ["optimizer", "ms a step", "traffic, ms", "traffic / step"]
     model = Model(((10 * M,),))
     for name, make in OPTIMIZERS.items():
@@ -88,7 +89,7 @@ def optimizers(threads: int, timed: Stopwatch, begin: Begin) -> Section:
         kind: Any = type(name, (Compiled,), {"make": staticmethod(make)})
         (row,) = make().explain([np.zeros(1000, np.float32)])
         peer, limit = kind(model, threads), Limit(model, row.state_bytes // 4000, threads)  # not those of one number
-        result = timed([peer.side(), Side(limit.step, limit.feed)])
+        result = timed([peer.side(), Side(limit.step, limit.feed)], share=0.5)
         found.rows.append([marked(name, result), *(map(_ms, result.seconds.T)), spread(result.gain(0, 1), 3)])
         found.goals.append(near(marked(f"1 x 10M, {name}", result), 8, result.gain(0, 1), "its traffic alone"))
     return found
