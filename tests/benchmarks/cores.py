@@ -29,10 +29,10 @@ ONE = """\
 One step of Adam, in place, with one thread for xpopt and one for torch. The columns are those of whole models."""
 
 SHARED = """\
-The same models and steps with {threads} threads on {cores} cores, without and with another process that computes all
-the time and takes up to one core. "Longer by" is how many times as long a step takes beside that process; the last
-column compares steps that both run beside it. Where a library divides a step among its threads and waits for all of
-them, the thread that shares its core with the process delays the whole step."""
+One step of Adam, in place, on a small model, with {threads} threads on {cores} cores, without and with another process
+that computes all the time and takes up to one core. "Longer by" is how many times as long a step takes beside that
+process; the last column compares steps that both run beside it. Where a library divides a step among its threads and
+waits for all of them, the thread that shares its core with the process delays the whole step."""
 
 
 def count() -> tuple[int, int]:
