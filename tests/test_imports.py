@@ -23,6 +23,7 @@ OPTIONAL = {
     "jaxlib",
     "dask",
     "ml_dtypes",
+    "mpi4py",
     "scipy",
     "sklearn",
     "safetensors",

@@ -6,6 +6,7 @@ from . import explain as explain
 from . import optimizers as optimizers
 from . import prox as prox
 from . import schedulers as schedulers
+from . import sharded as sharded
 from . import sharpness as sharpness
 from . import solvers as solvers
 from . import stop as stop

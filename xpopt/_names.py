@@ -142,6 +142,9 @@ NAMES = {
         "cols": "_graph.slots",
         "Rule": "_graph.rule",
     },
+    "Beyond one machine": {
+        "Sharded": "sharded.sharded",
+    },
     "Checks of optimizers and hosts": {
         "check_optimizer": "testing.optimizers",
         "optimizer_checks": "testing.optimizers",
@@ -164,14 +167,14 @@ NAMES = {
 """By heading and name: the module. After a change, ``cd tests && python -m _kit.stubs`` writes what checkers read."""
 
 APART = {
-    **{room: room for room in ("clipping", "prox", "solvers.linesearch", "stop", "testing")},
+    **{room: room for room in ("clipping", "prox", "sharded", "solvers.linesearch", "stop", "testing")},
     "schedulers.kinds": "schedulers",
 }
 """By module or package: the one through which alone its names are reached, as in ``xpopt.clipping.global_norm``."""
 
 MODULES = (
-    *("checkpoint", "clipping", "config", "explain", "optimizers", "prox", "schedulers", "sharpness", "solvers"),
-    *("stop", "testing", "transforms"),
+    *("checkpoint", "clipping", "config", "explain", "optimizers", "prox", "schedulers", "sharded", "sharpness"),
+    *("solvers", "stop", "testing", "transforms"),
 )
 """The public modules."""
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import xpopt
 from xpopt import _names
 
-PACKAGES = ("xpopt", "xpopt.optimizers", "xpopt.prox", "xpopt.schedulers", "xpopt.solvers")
-PACKAGES += ("xpopt.testing", "xpopt.transforms")
+PACKAGES = ("xpopt", "xpopt.optimizers", "xpopt.prox", "xpopt.schedulers", "xpopt.sharded")
+PACKAGES += ("xpopt.solvers", "xpopt.testing", "xpopt.transforms")
 HEAD = "# Written by tests/_kit/stubs.py from the table in xpopt/_names.py."
 
 

@@ -36,7 +36,7 @@ def together(decide: Together) -> Iterator[None]:
     ----------
     decide : callable
         From a list of pairs, how a number is joined with those of the others and the number, to what they come to. It
-        is called once for each stage, on all processes alike.
+        is called once for each stage, on all processes alike, and raises in all of them what one has failed with.
 
     Yields
     ------
@@ -48,6 +48,24 @@ def together(decide: Together) -> Iterator[None]:
         yield
     finally:
         _together.reset(token)
+
+
+def is_together() -> bool:
+    """Whether several processes decide together here."""
+    return _together.get() is not None
+
+
+def any_of_all(found: bool) -> bool:
+    """Return whether something is so in any of the processes that decide together; alone, what was found."""
+    decide = _together.get()
+    return found if decide is None else bool(max(decide([("maximum", float(found))])))
+
+
+def when_all_are_ready() -> None:
+    """Wait until all processes that decide together have come here: what fails in one of them raises in all."""
+    decide = _together.get()
+    if decide is not None:
+        decide([])
 
 
 class OnDevice(NamedTuple):

@@ -18,6 +18,7 @@ from .._arrays.typing import Array, Scalars
 from .._engine import choose
 from .._engine.cuda import finite as cuda_finite
 from .._engine.limits import LARGEST, limit
+from .._engine.together import any_of_all, is_together
 from .._graph.rule import Rule
 from .reduced import all_finite, sizes_of
 
@@ -39,7 +40,7 @@ class Guard:
     """Says of one step whether its gradients are finite, and what the rule multiplies them to.
 
     Gradients that are all on one asynchronous device are tested there, without a sync. Others are measured on the host;
-    `refuses` says whether one of them is not finite.
+    `refuses` says whether one of them is not finite. So are all where several processes decide together.
 
     Parameters
     ----------
@@ -61,7 +62,8 @@ class Guard:
         self._gradients = gradients
         self._sizes: dict[Hashable, float] = {}
         places = _by_place(gradients)
-        self._place = next(iter(places)) if policy == "skip" and len(places) == 1 else None
+        is_one = policy == "skip" and len(places) == 1 and not is_together()
+        self._place = next(iter(places)) if is_one else None
         self.refuses = False
         if self._place is not None and self._place.lazy:
             return
@@ -73,9 +75,8 @@ class Guard:
                     f"needs them; use nonfinite='skip', which decides when it is computed"
                 )
             self._sizes.update(zip(names, place.sizes([gradients[name] for name in names]), strict=True))
-        self.refuses = self._refuse(
-            [name for name, size in self._sizes.items() if not math.isfinite(size)], "not finite"
-        )
+        infinite = [name for name, size in self._sizes.items() if not math.isfinite(size)]
+        self.refuses = any_of_all(self._refuse(infinite, "not finite"))
 
     def proceed(
         self,
@@ -107,6 +108,16 @@ class Guard:
         FloatingPointError
             It is not, and that is to be raised.
         """
+        found = self._decided(formulas, of, params, entries)
+        return False if any_of_all(found is False) else found
+
+    def _decided(
+        self,
+        formulas: Mapping[Any, Formula],
+        of: Mapping[Hashable, Any],
+        params: Callable[[], Mapping[Hashable, Array]],
+        entries: Mapping[Hashable, Any],
+    ) -> Any:
         each = [(one, h) for rule, h in formulas.values() for one in rule.among or (rule,)]
         finite = all_finite(formulas, of, self._gradients, entries) if any(sizes_of(one, h) for one, h in each) else {}
         if not finite and self._place is None and all(one.limit is None for one, _ in each):

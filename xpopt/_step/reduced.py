@@ -65,12 +65,14 @@ def all_finite(
         rule = rule.chosen(dtype_text(grad.dtype), tuple(grad.shape))
         made = sizes_of(rule, h)
         library = library_of(grad)
-        if made is None or library is None or 0 in grad.shape:
+        if made is None or library is None:
             continue
         found = _measured(library)(grad, made, h)
         for node, value in zip(made.reductions, found, strict=True):
             if isinstance(node.value, Question):
                 said.setdefault(node.value, []).append(value)
+        if 0 in grad.shape:  # which has said nothing, where other processes wait for what it says
+            continue
         begun[name] = library, made, h, [*found, *_ones_of(library, rule, made, h, entries.get(name))]
     answers = answered(said) if said else {}
     return {
@@ -93,6 +95,9 @@ def _ones_of(library: Library, rule: Rule, made: Sizes, h: Scalars, entry: Any) 
 def _measured(library: Library) -> Callable[..., list[Any]]:
     """Return what finds the sizes of a gradient; of those of the model, what it has to say to them."""
 
+    def reduced(op: str, x: Array) -> Any:
+        return 0.0 if 0 in x.shape else function_of(library.of_rules, op)(x)
+
     def measured(grad: Array, made: Sizes, h: Scalars) -> list[Any]:
         grad = library.reals(grad)
         grad = library.xp.astype(grad, library.compute_dtype(grad.dtype), copy=False)
@@ -100,7 +105,7 @@ def _measured(library: Library) -> Callable[..., list[Any]]:
             grad = clip(library.xp, grad, h.clip_norm, float64=library.has_float64(grad))
         arrays = interpret(made.products, library.of_rules)({"grad": grad}, h)
         return [
-            stated(library, OF_MODEL[node.op], x) if node.op in OF_MODEL else function_of(library.of_rules, node.op)(x)
+            stated(library, OF_MODEL[node.op], x) if node.op in OF_MODEL else reduced(node.op, x)
             for node, x in zip(made.reductions, arrays, strict=True)
         ]
 

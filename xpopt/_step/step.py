@@ -6,6 +6,7 @@ from collections.abc import Hashable
 from functools import partial
 from typing import Any
 
+from .._engine.together import when_all_are_ready
 from .._graph.reading import reads_model
 from .._graph.rule import StepScalars
 from .._state.interrupts import HELD, WRITING, enter
@@ -148,6 +149,7 @@ def update_all(parts: Parts, params: Any, grads: Any, cur_loss: Any, out: Any) -
             update.prepare(scalars, proceed)
             skipped = parts.skipped if proceed is None else parts.skipped.unless(proceed)
             step = clock.cur_step + 1
+            when_all_are_ready()
             enter(WRITING)
             if state.ownership.shown == shown:
                 break
@@ -179,6 +181,7 @@ def _skip_one(parts: Parts, param: Any, taken: Any, out: Any, scale: Scale | Non
 def _skip(parts: Parts, step: SkippedUpdate, scale: Scale | None) -> Any:
     """Count a step that changes nothing; return what the update does."""
     skipped = parts.skipped.one_more()
+    when_all_are_ready()
     enter(WRITING)
     parts.clock.take_back()  # the rate, if it has been asked for
     step.finish()

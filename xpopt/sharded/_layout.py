@@ -1,0 +1,72 @@
+"""Where parameters lie in one flat array, and which part of it each rank updates."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from itertools import accumulate
+from typing import NamedTuple
+
+from .._arrays.sums import PIECE as BLOCK
+
+
+class Piece(NamedTuple):
+    """What a rank updates of a parameter."""
+
+    at: int  # the first element, counted in the parameter
+    count: int  # how many follow
+
+
+class Section:
+    """Parameters of one dtype in one flat array; each rank has a region of it.
+
+    Parameters
+    ----------
+    sizes : mapping of hashable to int
+        The elements of each parameter, by name.
+    ranks : int
+        How many processes there are.
+    cut : bool
+        Whether parameters may be cut: then regions are of equal size, a multiple of `BLOCK`. If not, each parameter
+        lies in one region, and the largest are given away first, each to the rank that has least.
+    """
+
+    def __init__(self, sizes: Mapping[Hashable, int], ranks: int, *, cut: bool) -> None:
+        self.sizes, self.cut = sizes, cut
+        if cut:
+            blocks = -(-sum(sizes.values()) // BLOCK)
+            size = -(-blocks // ranks) * BLOCK
+            self.borders = [size * rank for rank in range(ranks + 1)]
+            order = list(sizes)
+        else:
+            owners, loads = {}, [0] * ranks
+            for name in sorted(sizes, key=sizes.__getitem__, reverse=True):
+                owners[name] = loads.index(min(loads))
+                loads[owners[name]] += sizes[name]
+            self.borders = [0, *accumulate(loads)]
+            self.owners = owners
+            order = sorted(sizes, key=owners.__getitem__)
+        self.starts = dict(zip(order, accumulate((sizes[name] for name in order), initial=0), strict=False))
+
+    @property
+    def length(self) -> int:
+        """The elements of the flat array."""
+        return self.borders[-1]
+
+    def region(self, rank: int) -> slice:
+        """Return the part of the flat array that a rank updates."""
+        return slice(self.borders[rank], self.borders[rank + 1])
+
+    def owns(self, name: Hashable, rank: int) -> bool:
+        """Whether a rank keeps some of the state of a parameter, or, of one without elements, what there is of it."""
+        if not self.cut:
+            return self.owners[name] == rank
+        return self.piece(name, rank).count > 0 or (self.sizes[name] == 0 and rank == 0)
+
+    def piece(self, name: Hashable, rank: int) -> Piece:
+        """Return what a rank updates of a parameter; it may be empty."""
+        start, size = self.starts[name], self.sizes[name]
+        if not self.cut:
+            return Piece(0, size if self.owners[name] == rank else 0)
+        low = max(start, self.borders[rank])
+        high = min(start + size, self.borders[rank + 1])
+        return Piece(low - start, high - low) if low < high else Piece(0, 0)

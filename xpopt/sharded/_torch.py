@@ -1,0 +1,65 @@
+"""Processes of PyTorch: a process group, whose tensors may be on CPUs (gloo) or on GPUs (NCCL)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import distributed
+
+
+class OverTorch:
+    """The ranks of a process group."""
+
+    library = "torch"
+
+    def __init__(self, group: Any) -> None:
+        self._group = group
+        self.size, self.rank = group.size(), group.rank()
+        on_gpu = distributed.get_backend(group) == "nccl"
+        self._device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
+
+    def gather(self, numbers: Sequence[float]) -> Any:
+        mine = torch.tensor(numbers, dtype=torch.float64, device=self._device)
+        found = mine.new_empty(self.size * len(numbers))
+        distributed.all_gather_into_tensor(found, mine, group=self._group)
+        return found.reshape(self.size, len(numbers)).cpu().numpy()
+
+    def broadcast(self, text: str, rank: int) -> str:
+        found = [text]
+        distributed.broadcast_object_list(found, self._root(rank), group=self._group, device=self._device)
+        return found[0]
+
+    def spread(self, flat: Any) -> None:
+        distributed.broadcast(flat, self._root(0), group=self._group)
+
+    def zeros(self, count: int, dtype: Any, like: Any) -> Any:
+        return torch.zeros(count, dtype=dtype, device=like.device)
+
+    def can_reduce(self, flat: Any, borders: Sequence[int]) -> bool:
+        return _is_even(borders)
+
+    def reduce(self, flat: Any, own: Any, borders: Sequence[int]) -> None:
+        distributed.reduce_scatter_tensor(own, flat, group=self._group)
+
+    def exchange(self, flat: Any, received: Any, borders: Sequence[int]) -> None:
+        counts = [end - start for start, end in pairwise(borders)]
+        distributed.all_to_all_single(received, flat, [counts[self.rank]] * self.size, counts, group=self._group)
+
+    def share(self, flat: Any, borders: Sequence[int]) -> None:
+        if _is_even(borders):
+            mine = flat[borders[self.rank] : borders[self.rank + 1]].clone()
+            distributed.all_gather_into_tensor(flat, mine, group=self._group)
+            return
+        for rank, (start, end) in enumerate(pairwise(borders)):
+            if start < end:
+                distributed.broadcast(flat[start:end], self._root(rank), group=self._group)
+
+    def _root(self, rank: int) -> int:
+        return distributed.get_global_rank(self._group, rank)
+
+
+def _is_even(borders: Sequence[int]) -> bool:
+    return len({end - start for start, end in pairwise(borders)}) == 1
