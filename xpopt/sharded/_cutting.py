@@ -70,6 +70,5 @@ def asks_model(rules: Iterable[Rule]) -> bool:
             if any(node.op in OF_MODEL for node in trace(rule).reductions()):
                 return True
         except (InPlaceError, UntraceableError):
-            if rule.fused:
-                return True
+            return True
     return False

@@ -10,6 +10,11 @@ import torch
 from torch import distributed
 
 
+_reduce_scatter = getattr(distributed, "reduce_scatter_single", None) or distributed.reduce_scatter_tensor
+_all_gather = getattr(distributed, "all_gather_single", None) or distributed.all_gather_into_tensor
+"""Earlier versions have them under the other names."""
+
+
 class OverTorch:
     """The ranks of a process group."""
 
@@ -24,7 +29,7 @@ class OverTorch:
     def gather(self, numbers: Sequence[float]) -> Any:
         mine = torch.tensor(numbers, dtype=torch.float64, device=self._device)
         found = mine.new_empty(self.size * len(numbers))
-        distributed.all_gather_into_tensor(found, mine, group=self._group)
+        _all_gather(found, mine, group=self._group)
         return found.reshape(self.size, len(numbers)).cpu().numpy()
 
     def broadcast(self, text: str, rank: int) -> str:
@@ -42,7 +47,7 @@ class OverTorch:
         return _is_even(borders)
 
     def reduce(self, flat: Any, own: Any, borders: Sequence[int]) -> None:
-        distributed.reduce_scatter_tensor(own, flat, group=self._group)
+        _reduce_scatter(own, flat, group=self._group)
 
     def exchange(self, flat: Any, received: Any, borders: Sequence[int]) -> None:
         counts = [end - start for start, end in pairwise(borders)]
@@ -51,7 +56,7 @@ class OverTorch:
     def share(self, flat: Any, borders: Sequence[int]) -> None:
         if _is_even(borders):
             mine = flat[borders[self.rank] : borders[self.rank + 1]].clone()
-            distributed.all_gather_into_tensor(flat, mine, group=self._group)
+            _all_gather(flat, mine, group=self._group)
             return
         for rank, (start, end) in enumerate(pairwise(borders)):
             if start < end:

@@ -340,7 +340,7 @@ class Sharded:
         for name in found if asks else ():
             if settings.of(name, specs[name].shape).constants:
                 raise ValueError(
-                    f"Sharded: {found[name]}, for {show(name)}, beside an option or a rule that reads the whole model; "
+                    f"Sharded: {found[name]}, for {show(name)}, beside an option or a rule that may read the whole model; "
                     f"give numbers in the place of arrays, or leave that out"
                 )
         return found, asks

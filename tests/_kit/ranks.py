@@ -1,0 +1,78 @@
+"""Ranks in the threads of one process: what `Sharded` does is tested without the cost of processes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from xpopt.sharded import sharded
+
+
+class InThreads:
+    """One of several ranks that share a list."""
+
+    library = "numpy"
+
+    def __init__(self, rank: int, size: int, given: list[Any], barrier: threading.Barrier) -> None:
+        self.rank, self.size, self._given, self._barrier = rank, size, given, barrier
+
+    def _all(self, mine: Any, then: Callable[[list[Any]], Any]) -> Any:
+        self._given[self.rank] = mine
+        self._barrier.wait()
+        found = then(list(self._given))
+        self._barrier.wait()
+        return found
+
+    def gather(self, numbers: Sequence[float]) -> Any:
+        return self._all(list(numbers), np.array)
+
+    def broadcast(self, text: str, rank: int) -> str:
+        return self._all(text, lambda given: given[rank])
+
+    def spread(self, flat: Any) -> None:
+        flat[...] = self._all(flat, lambda given: given[0].copy())
+
+    def zeros(self, count: int, dtype: Any, like: Any) -> Any:
+        return np.zeros(count, dtype)
+
+    def can_reduce(self, flat: Any, borders: Sequence[int]) -> bool:
+        return flat.itemsize > 2
+
+    def reduce(self, flat: Any, own: Any, borders: Sequence[int]) -> None:
+        mine = slice(borders[self.rank], borders[self.rank + 1])
+        own[...] = self._all(flat, lambda given: sum(x[mine] for x in given[::-1]))
+
+    def exchange(self, flat: Any, received: Any, borders: Sequence[int]) -> None:
+        mine = slice(borders[self.rank], borders[self.rank + 1])
+        received[...] = self._all(flat, lambda given: np.concatenate([x[mine] for x in given]))
+
+    def share(self, flat: Any, borders: Sequence[int]) -> None:
+        def of_all(given: list[Any]) -> Any:
+            return np.concatenate([given[k][borders[k] : borders[k + 1]] for k in range(self.size)])
+
+        found = self._all(flat, of_all)
+        flat[: borders[-1]] = found
+
+
+def run_ranks(size: int, work: Callable[[InThreads], Any], monkeypatch: Any, timeout: float = 60) -> list[Any]:
+    """Call a function on each of so many ranks; return what each returned, or the exception that it raised."""
+    monkeypatch.setattr(sharded, "processes_of", lambda comm: comm)
+    barrier, given, found = threading.Barrier(size, timeout=timeout), [None] * size, [None] * size
+
+    def run(rank: int) -> None:
+        try:
+            found[rank] = work(InThreads(rank, size, given, barrier))
+        except Exception as error:
+            found[rank] = error
+            if isinstance(error, threading.BrokenBarrierError | AssertionError):
+                barrier.abort()  # the others would wait
+
+    threads = [threading.Thread(target=run, args=[rank]) for rank in range(size)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found
