@@ -67,8 +67,8 @@ SOAKED = ("array-api-strict", "torch", "jax")  # libraries that have a long run,
 # compiles; threads and processes, signals, failing allocations, bytes of files; text, and what long walks arrive at.
 ANY_NUMPY = ["backends/test_cuda_source", "backends/test_pool", "faults/test_interrupts", "faults/test_memory_errors"]
 ANY_NUMPY += ["faults/test_threads", "files/test_hostile_files", "numbers/test_convergence", "numbers/test_schedulers"]
-ANY_NUMPY += ["sharded/test_every_method", "numbers/test_any_problem", "solvers/test_box", "solvers/test_methods", "test_public_names", "test_table"]
-ANY_NUMPY += ["testing/test_wrong_hosts", "testing/test_wrong_optimizers"]
+ANY_NUMPY += ["numbers/test_any_problem", "solvers/test_box", "solvers/test_methods", "test_public_names", "test_table"]
+ANY_NUMPY += ["sharded/test_every_method", "testing/test_wrong_hosts", "testing/test_wrong_optimizers"]
 ANY_NUMPY += [
     f"text/test_{name}" for name in ("capabilities", "config", "declarations", "hyperparameters", "registry", "text")
 ]

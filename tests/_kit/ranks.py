@@ -76,3 +76,37 @@ def run_ranks(size: int, work: Callable[[InThreads], Any], monkeypatch: Any, tim
     for thread in threads:
         thread.join()
     return found
+
+
+def filled(tree, seed, dtype=np.float32):
+    """Return arrays of normal numbers of the shapes in a tree."""
+    numbers = np.random.default_rng(seed)
+
+    def fill(x):
+        if isinstance(x, dict):
+            return {name: fill(value) for name, value in x.items()}
+        if isinstance(x, list):
+            return [fill(value) for value in x]
+        return numbers.normal(0, 1, x).astype(dtype)
+
+    return fill(tree)
+
+
+def leaves(tree):
+    if isinstance(tree, dict | list):
+        return [x for value in (tree.values() if isinstance(tree, dict) else tree) for x in leaves(value)]
+    return [tree]
+
+
+def write(grads, values):
+    for target, x in zip(leaves(grads), leaves(values), strict=True):
+        target[...] = x
+
+
+def of_all(ranks, work, monkeypatch):
+    """Return what each rank returns, where none raises."""
+    results = run_ranks(ranks, work, monkeypatch)
+    for result in results:
+        if isinstance(result, Exception):
+            raise result
+    return results

@@ -60,8 +60,10 @@ def mean(step, dtype, whole):
     """Return the mean over ranks, added up in their order, in the dtype of the arithmetic."""
     of_ranks = [gradients(step, rank, dtype, whole=whole) for rank in range(RANKS)]
     wide = np.result_type(dtype, np.float32)
-    return {name: sum((x[name].astype(wide) for x in of_ranks[1:]), of_ranks[0][name].astype(wide)) / wide.type(RANKS)
-            for name in SHAPES}
+    return {
+        name: sum((x[name].astype(wide) for x in of_ranks[1:]), of_ranks[0][name].astype(wide)) / wide.type(RANKS)
+        for name in SHAPES
+    }
 
 
 def start(dtype):
@@ -104,7 +106,7 @@ def test_as_in_one_process(name, method, option, monkeypatch):
             raise result
     assert {result.opt.skipped for result in results} == {one.skipped} == {int(infinite)}
     assert {result.opt.cur_step for result in results} == {one.cur_step}
-    exact = not results[0].opt._asks
+    exact = not results[0].opt._model.asks
     for result in results:
         for key, x in expected.items():
             found = result.params[key]

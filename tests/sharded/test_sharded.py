@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from _kit.ranks import run_ranks
+from _kit.ranks import filled, leaves, of_all, run_ranks, write
 
 import xpopt
 from xpopt.sharded import Sharded
@@ -18,40 +18,6 @@ MODELS = {
     "one": {"W": (3 * BLOCK,)},
     "empty": {"W": (0,)},
 }
-
-
-def filled(tree, seed, dtype=np.float32):
-    """Return arrays of normal numbers of the shapes in a tree."""
-    numbers = np.random.default_rng(seed)
-
-    def fill(x):
-        if isinstance(x, dict):
-            return {name: fill(value) for name, value in x.items()}
-        if isinstance(x, list):
-            return [fill(value) for value in x]
-        return numbers.normal(0, 1, x).astype(dtype)
-
-    return fill(tree)
-
-
-def leaves(tree):
-    if isinstance(tree, dict | list):
-        return [x for value in (tree.values() if isinstance(tree, dict) else tree) for x in leaves(value)]
-    return [tree]
-
-
-def write(grads, values):
-    for target, x in zip(leaves(grads), leaves(values), strict=True):
-        target[...] = x
-
-
-def of_all(ranks, work, monkeypatch):
-    """Return what each rank returns, where none raises."""
-    results = run_ranks(ranks, work, monkeypatch)
-    for result in results:
-        if isinstance(result, Exception):
-            raise result
-    return results
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 4, 7])
@@ -98,9 +64,12 @@ def test_every_dtype(kind, dtype, ranks, monkeypatch):
     one, params = make(), filled(shapes, 0, dtype)
     for step in range(3):
         each = [leaves(filled(shapes, [step, rank], dtype)) for rank in range(ranks)]
-        means = [sum((x.astype(wide) for x in xs[1:]), xs[0].astype(wide)) / wide.type(ranks) for xs in zip(*each)]
+        means = [
+            sum((x.astype(wide) for x in xs[1:]), xs[0].astype(wide)) / wide.type(ranks)
+            for xs in zip(*each, strict=True)
+        ]
         grads = filled(shapes, 0, wide)
-        write(grads, means)
+        write(grads, [x / wide.type(ranks) for x in sums])
         params = one.update_all(params, grads)
     for found in of_all(ranks, work, monkeypatch):
         for x, y in zip(leaves(found), leaves(params), strict=True):
@@ -269,6 +238,11 @@ WRONG = {
     "array": (lambda comm: Sharded(xpopt.Adam(), comm).bind(np.ones(3)), TypeError, "params is a ndarray"),
     "list": (lambda comm: Sharded(xpopt.Adam(), comm).bind({"W": [1.0]}), TypeError, "W"),
     "float": (lambda comm: Sharded(xpopt.Adam(), comm).bind({"W": 1.0}), TypeError, "'W' is a float"),
+    "one rank's array": (
+        lambda comm: Sharded(xpopt.Adam(), comm).bind({"W": 1.0 if comm.rank else np.ones(3)}),
+        TypeError,
+        "rank 1: .*'W' is a float",
+    ),
     "settings": (
         lambda comm: Sharded(xpopt.Adam(lr=0.1 + comm.rank), comm).bind({"W": np.ones(3)}),
         ValueError,

@@ -8,7 +8,7 @@ import os
 from collections.abc import Hashable, Iterator, Sequence
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -24,37 +24,39 @@ from .._graph.slots import one
 from .._state.names import array_key, encode
 from .._step.exclusive import LOAD, SAVE
 from .._version import __version__
-from ..optimizers.base import OPTIMIZERS
-
-if TYPE_CHECKING:
-    from .sharded import Sharded
+from ..optimizers.base import OPTIMIZERS, OptimizerBase
+from ._agreement import Agreement
+from ._model import Model
+from ._processes import Processes
 
 INDEX, FORMAT = "index.json", 1
 
 
-def save(of: Sharded, folder: str | os.PathLike[str]) -> None:
+def save(
+    opt: OptimizerBase, model: Model, processes: Processes, agreement: Agreement, folder: str | os.PathLike[str]
+) -> None:
     """Write the state of all ranks; as for `Sharded.save`."""
-    rank, ranks, decide = of._processes.rank, of._processes.size, of._agreement.decide
+    rank, ranks, decide = processes.rank, processes.size, agreement.decide
     place = Path(folder)
     if rank == 0:
         place.mkdir(parents=True, exist_ok=True)
     decide([])
-    token = of._processes.broadcast(os.urandom(4).hex(), 0)
-    files = [f"{of.cur_step:09d}-{token}-{one:05d}-of-{ranks:05d}.safetensors" for one in range(ranks)]
+    token = processes.broadcast(os.urandom(4).hex(), 0)
+    files = [f"{opt.cur_step:09d}-{token}-{one:05d}-of-{ranks:05d}.safetensors" for one in range(ranks)]
 
     def write() -> None:
-        header, arrays = take_down(of._opt._parts)
-        mine = [one for one in header.parameters if of._section(one.name).owns(one.name, rank)]
+        header, arrays = take_down(opt._parts)
+        mine = [one for one in header.parameters if model.section(one.name).owns(one.name, rank)]
         keys = {array_key(one.name, slot) for one in header.parameters for slot in one.slots}
         keys -= {array_key(one.name, slot) for one in mine for slot in one.slots}
         header = dataclasses.replace(header, parameters=tuple(mine))
         arrays = {key: x for key, x in arrays.items() if key not in keys}
         file.write(place / files[rank], to_json(header), to_host(arrays), None)
 
-    of._opt._exclusive.read(SAVE, write)
+    opt._exclusive.read(SAVE, write)
     decide([])
     if rank == 0:
-        index = {"format": FORMAT, "xpopt_version": __version__, "files": files, "parameters": described(of)}
+        index = {"format": FORMAT, "xpopt_version": __version__, "files": files, "parameters": _described(model, ranks)}
         _replace(place / INDEX, json.dumps(index))
         for old in place.glob("*.safetensors"):
             if old.name not in files:
@@ -62,13 +64,12 @@ def save(of: Sharded, folder: str | os.PathLike[str]) -> None:
     decide([])
 
 
-def described(of: Sharded) -> list[dict[str, Any]]:
+def _described(model: Model, ranks: int) -> list[dict[str, Any]]:
     """Return what the index says of each parameter: which rank's file has which of its elements."""
     found = []
-    for name, spec in of._specs.items():
-        section = of._section(name)
-        ranks = [rank for rank in range(of._processes.size) if section.owns(name, rank)]
-        pieces = [[rank, *section.piece(name, rank)] for rank in ranks]
+    for name, spec in model.specs.items():
+        section = model.section(name)
+        pieces = [[rank, *section.piece(name, rank)] for rank in range(ranks) if section.owns(name, rank)]
         about = {"name": encode(name), "shape": list(spec.shape), "dtype": dtype_text(spec.dtype)}
         found.append({**about, "cut": section.cut, "pieces": pieces})
     return found
@@ -85,38 +86,40 @@ def _replace(path: Path, text: str) -> None:
     file._sync_folder(path.parent)
 
 
-def load(of: Sharded, path: str | os.PathLike[str]) -> None:
+def load(
+    opt: OptimizerBase, model: Model, processes: Processes, agreement: Agreement, path: str | os.PathLike[str]
+) -> None:
     """Read the share of this rank; as for `Sharded.load`."""
     with file.naming(path):
-        files, pieces = _index(of, Path(path))
+        files, pieces = _index(model, Path(path))
         sources = [_Source(one) for one in files]
         parameters, arrays = [], sources[0].settings()
         for name, of_files in pieces.items():
-            found = _share(of, name, of_files, sources)
+            found = _share(opt, model, processes.rank, name, of_files, sources)
             if found is not None:
                 parameters.append(found[0])
                 arrays.update(found[1])
         header = to_json(dataclasses.replace(sources[0].header, parameters=tuple(parameters)))
-        like = {one.name: of._own[one.name] for one in parameters}
+        like = {one.name: model.own[one.name] for one in parameters}
 
         def become() -> None:
             options: dict[str, Any] = {"strict": True, "rename": None, "like": like or None, "cast": False}
-            parts, _ = load_parts(of._opt._parts, header, arrays, owned=True, find=OPTIMIZERS.find, **options)
-            of._check_layout(parts.settings)
-            of._agreement.decide([])
-            of._opt._parts = parts
+            parts, _ = load_parts(opt._parts, header, arrays, owned=True, find=OPTIMIZERS.find, **options)
+            model.check_layout(parts.settings)
+            agreement.decide([])
+            opt._parts = parts
 
-        of._opt._exclusive.change(LOAD, become)
+        opt._exclusive.change(LOAD, become)
 
 
 Pieces = Sequence[tuple[int, int, int]]
 """Which file has which elements of a parameter: its number, the first element, how many."""
 
 
-def _index(of: Sharded, path: Path) -> tuple[list[Path], dict[Hashable, tuple[bool, Pieces]]]:
+def _index(model: Model, path: Path) -> tuple[list[Path], dict[Hashable, tuple[bool, Pieces]]]:
     """Return the files of a checkpoint, and for each parameter whether it is cut, and its pieces."""
     if path.is_file():  # of one optimizer
-        return [path], {name: (False, [(0, 0, prod(spec.shape))]) for name, spec in of._specs.items()}
+        return [path], {name: (False, [(0, 0, prod(spec.shape))]) for name, spec in model.specs.items()}
     text = (path / INDEX).read_text()
     try:
         index = json.loads(text)
@@ -124,14 +127,16 @@ def _index(of: Sharded, path: Path) -> tuple[list[Path], dict[Hashable, tuple[bo
         if version != FORMAT:
             raise CheckpointError(f"{INDEX} has format {version!r}, and this xpopt reads {FORMAT}; update xpopt")
         found = {json.dumps(one["name"]): one for one in index["parameters"]}
-        names = {json.dumps(encode(name)): name for name in of._specs}
+        names = {json.dumps(encode(name)): name for name in model.specs}
         if found.keys() != names.keys():
             lacking = show_all(name for key, name in names.items() if key not in found)
             others = ", ".join(key for key in found if key not in names)
-            raise CheckpointError(f"the parameters are others: it lacks {lacking or 'none'}, and has {others or 'none'}")
+            raise CheckpointError(
+                f"the parameters are others: it lacks {lacking or 'none'}, and has {others or 'none'}"
+            )
         for key, name in names.items():
             shape, dtype = found[key]["shape"], found[key]["dtype"]
-            spec = of._specs[name]
+            spec = model.specs[name]
             if shape != list(spec.shape) or dtype != dtype_text(spec.dtype):
                 raise CheckpointError(
                     f"{show(name)} is {dtype} of shape {tuple(shape)} there, and {dtype_text(spec.dtype)} of shape "
@@ -140,7 +145,10 @@ def _index(of: Sharded, path: Path) -> tuple[list[Path], dict[Hashable, tuple[bo
         if any(Path(one).name != one for one in index["files"]):
             raise CheckpointError(f"{INDEX} names files outside of the folder")
         files = [path / one for one in index["files"]]
-        pieces = {name: (found[key]["cut"], [tuple(one) for one in found[key]["pieces"]]) for key, name in names.items()}
+        pieces: dict[Hashable, tuple[bool, Pieces]] = {
+            name: (found[key]["cut"], [(rank, at, count) for rank, at, count in found[key]["pieces"]])
+            for key, name in names.items()
+        }
     except CheckpointError:
         raise
     except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -164,7 +172,7 @@ class _Source:
     def settings(self) -> dict[str, Any]:
         """Return arrays that stand in the place of settings."""
         slots = {array_key(one.name, slot) for one in self.header.parameters for slot in one.slots}
-        return {key: self._file.get_tensor(key) for key in self._file.keys() if key not in slots}
+        return {key: self._file.get_tensor(key) for key in set(self._file.keys()) - slots}
 
     def whole(self, name: Hashable, slot: str) -> Any:
         """Return a slot."""
@@ -172,22 +180,27 @@ class _Source:
 
     def elements(self, name: Hashable, slot: str, described: Slot, low: int, high: int) -> Any:
         """Return some of the elements of a slot, in C order; of a complex one, pairs."""
-        shape = described.shape
-        if len(shape) < 2:
-            x = self.whole(name, slot) if not shape else self._file.get_slice(array_key(name, slot))[low:high]
-            return x.reshape(-1, *x.shape[len(shape) :])[: high - low]
-        row = max(prod(shape[1:]), 1)
-        first, last = low // row, -(-high // row)
-        x = self._file.get_slice(array_key(name, slot))[first:last]
+        shape, key = described.shape, array_key(name, slot)
+        first, row = 0, prod(map(int, shape[1:]))
+        if shape and 0 not in shape:
+            first = min(low // row, shape[0] - 1)
+            x = self._file.get_slice(key)[first : max(-(-high // row), first + 1)]  # safetensors has no empty slices
+        else:
+            x = self._file.get_tensor(key)
         return x.reshape(-1, *x.shape[len(shape) :])[low - first * row : high - first * row]
 
 
 def _share(
-    of: Sharded, name: Hashable, of_files: tuple[bool, Pieces], sources: Sequence[_Source]
+    opt: OptimizerBase,
+    model: Model,
+    rank: int,
+    name: Hashable,
+    of_files: tuple[bool, Pieces],
+    sources: Sequence[_Source],
 ) -> tuple[Parameter, dict[str, Any]] | None:
     """Return what this rank keeps of a parameter; None where that is nothing, or there is no state of it."""
     was_cut, pieces = of_files
-    section, spec, rank = of._section(name), of._specs[name], of._processes.rank
+    section, spec = model.section(name), model.specs[name]
     if not section.cut and not section.owns(name, rank):
         return None
     known = [(sources[k].parameters.get(name), sources[k], at, count) for k, at, count in pieces]
@@ -195,8 +208,8 @@ def _share(
         return None
     first = known[0][0]
     at, count = section.piece(name, rank)
-    shape = tuple(of._own[name].shape)
-    rule = of._opt._parts.settings.of(name, spec.shape).rule.of(dtype_text(spec.dtype), spec.shape)
+    shape = tuple(model.own[name].shape)
+    rule = opt._parts.settings.of(name, spec.shape).rule.of(dtype_text(spec.dtype), spec.shape)
     numbers = {slot for slot, stated in zip(rule.fields, rule.specs, strict=True) if stated.shape is one}
     arrays, slots = {}, {}
     for slot, described in first.slots.items():

@@ -13,7 +13,7 @@ class Piece(NamedTuple):
     """What a rank updates of a parameter."""
 
     at: int  # the first element, counted in the parameter
-    count: int  # how many follow
+    size: int  # how many there are
 
 
 class Section:
@@ -60,7 +60,7 @@ class Section:
         """Whether a rank keeps some of the state of a parameter, or, of one without elements, what there is of it."""
         if not self.cut:
             return self.owners[name] == rank
-        return self.piece(name, rank).count > 0 or (self.sizes[name] == 0 and rank == 0)
+        return self.piece(name, rank).size > 0 or (self.sizes[name] == 0 and rank == 0)
 
     def piece(self, name: Hashable, rank: int) -> Piece:
         """Return what a rank updates of a parameter; it may be empty."""

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import distributed
 
-
 _reduce_scatter = getattr(distributed, "reduce_scatter_single", None) or distributed.reduce_scatter_tensor
 _all_gather = getattr(distributed, "all_gather_single", None) or distributed.all_gather_into_tensor
 """Earlier versions have them under the other names."""

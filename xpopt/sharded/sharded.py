@@ -5,35 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Hashable, Mapping
 from contextlib import AbstractContextManager
-from math import prod
+from itertools import zip_longest
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-from .._arrays.namespace import library_of
-from .._arrays.parameter import Spec, dtype_text, examine
-from .._arrays.tree import flatten, rebuild, show, show_all
+from .._arrays.tree import flatten, rebuild
 from .._arrays.typing import Tree
 from .._engine.together import together
 from .._settings.text import short
-from .._state.settings import Settings
 from .._step.loss import check_loss
 from ..optimizers.base import OptimizerBase
 from ._agreement import Agreement
-from ._cutting import asks_model, why_whole
-from ._gradients import Gradients
-from ._layout import Section
+from ._model import Model
 from ._processes import processes_of
 
 REDUCES = ("mean", "sum")
 ORDERS = ("engine", "ranks")
-
-
-class _Flat(NamedTuple):
-    """The arrays of a section."""
-
-    section: Section
-    params: Any
-    grads: Gradients
 
 
 class Sharded:
@@ -94,14 +81,9 @@ class Sharded:
         self._processes = processes_of(comm)
         self._agreement = Agreement(self._processes)
         self._reduce, self._order = reduce, order
-        self._tree: Any = None
+        self._model: Model | None = None
+        self._tree: Any = None  # containers of the caller's kinds
         self._params: Any = None
-        self._specs: dict[Hashable, Spec] = {}
-        self._whole: dict[Hashable, str] = {}
-        self._asks = False  # whether something is found of the whole model
-        self._flats: list[_Flat] = []
-        self._own: dict[Hashable, Any] = {}
-        self._grads: dict[Hashable, Any] = {}
 
     @property
     def hyperparameters(self) -> Mapping[str, Any]:
@@ -126,7 +108,7 @@ class Sharded:
     @property
     def whole(self) -> Mapping[Hashable, str]:
         """The parameters that are not cut, each of which one rank updates, and why."""
-        return MappingProxyType(self._whole)
+        return MappingProxyType({} if self._model is None else self._model.whole)
 
     @property
     def state_bytes(self) -> int:
@@ -165,23 +147,18 @@ class Sharded:
             model.
         """
         with self._agreement.all_or_none():
-            if self._tree is not None:
+            if self._model is not None:
                 raise RuntimeError("Sharded: bind was called already; make another Sharded for another model")
-            leaves = flatten(params, "params")
-            specs = {name: self._examined(name, leaf) for name, leaf in leaves.items()}
-            whole, asks = self._why_whole(self._opt._parts.settings, specs)
-            self._check_same(specs)
-            self._specs, self._whole, self._asks = specs, whole, asks
-            self._flats = self._laid_out(leaves)
+            model = Model(self._processes, self._opt._parts.settings, flatten(params, "params"))
             self._agreement.decide([])
-        for flat in self._flats:
+            self._check_same(model)
+            model.lay_out(mean=self._reduce == "mean", by_rank=self._order == "ranks")
+            self._agreement.decide([])
+        for flat in model.flats:
             self._processes.spread(flat.params)
-        self._own = {name: self._piece(name, flat, flat.params) for flat in self._flats for name in flat.section.sizes}
-        self._own = {name: self._own[name] for name in leaves}
-        self._grads = self._own_gradients()
-        self._tree = params
-        self._params = self._views([flat.params for flat in self._flats])
-        return self._params, self._views([flat.grads.flat for flat in self._flats])
+        self._model, self._tree = model, params
+        self._params = self._built([flat.params for flat in model.flats])
+        return self._params, self._built([flat.grads.flat for flat in model.flats])
 
     def update_all(self, cur_loss: Any = None) -> Any:
         """Make one step with the gradients of all ranks.
@@ -203,15 +180,14 @@ class Sharded:
         Exception
             What the update raised on any rank, on all of them, with that rank's number. Nothing has changed.
         """
-        self._check_bound("update_all")
+        model = self._bound("update_all")
         with self._agreement.all_or_none():
             loss = self._loss_of_all(cur_loss)
-            for flat in self._flats:
+            for flat in model.flats:
                 flat.grads.reduce()
             with together(self._agreement.decide):
-                self._opt.update_all(self._own, self._grads, loss, out=self._own)
-        for flat in self._flats:
-            self._share(flat, flat.params)
+                self._opt.update_all(model.own, model.grads, loss, out=model.own)
+        model.share([flat.params for flat in model.flats])
         return self._params
 
     def shared_errors(self) -> AbstractContextManager[None]:
@@ -248,21 +224,19 @@ class Sharded:
         ValueError
             The optimizer has no `average`, or has made no step.
         """
-        self._check_bound("averaged")
+        model = self._bound("averaged")
         with self._agreement.all_or_none():
-            rank = self._processes.rank
-            flats = [self._processes.zeros(len(flat.params), flat.params.dtype, flat.params) for flat in self._flats]
-            mine = {name: x for name, x in self._own.items() if self._grads[name] is not None}
+            found = [self._processes.zeros(len(flat.params), flat.params.dtype, flat.params) for flat in model.flats]
+            mine = {name: x for name, x in model.own.items() if model.grads[name] is not None}
             averages = self._opt.averaged(mine) if mine else {}
-            for flat, found in zip(self._flats, flats, strict=True):
-                found[...] = flat.params
+            for flat, x in zip(model.flats, found, strict=True):
+                x[...] = flat.params
                 for name in flat.section.sizes:
-                    if name in averages and flat.section.owns(name, rank):
-                        self._piece(name, flat, found)[...] = averages[name]
+                    if name in averages and flat.section.owns(name, self._processes.rank):
+                        model.piece(name, flat, x)[...] = averages[name]
             self._agreement.decide([])
-        for flat, found in zip(self._flats, flats, strict=True):
-            self._share(flat, found)
-        return self._views(flats)
+        model.share(found)
+        return self._built(found)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the state: a file for each rank, and an index that makes them one checkpoint.
@@ -281,11 +255,11 @@ class Sharded:
         ImportError, OSError, TypeError, ValueError
             As for `OptimizerBase.save`, on all ranks.
         """
-        self._check_bound("save")
+        model = self._bound("save")
         from ._files import save
 
         with self._agreement.all_or_none():
-            save(self, folder)
+            save(self._opt, model, self._processes, self._agreement, folder)
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Load settings, schedule, step and state: what `save` wrote on any number of ranks, or one optimizer's file.
@@ -306,134 +280,37 @@ class Sharded:
         ValueError
             It is damaged or does not fit, on any rank; nothing has changed.
         """
-        self._check_bound("load")
+        model = self._bound("load")
         from ._files import load
 
         with self._agreement.all_or_none():
-            load(self, path)
+            load(self._opt, model, self._processes, self._agreement, path)
 
     # Helpers
 
-    def _check_bound(self, what: str) -> None:
-        if self._tree is None:
+    def _bound(self, what: str) -> Model:
+        if self._model is None:
             raise RuntimeError(f"Sharded: {what} needs parameters; call params, grads = opt.bind(params) first")
+        return self._model
 
-    def _examined(self, name: Hashable, leaf: Any) -> Spec:
-        library = library_of(leaf)
-        wanted = self._processes.library
-        if library is None or library.name != wanted:
-            raise TypeError(
-                f"Sharded: parameter {show(name)} is a {type(leaf).__name__}; these processes send arrays of {wanted}. "
-                f"MPI takes NumPy's, a process group of PyTorch takes tensors"
-            )
-        return examine(leaf, leaf, name)[1]
-
-    def _why_whole(self, settings: Settings, specs: Mapping[Hashable, Spec]) -> tuple[dict[Hashable, str], bool]:
-        """Return the parameters that stay whole under some settings, and why; and whether a rule reads the model."""
-        found, rules = {}, []
-        for name, spec in specs.items():
-            own, dtype = settings.of(name, spec.shape), dtype_text(spec.dtype)
-            if why := why_whole(own, dtype, spec.shape):
-                found[name] = why
-            rules.append(own.rule.of(dtype, spec.shape))
-        asks = asks_model(dict.fromkeys(rules))
-        for name in found if asks else ():
-            if settings.of(name, specs[name].shape).constants:
-                raise ValueError(
-                    f"Sharded: {found[name]}, for {show(name)}, beside an option or a rule that may read the whole model; "
-                    f"give numbers in the place of arrays, or leave that out"
-                )
-        return found, asks
-
-    def _check_layout(self, settings: Settings) -> None:
-        """Raise a ValueError if settings would cut other parameters than those that are cut."""
-        whole, asks = self._why_whole(settings, self._specs)
-        others = whole.keys() ^ self._whole.keys()
-        if others or asks != self._asks:
-            raise ValueError(
-                f"Sharded: with the settings that come, {show_all(others) or 'the model'} would be laid out in another "
-                f"way; make the optimizer with these settings before Sharded: {settings.values}"
-            )
-
-    def _section(self, name: Hashable) -> Section:
-        return next(flat.section for flat in self._flats if name in flat.section.sizes)
-
-    def _check_same(self, specs: Mapping[Hashable, Spec]) -> None:
-        """Raise a ValueError if another rank has other settings or parameters than rank 0."""
-        settings = f"{type(self._opt).__name__} {self._opt._parts.keywords()} {self._reduce} {self._order}"
-        parameters = [f"{show(name)}: {dtype_text(one.dtype)} {one.shape}" for name, one in specs.items()]
-        mine = "\n".join([settings, *parameters])
-        first = self._processes.broadcast(mine, 0)
-        if mine != first:
-            pairs = zip(mine.split("\n") + [""] * first.count("\n"), first.split("\n") + [""] * mine.count("\n"))
-            here, there = next(pair for pair in pairs if pair[0] != pair[1])
-            raise ValueError(
-                f"Sharded: optimizer or parameters differ from those of rank 0: {here or 'nothing'}, where rank 0 has "
-                f"{there or 'nothing'}; make them alike on all ranks"
-            )
-
-    def _laid_out(self, leaves: Mapping[Hashable, Any]) -> list[_Flat]:
-        """Return the arrays of all sections, with the values of the parameters."""
-        sections: dict[Any, dict[Hashable, int]] = {}
-        for name, spec in self._specs.items():
-            key = dtype_text(spec.dtype), str(getattr(leaves[name], "device", "")), name not in self._whole
-            sections.setdefault(key, {})[name] = prod(spec.shape)
-        flats = []
-        for (_, _, cut), sizes in sections.items():
-            section = Section(sizes, self._processes.size, cut=cut)
-            first = next(iter(sizes))
-            spec, like = self._specs[first], leaves[first]
-            flat = self._processes.zeros(section.length, spec.dtype, like)
-            mean, by_rank = self._reduce == "mean", self._order == "ranks"
-            grads = Gradients(self._processes, section.borders, flat, spec.compute, mean=mean, by_rank=by_rank)
-            for name in sizes:
-                self._view(name, section, flat)[...] = examine(leaves[name], leaves[name], name)[2]
-            flats.append(_Flat(section, flat, grads))
-        return flats
-
-    def _view(self, name: Hashable, section: Section, flat: Any) -> Any:
-        start = section.starts[name]
-        return flat[start : start + section.sizes[name]].reshape(self._specs[name].shape)
-
-    def _views(self, flats: list[Any]) -> Any:
-        """Return all parameters as the caller has them, out of one array for each section."""
-        views = {
-            name: self._view(name, flat.section, found)
-            for flat, found in zip(self._flats, flats, strict=True)
-            for name in flat.section.sizes
-        }
+    def _built(self, arrays: list[Any]) -> Any:
+        """Return parameters in containers of the caller's, out of one array for each section."""
+        assert self._model is not None
+        views: dict[Hashable, Any] = self._model.views(arrays)
         return rebuild(self._tree, views.__getitem__)
 
-    def _piece(self, name: Hashable, flat: _Flat, x: Any, first: int = 0) -> Any:
-        """Return what this rank updates of a parameter, out of an array that begins at element `first` of the flat one.
-
-        A whole parameter that another rank updates is empty, and so are pieces that lie in the regions of others.
-        """
-        section, shape = flat.section, self._specs[name].shape
-        at, count = section.piece(name, self._processes.rank)
-        start = section.starts[name] + at - first if count else 0
-        piece = x[start : start + count]
-        if section.cut:
-            return piece
-        return piece.reshape(shape if section.owns(name, self._processes.rank) else (0, *shape[1:]))
-
-    def _own_gradients(self) -> dict[Hashable, Any]:
-        """Return the gradients of all pieces; None where there is nothing to do.
-
-        Where something is found of the whole model, every rank asks for all parameters, though it has no element of
-        some: so all ask the same.
-        """
-        rank, found = self._processes.rank, {}
-        for flat in self._flats:
-            first = flat.section.borders[rank] if self._processes.size > 1 else 0
-            for name in flat.section.sizes:
-                rests = not flat.section.cut and not self._asks and not flat.section.owns(name, rank)
-                found[name] = None if rests else self._piece(name, flat, flat.grads.own, first)
-        return {name: found[name] for name in self._own}
-
-    def _share(self, flat: _Flat, x: Any) -> None:
-        if self._processes.size > 1 and flat.section.length:
-            self._processes.share(x, flat.section.borders)
+    def _check_same(self, model: Model) -> None:
+        """Raise a ValueError if another rank has other settings or parameters than rank 0."""
+        settings = f"{type(self._opt).__name__} {self._opt._parts.keywords()} {self._reduce} {self._order}"
+        mine = "\n".join([settings, *model.described()])
+        first = self._processes.broadcast(mine, 0)
+        if mine != first:
+            pairs = zip_longest(mine.split("\n"), first.split("\n"), fillvalue="nothing")
+            here, there = next(pair for pair in pairs if pair[0] != pair[1])
+            raise ValueError(
+                f"Sharded: optimizer or parameters differ from those of rank 0: {here}, where rank 0 has {there}; make "
+                f"them alike on all ranks"
+            )
 
     def _loss_of_all(self, cur_loss: Any) -> float | None:
         """Return the loss of all ranks; None if none has one."""
@@ -442,7 +319,9 @@ class Sharded:
         total, given = self._agreement.decide([("add", mine), ("add", float(cur_loss is not None))])
         ranks = self._processes.size
         if 0 < given < ranks:
-            raise ValueError(f"Sharded: cur_loss is None on {ranks - int(given)} of {ranks} ranks; give it on all, or none")
+            raise ValueError(
+                f"Sharded: cur_loss is None on {ranks - int(given)} of {ranks} ranks; give it on all, or none"
+            )
         if not given:
             return None
         return total / ranks if self._reduce == "mean" else total

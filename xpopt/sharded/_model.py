@@ -1,0 +1,194 @@
+"""The parameters of a model in flat arrays, and the pieces of them that this rank updates."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from math import prod
+from typing import Any, NamedTuple
+
+from .._arrays.namespace import library_of
+from .._arrays.parameter import Spec, dtype_text, examine
+from .._arrays.tree import show, show_all
+from .._state.settings import Settings
+from ._cutting import asks_model, why_whole
+from ._gradients import Gradients
+from ._layout import Section
+from ._processes import Processes
+
+
+class Flat(NamedTuple):
+    """The arrays of a section."""
+
+    section: Section
+    params: Any
+    grads: Gradients
+
+
+class Model:
+    """Parameters on several ranks.
+
+    Parameters
+    ----------
+    processes : Processes
+        The ranks.
+    settings : Settings
+        Those of the optimizer.
+    leaves : mapping of hashable to array
+        The parameters by name.
+
+    Raises
+    ------
+    TypeError
+        One is no array of the library that the processes send.
+    ValueError
+        An option cannot be kept beside one that reads the whole model.
+    """
+
+    def __init__(self, processes: Processes, settings: Settings, leaves: Mapping[Hashable, Any]) -> None:
+        self._processes, self._leaves = processes, leaves
+        examined = {name: self._examined(name, leaf) for name, leaf in leaves.items()}
+        self.specs: dict[Hashable, Spec] = {name: spec for name, (spec, _) in examined.items()}
+        self._values = {name: value for name, (_, value) in examined.items()}
+        self.whole, self.asks = self._cut(settings)
+        self.flats: list[Flat] = []
+        self.own: dict[Hashable, Any] = {}
+        self.grads: dict[Hashable, Any] = {}
+
+    def _examined(self, name: Hashable, leaf: Any) -> tuple[Spec, Any]:
+        library, wanted = library_of(leaf), self._processes.library
+        if library is None or library.name != wanted:
+            raise TypeError(
+                f"Sharded: parameter {show(name)} is a {type(leaf).__name__}; these processes send arrays of {wanted}. "
+                f"MPI takes NumPy's, a process group of PyTorch takes tensors"
+            )
+        _, spec, value, _ = examine(leaf, leaf, name)
+        return spec, value
+
+    def _cut(self, settings: Settings) -> tuple[dict[Hashable, str], bool]:
+        """Return which parameters stay whole under some settings, and why; and whether a rule may read the model."""
+        found, rules = {}, []
+        for name, spec in self.specs.items():
+            own, dtype = settings.of(name, spec.shape), dtype_text(spec.dtype)
+            if why := why_whole(own, dtype, spec.shape):
+                found[name] = why
+            if not own.frozen:
+                rules.append(own.rule.of(dtype, spec.shape))
+        asks = asks_model(dict.fromkeys(rules))
+        for name, why in found.items() if asks else ():
+            if settings.of(name, self.specs[name].shape).constants:
+                raise ValueError(
+                    f"Sharded: {why}, for {show(name)}, beside an option or a rule that may read the whole model; give "
+                    f"numbers in the place of arrays, or leave that out"
+                )
+        return found, asks
+
+    def check_layout(self, settings: Settings) -> None:
+        """Raise a ValueError if settings would cut other parameters than those that are cut.
+
+        Parameters
+        ----------
+        settings : Settings
+            What the optimizer is to have.
+        """
+        whole, asks = self._cut(settings)
+        others = whole.keys() ^ self.whole.keys()
+        if others or asks != self.asks:
+            raise ValueError(
+                f"Sharded: with the settings that come, {show_all(others) or 'the model'} would be laid out in another "
+                f"way; make the optimizer with these settings before Sharded: {settings.values}"
+            )
+
+    def described(self) -> list[str]:
+        """Return a line about each parameter."""
+        return [f"{show(name)}: {dtype_text(one.dtype)} {one.shape}" for name, one in self.specs.items()]
+
+    def lay_out(self, *, mean: bool, by_rank: bool) -> None:
+        """Make the arrays, with the values of the parameters.
+
+        Parameters
+        ----------
+        mean, by_rank : bool
+            As for `Gradients`.
+        """
+        sections: dict[Any, dict[Hashable, int]] = {}
+        for name, spec in self.specs.items():
+            device = str(getattr(self._leaves[name], "device", ""))
+            key = dtype_text(spec.dtype), device, name not in self.whole
+            sections.setdefault(key, {})[name] = prod(map(int, spec.shape))
+        for (_, _, cut), sizes in sections.items():
+            section, first = Section(sizes, self._processes.size, cut=cut), next(iter(sizes))
+            spec = self.specs[first]
+            flat = self._processes.zeros(section.length, spec.dtype, self._leaves[first])
+            grads = Gradients(self._processes, section.borders, flat, spec.compute, mean=mean, by_rank=by_rank)
+            for name in sizes:
+                self._view(name, section, flat)[...] = self._values[name]
+            self.flats.append(Flat(section, flat, grads))
+        self._leaves = self._values = {}
+        pieces = {name: self.piece(name, flat, flat.params) for flat in self.flats for name in flat.section.sizes}
+        self.own = {name: pieces[name] for name in self.specs}
+        self.grads = self._own_gradients()
+
+    def section(self, name: Hashable) -> Section:
+        """Return the one that a parameter lies in."""
+        return next(flat.section for flat in self.flats if name in flat.section.sizes)
+
+    def _view(self, name: Hashable, section: Section, x: Any) -> Any:
+        start = section.starts[name]
+        return x[start : start + section.sizes[name]].reshape(self.specs[name].shape)
+
+    def views(self, arrays: Sequence[Any]) -> dict[Hashable, Any]:
+        """Return all parameters by name, out of one array for each section."""
+        pairs = list(zip(self.flats, arrays, strict=True))
+        return {name: self._view(name, flat.section, x) for flat, x in pairs for name in flat.section.sizes}
+
+    def piece(self, name: Hashable, flat: Flat, x: Any, first: int = 0) -> Any:
+        """Return what this rank updates of a parameter; that is empty where other ranks update all of it.
+
+        Parameters
+        ----------
+        name : hashable
+            The parameter.
+        flat : Flat
+            The section it lies in.
+        x : array
+            An array like the flat one, or a part of it.
+        first : int
+            The element of the flat one that `x` begins with.
+
+        Returns
+        -------
+        array
+            A view.
+        """
+        section, rank, shape = flat.section, self._processes.rank, self.specs[name].shape
+        at, count = section.piece(name, rank)
+        start = section.starts[name] + at - first if count else 0
+        piece = x[start : start + count]
+        if section.cut:
+            return piece
+        return piece.reshape(shape if section.owns(name, rank) else (0, *shape[1:]))
+
+    def _own_gradients(self) -> dict[Hashable, Any]:
+        """Return the gradients of all pieces; None where there is nothing to do.
+
+        Where something is found of the whole model, each rank asks for all parameters, also for those of which it has
+        no element: so all ask the same.
+
+        Returns
+        -------
+        dict
+            By name.
+        """
+        rank, found = self._processes.rank, {}
+        for flat in self.flats:
+            first = flat.section.borders[rank] if self._processes.size > 1 else 0
+            for name in flat.section.sizes:
+                rests = not flat.section.cut and not self.asks and not flat.section.owns(name, rank)
+                found[name] = None if rests else self.piece(name, flat, flat.grads.own, first)
+        return {name: found[name] for name in self.own}
+
+    def share(self, arrays: Sequence[Any]) -> None:
+        """Send the region of this rank to all, and receive theirs, in one array for each section."""
+        for flat, x in zip(self.flats, arrays, strict=True):
+            if self._processes.size > 1 and flat.section.length:
+                self._processes.share(x, flat.section.borders)
