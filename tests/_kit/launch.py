@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -57,3 +58,16 @@ def torchrun(
     """Run a Python program in so many processes of torch, which speak by gloo."""
     run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1"]
     return wait(start([*run, f"--nproc-per-node={ranks}", *command], folder, GLOO_SOCKET_IFNAME="lo", **more), timeout)
+
+
+def ranks(
+    count: int, command: Sequence[object], folder: Path, timeout: float = 100, **more: str
+) -> list[subprocess.CompletedProcess[str]]:
+    """Run a Python program in so many processes, which find each other as those that torchrun starts do."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    more = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "GLOO_SOCKET_IFNAME": "lo", **more}
+    more["WORLD_SIZE"] = str(count)
+    started = [start([sys.executable, *command], folder, RANK=str(rank), **more) for rank in range(count)]
+    return [wait(one, timeout) for one in started]

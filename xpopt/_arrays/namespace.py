@@ -378,11 +378,15 @@ class _JAX(_Immutable):
     def full(self, shape: tuple[int, ...], value: complex, dtype: Any, like: Array) -> Array:
         if shape == like.shape:
             return super().full(shape, value, dtype, like)
+        return self.xp.full(shape, value, dtype, device=self._device_for(shape, like))
+
+    def _device_for(self, shape: tuple[int, ...], like: Array) -> Any:
+        """Return where an array of a shape goes that is computed with `like`: of another shape, whole to each device."""
         device = self.device(like)
-        if _is_sharding(device) and hasattr(device, "mesh"):
+        if shape != like.shape and _is_sharding(device) and hasattr(device, "mesh"):
             sharding = sys.modules["jax"].sharding
             device = sharding.NamedSharding(device.mesh, sharding.PartitionSpec())
-        return self.xp.full(shape, value, dtype, device=device)
+        return device
 
     def is_spread(self, x: Array) -> bool:
         return _is_sharding(self.device(x))
@@ -403,10 +407,19 @@ class _JAX(_Immutable):
         return self.xp.array(x, copy=True)  # the caller may donate the original
 
     def from_numpy(self, values: np.ndarray[Any, Any], like: Array) -> Array:
-        return self.xp.asarray(values.astype(like.dtype), device=self.device(like))
+        values = values.astype(like.dtype)
+        if self.is_traced(like):  # it is for the compiler to place it
+            return self.xp.asarray(values)
+        jax, device = sys.modules["jax"], self._device_for(values.shape, like)
+        made: Array
+        if _is_sharding(device) and not device.is_fully_addressable:  # each process has all values, and puts its own
+            made = jax.make_array_from_callback(values.shape, device, values.__getitem__)
+        else:  # not asarray, which cannot lay out what is on explicit axes of a mesh
+            made = jax.device_put(values, device)
+        return made
 
     def to_numpy(self, xs: list[Array]) -> Iterable[Any]:
-        return map(np.asarray, xs)
+        return map(_whole, xs)
 
     def is_traced(self, x: Array) -> bool:
         return isinstance(x, sys.modules["jax"].core.Tracer)
@@ -422,6 +435,13 @@ class _JAX(_Immutable):
 
 def _is_sharding(device: Any) -> bool:
     return hasattr(device, "is_equivalent_to")
+
+
+def _whole(x: Any) -> Any:
+    """Return the values of a JAX array on the host, of which other processes may have some: all of them then ask."""
+    if x.is_fully_addressable or x.is_fully_replicated:
+        return np.asarray(x)
+    return importlib.import_module("jax.experimental.multihost_utils").process_allgather(x, tiled=True)
 
 
 class _Dask(_Immutable):
