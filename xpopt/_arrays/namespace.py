@@ -381,7 +381,7 @@ class _JAX(_Immutable):
         return self.xp.full(shape, value, dtype, device=self._device_for(shape, like))
 
     def _device_for(self, shape: tuple[int, ...], like: Array) -> Any:
-        """Return where an array of a shape goes that is computed with `like`: of another shape, whole to each device."""
+        """Return where an array of a shape goes, to be computed with `like`: of another shape, it is on each device."""
         device = self.device(like)
         if shape != like.shape and _is_sharding(device) and hasattr(device, "mesh"):
             sharding = sys.modules["jax"].sharding

@@ -17,6 +17,7 @@ from .._settings.caller import PACKAGE, warn
 from .._settings.text import short
 from . import kernels
 from .blocked.group import BlockedGroup, BlockedSingle
+from .chunked.group import ChunkedGroup
 from .compiled import break_even, build
 from .compiled.break_even import BreakEven, SmallSteps
 from .compiled.group import CompiledGroup, CompiledSingle
@@ -87,12 +88,14 @@ def launch(tensors: list[Tensor]) -> tuple[Launched, Model]:
     engines, small = _assigned(tensors, compile_it=True)
     model = Model(_groups(tensors, engines), small=small)
     bound = _bound(model, tensors)
-    return _launch_eagerly(tensors, whole=True) if bound is None else (_launched(model, bound, tensors), model)
+    if bound is None:
+        return _launch_on("eager", tensors, whole=True)
+    return _launched(model, bound, tensors), model
 
 
-def _launch_eagerly(tensors: list[Tensor], *, whole: bool) -> tuple[Launched, Model]:
-    """Do so wherever arrays lie: the eager engine computes everything before it writes."""
-    model = Model(_groups(tensors, ["eager"] * len(tensors)), whole=whole)
+def _launch_on(engine: str, tensors: list[Tensor], *, whole: bool) -> tuple[Launched, Model]:
+    """Do so wherever arrays lie, on an engine that computes everything before it writes."""
+    model = Model(_groups(tensors, [engine] * len(tensors)), whole=whole)
     bound = model.bind(*_arrays(tensors))
     assert bound is not None
     return _launched(model, bound, tensors), model
@@ -126,7 +129,7 @@ def launch_one(tensor: Tensor) -> tuple[Launched, Single | None]:
     single = None if kind is None else kind(tensor)
     bound = None if single is None else single.bind(tensor.param, tensor.grad, tensor.out)
     if single is None or bound is None:
-        return _launch_eagerly([tensor], whole=False)[0], None
+        return _launch_on("chunked" if engine == "chunked" else "eager", [tensor], whole=False)[0], None
     assert tensor.h is not None
     param, result = bound
     write = single.launch(param, tensor.grad, result, tensor.h, tensor.key, tensor.proceed)
@@ -208,8 +211,14 @@ def _shares(tensors: Sequence[Tensor], engines: list[str]) -> dict[tuple[str, st
     return shares
 
 
+class _OfChunks(ChunkedGroup):
+    """Tensors in chunks, of which each is updated by the engine that is chosen for it where it is."""
+
+    launch_chunk = staticmethod(launch_one)
+
+
 _HOST = ("auto", "blocked", "compiled")
-_FUSED = {"numpy": _HOST, "torch": _HOST, "cupy": ("auto", "cuda")}
+_FUSED = {"numpy": _HOST, "torch": _HOST, "cupy": ("auto", "cuda"), "dask": ("auto",)}
 """The libraries whose updates may be fused, and the choices of an engine that let them."""
 
 _GROUPS: dict[str, type[Group]] = {
@@ -217,6 +226,7 @@ _GROUPS: dict[str, type[Group]] = {
     "blocked": BlockedGroup,
     "compiled": CompiledGroup,
     "cuda": CudaGroup,
+    "chunked": _OfChunks,
 }
 _REFUSE = {"numpy": HostGroup.refuse, "torch": ViewedGroup.refuse, "cupy": CudaGroup.refuse}
 _SINGLE: dict[str, Callable[..., Single]] = {"blocked": BlockedSingle, "compiled": CompiledSingle, "cuda": CudaSingle}
@@ -276,6 +286,8 @@ def _fastest(tensors: list[Tensor], *, compile_it: bool) -> str:
             return "cuda"
         _warn_once(_warned, reason, f"{reason}. CuPy arrays are updated eagerly, one array operation at a time")
         return "eager"
+    if tensors[0].library.name == "dask":
+        return "chunked"
     if tensors[0].key is not None or _is_narrow(tensors[0]):
         return "eager" if _why_not_drawn(tensors, compile_it=compile_it) else "compiled"
     if chosen() == "blocked":
@@ -385,12 +397,12 @@ def _refusal_of_library(tensor: Tensor) -> str | None:
         return f"no engine fuses updates of {library} arrays"
     if (choice := chosen()) != "auto" and choice not in _FUSED[library]:
         return f"the {choice} engine was chosen"
-    return None
+    return ChunkedGroup.refuse(tensor) if library == "dask" else None
 
 
 def _refusal_of_arrays(tensor: Tensor) -> str | None:
     """Return why the engines that fuse do not take the arrays of a tensor, or None if they do."""
-    return _REFUSE[tensor.library.name](tensor)
+    return None if tensor.library.name == "dask" else _REFUSE[tensor.library.name](tensor)
 
 
 def _untraceable(tensor: Tensor) -> str | None:
