@@ -78,6 +78,8 @@ class Library:
 
     mutable = True
     """Whether `out=` can be written."""
+    deferred = False
+    """Whether arrays are graphs of what is still to be computed, which grow with each update."""
 
     def __init__(self, name: str, xp: Namespace) -> None:
         self.name = name

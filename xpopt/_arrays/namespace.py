@@ -445,6 +445,8 @@ def _whole(x: Any) -> Any:
 
 
 class _Dask(_Immutable):
+    deferred = True
+
     def pieces(self, x: Array, like: Array) -> Array:
         chunks = _chunks(x.shape, like)
         return x if x.chunks == chunks else x.rechunk(chunks)  # type: ignore[attr-defined]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
 from .._arrays.library import compute_of
+from .._arrays.namespace import library_of
 from .._arrays.parameter import Spec, dtype_text
+from .._arrays.typing import Array
 from .._graph.rule import Rule
 from .entry import Record, copy_entry
 from .ownership import Ownership
@@ -20,6 +22,8 @@ class State:
         self.ownership = Ownership({})
         self.records: dict[Hashable, Record] = {}
         self.stored: dict[Hashable, Stored] = {}
+        self.computed: dict[Hashable, int] = {}
+        """The counts at which arrays came in that a library computes later; else 0."""
 
     @property
     def cache(self) -> dict[Hashable, Any]:
@@ -37,7 +41,7 @@ class State:
         twin.ownership = Ownership(cache)
         twin.ownership.shown = self.ownership.shown + 1  # the caller has these entries
         twin.records, twin.stored = self._records_of(cache)
-        return twin
+        return twin._begun()
 
     @classmethod
     def of(cls, loaded: Mapping[Hashable, Record | Stored]) -> State:
@@ -46,7 +50,29 @@ class State:
         state.ownership = Ownership({name: one.entry for name, one in loaded.items()})
         state.records = {name: one for name, one in loaded.items() if isinstance(one, Record)}
         state.stored = {name: one for name, one in loaded.items() if isinstance(one, Stored)}
-        return state
+        return state._begun()
+
+    def _begun(self) -> State:
+        """Note that all arrays have just come in."""
+        self.computed = {name: one.t for name, one in (self.stored | self.records).items()}
+        return self
+
+    def arrays(self) -> list[Array]:
+        """Return the arrays in all entries."""
+        found = [x for entry in self.cache.values() for x in (entry.values() if isinstance(entry, dict) else (entry,))]
+        return [x for x in found if library_of(x) is not None]
+
+    def with_arrays(self, arrays: Iterable[Array]) -> State:
+        """Return the same state with arrays of the same values in the places of `arrays()`."""
+        new = iter(arrays)
+
+        def other(x: Any) -> Any:
+            return x if library_of(x) is None else next(new)
+
+        def others(entry: Any) -> Any:
+            return {key: other(x) for key, x in entry.items()} if isinstance(entry, dict) else other(entry)
+
+        return self.copy(others)._begun()
 
     def described(self, name: Hashable) -> tuple[tuple[int, ...] | None, str | None, int]:
         """Return shape, dtype and count of the parameter of an entry, None or 0 where they are not known."""
@@ -83,7 +109,7 @@ class State:
         """Take over what another state holds, which is none of this one's any more; nothing in it can fail."""
         self.ownership.drop_plan()
         self.refill(other.ownership.entries)
-        self.records, self.stored = other.records, other.stored
+        self.records, self.stored, self.computed = other.records, other.stored, other.computed
 
     def refill(self, entries: dict[Hashable, Any]) -> None:
         """Put other entries into the cache, into the dict that callers have; no name is hashed or compared."""
@@ -144,6 +170,7 @@ class State:
             for name, stored in self.stored.items()
             if name in cache
         }
+        twin.computed = dict(self.computed)
         return twin
 
     def snapshot(self) -> State:

@@ -7,9 +7,13 @@ from contextlib import suppress
 from typing import Any
 
 from .._engine.tensor import Tensor
+from .._settings.caller import warn
 from .._state.cache import State
 from .._state.clock import Clock
 from .._state.entry import Record, Slots, pack
+
+GROWN = 10
+"""How many updates may lie in the graphs of lazy arrays before there is a warning."""
 
 
 class Commit:
@@ -34,6 +38,7 @@ class Commit:
         mark = state.ownership.mark()
         fresh, replaced, changed, assigned = [], [], [], []
         every: dict[Hashable, Any] | None = None
+        grown = 0
         for tensor, slots in results:
             name, spec, t, owned = tensor.name, tensor.spec, tensor.t, tensor.owned
             entry = pack(tensor.rule, t, slots)
@@ -52,8 +57,15 @@ class Commit:
             else:
                 every = dict(state.names) if every is None else every
                 every[name] = entry
+            if tensor.library.deferred:
+                grown = max(grown, t - state.computed.get(name, 0))
             self.records.append(record)
             assigned.append((record, entry, spec, [t], slots, mark))
+        if grown == GROWN:
+            warn(
+                f"the graphs of parameters and state have grown for {grown} updates, all of which are computed in the "
+                f"end, or computed again at each step; call params = opt.persist(params) after each update"
+            )
         if every is not None:
             every.update(fresh)
             fresh.clear()

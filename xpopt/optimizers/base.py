@@ -51,6 +51,7 @@ from ..transforms.weight_decay import WeightDecay
 
 if TYPE_CHECKING:  # what reads and writes states is imported where one is read or written
     from .._checkpoint.load import LoadReport
+    from .._checkpoint.persist import Anchored
     from .._checkpoint.progress import Progress
     from .._pure.pure import Pure
     from .._solvers.first_order import FirstOrder
@@ -260,6 +261,7 @@ class OptimizerBase(Scheduled, Declared):
 
     _kind = "optimizer"
     _pure = cast("Pure | None", None)  # an annotation would make it a setting
+    _anchored = cast("Anchored | None", None)
     _hint = staticmethod(hint)
 
     @classmethod
@@ -674,6 +676,98 @@ class OptimizerBase(Scheduled, Declared):
 
         self._exclusive.change(LOAD, lambda: take(self._parts, pure, slots, self._memo()))
 
+    def persist(self, params: TreeT, *, anchor: str | os.PathLike[str] | None = None, every: int = 100) -> TreeT:
+        """Let Dask compute parameters and state, and keep them: its graphs do not grow from step to step then.
+
+        Call it after each update, with any scheduler of Dask. With one that is distributed it returns at once.
+
+        Parameters
+        ----------
+        params : container of array, nested at will
+            The parameters after the last update. Arrays that are not of Dask come back as they are.
+        anchor : path-like, optional
+            A folder that all workers reach. Every `every` steps they write parameters and state there, in zarr arrays,
+            and read them from there from then on: a scheduler remembers nothing from before, and what a lost worker had
+            is computed again from there. The two last anchors are kept.
+        every : int
+            How many steps are between two anchors. At least 1.
+
+        Returns
+        -------
+        containers of the kinds of `params`
+            The parameters, with the same values.
+
+        Raises
+        ------
+        TypeError
+            No parameter is an array of Dask, or a name or a schedule is one that a checkpoint does not keep.
+        ValueError
+            `every` is less than 1, or `anchor` has an anchor of another run. Nothing has changed.
+        ImportError
+            zarr is not installed, and there is an `anchor`.
+
+        See Also
+        --------
+        restore_anchor : Go on from the last anchor, in another process.
+
+        Examples
+        --------
+        >>> import dask.array as da
+        >>> import xpopt
+        >>> opt = xpopt.SGD(lr=0.25)
+        >>> params = {"W": da.ones(4, chunks=2)}
+        >>> for _ in range(3):
+        ...     params = opt.update_all(params, {"W": 2 * params["W"]})
+        ...     params = opt.persist(params)
+        >>> params["W"].compute()
+        array([0.125, 0.125, 0.125, 0.125])
+        """
+        from .._checkpoint.persist import persist
+
+        tree, self._anchored = self._exclusive.change(
+            SETTINGS, persist, self._parts, params, anchor, every, self._anchored
+        )
+        return cast("TreeT", tree)
+
+    def restore_anchor(self, anchor: str | os.PathLike[str], like: TreeT) -> TreeT:
+        """Go on from the last anchor that `persist` has written.
+
+        Parameters
+        ----------
+        anchor : path-like
+            The folder.
+        like : container of array, nested at will
+            Arrays like the parameters: of Dask, in the chunks that are wanted, each of which is read where it is used
+            and when; or of other libraries, which are read at once.
+
+        Returns
+        -------
+        containers of the kinds of `like`
+            The parameters.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no anchor.
+        CheckpointError
+            It is damaged, or does not fit; every reason is listed, and nothing has changed.
+        ImportError
+            zarr is not installed.
+
+        See Also
+        --------
+        persist
+        """
+        from .._checkpoint.persist import restore
+
+        def change() -> TreeT:
+            header, arrays, params, anchored = restore(anchor, like)
+            self._become(header, arrays, like=like, strict=True, rename=None, cast=False, owned=True)
+            self._anchored = anchored
+            return cast("TreeT", params)
+
+        return self._exclusive.change(LOAD, change)
+
     def averaged(self, params: Tree) -> Any:
         """Return the parameters to evaluate the model with: averages, in new arrays.
 
@@ -1039,7 +1133,7 @@ class OptimizerBase(Scheduled, Declared):
         return report
 
 
-_OWN = ("_parts", "_exclusive", "_pure")
+_OWN = ("_parts", "_exclusive", "_pure", "_anchored")
 """The attributes of every optimizer, which are copied and pickled in ways of their own, or not at all."""
 
 OPTIMIZERS: Registry[OptimizerBase] = Registry(

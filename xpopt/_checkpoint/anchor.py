@@ -1,0 +1,168 @@
+"""Anchors: parameters and state of Dask as zarr arrays, which the workers write and read, chunk by chunk."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import shutil
+import uuid
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .._arrays.namespace import library_of
+from .._arrays.tree import show_all
+from .._state.names import array_key, decode, encode
+from .._state.parts import Parts
+from .header import CheckpointError
+from .save import take_down, to_host
+from .writing import to_json
+
+_HEADER = "anchor.json"
+_FORMAT = 1
+_KEPT = 2
+"""How many anchors stay: what was read from the one before the last may still be in use."""
+
+
+def write(parts: Parts, folder: Path, params: Mapping[Hashable, Any]) -> list[Any]:
+    """Write an anchor.
+
+    Parameters
+    ----------
+    parts : Parts
+        The optimizer's.
+    folder : Path
+        Where the anchors are, each in a folder named by its step.
+    params : mapping of hashable to array
+        The parameters by name.
+
+    Returns
+    -------
+    list of array
+        The parameters, and the state in the order of `State.arrays`. Those of Dask are read from the files when they
+        are wanted; others are as they were.
+    """
+    header, state = take_down(parts)
+    names, arrays = list(params), [*params.values(), *state.values()]
+    written = {"anchor": _FORMAT, "header": to_json(header), "params": list(map(encode, names)), "arrays": list(state)}
+    final = folder / str(parts.clock.cur_step)
+    partial = final.with_suffix(".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    _store(partial, arrays)
+    (partial / _HEADER).write_text(json.dumps(written), "utf-8")
+    partial.rename(final)
+    for step in steps(folder)[:-_KEPT]:
+        shutil.rmtree(folder / str(step), ignore_errors=True)
+    places = {id(x): k for k, x in enumerate(arrays)}
+    wanted = [*params.values(), *parts.state.arrays()]
+    return [_read(final, places[id(x)], x) if is_deferred(x) else x for x in wanted]
+
+
+def read(folder: Path, params: Mapping[Hashable, Any]) -> tuple[Any, dict[str, Any], dict[Hashable, Any], int]:
+    """Read the newest anchor.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the anchors are.
+    params : mapping of hashable to array
+        Arrays like the parameters: of Dask, in the chunks that are wanted; others are read at once.
+
+    Returns
+    -------
+    header : object
+        As JSON has it.
+    arrays : dict of str to array
+        The state by key, as `OptimizerBase.state_dict` has it.
+    params : dict of hashable to array
+        The parameters by name.
+    step : int
+        Whose it is.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is none.
+    CheckpointError
+        It is damaged, or of other parameters.
+    """
+    there = steps(folder)
+    if not there:
+        raise FileNotFoundError(f"{folder} has no anchor; wanted the folder that persist(params, anchor=...) was given")
+    place = folder / str(there[-1])
+    try:
+        written = json.loads((place / _HEADER).read_text("utf-8"))
+        header, keys = written["header"], list(written["arrays"])
+        names = [decode(name) for name in written["params"]]
+        slots = {decode(of["name"]): list(of["slots"]) for of in header["parameters"]}
+        known = written["anchor"] == _FORMAT
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{place} is no anchor, or damaged: {error!r}") from None
+    if not known:
+        raise CheckpointError(f"{place} is an anchor of format {written['anchor']}; wanted {_FORMAT}")
+    if set(names) != set(params):
+        raise CheckpointError(f"{place} has the parameters {show_all(names)}, and like has {show_all(params)}")
+    like = {array_key(name, slot): params[name] for name in names for slot in slots.get(name, ())}
+    found = [_read(place, k, x) for k, x in enumerate([*(params[name] for name in names), *map(like.get, keys)])]
+    arrays = dict(zip(keys, found[len(names) :], strict=True))
+    return header, arrays, dict(zip(names, found[: len(names)], strict=True)), there[-1]
+
+
+def steps(folder: Path) -> list[int]:
+    """Return the steps of the anchors in a folder, in ascending order."""
+    return sorted(int(one.parent.name) for one in folder.glob(f"*/{_HEADER}") if one.parent.name.isdecimal())
+
+
+def is_deferred(x: Any) -> bool:
+    """Whether `x` is an array that is computed later."""
+    library = library_of(x)
+    return library is not None and library.deferred
+
+
+def _zarr() -> Any:
+    try:
+        return importlib.import_module("zarr")
+    except ImportError:
+        raise ImportError("anchors are zarr arrays, and zarr is not installed: pip install zarr") from None
+
+
+def _store(folder: Path, arrays: Sequence[Any]) -> None:
+    """Write arrays, those of Dask by the workers, which write no file twice."""
+    zarr, sources, targets = _zarr(), [], []
+    for k, x in enumerate(arrays):
+        lazy = is_deferred(x)
+        whole: Any = _even(x) if lazy else next(iter(to_host({"": x}).values()))
+        chunks = whole.chunksize if lazy else whole.shape
+        target = zarr.create_array(
+            folder / str(k),
+            shape=whole.shape,
+            dtype=whole.dtype,
+            chunks=tuple(max(size, 1) for size in chunks),
+            compressors=None,
+        )
+        if lazy and 0 not in whole.shape:
+            sources.append(whole)
+            targets.append(target)
+        elif 0 not in whole.shape:
+            target[...] = whole
+    if sources:
+        importlib.import_module("dask.array").store(sources, targets, lock=False)
+
+
+def _even(x: Any) -> Any:
+    """Return an array in chunks of one size, of which only the last along an axis may be smaller."""
+    even = all(len({*of[:-1]}) < 2 and of[-1] <= of[0] for of in x.chunks)
+    return x if even else x.rechunk(x.chunksize)
+
+
+def _read(folder: Path, k: int, like: Any) -> Any:
+    """Return an array from its file: of Dask where `like` is, and in its chunks if it has them."""
+    path = folder / str(k)
+    if not is_deferred(like):
+        return np.asarray(_zarr().open_array(path, mode="r")[...])
+    dask = importlib.import_module("dask.array")
+    x = dask.from_zarr(str(path), name=f"xpopt-anchor-{uuid.uuid4().hex}")
+    return x.rechunk(like.chunks) if x.shape == like.shape and x.chunks != like.chunks else x
