@@ -30,7 +30,7 @@ BACKENDS = {
     # This exact release, for it comes as a CPU build; a plain torch pulls gigabytes of CUDA libraries.
     "torch": (["torch==2.13.0", "ml_dtypes", "llvmlite"], ["torch"]),
     "jax": (["jax", "optax"], ["jax", "jax-x64"]),
-    "dask": (["dask[array]"], ["dask"]),
+    "dask": (["dask[array]", "zarr>=3"], ["dask"]),
     # NVRTC compiles for a device where there is none.
     "cupy": (["cupy-cuda13x>=14", "nvidia-cuda-nvrtc==13.*", "ml_dtypes"], ["cupy"]),
 }
@@ -39,7 +39,7 @@ ENGINES = {"compiled": ["eager", "compiled"]}
 
 
 # With MPI as a wheel, and its mpiexec. The torch of the tests, for it comes as a CPU build.
-DISTRIBUTED = ["mpi4py", "mpich", *BACKENDS["torch"][0], *BACKENDS["jax"][0], "dask[array,distributed]"]
+DISTRIBUTED = ["mpi4py", "mpich", *BACKENDS["torch"][0], *BACKENDS["jax"][0], "dask[array,distributed]", "zarr>=3"]
 
 # Seconds that each may take on two processors, installs apart; each says in the end what it took.
 BUDGETS = {

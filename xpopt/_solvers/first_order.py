@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -115,10 +114,9 @@ class FirstOrder(Solver):
         optimizer, names = self._optimizer, self._model.names
         own, gradients = (dict(zip(names, leaves, strict=True)) for leaves in (self._params, grads))
         new = optimizer.update_all(own, gradients, loss)
-        params = [new[name] for name in names]
-        if self._model.library.name == "dask":  # or each step would do again what all before it have done
-            params, optimizer.cache = sys.modules["dask"].persist(params, optimizer.cache)
-        return params
+        if self._model.library.deferred:  # or each step would do again what all before it have done
+            new = optimizer.persist(new)
+        return [new[name] for name in names]
 
     def _read(self, value: Any, grads: list[Array]) -> tuple[float, ...]:
         """Return value and gradient norm, which are read together, and what `Conjugates.judge` takes."""

@@ -6,11 +6,11 @@ import functools
 import importlib
 import uuid
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 from ..._arrays.library import Library
 from ..._arrays.norms import clip_factor
-from ..._arrays.parameter import Spec, dtype_text
+from ..._arrays.parameter import Spec
 from ..._arrays.typing import Scalars
 from ..._graph.reading import graph_of
 from ..._graph.rule import Rule, StepScalars
@@ -29,12 +29,14 @@ class ChunkedGroup(EagerGroup):
     Nothing is computed here: results are lazy. Slots are arrays of their own, in the chunks of the parameter.
     """
 
-    launch_chunk: ClassVar[Callable[[Tensor], tuple[Launched, Any]]]
-    """Chooses an engine for a chunk, and updates it."""
-
     def __init__(self, members: list[int], tensors: list[Tensor]) -> None:
         super().__init__(members, tensors)
-        self._kernel = _Kernel(type(self).launch_chunk, self.rule)  # type: ignore[assignment]
+        self._kernel = _Kernel(self.launch_chunk, self.rule)  # type: ignore[assignment]
+
+    @staticmethod
+    def launch_chunk(tensor: Tensor) -> tuple[Launched, Any]:
+        """Choose an engine for a chunk, and do all that its update needs."""
+        raise NotImplementedError
 
     @staticmethod
     def refuse(tensor: Tensor) -> str | None:
@@ -46,7 +48,7 @@ class ChunkedGroup(EagerGroup):
         if not rule.fused:
             return rule.whole or "its class declares fused = False"
         if any(of.shape is not None or of.constant for of in rule.specs):
-            return "a slot, or a setting for each element, is not in the chunks of the parameter"
+            return "a slot, or an array among the settings, is not in the chunks of the parameter"
         if tensor.clipped and (rule.measured is not None or tensor.spec.parts == 2):
             return "clip_norm measures what is no gradient of real numbers as it came"
         try:
