@@ -154,8 +154,8 @@ class Library:
         """Return a NumPy array in the very memory of `x`, which a `lasting` one keeps; None if `x` has none."""
         return None
 
-    def look(self, x: Any) -> Any:
-        """Return all of `x` that its view depends on, to be compared with `==`; None if there is no view."""
+    def looks(self, xs: list[Any]) -> Any:
+        """Return all of arrays that their views depend on, to be compared with `==`; None if one has no view."""
         return None
 
     def from_host(self, x: np.ndarray[Any, Any]) -> Array:
@@ -238,6 +238,10 @@ class Library:
     def is_same(self, x: Array, other: Array) -> bool:
         """Whether two arrays of one shape and dtype are the same memory, where an engine writes in place."""
         return x is other
+
+    def all_writable(self, xs: Iterable[Array]) -> bool:
+        """Whether `writable` is true of all arrays."""
+        return all(map(self.writable, xs))
 
     def writable(self, x: Array) -> bool:
         """Whether values can be written into `x`; where that cannot be asked, its own values are."""

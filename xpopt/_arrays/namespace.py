@@ -291,9 +291,11 @@ class _Torch(Library):
         except RuntimeError:  # one without a storage: sparse, nested, or in a transform of torch.func
             return None
 
-    def look(self, x: Any) -> Any:
+    def looks(self, xs: list[Any]) -> Any:
         try:
-            return type(x), x.data_ptr(), x.shape, x.dtype, x.stride(), x.is_cpu, x.is_neg(), x.is_conj()
+            return [
+                (type(x), x.data_ptr(), x.shape, x.dtype, x.stride(), x.is_cpu, x.is_neg(), x.is_conj()) for x in xs
+            ]
         except (AttributeError, RuntimeError):  # no tensor; or as in `on_host`
             return None
 
@@ -334,9 +336,12 @@ class _Torch(Library):
     def is_same(self, x: Array, other: Array) -> bool:
         return x is other or self.layout(x) == self.layout(other)
 
+    def all_writable(self, xs: Iterable[Array]) -> bool:
+        no_inference = not any([x.is_inference() for x in xs])  # type: ignore[attr-defined]  # noqa: C419 - faster
+        return no_inference or sys.modules["torch"].is_inference_mode_enabled()
+
     def writable(self, x: Array) -> bool:
-        torch = sys.modules["torch"]
-        return torch.is_inference_mode_enabled() or not x.is_inference()  # type: ignore[attr-defined]
+        return self.all_writable([x])
 
     def write(self, out: Array, value: Array) -> None:
         out.copy_(value)  # type: ignore[attr-defined]

@@ -136,7 +136,10 @@ class Model:
         for steps in self._small:
             steps.count()
         launched: list[Launched] = []
-        if not any(group.couples for group in self.groups):
+        couples = False
+        for group in self.groups:  # `any` of a generator takes longer
+            couples = couples or group.couples
+        if not couples:
             try:
                 for group, one in zip(self.groups, bound, strict=True):
                     launched.append(group.launch(one, numbers))

@@ -27,7 +27,7 @@ class _Seen(Bound):
 class _Role(NamedTuple):
     """Views of arrays, which keep nothing of these; they are looked at as long as the arrays are there alone."""
 
-    looks: list[Any]
+    looks: Any
     views: list[Any]
 
 
@@ -52,7 +52,7 @@ class ViewedGroup:
         self.slots: list[Any] = [
             _own_slots(*each, self._library) for each in zip(tensors, seen, self._group.slots, strict=True)
         ]
-        self._last = [_Role([], []), _Role([], [])]  # of parameters and gradients
+        self._last = _Role(None, []), _Role(None, [])  # of parameters and gradients
         self._bound: Bound | None = None  # to these, where parameters are updated in place
 
     @property
@@ -77,15 +77,16 @@ class ViewedGroup:
         library, roles = self._library, [self._group.mine(params), self._group.mine(grads)]
         if outs is not None:
             roles.append(roles[0] if outs is params else self._group.mine(outs))
-        found = [self._views_of(*each) for each in zip(roles[:2], self._last, strict=True)]
-        views, in_place = [role.views for role in found], outs is params
-        if in_place and self._bound is not None and found[0] is self._last[0] and found[1] is self._last[1]:
+        last, last_grads = self._last
+        found = self._views_of(roles[0], last), self._views_of(roles[1], last_grads)
+        views, in_place = (found[0].views, found[1].views), outs is params
+        if in_place and self._bound is not None and found[0] is last and found[1] is last_grads:
             bound: Bound | None = self._bound
         else:
             self._bound = None
             given = None if outs is None else views[0] if in_place else list(map(library.on_host, roles[2]))
             bound = self._group.bind(*views, given)
-        if bound is None or (outs is not None and not all(map(library.writable, roles[2]))):
+        if bound is None or (outs is not None and not library.all_writable(roles[2])):
             return None
         self._last = found
         if outs is None:
@@ -100,8 +101,10 @@ class ViewedGroup:
 
     def _views_of(self, arrays: list[Any], last: _Role) -> _Role:
         """Return views of arrays: the very ones of the last step where nothing has moved."""
-        looks = list(map(self._library.look, arrays))
-        return last if looks == last.looks else _Role(looks, list(map(self._library.on_host, arrays)))
+        looks = self._library.looks(arrays)
+        if looks is not None and looks == last.looks:
+            return last
+        return _Role(looks, list(map(self._library.on_host, arrays)))
 
     def launch(self, bound: Bound, numbers: StepNumbers) -> Launched:
         """Do all that can fail."""

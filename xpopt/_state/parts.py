@@ -93,11 +93,13 @@ class Parts:
 
     def value(self, name: str) -> Any:
         """Return what a hyperparameter is now."""
+        if name == "lr":
+            return self.stated_lr()
         if name == "groups":
             return self.groups()
         if name == OTHERS and takes_others(self.settings.cls):
             return self.others()
-        return self.stated_lr() if name == "lr" else self.settings.values[name]
+        return self.settings.values[name]
 
     def groups(self) -> Mapping[str, Any]:
         """Return what each group is now, by pattern, as plain data."""

@@ -19,7 +19,7 @@ Schedules = dict[int, SchedulerBase]
 def stated_lr(settings: Settings, scheduler: SchedulerBase) -> Any:
     """Return the rate that a schedule starts from, else the one that was given, which may be a schedule as a value."""
     rate = settings.values["lr"]
-    return rate if scheduler.rate_name is None else scheduler.hyperparameters[scheduler.rate_name]
+    return rate if scheduler.rate_name is None else getattr(scheduler, scheduler.rate_name)
 
 
 def stated_scheduler(scheduler: SchedulerBase) -> SchedulerBase | None:

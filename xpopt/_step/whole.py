@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -42,28 +42,31 @@ class WholeUpdate:
         As for `OptimizerBase.update_all`.
     """
 
+    # What most steps leave as it is here
+    _plan: Plan | None = None
+    _planned: Sequence[Row] = ()
+    _tensors: Sequence[Tensor] = ()  # where there is no plan
+    _new: Sequence[Tensor] = ()  # of the plan's, those that get new slots
+    _resting: Sequence[tuple[Any, Any]] = ()  # where a parameter without a gradient is copied to, and its value
+    _commit: Commit | None = None
+    _shared: Iterator[tuple[Record, list[int]]] = iter(())
+    _counted: Iterator[tuple[list[int], int]] = iter(())
+
+    _names: list[Hashable]
+    _leaves: list[Any]
+    _bound: list[Bound]  # by the plan
+    _places: list[int]  # of these among `names`
+    _model: Model  # of these tensors
+    _results: list[Any]  # which are written in `finish`, and so kept until then
+    _answer: Any
+    _finish: Callable[[], None]
+    _copies: Iterator[tuple[Callable[[Any, Any], None], Any, Any]]
+
     def __init__(self, state: State, settings: Settings, params: Tree, grads: Tree, out: Tree | None) -> None:
         self._state = state
         self._settings = settings
         self._params = params
         self._out = out
-        self._plan: Plan | None = None
-        self._planned: list[Row] = []
-        self._names: list[Hashable]
-        self._leaves: list[Any]
-        self._bound: list[Bound]  # by the plan
-        self._new: list[Tensor] = []  # of these, the ones that get new slots
-        self._tensors: list[Tensor] = []  # where there is none
-        self._places: list[int] = []  # of these among `names`
-        self._resting: list[tuple[Any, Any]] = []  # where a parameter without a gradient is copied to, and its value
-        self._model: Model  # of these tensors
-        self._commit: Commit | None = None
-        self._results: list[Any]  # which are written in `finish`, and so kept until then
-        self._answer: Any
-        self._finish: Callable[[], None] = _nothing
-        self._copies: Iterator[tuple[Callable[[Any, Any], None], Any, Any]]
-        self._shared: Iterator[tuple[Record, list[int]]] = iter(())
-        self._counted: Iterator[tuple[list[int], int]] = iter(())
         if not self._bind(grads):
             self._check_all(grads)
 
@@ -115,6 +118,9 @@ class WholeUpdate:
             gradients = self._without_frozen(leaves, gradients)
         out = {} if self._out is None else matched(leaves, flatten(self._out, "out"), "out")
         targets, written = dict(out), set()
+        tensors: list[Tensor] = []
+        resting: list[tuple[Any, Any]] = []
+        self._tensors, self._places, self._resting = tensors, [], resting
         for place, (name, param) in enumerate(leaves.items()):
             if gradients[name] is not None:
                 own = self._settings.of_array(name, param)
@@ -125,13 +131,13 @@ class WholeUpdate:
                     targets[name] = tensor.out
                 else:
                     tensor.as_float = is_number(param)
-                self._tensors.append(tensor)
+                tensors.append(tensor)
                 self._places.append(place)
                 written.add(name)
             elif out and out[name] is not param:
                 library, spec, value = examine_resting(param, name)
                 check_out(library, spec, value, out[name], name)
-                self._resting.append((out[name], value))
+                resting.append((out[name], value))
                 written.add(name)
         shared = find_shared((name, x) for name, x in targets.items() if name in written or lies_in_memory(x))
         if shared is not None:
@@ -147,9 +153,9 @@ class WholeUpdate:
         return {**gradients, **dict.fromkeys(frozen)}
 
     @property
-    def rows(self) -> set[Row]:
-        """The groups and the counts to which this update brings parameters."""
-        return {(tensor.group, tensor.t) for tensor in self._tensors} if self._plan is None else set(self._planned)
+    def rows(self) -> Collection[Row]:
+        """The groups and the counts to which this update brings parameters, each once."""
+        return {(tensor.group, tensor.t) for tensor in self._tensors} if self._plan is None else self._planned
 
     @property
     def gradients(self) -> dict[Hashable, Any]:
@@ -187,7 +193,7 @@ class WholeUpdate:
         plan = self._plan
         if plan is None:
             places = self._places
-            results = self._launch_tensors(scalars, proceed) if self._tensors else []
+            results = self._launch_tensors(scalars, proceed)
         else:
             places = plan.places
             results = self._launch_plan(plan, scalars, proceed)
@@ -218,11 +224,14 @@ class WholeUpdate:
 
     def _launch_tensors(self, scalars: Mapping[Row, Scalars], proceed: Any) -> list[Any]:
         """Prepare all that has a gradient, where there is no plan; return the results."""
+        if not self._tensors:
+            self._finish = _nothing
+            return []
         for tensor in self._tensors:
             tensor.h, tensor.proceed = scalars[tensor.group, tensor.t], proceed
             tensor.key = self._key(tensor.group, tensor.spec, tensor.name, tensor.t)
             complete(tensor)
-        (results, slots, self._finish), self._model = choose.launch(self._tensors)
+        (results, slots, self._finish), self._model = choose.launch(list(self._tensors))
         self._commit = Commit(self._state, zip(self._tensors, slots, strict=True))
         return [as_number(x) if tensor.as_float else x for tensor, x in zip(self._tensors, results, strict=True)]
 
@@ -271,7 +280,7 @@ class WholeUpdate:
         enter(HELD)
         forget(self._state)
         with suppress(MemoryError):  # the next one is then as long as this one
-            plan = Plan(self._settings, self._names, self._model, self._places, self._tensors, self._commit.records)
+            plan = Plan(self._settings, self._names, self._model, self._places, list(self._tensors), self._commit.records)
             self._state.ownership.keep(plan)
 
 

@@ -217,6 +217,8 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
         """Make what was written to the groups the rates of the optimizer."""
         first, *rates = shown = [None if "lr" in group.fixed else float(group["lr"]) for group in self.param_groups]
         before = self._rates
+        if shown == before and (first is None or first == self.optimizer.lr):
+            return
         if rates != before[1:]:
             groups = self.optimizer.groups
             own = {f"{index}/*": rate for index, rate in enumerate(rates, 1) if rate is not None}

@@ -101,10 +101,11 @@ class CompiledGroup(HostGroup):
     def __init__(self, members: list[int], tensors: list[Tensor]) -> None:
         super().__init__(members, tensors)
         self._kernel = _kernel_of(tensors[0])
+        self._code = self.compute.char
         self._usual = np.dtype(self.dtype.type)
         self._look = _Look([tensor.param for tensor in tensors])
         self._row_of = np.zeros(len(members), np.int64)
-        self._pieces = compiled.cut(tuple(self.sizes))
+        self._where = compiled.places(self._table, compiled.cut(tuple(self.sizes)))
 
     def set_rows(self, rows: list[int]) -> bool:
         """Say which row of numbers each tensor has."""
@@ -127,9 +128,9 @@ class CompiledGroup(HostGroup):
             keys = self.keys(numbers)
             if self.clipped or keys is not None:
                 return Launched(bound.outs, self.slots, self._begun(bound, numbers).prepare())
-            packed = self._kernel.numbers.rows(self.scalars(numbers), (), None, self.compute.char)
-            given = bound.table, self._pieces, self._row_of, packed
-            call = compiled.ready(self._kernel.call, *given, helpers=self._pieces.helpers())
+            packed = self._kernel.numbers.rows(self.scalars(numbers), (), None, self._code)
+            where = self._places(bound)
+            call = compiled.ready(self._kernel.call, where, self._row_of, packed, helpers=where.cut.helpers())
             return Launched(bound.outs, self.slots, call)
         return alone(self.staged(bound, numbers))
 
@@ -143,7 +144,12 @@ class CompiledGroup(HostGroup):
     def _begun(self, bound: Bound, numbers: StepNumbers) -> compiled.Launch:
         grads = self.reals(bound.grads) if self.clipped else bound.grads
         scalars, keys = self.scalars(numbers), self.keys(numbers)
-        return compiled.Launch(self._kernel, bound.table, self._pieces, self._row_of, scalars, keys, grads)
+        return compiled.Launch(self._kernel, self._places(bound), self._row_of, scalars, keys, grads)
+
+    def _places(self, bound: Bound) -> compiled.Places:
+        if self._where.table is not bound.table:
+            self._where = compiled.places(bound.table, self._where.cut)
+        return self._where
 
 
 class CompiledSingle(HostSingle):
@@ -165,10 +171,10 @@ class CompiledSingle(HostSingle):
         keys = None if key is None else [key]
         if self.ones is None and not self.clipped:  # nothing is asked of whole arrays
             numbers = kernel.numbers.rows([h], _FIRST_ROW, keys, kernel.compute.char)
-            pieces = self._pieces
-            return compiled.ready(kernel.call, table, pieces, _FIRST_ROW, numbers, helpers=pieces.helpers())
+            where = compiled.places(table, self._pieces)
+            return compiled.ready(kernel.call, where, _FIRST_ROW, numbers, helpers=self._pieces.helpers())
         grads = [reals_of(grad) if self.clipped and self.parts == 2 else grad]
-        begun = compiled.Launch(kernel, table, self._pieces, _FIRST_ROW, [h], keys, grads)
+        begun = compiled.Launch(kernel, compiled.places(table, self._pieces), _FIRST_ROW, [h], keys, grads)
         if self.ones is None:
             return begun.prepare()
         ones, copies = alone(self.ones.launch([h], _FIRST_ROW, begun.measure))

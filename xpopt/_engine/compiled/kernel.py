@@ -79,10 +79,8 @@ class Launch:
     ----------
     kernel : Kernel
         That of their rule.
-    table : ndarray of int64, (roles, tensors), or bytes
-        The addresses of param, grad, where the new param goes, and the slots.
-    of : Cut
-        The tensors in pieces.
+    where : Places
+        Where the tensors lie.
     rows : ndarray of int64, (tensors,)
         Which of `scalars` each tensor uses.
     scalars : sequence of Scalars
@@ -94,22 +92,22 @@ class Launch:
     """
 
     def __init__(
-        self, kernel: Kernel, table: Any, of: Cut, rows: Any, scalars: Sequence[Scalars], keys: Keys, grads: Any
+        self, kernel: Kernel, where: Places, rows: Any, scalars: Sequence[Scalars], keys: Keys, grads: Any
     ) -> None:
         self._kernel = kernel
-        self._table, self._cut, self._rows = table, of, rows
+        self._where, self._rows = where, rows
         self._scalars, self._keys = scalars, keys
-        self._helpers = of.helpers()
+        self._helpers = where.cut.helpers()
         self._factors: Any = None
         if kernel.clipped:
-            (squares,) = _squares(kernel.dtype).run(table, of, rows, b"", None, self._helpers)
+            (squares,) = _squares(kernel.dtype).run(where, rows, b"", None, self._helpers)
             self._factors = clip_factors(squares, clip_norms(scalars, rows), grads)
 
     def measure(self, k: int, ones: Any) -> list[Any]:
         """Return all that pass `k` finds, of each tensor."""
         one = self._kernel.measures[k]
         rows, numbers = self._numbers(one.numbers, None, ones)
-        return one.run(self._table, self._cut, rows, numbers, self._factors, self._helpers)
+        return one.run(self._where, rows, numbers, self._factors, self._helpers)
 
     def prepare(self, ones: Any = None) -> Callable[[], None]:
         """Return a function that updates the tensors; nothing in it can fail.
@@ -125,8 +123,7 @@ class Launch:
             To be called while the arrays are alive.
         """
         rows, numbers = self._numbers(self._kernel.numbers, self._keys, ones)
-        given = self._table, self._cut, rows, numbers, self._factors
-        return ready(self._kernel.call, *given, helpers=self._helpers)
+        return ready(self._kernel.call, self._where, rows, numbers, self._factors, helpers=self._helpers)
 
     def _numbers(self, numbers: Numbers, keys: Keys, ones: Any) -> tuple[Any, Any]:
         """Return the row of numbers of each tensor, and the rows."""
@@ -134,7 +131,7 @@ class Launch:
         packed = numbers.rows(self._scalars, rows, keys, self._kernel.compute.char)
         if keys is None and ones is None:
             return rows, packed
-        each = np.arange(len(rows))
+        each = self._where.cut.each
         if ones is None:
             return each, packed
         compute, last = self._kernel.compute, numbers.count + ones.shape[1]
@@ -149,8 +146,31 @@ class Launch:
         return each, found
 
 
+class Places(NamedTuple):
+    """Where tensors lie.
+
+    Parameters
+    ----------
+    table : ndarray of int64, (roles, tensors), or bytes
+        The addresses of param, grad, where the new param goes, and the slots.
+    cut : Cut
+        The tensors in pieces.
+    given : tuple
+        What kernels are given of both.
+    """
+
+    table: Any
+    cut: Cut
+    given: tuple[Any, ...]
+
+
+def places(table: Any, of: Cut) -> Places:
+    """Return where tensors lie, from their addresses and pieces."""
+    return Places(table, of, (_place(table), *of.given))
+
+
 def ready(
-    function: Any, table: Any, of: Cut, rows: Any, numbers: Any, factors: Any = None, *more: Any, helpers: int = 0
+    function: Any, where: Places, rows: Any, numbers: Any, factors: Any = None, *more: Any, helpers: int = 0
 ) -> Callable[[], None]:
     """Return what calls a kernel, once, for all pieces.
 
@@ -158,7 +178,7 @@ def ready(
     ----------
     function : ctypes function
         The kernel.
-    table, of, rows
+    where, rows
         As for `Launch`.
     numbers, factors : ndarray or bytes
         As for `print_llvm`; None where nothing is clipped.
@@ -174,15 +194,14 @@ def ready(
     """
     call: Any = functools.partial(  # of arguments that are converted: the call takes no memory, and so cannot fail
         function,
-        _place(table),
-        *of.given,
+        *where.given,
         ctypes.byref(ctypes.c_int64()),
         _place(rows),
         _place(numbers),
         None if factors is None else _place(factors),
         *map(_word, more),
     )
-    call.alive = table, of, rows, numbers, factors  # of which it has no more than addresses
+    call.alive = where, rows, numbers, factors  # of which it has no more than addresses
     return functools.partial(pool.run, call, helpers) if helpers else call
 
 
@@ -211,11 +230,12 @@ class Measure:
         self._found = found
         self._call = build.build(print_measure(graph, found, dtype, slots=slots), "measure", _PROTOTYPE)
 
-    def run(self, table: Any, of: Cut, rows: Any, numbers: Any, factors: Any, helpers: int) -> list[Any]:
+    def run(self, where: Places, rows: Any, numbers: Any, factors: Any, helpers: int) -> list[Any]:
         """Return what all is found, of each tensor; any number of threads finds the same."""
+        of = where.cut
         of_pieces = np.empty((len(self._found), of.sums))
         more = address_of(of.firsts), address_of(of_pieces), of.sums
-        ready(self._call, table, of, rows, numbers, factors, *more, helpers=helpers)()
+        ready(self._call, where, rows, numbers, factors, *more, helpers=helpers)()
         return [sums.totals(x, of.counts, one.way) for x, one in zip(of_pieces, self._found, strict=True)]
 
 
@@ -230,6 +250,8 @@ class Cut(NamedTuple):
         What kernels are given: how many tensors there are, where the pieces lie, and how many these are.
     shared : bool
         Whether several threads are worth their start.
+    each : ndarray of int64, (tensors,)
+        The number of each tensor.
     counts : ndarray of int64, (tensors,)
         How many pieces of `sums.PIECE` each tensor has.
     firsts : ndarray of int64, (tensors,)
@@ -241,6 +263,7 @@ class Cut(NamedTuple):
     pieces: Any
     given: tuple[Any, Any, Any]
     shared: bool
+    each: Any
     counts: Any
     firsts: Any
     sums: int
@@ -276,7 +299,7 @@ def _cut(sizes: tuple[int, ...]) -> Cut:
     shared = len(pieces) >= _FEW and int(of_each.sum()) > SERIAL
     firsts = np.cumsum(summed) - summed
     given = _word(len(of_each)), _word(address_of(pieces)), _word(len(pieces))
-    return Cut(pieces, given, shared, summed, firsts, int(summed.sum()))
+    return Cut(pieces, given, shared, np.arange(len(of_each)), summed, firsts, int(summed.sum()))
 
 
 @functools.lru_cache(256)
