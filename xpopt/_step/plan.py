@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import Any
 
 from .._arrays.layout import Layout
@@ -32,7 +32,7 @@ class Plan:
         The groups.
     places : list of int
         Which of `names` the model's tensors are.
-    tensors : list of Tensor
+    tensors : sequence of Tensor
         These themselves. Their arrays are not kept.
     records : list of Record
         What the state knows of these.
@@ -44,7 +44,7 @@ class Plan:
         names: list[Hashable],
         model: Model,
         places: list[int],
-        tensors: list[Tensor],
+        tensors: Sequence[Tensor],
         records: list[Record],
     ) -> None:
         self.settings = settings

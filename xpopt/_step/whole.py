@@ -280,7 +280,7 @@ class WholeUpdate:
         enter(HELD)
         forget(self._state)
         with suppress(MemoryError):  # the next one is then as long as this one
-            plan = Plan(self._settings, self._names, self._model, self._places, list(self._tensors), self._commit.records)
+            plan = Plan(self._settings, self._names, self._model, self._places, self._tensors, self._commit.records)
             self._state.ownership.keep(plan)
 
 
