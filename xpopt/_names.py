@@ -144,6 +144,7 @@ NAMES = {
     },
     "Beyond one machine": {
         "Sharded": "sharded.sharded",
+        "DTensors": "sharded.dtensors",
     },
     "Checks of optimizers and hosts": {
         "check_optimizer": "testing.optimizers",

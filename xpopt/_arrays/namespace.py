@@ -236,7 +236,8 @@ class _Torch(Library):
     def admit(self, x: Any) -> Array:
         if hasattr(type(x), "to_local"):
             raise TypeError(
-                f"is a {type(x).__name__}, which lies on several devices; pass the local part, x.to_local()"
+                f"is a {type(x).__name__}, which lies on several processes; wrap the optimizer, "
+                f"xpopt.sharded.DTensors(opt, params), and call the update_all of that"
             )
         if str(x.layout) != "torch.strided":
             raise TypeError(f"has the layout {x.layout}; pass a dense tensor, x.to_dense()")

@@ -10,6 +10,7 @@ import torch
 from ..config import make_optimizer
 from ..optimizers.base import OptimizerBase
 from ..schedulers import ConstantScheduler
+from ..sharded import DTensors
 from ._state.torch import from_torch, names_of
 
 __all__ = ["Optimizer"]
@@ -76,6 +77,7 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
     _sizes: list[int] = []
     _names: list[tuple[int, Any]] = []
     _rates: list[float | None] = []
+    _together: OptimizerBase | DTensors | None = None
 
     def __init__(self, params: Iterable[Any], optimizer: str | Mapping[str, Any] | OptimizerBase = "Adam") -> None:
         self.optimizer = make_optimizer(optimizer).copy()
@@ -197,12 +199,23 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
             with torch.enable_grad():
                 loss = closure()
         self._take_rates()
-        tensors = [x for group in self.param_groups for x in group["params"]]
-        params = dict(zip(self._all_names(), tensors, strict=True))
-        grads = dict(zip(params, [x.grad for x in tensors], strict=True))
+        params = self._all()
+        grads = {name: x.grad for name, x in params.items()}
         told = loss.detach() if isinstance(loss, torch.Tensor) else loss
-        self.optimizer.update_all(params, grads, told, out=params)
+        self._stepping(params).update_all(params, grads, told, out=params)
         return loss
+
+    def _stepping(self, params: Mapping[tuple[int, Any], Any]) -> OptimizerBase | DTensors:
+        """Return what updates the parameters: where some are on several processes, all decide together."""
+        if self._together is None:
+            spread = any(hasattr(x, "to_local") for x in params.values())
+            self._together = DTensors(self.optimizer, params) if spread else self.optimizer
+        return self._together
+
+    def _all(self) -> dict[tuple[int, Any], Any]:
+        """Return the parameters of all groups by name."""
+        tensors = [x for group in self.param_groups for x in group["params"]]
+        return dict(zip(self._all_names(), tensors, strict=True))
 
     def _all_names(self) -> list[tuple[int, Any]]:
         """Return the names of the parameters of all groups."""
@@ -247,7 +260,7 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
             Plain data and tensors, which are copies.
         """
         self._take_rates()
-        return {**super().state_dict(), "state": self.optimizer.state_dict()}
+        return {**super().state_dict(), "state": self._stepping(self._all()).state_dict()}
 
     def load_state_dict(self, state_dict: Any) -> None:
         """Become the optimizer that a state describes.
@@ -273,14 +286,13 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
         both = self.param_groups, state_dict["param_groups"]
         here, there = ([group.get("param_names") or len(group["params"]) for group in groups] for groups in both)
         reasons = [] if here == there else [f"the parameters of its groups are {there}, here they are {here}"]
-        updated = [tuple(row["name"]) for row in state["header"]["parameters"] if isinstance(row["name"], list)]
-        like = [
-            {name: x for name, x in _named(group).items() if (index, name) in updated}
-            for index, group in enumerate(self.param_groups)
-        ]
-        target = self.optimizer.copy() if reasons else self.optimizer
+        together = self._stepping(self._all())
         try:
-            target.load_state_dict(state, like=like)
+            if not isinstance(together, DTensors):
+                target = self.optimizer.copy() if reasons else self.optimizer
+                target.load_state_dict(state, like=self._updated(state))
+            elif not reasons:
+                together.load_state_dict(state)
         except ValueError as error:
             reasons.append(str(error))
         if reasons:
@@ -290,9 +302,17 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
         self.param_groups = [self._guarded(group) for group in self.param_groups]
         self._forget()
 
+    def _updated(self, state: Mapping[str, Any]) -> list[dict[Any, Any]]:
+        """Return the parameters of each group that a state knows."""
+        known = [tuple(row["name"]) for row in state["header"]["parameters"] if isinstance(row["name"], list)]
+        return [
+            {name: x for name, x in _named(group).items() if (index, name) in known}
+            for index, group in enumerate(self.param_groups)
+        ]
+
     def _forget(self) -> None:
         """Look at the groups anew."""
-        self._sizes, self._rates = [], []
+        self._sizes, self._rates, self._together = [], [], None
 
     def __getstate__(self) -> dict[str, Any]:
         """Copy and pickle the optimizer inside, too."""

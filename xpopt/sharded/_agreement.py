@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from .._step.loss import check_loss
 from ._processes import Processes
 
 _JOIN: dict[str, Any] = {"add": np.add, "maximum": np.maximum}
@@ -57,6 +58,20 @@ class Agreement:
         of_ranks = self._processes.gather([value for _, value in numbers])
         with np.errstate(all="ignore"):
             return [float(_JOIN[join].reduce(of_ranks[:, k])) for k, (join, _) in enumerate(numbers)]
+
+    def loss(self, cur_loss: Any, reduce: str) -> float | None:
+        """Return the loss of all ranks, the ``"mean"`` or the ``"sum"`` of theirs; None if none has one."""
+        check_loss(cur_loss, "")
+        mine = 0.0 if cur_loss is None else float(cur_loss)
+        total, given = self.decide([("add", mine), ("add", float(cur_loss is not None))])
+        ranks = self._processes.size
+        if 0 < given < ranks:
+            raise ValueError(
+                f"Sharded: cur_loss is None on {ranks - int(given)} of {ranks} ranks; give it on all, or none"
+            )
+        if not given:
+            return None
+        return total / ranks if reduce == "mean" else total
 
     @contextmanager
     def all_or_none(self) -> Iterator[None]:

@@ -13,7 +13,6 @@ from .._arrays.tree import flatten, rebuild
 from .._arrays.typing import Tree
 from .._engine.together import together
 from .._settings.text import short
-from .._step.loss import check_loss
 from ..optimizers.base import OptimizerBase
 from ._agreement import Agreement
 from ._model import Model
@@ -182,7 +181,7 @@ class Sharded:
         """
         model = self._bound("update_all")
         with self._agreement.all_or_none():
-            loss = self._loss_of_all(cur_loss)
+            loss = self._agreement.loss(cur_loss, self._reduce)
             for flat in model.flats:
                 flat.grads.reduce()
             with together(self._agreement.decide):
@@ -311,17 +310,3 @@ class Sharded:
                 f"Sharded: optimizer or parameters differ from those of rank 0: {here}, where rank 0 has {there}; make "
                 f"them alike on all ranks"
             )
-
-    def _loss_of_all(self, cur_loss: Any) -> float | None:
-        """Return the loss of all ranks; None if none has one."""
-        check_loss(cur_loss, "")
-        mine = 0.0 if cur_loss is None else float(cur_loss)
-        total, given = self._agreement.decide([("add", mine), ("add", float(cur_loss is not None))])
-        ranks = self._processes.size
-        if 0 < given < ranks:
-            raise ValueError(
-                f"Sharded: cur_loss is None on {ranks - int(given)} of {ranks} ranks; give it on all, or none"
-            )
-        if not given:
-            return None
-        return total / ranks if self._reduce == "mean" else total
