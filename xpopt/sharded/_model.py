@@ -56,10 +56,15 @@ class Model:
 
     def _examined(self, name: Hashable, leaf: Any) -> tuple[Spec, Any]:
         library, wanted = library_of(leaf), self._processes.library
-        if library is None or library.name != wanted:
+        if library is None:
             raise TypeError(
-                f"Sharded: parameter {show(name)} is a {type(leaf).__name__}; these processes send arrays of {wanted}. "
-                f"MPI takes NumPy's, a process group of PyTorch takes tensors"
+                f"Sharded: parameter {show(name)} is a {type(leaf).__name__}; wanted an array of {wanted}, which can be "
+                f"written, also for a number"
+            )
+        if library.name != wanted:
+            raise TypeError(
+                f"Sharded: parameter {show(name)} is an array of {library.name}, and these processes send arrays of "
+                f"{wanted}; MPI takes NumPy's arrays, a process group of PyTorch takes tensors"
             )
         _, spec, value, _ = examine(leaf, leaf, name)
         return spec, value
