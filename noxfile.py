@@ -246,5 +246,6 @@ def docs(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Measure xpopt beside its peers and textbook NumPy (opt-in)."""
-    install(session, "-e", ".[cpu]", "numba", *BACKENDS["torch"][0], "jax", "optax", "thinc", "rich")
+    peers = ["numba", *BACKENDS["torch"][0], "jax", "optax", "thinc", "rich", "mpi4py", "mpich"]
+    install(session, "-e", ".[cpu]", *peers)
     session.run("python", "tests/benchmarks", *session.posargs)

@@ -21,7 +21,9 @@ each = pytest.mark.parametrize(
 
 def run(library, ranks, task, folder, *argument, timeout=100):
     if library == "mpi":  # mpi4py's own runner ends all ranks where one raises
-        return mpiexec(ranks, [sys.executable, "-m", "mpi4py", PROGRAM, "mpi", task, folder, *argument], folder, timeout)
+        return mpiexec(
+            ranks, [sys.executable, "-m", "mpi4py", PROGRAM, "mpi", task, folder, *argument], folder, timeout
+        )
     return torchrun(ranks, [PROGRAM, "torch", task, folder, *argument], folder, timeout)
 
 

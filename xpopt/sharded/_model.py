@@ -58,8 +58,8 @@ class Model:
         library, wanted = library_of(leaf), self._processes.library
         if library is None:
             raise TypeError(
-                f"Sharded: parameter {show(name)} is a {type(leaf).__name__}; wanted an array of {wanted}, which can be "
-                f"written, also for a number"
+                f"Sharded: parameter {show(name)} is a {type(leaf).__name__}; wanted an array of {wanted}, "
+                f"which can be written, also for a number"
             )
         if library.name != wanted:
             raise TypeError(

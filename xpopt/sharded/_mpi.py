@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
+from ._processes import is_even
+
 
 class OverMPI:
     """The ranks of a communicator, of which it makes one of its own: a collective call."""
@@ -40,6 +42,9 @@ class OverMPI:
 
     def exchange(self, flat: Any, received: Any, borders: Sequence[int]) -> None:
         word, words = _word(flat)
+        if is_even(borders):
+            self._comm.Alltoall(flat.view(word), received.view(word))
+            return
         counts, starts = np.diff(borders) * words, np.array(borders[:-1]) * words
         mine = int(counts[self.rank])
         rows = [mine] * self.size, [mine * rank for rank in range(self.size)]
@@ -47,6 +52,9 @@ class OverMPI:
 
     def share(self, flat: Any, borders: Sequence[int]) -> None:
         word, words = _word(flat)
+        if is_even(borders):  # MPICH takes a fifth of the time of the other way
+            self._comm.Allgather(MPI.IN_PLACE, flat.view(word))
+            return
         counts, starts = np.diff(borders) * words, np.array(borders[:-1]) * words
         self._comm.Allgatherv(MPI.IN_PLACE, [flat.view(word), (counts.tolist(), starts.tolist())])
 

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import distributed
 
+from ._processes import is_even
+
 _reduce_scatter = getattr(distributed, "reduce_scatter_single", None) or distributed.reduce_scatter_tensor
 _all_gather = getattr(distributed, "all_gather_single", None) or distributed.all_gather_into_tensor
 """Earlier versions have them under the other names."""
@@ -43,7 +45,7 @@ class OverTorch:
         return torch.zeros(count, dtype=dtype, device=like.device)
 
     def can_reduce(self, flat: Any, borders: Sequence[int]) -> bool:
-        return _is_even(borders)
+        return is_even(borders)
 
     def reduce(self, flat: Any, own: Any, borders: Sequence[int]) -> None:
         _reduce_scatter(own, flat, group=self._group)
@@ -53,7 +55,7 @@ class OverTorch:
         distributed.all_to_all_single(received, flat, [counts[self.rank]] * self.size, counts, group=self._group)
 
     def share(self, flat: Any, borders: Sequence[int]) -> None:
-        if _is_even(borders):
+        if is_even(borders):
             mine = flat[borders[self.rank] : borders[self.rank + 1]].clone()
             _all_gather(flat, mine, group=self._group)
             return
@@ -63,7 +65,3 @@ class OverTorch:
 
     def _root(self, rank: int) -> int:
         return distributed.get_global_rank(self._group, rank)
-
-
-def _is_even(borders: Sequence[int]) -> bool:
-    return len({end - start for start, end in pairwise(borders)}) == 1
