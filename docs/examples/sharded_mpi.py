@@ -28,11 +28,8 @@ def loss_of(params, grads, x, y):
 
 def main():
     rng = np.random.default_rng(0)  # rank 0's numbers are what all begin with
-    start = {
-        "W": rng.normal(0, 0.3, (20, 64)).astype(np.float32),
-        "b": np.zeros(64, np.float32),
-        "v": rng.normal(0, 0.3, 64).astype(np.float32),
-    }
+    shapes = {"W": (20, 64), "b": 64, "v": 64}
+    start = {k: rng.normal(0, 0.3, n).astype(np.float32) for k, n in shapes.items()}
     opt = Sharded(xpopt.AdamW(lr=0.01, clip_global=1.0, nonfinite="skip"), comm)
     params, grads = opt.bind(start)
     complete = sorted(FOLDER.glob("*/index.json"))  # what is written last

@@ -15,17 +15,26 @@ STEPS = 50
 def main():
     distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     rank = distributed.get_rank()
-    device = torch.device("cuda", rank % torch.cuda.device_count()) if torch.cuda.is_available() else "cpu"
+    device = (
+        torch.device("cuda", rank % torch.cuda.device_count())
+        if torch.cuda.is_available()
+        else "cpu"
+    )
     if torch.cuda.is_available():
         torch.cuda.set_device(device)
 
     torch.manual_seed(rank)  # data differ; parameters are those of rank 0
-    model = torch.nn.Sequential(torch.nn.Linear(20, 64), torch.nn.Tanh(), torch.nn.Linear(64, 1)).to(device)
+    model = torch.nn.Sequential(
+        torch.nn.Linear(20, 64), torch.nn.Tanh(), torch.nn.Linear(64, 1)
+    ).to(device)
 
     opt = Sharded(xpopt.AdamW(lr=0.01, clip_global=1.0), distributed.group.WORLD)
     params, grads = opt.bind(dict(model.named_parameters()))
     for name, p in model.named_parameters():
-        p.data, p.grad = params[name], grads[name]  # backward adds to p.grad where it lies
+        p.data, p.grad = (
+            params[name],
+            grads[name],
+        )  # backward adds to p.grad where it lies
 
     for step in range(1, STEPS + 1):
         with opt.shared_errors():

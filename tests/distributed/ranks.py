@@ -227,4 +227,7 @@ if __name__ == "__main__":
     if library == "torch":
         from torch import distributed
 
+        distributed.barrier()
         distributed.destroy_process_group()
+        sys.stdout.flush()
+        os._exit(0)  # threads of gloo may abort a process that ends by itself, after all is done

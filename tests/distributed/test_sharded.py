@@ -2,7 +2,6 @@
 
 import importlib.util
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -43,13 +42,12 @@ def test_two_ranks_are_read_by_three(tmp_path):
     runs("mpi", 3, "load", tmp_path)
 
 
-@each
+@pytest.mark.parametrize("library", ["mpi", pytest.param("torch", marks=pytest.mark.long)])
 def test_what_one_rank_raises_ends_all(library, tmp_path):
-    start = time.monotonic()
-    ended = run(library, 2, "fail", tmp_path, timeout=60)
+    pytest.importorskip(NEEDS[library])
+    ended = run(library, 2, "fail", tmp_path, timeout=60)  # a rank that waited would never end
     assert ended.returncode != 0
     assert "OSError: rank 1: no such batch" in ended.stderr
-    assert time.monotonic() - start < 30  # most of which goes to imports; a rank that waited would never end
 
 
 @pytest.mark.long
@@ -67,15 +65,35 @@ def test_four_ranks_are_read_by_any_number(library, ranks, tmp_path):
     runs(library, ranks, "load", tmp_path)
 
 
+KILLED = [
+    *(("mpi", phase) for phase in ("reduce", "decide", "write", "share", "file", "index")),
+    *(("torch", phase) for phase in ("reduce", "write", "index")),  # a start takes ten times as long there
+]
+
+
 @pytest.mark.long
-@pytest.mark.parametrize("phase", ["reduce", "decide", "write", "share", "file", "index"])
-@each
+@pytest.mark.parametrize(("library", "phase"), KILLED)
 def test_a_killed_rank_ends_all_and_the_last_checkpoint_loads(library, phase, tmp_path):
-    runs(library, 4, "save", tmp_path)
-    before = sorted(path.name for path in tmp_path.glob("*.safetensors"))
-    ended = run(library, 4, "kill", tmp_path, phase, timeout=60)
+    pytest.importorskip(NEEDS[library])
+    runs(library, 3, "save", tmp_path)
+    before = {path.name for path in tmp_path.glob("*.safetensors")}
+    ended = run(library, 3, "kill", tmp_path, phase, timeout=60)
     assert ended.returncode != 0
     assert "killing" in ended.stdout
     assert "not killed" not in ended.stdout
-    assert set(before) <= {path.name for path in tmp_path.glob("*.safetensors")}
+    assert before <= {path.name for path in tmp_path.glob("*.safetensors")}
     runs(library, 2, "load", tmp_path)
+
+
+@pytest.mark.parametrize("library", NEEDS)
+def test_the_examples_run(library, tmp_path):
+    pytest.importorskip(NEEDS[library])
+    program = Path(__file__).parents[2] / "docs" / "examples" / f"sharded_{library}.py"
+    if library == "torch":
+        ended = torchrun(2, [program], tmp_path)
+    else:
+        ended = mpiexec(2, [sys.executable, "-m", "mpi4py", program], tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    losses = [float(line.split()[-1]) for line in ended.stdout.splitlines() if line.startswith("step ")]
+    assert len(losses) == 5
+    assert losses[-1] < 0.1  # the mean square of what is learned is 0.43
