@@ -94,6 +94,7 @@ REFERENCE = {
     "Schedules as values": "They are values of any float among the settings: see [the guide](guide/schedules.md).",
     "Transforms": "They are options of every optimizer: see [the guide](guide/transforms.md).",
     "Proximal maps": "They are values of the option `prox`, and functions of an array: see [the guide](guide/prox.md).",
+    "Beyond one machine": "For several processes: see [the guide](guide/beyond_one_machine.md).",
     "Checks of optimizers and hosts": "See [an optimizer of your own](guide/own_rule.md#test-it) and"
     " [embedding](guide/embedding.md#a-host-in-thirty-lines-and-its-checks).",
     "Engines": "{meth}`OptimizerBase.explain <xpopt.OptimizerBase.explain>` says which engine updates each parameter.",
