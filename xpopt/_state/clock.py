@@ -212,7 +212,8 @@ class Clock:
             self._names = self._first
             self._rates = self._asked
             self._undo = None
-            self._keep_drawing()
+            if self._drawing is not None:
+                self._keep_drawing(self._drawing)
         self._joined = False
         self._rate = rate
         self._last = ""
@@ -225,14 +226,14 @@ class Clock:
     def confirm_whole(self, step: int) -> None:
         """The update of the whole model has succeeded, and `step` is the next; nothing in it can fail."""
         self._undo = None
-        self._keep_drawing()
+        if self._drawing is not None:
+            self._keep_drawing(self._drawing)
         self.move(step)
         self._last = _WHOLE
 
-    def _keep_drawing(self) -> None:
-        if self._drawing is not None:
-            self._numbers, self.states = self._drawing
-            self._drawing = None
+    def _keep_drawing(self, drawing: tuple[dict[int, dict[str, float]], States]) -> None:
+        self._numbers, self.states = drawing
+        self._drawing = None
 
     def take_back(self) -> None:
         """The update has failed: leave the schedule as it was."""

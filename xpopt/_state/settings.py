@@ -295,7 +295,8 @@ class Settings:
         Scalars
             All of them.
         """
-        return self.rule.scalars_at(self.with_numbers(others, drawn), self.of_rule["lr"] if lr is None else lr, t)
+        numbers = self.with_numbers(others, drawn) if others or drawn else self.of_rule
+        return self.rule.scalars_at(numbers, self.of_rule["lr"] if lr is None else lr, t)
 
     def check_in_dtype(self, spec: Spec, name: Hashable) -> None:
         """Raise a ValueError if a value that must stay above 0 rounds to 0 in a parameter's compute dtype.

@@ -125,12 +125,12 @@ def update_all(parts: Parts, params: Any, grads: Any, cur_loss: Any, out: Any) -
                 return _skip(parts, SkippedUpdate(params, out, update.taken), smaller)
             if lr is None:
                 lr = clock.ask_whole(cur_loss, settings.drawn) if settings.step else settings.of_rule["lr"]
-            scalars = {
-                (k, t): settings.numbered(k).numbers_at(
-                    t, clock.rate_of(k, lr) if k else lr, others, clock.numbers_of(k)
-                )
-                for k, t in update.rows
-            }
+            scalars = {}
+            for row in update.rows:
+                k, t = row
+                own, rate = (settings.numbered(k), clock.rate_of(k, lr)) if k else (settings, lr)
+                drawn = None if settings.drawn is None else clock.numbers_of(k)
+                scalars[row] = own.numbers_at(t, rate, others, drawn)
             proceed = None
             if guard is not None:
                 formulas = {row: (settings.numbered(row[0]).rule, h) for row, h in scalars.items()}

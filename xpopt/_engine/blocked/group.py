@@ -18,7 +18,7 @@ from ..group import Bound, Launched, Staged, StepNumbers
 from ..host import BLOCK, SHARED, HostGroup, HostSingle, reals_of
 from ..kernel import Variant
 from ..numbers import Key
-from ..ones import with_copies
+from ..ones import Ones, with_copies
 from ..tensor import Tensor
 from ..together import alone
 from . import kernel as blocked
@@ -234,14 +234,7 @@ class BlockedSingle(HostSingle):
         packed = kernel.numbers.packed(h, self._code)
         clip = blocked.factors(grad, h.clip_norm).tobytes() if self.clipped else b""
         if self.ones is not None:
-            inputs = [flat(x) for x in (param, grad, *slots)]
-
-            def measure(k: int, mine: Any) -> list[Any]:
-                one = kernel.measures[k]
-                row = one.numbers.packed(h, self._code) + (b"" if mine is None else mine.tobytes()) + clip
-                return one.run(inputs, row, self.compute)
-
-            ones, copies = alone(self.ones.launch([h], [0], measure))
+            ones, copies = self._found(self.ones, [flat(x) for x in (param, grad, *slots)], h, clip)
             packed += b"" if ones is None else ones.tobytes()
         packed += clip
         if self._one_call:
@@ -252,6 +245,16 @@ class BlockedSingle(HostSingle):
             run = blocked.Run(kernel, (param, grad, *slots), (result, *slots), packed, self.compute)
             call = blocked.together([run], self.size)
         return call if self.ones is None else functools.partial(with_copies, call, copies)
+
+    def _found(self, ones: Ones, inputs: list[Any], h: Scalars, clip: bytes) -> tuple[Any, Any]:
+        """Return the numbers of the tensor itself, and where they are kept."""
+
+        def measure(k: int, mine: Any) -> list[Any]:
+            one = self._kernel.measures[k]
+            row = one.numbers.packed(h, self._code) + (b"" if mine is None else mine.tobytes()) + clip
+            return one.run(inputs, row, self.compute)
+
+        return alone(ones.launch([h], [0], measure))
 
 
 def _kernel_of(tensor: Tensor, *, clipped: bool) -> blocked.Kernel:

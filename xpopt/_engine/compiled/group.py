@@ -104,12 +104,12 @@ class CompiledGroup(HostGroup):
         self._code = self.compute.char
         self._usual = np.dtype(self.dtype.type)
         self._look = _Look([tensor.param for tensor in tensors])
-        self._row_of = np.zeros(len(members), np.int64)
-        self._where = compiled.places(self._table, compiled.cut(tuple(self.sizes)))
+        rows = np.zeros(len(members), np.int64)
+        self._where = compiled.places(self._table, compiled.cut(tuple(self.sizes)), rows)
 
     def set_rows(self, rows: list[int]) -> bool:
         """Say which row of numbers each tensor has."""
-        self._row_of = np.array(self.take_rows(rows), np.int64)
+        self._where = compiled.places(self._where.table, self._where.cut, np.array(self.take_rows(rows), np.int64))
         return True
 
     def read(self, roles: list[list[Any]], in_place: bool, table: Any) -> bool:
@@ -130,7 +130,7 @@ class CompiledGroup(HostGroup):
                 return Launched(bound.outs, self.slots, self._begun(bound, numbers).prepare())
             packed = self._kernel.numbers.rows(self.scalars(numbers), (), None, self._code)
             where = self._places(bound)
-            call = compiled.ready(self._kernel.call, where, self._row_of, packed, helpers=where.cut.helpers())
+            call = compiled.ready(self._kernel.call, where, packed, helpers=where.cut.helpers())
             return Launched(bound.outs, self.slots, call)
         return alone(self.staged(bound, numbers))
 
@@ -138,18 +138,19 @@ class CompiledGroup(HostGroup):
         """Evaluate the numbers, with those of each tensor."""
         begun = self._begun(bound, numbers)
         assert self.ones is not None
-        ones, copies = yield from self.ones.launch(self.scalars(numbers), self._row_of, begun.measure)
+        ones, copies = yield from self.ones.launch(self.scalars(numbers), self._where.rows, begun.measure)
         return Launched(bound.outs, self.slots, functools.partial(with_copies, begun.prepare(ones), copies))
 
     def _begun(self, bound: Bound, numbers: StepNumbers) -> compiled.Launch:
         grads = self.reals(bound.grads) if self.clipped else bound.grads
         scalars, keys = self.scalars(numbers), self.keys(numbers)
-        return compiled.Launch(self._kernel, self._places(bound), self._row_of, scalars, keys, grads)
+        return compiled.Launch(self._kernel, self._places(bound), scalars, keys, grads)
 
     def _places(self, bound: Bound) -> compiled.Places:
-        if self._where.table is not bound.table:
-            self._where = compiled.places(bound.table, self._where.cut)
-        return self._where
+        where = self._where
+        if where.table is not bound.table:
+            self._where = where = compiled.places(bound.table, where.cut, where.rows, where.row)
+        return where
 
 
 class CompiledSingle(HostSingle):
@@ -168,13 +169,14 @@ class CompiledSingle(HostSingle):
         """Evaluate the numbers."""
         kernel = self._kernel
         table = self._pack(address_of(param), address_of(grad), address_of(result), *self._slots)
+        where = compiled.places(table, self._pieces, _FIRST_ROW, _FIRST_GIVEN)
         keys = None if key is None else [key]
         if self.ones is None and not self.clipped:  # nothing is asked of whole arrays
             numbers = kernel.numbers.rows([h], _FIRST_ROW, keys, kernel.compute.char)
-            where = compiled.places(table, self._pieces)
-            return compiled.ready(kernel.call, where, _FIRST_ROW, numbers, helpers=self._pieces.helpers())
+            pieces = self._pieces
+            return compiled.ready(kernel.call, where, numbers, helpers=pieces.helpers() if pieces.shared else 0)
         grads = [reals_of(grad) if self.clipped and self.parts == 2 else grad]
-        begun = compiled.Launch(kernel, compiled.places(table, self._pieces), _FIRST_ROW, [h], keys, grads)
+        begun = compiled.Launch(kernel, where, [h], keys, grads)
         if self.ones is None:
             return begun.prepare()
         ones, copies = alone(self.ones.launch([h], _FIRST_ROW, begun.measure))
@@ -182,6 +184,7 @@ class CompiledSingle(HostSingle):
 
 
 _FIRST_ROW: Any = np.zeros(1, np.int64)
+_FIRST_GIVEN = compiled.place(_FIRST_ROW)
 
 
 def _kernel_of(tensor: Tensor) -> compiled.Kernel:

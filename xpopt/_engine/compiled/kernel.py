@@ -80,9 +80,7 @@ class Launch:
     kernel : Kernel
         That of their rule.
     where : Places
-        Where the tensors lie.
-    rows : ndarray of int64, (tensors,)
-        Which of `scalars` each tensor uses.
+        Where the tensors lie, and which of `scalars` each uses.
     scalars : sequence of Scalars
         The numbers of the step for each row.
     keys : sequence of Key, or None
@@ -91,23 +89,21 @@ class Launch:
         The gradients.
     """
 
-    def __init__(
-        self, kernel: Kernel, where: Places, rows: Any, scalars: Sequence[Scalars], keys: Keys, grads: Any
-    ) -> None:
+    def __init__(self, kernel: Kernel, where: Places, scalars: Sequence[Scalars], keys: Keys, grads: Any) -> None:
         self._kernel = kernel
-        self._where, self._rows = where, rows
+        self._where = where
         self._scalars, self._keys = scalars, keys
         self._helpers = where.cut.helpers()
         self._factors: Any = None
         if kernel.clipped:
-            (squares,) = _squares(kernel.dtype).run(where, rows, b"", None, self._helpers)
-            self._factors = clip_factors(squares, clip_norms(scalars, rows), grads)
+            (squares,) = _squares(kernel.dtype).run(where, b"", None, self._helpers)
+            self._factors = clip_factors(squares, clip_norms(scalars, where.rows), grads)
 
     def measure(self, k: int, ones: Any) -> list[Any]:
         """Return all that pass `k` finds, of each tensor."""
         one = self._kernel.measures[k]
-        rows, numbers = self._numbers(one.numbers, None, ones)
-        return one.run(self._where, rows, numbers, self._factors, self._helpers)
+        where, numbers = self._numbers(one.numbers, None, ones)
+        return one.run(where, numbers, self._factors, self._helpers)
 
     def prepare(self, ones: Any = None) -> Callable[[], None]:
         """Return a function that updates the tensors; nothing in it can fail.
@@ -122,18 +118,18 @@ class Launch:
         callable
             To be called while the arrays are alive.
         """
-        rows, numbers = self._numbers(self._kernel.numbers, self._keys, ones)
-        return ready(self._kernel.call, self._where, rows, numbers, self._factors, helpers=self._helpers)
+        where, numbers = self._numbers(self._kernel.numbers, self._keys, ones)
+        return ready(self._kernel.call, where, numbers, self._factors, helpers=self._helpers)
 
-    def _numbers(self, numbers: Numbers, keys: Keys, ones: Any) -> tuple[Any, Any]:
-        """Return the row of numbers of each tensor, and the rows."""
-        rows = self._rows
+    def _numbers(self, numbers: Numbers, keys: Keys, ones: Any) -> tuple[Places, Any]:
+        """Return where the tensors lie, with the row of numbers that each has, and the rows."""
+        where, rows = self._where, self._where.rows
         packed = numbers.rows(self._scalars, rows, keys, self._kernel.compute.char)
         if keys is None and ones is None:
-            return rows, packed
-        each = self._where.cut.each
+            return where, packed
+        where = places(where.table, where.cut, where.cut.each)
         if ones is None:
-            return each, packed
+            return where, packed
         compute, last = self._kernel.compute, numbers.count + ones.shape[1]
         shape = (len(self._scalars), numbers.count) if keys is None else (len(rows), numbers.count + 4)
         of_rows: Any = np.ndarray(shape, compute, packed)
@@ -143,7 +139,7 @@ class Launch:
         found[:, : numbers.count] = of_rows[:, : numbers.count]
         found[:, numbers.count : last] = ones  # of each tensor: behind those of the step, and in front of a key
         found[:, last:] = of_rows[:, numbers.count :]
-        return each, found
+        return where, found
 
 
 class Places(NamedTuple):
@@ -155,22 +151,29 @@ class Places(NamedTuple):
         The addresses of param, grad, where the new param goes, and the slots.
     cut : Cut
         The tensors in pieces.
+    rows : ndarray of int64, (tensors,)
+        Which row of numbers each tensor uses.
     given : tuple
-        What kernels are given of both.
+        What kernels are given of the table and the pieces.
+    row : object
+        What they are given of the rows.
     """
 
     table: Any
     cut: Cut
+    rows: Any
     given: tuple[Any, ...]
+    row: Any
 
 
-def places(table: Any, of: Cut) -> Places:
-    """Return where tensors lie, from their addresses and pieces."""
-    return Places(table, of, (_place(table), *of.given))
+def places(table: Any, of: Cut, rows: Any, row: Any = None) -> Places:
+    """Return where tensors lie; `row` is what kernels are given of the rows, if that is known."""
+    row = place(rows) if row is None else row
+    return tuple.__new__(Places, (table, of, rows, (place(table), *of.given), row))  # faster than to call the class
 
 
 def ready(
-    function: Any, where: Places, rows: Any, numbers: Any, factors: Any = None, *more: Any, helpers: int = 0
+    function: Any, where: Places, numbers: Any, factors: Any = None, *more: Any, helpers: int = 0
 ) -> Callable[[], None]:
     """Return what calls a kernel, once, for all pieces.
 
@@ -178,12 +181,12 @@ def ready(
     ----------
     function : ctypes function
         The kernel.
-    where, rows
-        As for `Launch`.
+    where : Places
+        Where the tensors lie.
     numbers, factors : ndarray or bytes
         As for `print_llvm`; None where nothing is clipped.
-    *more : int
-        What else the kernel is given.
+    *more : object
+        What else the kernel is given, converted.
     helpers : int
         How many threads may join.
 
@@ -196,16 +199,16 @@ def ready(
         function,
         *where.given,
         ctypes.byref(ctypes.c_int64()),
-        _place(rows),
-        _place(numbers),
-        None if factors is None else _place(factors),
-        *map(_word, more),
+        where.row,
+        place(numbers),
+        None if factors is None else place(factors),
+        *more,
     )
-    call.alive = where, rows, numbers, factors  # of which it has no more than addresses
+    call.alive = where, numbers, factors  # of which it has no more than addresses
     return functools.partial(pool.run, call, helpers) if helpers else call
 
 
-def _place(data: Any) -> Any:
+def place(data: Any) -> Any:
     """Return where data lies, as kernels are given it."""
     return _word(address_of_bytes(data) if type(data) is bytes else address_of(data))
 
@@ -230,12 +233,12 @@ class Measure:
         self._found = found
         self._call = build.build(print_measure(graph, found, dtype, slots=slots), "measure", _PROTOTYPE)
 
-    def run(self, where: Places, rows: Any, numbers: Any, factors: Any, helpers: int) -> list[Any]:
+    def run(self, where: Places, numbers: Any, factors: Any, helpers: int) -> list[Any]:
         """Return what all is found, of each tensor; any number of threads finds the same."""
         of = where.cut
         of_pieces = np.empty((len(self._found), of.sums))
-        more = address_of(of.firsts), address_of(of_pieces), of.sums
-        ready(self._call, where, rows, numbers, factors, *more, helpers=helpers)()
+        more = place(of.firsts), place(of_pieces), _word(of.sums)
+        ready(self._call, where, numbers, factors, *more, helpers=helpers)()
         return [sums.totals(x, of.counts, one.way) for x, one in zip(of_pieces, self._found, strict=True)]
 
 
