@@ -78,7 +78,7 @@ def why_eager(make: Make, engine: str, dtype: str = "float32") -> str:
     """Return why an engine does not fuse an update, or "" if it does."""
     with xpopt.engine("blocked"):
         ((_, chosen, _, _, reason),) = make().explain({"W": zeros(dtype)})
-    if chosen == "eager" and (engine == "blocked" or not reason.startswith("blocks ")):
+    if chosen == "eager" and (engine == "blocked" or not reason.startswith("the blocked engine does not ")):
         return reason
     return problem(lambda: xpopt.kernel_source(make(), ENGINES[engine], dtype, shape=(3, 2)))
 

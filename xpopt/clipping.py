@@ -24,15 +24,15 @@ def global_norm(tree: Any) -> Any:
     Parameters
     ----------
     tree : container of arrays, nested at will; or one array
-        The gradients, of any floating dtypes, on one device. None stands for one that is not there. A float is an
-        array of shape ().
+        The gradients, of any floating dtypes, on one device. None stands for a missing gradient. A float is treated as
+        an array of shape ().
 
     Returns
     -------
     array of shape ()
-        The norm, of the library and on the device of the arrays: float64, or float32 where the device has no float64.
-        Right from the smallest to the largest number of that dtype. 0 if there is nothing; NaN or infinite if an
-        element is. It is computed without a look at a value: nothing waits for a GPU, and Dask stays lazy.
+        The norm, in the library and on the device of the arrays: float64, or float32 where the device has no float64.
+        It neither overflows nor underflows if it is in the range of that dtype. It is 0 if there are no arrays, and NaN
+        or infinite if an element is. The host does not wait for a GPU, and Dask arrays stay lazy.
 
     Raises
     ------
@@ -73,9 +73,8 @@ def clip_by_global_norm(tree: Any, max_norm: float) -> Any:
     Returns
     -------
     container like `tree`
-        New arrays of the same dtypes; None where there was None. They have the values of the old ones where the norm
-        is not above `max_norm`. All elements are NaN if the norm is not finite, so that a broken gradient stays
-        visible.
+        New arrays of the same dtypes; None where there was None. Their values are the old ones if the norm is at most
+        `max_norm`. All elements are NaN if the norm is not finite, so that the error is not hidden.
 
     Raises
     ------
@@ -86,8 +85,9 @@ def clip_by_global_norm(tree: Any, max_norm: float) -> Any:
 
     Notes
     -----
-    The factor neither overflows nor underflows where the clipped arrays can be represented, nor does the norm where it
-    is larger than any number. float16 and bfloat16 are multiplied in float32 and rounded once. Nothing waits for a GPU.
+    The factor neither overflows nor underflows where the clipped arrays can be represented, even if the norm is larger
+    than the largest number of the dtype. float16 and bfloat16 are multiplied in float32 and rounded once. The host does
+    not wait for a GPU.
 
     References
     ----------

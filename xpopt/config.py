@@ -17,11 +17,11 @@ def make_optimizer(spec: str | Mapping[str, Any] | OptimizerBase | None = None) 
     Parameters
     ----------
     spec : None, str, mapping or OptimizerBase
-        A class name in any case (``"adam"``); a call (``"SGD(lr=0.1, lr_scheduler=NoamScheduler(model_dim=512))"``),
-        of which only literals are read and nothing is executed; a dict (``{"id": "SGD", "lr": 0.1}``), also with state
+        A class name in any case (``"adam"``); a call (``"SGD(lr=0.1, lr_scheduler=NoamScheduler(model_dim=512))"``), of
+        which only literals are read and nothing is executed; a dict (``{"id": "SGD", "lr": 0.1}``), also with state
         (``{"hyperparameters": {"id": "SGD", "lr": 0.1}, "cache": {...}}``); an optimizer, which is returned as it is;
-        None for `SGD` with its defaults. Classes of your own are found too, and those that installed distributions
-        register as entry points of the group ``xpopt.optimizers``, which are imported then.
+        None for `SGD` with its defaults. Classes that you have defined are found too, and those that installed
+        distributions register as entry points of the group ``xpopt.optimizers``, which are then imported.
 
     Returns
     -------
@@ -33,10 +33,10 @@ def make_optimizer(spec: str | Mapping[str, Any] | OptimizerBase | None = None) 
     ImportError
         The entry point of that name cannot be loaded.
     TypeError
-        `spec` is nothing of the above, or a value is of the wrong type.
+        `spec` is none of the above, or a value is of the wrong type.
     ValueError
         A name or keyword is unknown, the text cannot be read, or a value is out of range. For text the message points
-        at the place.
+        at the position.
 
     Examples
     --------
@@ -79,4 +79,4 @@ class OptimizerInitializer:
 def _no_optimizer(spec: object) -> TypeError:
     way_out = f"; call it, {spec.__name__}()" if isinstance(spec, type) and issubclass(spec, OptimizerBase) else ""
     wanted = "wanted None, an optimizer object, a name, a call string or a dict"
-    return TypeError(f"{short(spec)} is no optimizer; {wanted}{way_out}")
+    return TypeError(f"{short(spec)} is not an optimizer; {wanted}{way_out}")

@@ -1,4 +1,4 @@
-"""A look at what runs behind an optimizer."""
+"""The source that is generated from a rule."""
 
 from __future__ import annotations
 
@@ -23,21 +23,22 @@ def kernel_source(
     Parameters
     ----------
     opt : OptimizerBase
-        The optimizer; its present hyperparameters select the rule, whether gradients are clipped, and how parameters
+        The optimizer. Its current hyperparameters determine the rule, whether gradients are clipped, and how parameters
         are rounded.
     target : {"numpy", "llvm", "cuda"}
         What runs it: calls of NumPy's functions on blocks of one array, or, for many arrays at once, a loop in LLVM's
         assembly or kernels in CUDA C.
     dtype : {"float16", "bfloat16", "float32", "float64"}
-        The dtype of the parameter. The first two are computed in float32, to and from which ``"numpy"`` converts them
-        outside of its source.
+        The dtype of the parameter. The first two are computed in float32; with ``"numpy"``, the conversion is not part
+        of the source.
     shape : tuple of int
         The shape of the parameter, for an optimizer that chooses its rule by it.
 
     Returns
     -------
     str
-        The source, with the rule's own names. Where the rule reduces whole arrays, what finds that comes first.
+        The source, with the rule's own names. If the rule reduces whole arrays, the source of the reductions comes
+        first.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Sharpness-aware minimization: where the second of its two gradients is taken."""
+"""Sharpness-aware minimization: the point at which its second gradient is computed."""
 
 from __future__ import annotations
 
@@ -16,26 +16,27 @@ __all__ = ["climb"]
 
 
 def climb(params: TreeT, grads: Tree, rho: float) -> TreeT:
-    r"""Return the parameters moved up the loss, by a step of length `rho` along the gradient of the whole model.
+    r"""Return the parameters after a step of length `rho` up the loss, along the gradient of the whole model.
 
     .. math:: \hat\theta = \theta + \rho \, \frac{g}{\lVert g \rVert_2}
 
-    Sharpness-aware minimization takes its second gradient there, and updates the parameters where they were with it.
+    Sharpness-aware minimization computes its second gradient at that point, and uses it to update the original
+    parameters.
 
     Parameters
     ----------
     params : container of array, nested at will
         The parameters, as `OptimizerBase.update_all` takes them; only read. A float comes back as a float.
     grads : container with the names of `params`
-        Their gradients, of any floating dtypes; only read. None leaves its parameter alone, whatever that is.
+        Their gradients, of any floating dtypes; only read. A parameter whose gradient is None is returned unchanged.
     rho : float
         The length of the step, in units of the parameters. Finite, at least 0.
 
     Returns
     -------
     containers of the kinds of `params`
-        New arrays, each of the dtype of its parameter; the parameters' own values where all gradients are 0. All
-        elements are NaN if the norm is not finite, so that a broken gradient stays visible.
+        New arrays, each of the dtype of its parameter, with the values of the parameters if all gradients are 0. All
+        elements are NaN if the norm is not finite, so that the error is not hidden.
 
     Raises
     ------
@@ -51,8 +52,8 @@ def climb(params: TreeT, grads: Tree, rho: float) -> TreeT:
 
     Notes
     -----
-    The norm is that of all parameters together, in float64 where the device has it, and neither overflows nor
-    underflows. Nothing waits for a GPU, and Dask stays lazy. float16 and bfloat16 are rounded once.
+    The norm is that of all gradients together, in float64 where the device has it, and neither overflows nor
+    underflows. The host does not wait for a GPU, and Dask arrays stay lazy. float16 and bfloat16 are rounded once.
 
     References
     ----------

@@ -39,9 +39,9 @@ class StopRule(Value):
         Parameters
         ----------
         info : mapping
-            What is known after a step: ``"step"``, the number of steps made; ``"value"``, ``"gradient_norm"`` and
-            ``"rate"`` there; ``"best_value"``; ``"evaluations"`` and ``"seconds"`` so far; ``"history"``, a
-            read-only sequence of `Row`, of which the last is about this step.
+            Values after a step: ``"step"``, the number of steps made; ``"value"``, ``"gradient_norm"`` and ``"rate"``
+            there; ``"best_value"``; ``"evaluations"`` and ``"seconds"`` so far; ``"history"``, a read-only sequence of
+            `Row`, of which the last is about this step.
 
         Returns
         -------
@@ -51,7 +51,7 @@ class StopRule(Value):
         raise NotImplementedError
 
     def met(self, info: Mapping[str, Any]) -> bool:
-        """Say whether it stops because of what was found, and not because enough was done.
+        """Return whether it stops because of values or gradients, and not because of steps or time.
 
         Parameters
         ----------
@@ -66,7 +66,7 @@ class StopRule(Value):
         return not self._counts and bool(self(info))
 
     def __or__(self, other: Callable[[Mapping[str, Any]], Any]) -> StopRule:
-        """Stop where one of the two does."""
+        """Stop when one of the two rules does."""
         return _Either(self, as_rule(other))
 
     def __ror__(self, other: Callable[[Mapping[str, Any]], Any]) -> StopRule:
@@ -74,7 +74,7 @@ class StopRule(Value):
         return _Either(as_rule(other), self)
 
     def __and__(self, other: Callable[[Mapping[str, Any]], Any]) -> StopRule:
-        """Stop where both do at the same step."""
+        """Stop when both rules do at the same step."""
         return _Both(self, as_rule(other))
 
     def __rand__(self, other: Callable[[Mapping[str, Any]], Any]) -> StopRule:
@@ -88,7 +88,7 @@ class steps(StopRule):
     Parameters
     ----------
     n : int
-        The number of steps, at least 0; with 0 the first value alone is asked for.
+        The number of steps, at least 0; with 0 only the first value is asked for.
     """
 
     n: int = setting(range=Range(low=0, kind="int"))
@@ -96,16 +96,17 @@ class steps(StopRule):
 
     def __call__(self, info: Mapping[str, Any]) -> str:
         """Say so once they are made."""
-        return f"{self.n} steps are made" if info["step"] >= self.n else ""
+        return f"{self.n} steps were made" if info["step"] >= self.n else ""
 
 
 class seconds(StopRule):
-    """Stop after some time on the clock, at the end of the step under way.
+    """Stop after some time, at the end of the current step.
 
     Parameters
     ----------
     limit : float
-        The seconds since the first point was asked for, at least 0. Those of runs that were saved count.
+        The seconds since the first point was asked for, at least 0. The time of earlier runs is included if the solver
+        was saved and resumed.
     """
 
     limit: float = setting(range=NON_NEGATIVE)
@@ -113,11 +114,11 @@ class seconds(StopRule):
 
     def __call__(self, info: Mapping[str, Any]) -> str:
         """Say so once they are over."""
-        return f"{self.limit:g} seconds are over" if info["seconds"] >= self.limit else ""
+        return f"{self.limit:g} seconds have passed" if info["seconds"] >= self.limit else ""
 
 
 class gradient_norm(StopRule):
-    """Stop where no element of the gradient is large.
+    """Stop when no element of the gradient is larger than a tolerance.
 
     Parameters
     ----------
@@ -142,9 +143,10 @@ class no_progress(StopRule):
     Parameters
     ----------
     patience : int
-        The number of steps that are looked at together, at least 1.
+        The number of steps, at least 1.
     tol : float
-        How much better it has to become over them: times its magnitude, or times 1 where that is less. At least 0.
+        The improvement that is needed over these steps, relative to the magnitude of the value or to 1, whichever is
+        larger. At least 0.
     """
 
     patience: int = setting(range=Range(low=1, kind="int"))
@@ -158,16 +160,16 @@ class no_progress(StopRule):
         gained = abs(history[-1 - self.patience].best_value - best)
         if gained > self.tol * max(1.0, abs(best)):
             return ""
-        return f"the best value has gained {gained:.3g} in {self.patience} steps"
+        return f"the best value has improved by {gained:.3g} in {self.patience} steps"
 
 
 class value_below(StopRule):
-    """Stop at a value that is small enough.
+    """Stop when the value is at most a limit.
 
     Parameters
     ----------
     limit : float
-        The value, which itself is small enough.
+        The value; a value equal to it stops too.
     """
 
     limit: float = setting()
@@ -236,7 +238,7 @@ class _Function(StopRule):
 
     def __call__(self, info: Mapping[str, Any]) -> str:
         found = self._function(info)
-        return found if isinstance(found, str) else f"{self} says so" if found else ""
+        return found if isinstance(found, str) else f"{self} returned true" if found else ""
 
     def __repr__(self) -> str:
         return str(getattr(self._function, "__name__", None) or repr(self._function))

@@ -98,7 +98,7 @@ def test_copies_and_pickles_go_on(adapter):
 
 
 def test_what_it_does_not_take_is_told(adapter):
-    with pytest.raises(TypeError, match="is no optimizer"):
+    with pytest.raises(TypeError, match="is not an optimizer"):
         adapter.Optimizer(3.0)
     with pytest.raises(AttributeError, match="has no attribute 'nobody'"):
         _ = adapter.nobody

@@ -170,7 +170,7 @@ def test_writes_and_what_is_no_parameter_are_refused():
         Optimizer([w * 2])
     kept = w * 2
     kept.retain_grad()
-    with pytest.raises(ValueError, match="parameter 0 of group 0 is no leaf"):
+    with pytest.raises(ValueError, match="parameter 0 of group 0 is not a leaf"):
         Optimizer([kept])
     with pytest.raises(ValueError, match="two parameters are named 'w'"):
         Optimizer([("w", w), ("w", torch.ones(2, requires_grad=True))])
@@ -178,7 +178,7 @@ def test_writes_and_what_is_no_parameter_are_refused():
         Optimizer([1.0])
     with pytest.raises(KeyError, match="rate"):
         Optimizer([{"params": [w], "rate": 1.0}])
-    with pytest.raises(TypeError, match="is no optimizer"):
+    with pytest.raises(TypeError, match="is not an optimizer"):
         Optimizer([w], torch.optim.SGD([w], lr=0.1))
 
 

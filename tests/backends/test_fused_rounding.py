@@ -90,7 +90,7 @@ def test_what_no_kernel_draws(backend):
     with xpopt.engine("blocked"):
         c, f, wide = opt.explain(params)
     assert (c.engine, f.engine, wide.engine) == ("eager", "eager", "blocked")
-    assert "blocks do not round" in c.reason
+    assert "does not round" in c.reason
 
 
 def test_the_source_shows_it(backend):

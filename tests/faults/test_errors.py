@@ -496,7 +496,7 @@ def test_step_takes_nothing(backend, opt):
 def test_what_is_no_container(backend, opt):
     params, grads = model(backend)
     x = params["W"]
-    once = "make one of it before the update, with dict() of names and arrays or list() of arrays"
+    once = "convert it before the update, with dict() of names and arrays or list() of arrays"
     cases = [
         (x, "(for one array: update)"),
         (1.0, "(for one array: update)"),

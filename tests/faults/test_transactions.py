@@ -458,7 +458,7 @@ def test_a_rule_that_reads_the_cache_is_an_error(backend):
 
     opt, W = Looks(0.5), np.ones(3)
     for update in (lambda: opt.update(W, W, "W"), lambda: opt.update_all({"W": W}, {"W": W})):
-        with pytest.raises(RuntimeError, match=r"reads opt.cache in each update.* read the slots in s"):
+        with pytest.raises(RuntimeError, match=r"reads opt.cache in each update.* read them from s"):
             update()
     assert opt.cache == {}
     assert opt.cur_step == 0

@@ -261,7 +261,7 @@ def test_a_key_that_is_there_twice(opt, victim, tmp_path):
     state = opt.state_dict()
     text = json.dumps(state["header"])
     sign('{"cur_step": 3, ' + text[1:], state["arrays"], tmp_path / "bad")
-    refuses(victim, tmp_path / "bad", "there twice")
+    refuses(victim, tmp_path / "bad", "repeated")
     opt.save(tmp_path / "good")
     content = (tmp_path / "good").read_bytes()
     length = int.from_bytes(content[:8], "little")
@@ -269,7 +269,7 @@ def test_a_key_that_is_there_twice(opt, victim, tmp_path):
     key = json.loads(outer)
     again = b', "W/mean": ' + json.dumps(key["W/mean"]).encode() + b"}"
     (tmp_path / "bad").write_bytes(raw(outer[:-1] + again, content[8 + length :]))
-    refuses(victim, tmp_path / "bad", "there twice")
+    refuses(victim, tmp_path / "bad", "repeated")
 
 
 SETTINGS = "groups", 0, "settings"
@@ -303,7 +303,7 @@ SETTINGS = "groups", 0, "settings"
         (("cur_step",), 1.0, "cur_step is 1.0"),
         (("cur_step",), float("nan"), "cur_step is nan"),
         (("pass", "rate"), float("nan"), "rate=nan is out of range"),
-        (("pass", "names"), [1.5], "1.5 is no name"),
+        (("pass", "names"), [1.5], "1.5 is not a name"),
         (("parameters", 0, "updates"), -1, "updates of 'W' is -1"),
         (("parameters", 0, "updates"), float("nan"), "updates of 'W' is nan"),
         (("parameters", 0, "shape"), [2**62, 2**62], "array 'W/mean' is float64 of shape \\(3,\\)"),
@@ -334,8 +334,8 @@ SETTINGS = "groups", 0, "settings"
         (("parameters", 0, "slots"), ["var", "mean"], "'W' has the slots var, mean; Adam keeps mean, var"),
         (("parameters", 0, "name"), 7, "7 and 7 would both be the parameter 7"),
         (("parameters", 0, "name"), {"bytes": "xyz"}, "header"),
-        (("parameters", 0, "name"), {"bytes": "00", "str": ""}, "is no name"),
-        (("parameters", 0, "name"), [[[1.5]]], "is no name"),
+        (("parameters", 0, "name"), {"bytes": "00", "str": ""}, "is not a name"),
+        (("parameters", 0, "name"), [[[1.5]]], "is not a name"),
         (("parameters", 0, "more"), 1, "wanted a dict of name, shape, dtype, updates, slots"),
         (("more",), 1, "wanted a dict of format_version"),
     ],

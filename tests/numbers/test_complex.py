@@ -219,7 +219,7 @@ def test_what_complex_numbers_have_not(backend):
     z = np.ones(3, np.complex64)
     with pytest.raises(TypeError, match="no order, and 'z' is complex64"):
         Adam(bounds=(0, 1)).update(z, z, "z")
-    with pytest.raises(TypeError, match=r"kept in bfloat16, of which there are no complex numbers; .*groups="):
+    with pytest.raises(TypeError, match=r"kept in bfloat16, which has no complex dtype; .*groups="):
         Adam(slots_dtype="bfloat16").update(z, z, "z")
     opt = Adam(slots_dtype="float32")
     opt.update(np.ones(3, complex), np.ones(3, complex), "z")

@@ -280,7 +280,7 @@ def test_settings_of_one_change_and_the_other_stays(backend):
     assert opt.others["lr"] == 1e-3
     assert dict(opt.groups) == {"scale": {"lr": 1.0}}
     before = str(opt)
-    with pytest.raises(ValueError, match=r"cannot go on from the state of AdamW"):
+    with pytest.raises(ValueError, match=r"cannot continue from the state of AdamW"):
         opt.set_params({"others": None})
     assert str(opt) == before
 

@@ -130,9 +130,9 @@ def test_of_complex_elements(backend):
             got = one(backend.xp, x)
             assert got.dtype == x.dtype
             assert np.allclose(host(backend, got), want, rtol=tolerance, atol=tolerance), one
-    with pytest.raises(TypeError, match="simplex is of real numbers, and x is of complex"):
+    with pytest.raises(TypeError, match="simplex takes real numbers, and x has dtype complex"):
         prox.simplex()(backend.xp, backend.xp.asarray(z))
-    with pytest.raises(TypeError, match="box is of real numbers, and x is of complex"):
+    with pytest.raises(TypeError, match="box takes real numbers, and x has dtype complex"):
         prox.box(0, 1)(backend.xp, backend.xp.asarray(z))
 
 
@@ -183,9 +183,9 @@ def test_complex_parameters_are_mapped_where_gradients_accumulate(one, want):
 def test_what_has_no_meaning_for_complex_parameters():
     z = complex_of(np.random.default_rng(7))
     for one, message in {
-        prox.simplex(): r"prox=simplex\(total=1.0\) is of real numbers, and 'z' is complex128; leave it out by groups",
+        prox.simplex(): r"prox=simplex\(total=1.0\) takes real numbers, and 'z' is complex128; exclude it by groups",
         prox.box(0, 1): r"bounds=\(0.0, 1.0\): complex numbers have no order, and 'z' is complex128",
-        prox.l1(1, metric=True): "the two parts of a complex number have rates of their own, and 'z' is complex128",
+        prox.l1(1, metric=True): "the two parts of a complex number have different rates, and 'z' is complex128",
     }.items():
         opt = Adam(prox=one)
         for call in (lambda opt=opt: opt.update(z, z, "z"), lambda opt=opt: opt.stationarity({"z": z}, {"z": z})):
@@ -323,7 +323,7 @@ def test_in_adams_metric_each_element_has_its_own_step():
         opt = Adam(lr=0.25, eps=1e-12, prox=prox.l1(0.125, metric=True), eps_place=place)
         got = opt.update(np.ones(2), grad, "W")
         assert np.allclose(got, [0.75 - 0.25 * 0.125 / 2, 1.25 - 0.25 * 0.125 / 0.5], rtol=1e-9)
-    message = r"SGD.plain_rule divides by no size of gradients, and l1 asks .* with metric=True; leave it out"
+    message = r"SGD.plain_rule does not divide by the magnitude of gradients, so l1 .* for metric=True; leave it out"
     with pytest.raises(ValueError, match=message):
         SGD(prox=prox.l1(0.1, metric=True))
 
@@ -403,7 +403,7 @@ def test_a_function_is_called_once_for_each_parameter_with_its_library(backend):
     assert backend.numpy(new["W"]).tolist() == [[2.0, 1.0]]
     assert [shape for _, shape in seen] == [(1, 2), (1,)]
     assert {row.reason for row in opt.explain(params)} <= {
-        "prox is a function, of which nothing is known",
+        "prox is a function, which engines cannot fuse",
         f"no engine fuses updates of {backend.library} arrays",
     }
     assert len(seen) == 2
@@ -472,7 +472,7 @@ def test_a_function_is_kept_by_copies_and_by_checkpoints_of_the_same_one():
     for one in (opt.copy(), pickle.loads(pickle.dumps(opt)), twin):
         new = one.update_all(params, {name: 0.5 * x for name, x in params.items()})
         assert [x.tolist() for x in new.values()] == [[1.0, 1.0], [1.0]]
-    message = r"prox=function\(call='.*doubled'\) is text for a function, which text does not hold; give the function"
+    message = r"prox=function\(call='.*doubled'\) is text that stands for a function, .*; pass the function"
     with pytest.raises(ValueError, match=message):
         xpopt.make_optimizer(str(SGD(prox=doubled)))
     with pytest.raises(xpopt.CheckpointError, match=message):
@@ -530,7 +530,7 @@ def test_files_hold_the_arrays_of_a_map(tmp_path):
             r"a group .* takes {'bounds': None, 'prox': ...}",
         ),
         ({"prox": "magnitude(modulus=-1)"}, "magnitude: modulus=-1.0 is out of range"),
-        ({"bounds": prox.l1(1)}, r"bounds=l1\(.*\) is no interval; give it as prox=l1\("),
+        ({"bounds": prox.l1(1)}, r"bounds=l1\(.*\) is not an interval; pass it as prox=l1\("),
         ({"bounds": (0, 1j)}, "high end of bounds=1j is a complex; wanted a finite number"),
         ({"transforms": [prox.l1(1)]}, "l1 is an option of its own; give it as prox="),
     ],

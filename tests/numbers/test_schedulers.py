@@ -699,14 +699,14 @@ def test_a_spec_is_not_changed():
 
 @pytest.mark.parametrize("spec", [3, 0.1, NoamScheduler, b"noam", ["noam"], True])
 def test_what_describes_no_scheduler_is_a_type_error(spec):
-    with pytest.raises(TypeError, match="is no scheduler; wanted None, a scheduler object"):
+    with pytest.raises(TypeError, match="is not a scheduler; wanted None, a scheduler object"):
         make_scheduler(spec)
 
 
 @pytest.mark.parametrize(
     ("spec", "way_out"),
     [
-        (0.1, "for a rate that stays, lr=0.1"),
+        (0.1, "for a constant rate, lr=0.1"),
         (NoamScheduler, "call it, NoamScheduler()"),
         (lambda step: 0.1 / step, "derive a schedule of your own from SchedulerBase"),
     ],
@@ -815,9 +815,9 @@ def test_what_schedules_elsewhere_have_is_not_there(name, words):
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ("CosineAnnealingLR(T_max=3)", "not here: derive it from SchedulerBase"),
-        ("linear", "not here: derive it from SchedulerBase"),
-        ("Exponential(optimizer=None)", "give it to one, SGD"),
+        ("CosineAnnealingLR(T_max=3)", "no such scheduler here: derive it from SchedulerBase"),
+        ("linear", "no such scheduler here: derive it from SchedulerBase"),
+        ("Exponential(optimizer=None)", "pass it to one, SGD"),
         ("Noam(last_epoch=3)", "set its cur_step"),
         ("King(min_lr=0.1)", "no lower bound"),
     ],
@@ -837,9 +837,9 @@ def test_what_is_not_here_is_said(spec, words):
         ("Noam(model_dim=512, warmup=40)", 20, "no keyword 'warmup'; did you mean 'warmup_steps'?"),
         ("Exponential(learning_rate=1)", 12, "'learning_rate'; did you mean 'initial_lr'?"),
         ("Constant(learning_rate=1)", 9, "'learning_rate'; did you mean 'lr'?"),
-        ("King(patience=3, patience=4)", 17, "'patience' is there twice"),
+        ("King(patience=3, patience=4)", 17, "'patience' is given twice"),
         ("King(0.1)", 5, "without its keyword"),
-        ("King(patience=__import__('os').getpid())", 14, "no name"),
+        ("King(patience=__import__('os').getpid())", 14, "not a name"),
         ("King(patience=2+2)", 14, "not a literal"),
     ],
 )

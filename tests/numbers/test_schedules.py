@@ -205,7 +205,7 @@ def test_of_a_loss_that_falls_and_stays():
     assert list(late.values(13, [9, 9, *fallen])) == [0.3, 0.3, *(king(cur_loss=loss) for loss in fallen)]
     with pytest.raises(ValueError, match="reads the loss of each step; give 3 losses"):
         late.values(3)
-    with pytest.raises(TypeError, match="depends on earlier steps, not on the step alone; ask values"):
+    with pytest.raises(TypeError, match="depends on earlier steps, not only on the step; call values"):
         late(3)
     with pytest.raises(ValueError, match="plateau needs a finite cur_loss; got nan"):
         plateau(1.0).values(1, [math.nan])
@@ -341,7 +341,11 @@ def test_a_long_row_is_not_deep_and_a_deep_one_is_refused():
         (lambda: warmup(steps=2)(1.0), TypeError, "warmup: step=1.0 is a float"),
         (lambda: function(lambda t: math.inf)(3), ValueError, r"lambda>'\) at step 3: value=inf is out of range"),
         (lambda: function(3), TypeError, "function: call=3 is a int; wanted a function of the step"),
-        (lambda: make_schedule(repr(function(len))), ValueError, "is text for a function, which text does not hold"),
+        (
+            lambda: make_schedule(repr(function(len))),
+            ValueError,
+            "is text that stands for a function, which cannot be read back",
+        ),
         (lambda: make_schedule("wormup(steps=3)"), ValueError, r"unknown schedule 'wormup'; did you mean 'warmup'"),
         (lambda: make_schedule("warmup(step=3)"), ValueError, "warmup has no keyword 'step'; did you mean 'steps'"),
         (lambda: make_schedule("warmup(3)"), ValueError, "a value without its keyword"),
@@ -349,7 +353,7 @@ def test_a_long_row_is_not_deep_and_a_deep_one_is_refused():
         (lambda: make_schedule("warmup(steps=1 + 2)"), ValueError, "not a literal, and nothing is computed here"),
         (lambda: make_schedule("2 * 3"), ValueError, "not a literal, and nothing is computed here"),
         (lambda: make_schedule("__import__('os').system('x') >> 1"), ValueError, "wanted Name"),
-        (lambda: make_schedule(object()), TypeError, "is no schedule; wanted one, a number, or a function"),
+        (lambda: make_schedule(object()), TypeError, "is not a schedule; wanted a schedule, a number, or a function"),
         (lambda: setattr(warmup(steps=2), "steps", 3), AttributeError, r"it is a value; make another one"),
         (lambda: exponential(1.0, 0.5, stop=2.0), ValueError, "exponential: stop=2.0 is not reached .* at most 1.0"),
         (lambda: exponential(1.0, 1.5, stop=0.5), ValueError, "exponential: stop=0.5 is not reached .* at least 1.0"),

@@ -151,7 +151,7 @@ def test_an_optimizer_stops_where_its_projected_gradient_vanishes(opt):
     [
         ("LBFGS", (1.0, 0.0), ValueError, "LBFGS: bounds are crossed in 2 elements"),
         ("LBFGS", (None, 0.5), ValueError, "LBFGS: params starts outside of bounds in 2 elements; start inside"),
-        ("LBFGS", 1.0, TypeError, r"LBFGS: bounds=1.0 is no pair; wanted \(low, high\)"),
+        ("LBFGS", 1.0, TypeError, r"LBFGS: bounds=1.0 is not a pair; wanted \(low, high\)"),
         ("LBFGS", (np.zeros(3), None), ValueError, r"low end of bounds, of 'params': \(3,\); wanted a number, or"),
         ("LBFGS", (math.nan, 1), ValueError, r"LBFGS: bounds are NaN in 2 elements; wanted .* \(of 'params'\)"),
         ("GradientDescent", (0, np.array([2, math.nan])), ValueError, "bounds are NaN in 1 elements"),

@@ -127,7 +127,7 @@ def test_what_cannot_be_is_told():
         xpopt.LBFGS(line_search="armijjo")
     with pytest.raises(TypeError, match=r"GradientDescent: line_search: .*; call it, armijo\(\)"):
         xpopt.GradientDescent(line_search=armijo)
-    with pytest.raises(TypeError, match=r"line_search: 0.1 is no line search; wanted one of armijo, backtracking"):
+    with pytest.raises(TypeError, match=r"line_search: 0.1 is not a line search; wanted one of armijo, backtracking"):
         xpopt.GradientDescent(line_search=0.1)
 
 

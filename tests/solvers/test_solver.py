@@ -38,7 +38,7 @@ def test_an_optimizer_makes_one_update_of_each_value(backend, optimizer):
         rates.append(opt.lr_scheduler(opt.cur_step))
         params = opt.update_all(params, grads, float(backend.numpy(loss)))
         solver.tell(loss, grads)
-    assert solver.reason == "4 steps are made"
+    assert solver.reason == "4 steps were made"
     assert [row.step for row in solver.history] == [0, 1, 2, 3, 4]
     assert [row.rate for row in solver.history] == rates
     norms = [row.gradient_norm for row in solver.history]
@@ -125,7 +125,7 @@ def test_it_stops_of_itself():
     assert found.reason.startswith("the gradient norm ")
     assert found.history[-1].gradient_norm <= 1e-5
     found = xpopt.minimize(lambda x: (1.0, np.ones(2)), np.zeros(2), "SGD")
-    assert (found.reason, found.step) == ("the best value has gained 0 in 100 steps", 100)
+    assert (found.reason, found.step) == ("the best value has improved by 0 in 100 steps", 100)
 
 
 @pytest.mark.parametrize("method", ["LBFGS", "Adam"])
@@ -230,7 +230,7 @@ def test_what_is_no_function_is_told(fun, keywords, words):
 
 
 def test_nothing_is_known_before_a_value():
-    with pytest.raises(RuntimeError, match="no value yet; tell it one first"):
+    with pytest.raises(RuntimeError, match="no value yet; call tell first"):
         xpopt.LBFGS().solver(np.ones(2)).info()
 
 

@@ -16,23 +16,23 @@ def info(**changes):
 @pytest.mark.parametrize(
     ("rule", "holds"),
     [
-        (stop.steps(3), "3 steps are made"),
+        (stop.steps(3), "3 steps were made"),
         (stop.steps(4), ""),
-        (stop.seconds(2), "2 seconds are over"),
+        (stop.seconds(2), "2 seconds have passed"),
         (stop.seconds(2.5), ""),
         (stop.gradient_norm(0.5), "the gradient norm 0.5 is at most 0.5"),
         (stop.gradient_norm(0.4), ""),
         (stop.value_below(7), "the value 7 is at most 7"),
         (stop.value_below(6.9), ""),
-        (stop.no_progress(3, 3 / 7), "the best value has gained 3 in 3 steps"),
+        (stop.no_progress(3, 3 / 7), "the best value has improved by 3 in 3 steps"),
         (stop.no_progress(3, 0.42), ""),
         (stop.no_progress(4, 10.0), ""),
-        (stop.steps(4) | stop.seconds(1), "1 seconds are over"),
+        (stop.steps(4) | stop.seconds(1), "1 seconds have passed"),
         (stop.steps(4) & stop.seconds(1), ""),
-        (stop.steps(3) & stop.seconds(1), "3 steps are made and 1 seconds are over"),
+        (stop.steps(3) & stop.seconds(1), "3 steps were made and 1 seconds have passed"),
         (stop.steps(9) | (lambda known: known["step"] == 3 and "three"), "three"),
         ((lambda known: known["step"] == 2) | stop.steps(9), ""),
-        ((lambda known: True) & stop.steps(3), "<lambda> says so and 3 steps are made"),
+        ((lambda known: True) & stop.steps(3), "<lambda> returned true and 3 steps were made"),
     ],
     ids=str,
 )
@@ -52,7 +52,7 @@ def test_a_function_stops_a_solver():
         return known["value"] < 1.0
 
     found = xpopt.minimize(lambda x: (x @ x, 2 * x), np.array([4.0, 3.0]), "SGD(lr=0.1)", stop=enough)
-    assert found.reason == "enough says so"
+    assert found.reason == "enough returned true"
     assert found.value < 1.0 <= found.history[-2].value
 
 

@@ -252,7 +252,7 @@ def test_what_is_no_number_of_gradients(value):
 def test_it_changes_between_steps_alone():
     opt, x = SGD(lr=1.0, accumulate=2), np.zeros(1)
     opt.update(x, x, "W")
-    message = "SGD: accumulate=3 comes in the midst of a step of 2 gradients; make the step whole first"
+    message = "SGD: accumulate=3 comes in the middle of a step of 2 gradients; complete the step first"
     with pytest.raises(ValueError, match=message):
         opt.set_params({"accumulate": 3})
     opt.set_params({"accumulate": 2, "lr": 0.5})

@@ -324,7 +324,7 @@ WRONG = {
     "in a group": ({"a": {"groups": {}}}, TypeError, "groups, which is for all parameters of a step"),
     "skipping": ({"a": SGD(nonfinite="skip")}, ValueError, "nonfinite='skip', which is for all parameters of a step"),
     "grouped": ({"a": SGD(groups={"b": {}})}, ValueError, "an optimizer that has groups; give them to Adam"),
-    "together": ({"a": {"master": True, "rounding": "stochastic"}}, ValueError, "groups\\['a'\\].*do not go together"),
+    "together": ({"a": {"master": True, "rounding": "stochastic"}}, ValueError, "groups\\['a'\\].*cannot be combined"),
     "a schedule": (
         {"a": {"lr_scheduler": "foo"}},
         ValueError,
@@ -356,7 +356,7 @@ def test_a_pattern_without_parameters_is_an_error(backend, way):
     with pytest.raises(ValueError, match=r"^Adam: the pattern 'encoder/\*' of groups .* the nearest name is 'enc/w'"):
         look({"b": {"lr": 0.5}, "encoder/*": {"lr": 0.5}})
     with pytest.raises(
-        ValueError, match=r"'b' of groups matches only parameters that earlier ones take, such as 'b' by"
+        ValueError, match=r"'b' of groups matches only parameters that earlier patterns match, such as 'b' by"
     ):
         look({"*": {"lr": 0.5}, "b": "freeze"})
     look({"b": {"lr": 0.5}, "enc/w": {"lr": 0.5}})
@@ -524,7 +524,9 @@ def test_another_algorithm_needs_state_that_it_can_go_on_from(backend):
     opt.update_all({"a": x, "b": x}, {"a": x, "b": x})
     before = held(backend, opt)
     for groups in ({"a": SGD(momentum=0.5), "b": AdaGrad()}, {}, {"b": RMSProp()}):
-        with pytest.raises(ValueError, match=r"cannot go on from the state .* forget it with del opt.cache\['[ab]'\]"):
+        with pytest.raises(
+            ValueError, match=r"cannot continue from the state .* delete it with del opt.cache\['[ab]'\]"
+        ):
             opt.set_params({"groups": groups})
     assert held(backend, opt) == before
     opt.set_params({"groups": {"b": AdaGrad(lr=0.5)}})
@@ -608,7 +610,7 @@ def written(**changes):
 
 DAMAGED = {
     "a pattern": ({"a_match": 3}, "match is 3; wanted a str"),
-    "twice": ({"a_match": "b"}, "wanted unlike patterns"),
+    "twice": ({"a_match": "b"}, "wanted distinct patterns"),
     "no schedule": ({"a_schedule": None}, "the group 'a' has a schedule or a rate that does not belong"),
     "a schedule": ({"c_schedule": {"name": "x", "hyperparameters": {}, "state": {}}}, "the group 'c' has a schedule"),
     "a rate": ({"a_rate": 0.5}, "the group 'a' has a schedule or a rate"),

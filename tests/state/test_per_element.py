@@ -193,7 +193,9 @@ def test_text_says_that_it_does_not_hold_them(backend):
     opt = Adam(lr_scale=np.ones((2, 3)), bounds=(np.zeros(2, np.float32), None))
     assert "lr_scale=PerElement(shape=(2, 3), dtype='float64')" in str(opt)
     assert "bounds=(PerElement(shape=(2,), dtype='float32'), None)" in str(opt)
-    with pytest.raises(ValueError, match="is text for an array, which text does not hold; give the array itself"):
+    with pytest.raises(
+        ValueError, match="is text that stands for an array, which cannot be read back; pass the array itself"
+    ):
         xpopt.make_optimizer(str(opt))
 
 
@@ -222,7 +224,7 @@ NOT_RIGHT = {
         {"bounds": ([0.0], None)},
         "low end of bounds=.* is a list; wanted a finite number .*, or an array like the",
     ),
-    "by name": ({"bounds": {"W": (0, 1)}}, "is no pair; .*; by name: groups={'W': {'bounds': ...}}"),
+    "by name": ({"bounds": {"W": (0, 1)}}, "is not a pair; .*; by name: groups={'W': {'bounds': ...}}"),
     "negative": (
         {"lr_scale": np.array([[1.0, -1.0]])},
         r"lr_scale is -1.0 at \(0, 1\); wanted a finite number in \[0, inf",

@@ -252,10 +252,10 @@ SOME = Rule(plain, where=lambda dtype, shape: True)
 @pytest.mark.parametrize(
     ("returned", "error", "words"),
     [
-        (None, TypeError, r"Own.choose_rule returned a NoneType; wanted a Rule, or a tuple of some"),
+        (None, TypeError, r"Own.choose_rule returned a NoneType; wanted a Rule, or a tuple of rules"),
         (plain, TypeError, "Own.choose_rule returned a function"),
         ((), TypeError, "Own.choose_rule returned a tuple"),
-        ((SOME, plain), TypeError, "Own.choose_rule returned something else among them"),
+        ((SOME, plain), TypeError, "Own.choose_rule returned a tuple with something else in it"),
         (SOME, ValueError, "every rule but the last needs `where`"),
         ((SOME, SOME), ValueError, "every rule but the last needs `where`"),
         ((OTHERS, OTHERS), ValueError, "every rule but the last needs `where`"),

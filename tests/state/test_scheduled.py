@@ -518,9 +518,11 @@ def test_a_function_goes_on_where_there_is_one():
     again = xpopt.SGD(lr=halved, l2=warmup(steps=2) * halved)
     again.load_state_dict(opt.state_dict())
     assert bits(gone(again, params, [2])) == bits(gone(opt, params, [2]))
-    with pytest.raises(ValueError, match="is text for a function, which text does not hold; give the function itself"):
+    with pytest.raises(
+        ValueError, match="is text that stands for a function, which cannot be read back; pass the function itself"
+    ):
         xpopt.SGD().load_state_dict(opt.state_dict())
-    with pytest.raises(ValueError, match="is text for a function, which text does not hold"):
+    with pytest.raises(ValueError, match="is text that stands for a function, which cannot be read back"):
         xpopt.make_optimizer(str(opt))
 
 
@@ -580,7 +582,7 @@ def test_a_solver_asks_for_the_rate_of_its_steps():
         ({"prox": xpopt.prox.l1(linear(1, 2, steps=3)), "lr": linear}, r"SGD: lr: .* call it, linear\(...\)"),
         (
             {"lr_scheduler": linear(1, 2, steps=3)},
-            r"SGD: lr_scheduler: .* no scheduler; .*; it is a value, for lr=linear",
+            r"SGD: lr_scheduler: .* not a scheduler; .*; pass it as lr=linear",
         ),
     ],
     ids=lambda x: "",
@@ -588,7 +590,7 @@ def test_a_solver_asks_for_the_rate_of_its_steps():
 def test_what_takes_none(settings, words):
     with pytest.raises(TypeError, match=words):
         xpopt.SGD(**settings)
-    with pytest.raises(TypeError, match=r"l1: weight=linear.* is a schedule, which an optimizer draws"):
+    with pytest.raises(TypeError, match=r"l1: weight=linear.* is a schedule, which only an optimizer evaluates"):
         xpopt.prox.l1(linear(1, 2, steps=3))(np, np.ones(2))
 
 
@@ -597,7 +599,7 @@ def test_a_damaged_memory():
     gone(opt, steps=range(2))
     for remembered, words in [
         ([{"group": 0, "number": "l2", "state": {"value": 1.0}}], "'l2' of group 0: plateau: state is"),
-        ([{"group": 1, "number": "l2", "state": None}], "'l2' of group 1: no schedule draws it"),
+        ([{"group": 1, "number": "l2", "state": None}], "'l2' of group 1: it is no schedule here"),
         ([{"group": 0, "number": "l2"}], "what a schedule remembers is"),
         ({}, "remembered is"),
     ]:

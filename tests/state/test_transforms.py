@@ -208,7 +208,7 @@ def test_a_norm_is_taken_of_values_that_have_been_clipped():
     up = xpopt.SGD(lr=1.0, clip_value=1.0, clip_norm=0.5, maximize=True)
     np.testing.assert_allclose(up.update(np.zeros(3), grad, "W"), want, rtol=1e-15)
     (row,) = opt.explain([np.zeros(3)])
-    assert (row.engine, row.reason) == ("eager", "clip_norm measures gradients that another option has changed before")
+    assert (row.engine, row.reason) == ("eager", "clip_norm is computed after another option has changed the gradients")
     for other in ({"clip_value": 1.0}, {"clip_norm": 1.0, "l2": 0.5, "maximize": True}):  # which it does not concern
         assert xpopt.SGD(lr=1.0, **other).explain([np.zeros(3)])[0].engine != "eager"
 
@@ -376,8 +376,8 @@ def test_no_rounding_leads_out(dtype, options, engine):
     ("bounds", "message"),
     [
         ((1.0, 0.0), r"Adam: bounds=\(1.0, 0.0\) are crossed; wanted \(low, high\), the lower one first"),
-        (1.0, r"Adam: bounds=1.0 is no pair; wanted \(low, high\), with None for an open side, or None"),
-        ((0.0,), "is no pair"),
+        (1.0, r"Adam: bounds=1.0 is not a pair; wanted \(low, high\), with None for an open side, or None"),
+        ((0.0,), "is not a pair"),
         (("a", None), "Adam: low end of bounds='a' is a str; wanted a finite number"),
         ((0.0, float("nan")), "Adam: high end of bounds=nan is out of range; wanted a finite number"),
         ((float("inf"), None), "Adam: low end of bounds=inf is out of range"),
@@ -523,8 +523,8 @@ def test_a_transform_is_a_value():
     ("given", "message"),
     [
         (Halved(), r"transforms=Halved\(share=0.5\) is a Halved; wanted a list of transforms"),
-        ([Halved], "is no transform; wanted one, a call string or a dict; call it, Halved()"),
-        ([Halved(), Halved(share=0.25)], "transforms: Halved is there twice; wanted at most one of each class"),
+        ([Halved], "is not a transform; wanted a transform, a call string or a dict; call it, Halved()"),
+        ([Halved(), Halved(share=0.25)], "transforms: Halved is given twice; wanted at most one of each class"),
         ([WeightDecay()], "transforms: WeightDecay is an option of its own; give it as weight_decay="),
         (["Doubled()"], "transforms: unknown transform 'Doubled'; import the module that defines it first"),
         (["Halved(shar=1)"], "transforms: Halved has no keyword 'shar'; did you mean 'share'"),
@@ -643,7 +643,7 @@ def test_a_gradient_that_is_measured_comes_alone():
             return 2 * param, grad
 
     assert update(xpopt.SGD(lr=1.0, transforms=[Measured()])).tolist() == [1.5, -4.25, 2.0]
-    with pytest.raises(TypeError, match=r"Measured.before returned a parameter too; wanted the gradient alone"):
+    with pytest.raises(TypeError, match=r"Measured.before returned a parameter too; wanted only the gradient"):
         update(xpopt.SGD(transforms=[Measured()], clip_norm=1.0))
 
 
@@ -840,7 +840,7 @@ def test_state_of_an_algorithm_is_not_dropped_for_a_transform_that_has_slots_of_
             xpopt.SGD(momentum=momentum).set_params(cache_dict={"W": {"t": 1, "mean": x, "var": x}})
     opt = xpopt.SGD(groups={"W": Adam()})
     opt.update(x, x, "W")
-    with pytest.raises(ValueError, match=r"SGD: groups give 'W' to SGD, which cannot go on from the state of Adam"):
+    with pytest.raises(ValueError, match=r"SGD: groups give 'W' to SGD, which cannot continue from the state of Adam"):
         opt.set_params({"groups": {}})
     assert list(opt.cache["W"]) == ["t", "mean", "var"]
     opt = xpopt.SGD(momentum=0.5, transforms=[Halved()], master=True)

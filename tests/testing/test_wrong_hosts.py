@@ -132,8 +132,8 @@ WRONG = [
     ("dtypes", flattens, r"'W' has shape \(6,\), not \(3, 2\)"),
     ("resume", CopiesOnce(), "the copy is at step 2, not 6"),
     ("two models", OneForAll(), "of two"),
-    ("errors", hides_errors, "was taken"),
-    ("errors", makes_finite, "a gradient that is not finite was taken"),
+    ("errors", hides_errors, "was accepted"),
+    ("errors", makes_finite, "a gradient that is not finite was accepted"),
     ("errors", half_a_step, "the parameters after the error"),
 ]
 

@@ -272,7 +272,7 @@ WRONG = [
     ("copies", Pickled, "a pickle, after 6 steps"),
     ("text", Misnamed, r"SGD\(lr=0.125\) makes a xpopt.*SGD"),
     ("text", Rounds, r"makes Rounds\(lr=0.1\)"),
-    ("bad input", Believes, "a missing gradient was taken"),
+    ("bad input", Believes, "a missing gradient was accepted"),
     ("bad input", Tries, "after a gradient of another shape"),
 ]
 

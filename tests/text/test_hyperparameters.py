@@ -298,7 +298,7 @@ def test_what_is_chosen_by_a_word_or_a_truth(cls, name):
 
 
 def test_nesterov_takes_gradients_whole():
-    with pytest.raises(ValueError, match=r"SGD: nesterov=True and dampening=0.5 do not go together.*choose one"):
+    with pytest.raises(ValueError, match=r"SGD: nesterov=True and dampening=0.5 cannot be combined.*choose one"):
         SGD(momentum=0.9, nesterov=True, dampening=0.5)
     opt = SGD(momentum=0.9, nesterov=True)
     with pytest.raises(ValueError, match="choose one"):

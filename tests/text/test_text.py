@@ -118,21 +118,21 @@ def test_a_dict_is_left_alone():
         ("SGD(); exit()", 5, "syntax"),
         ("SGD() # fast", 5, "nothing may follow"),
         ("(SGD())", 6, "nothing may follow"),
-        ("SGD(lr=1)(lr=1)", 0, "no name"),
-        ("SGD().lr", 0, "no name"),
-        ("os.system(a='x')", 0, "no name"),
-        ("1", 0, "no name"),
-        ("'SGD'", 0, "no name"),
-        ("None", 0, "no name"),
-        ("[SGD]", 0, "no name"),
-        ("lambda: 0", 0, "no name"),
+        ("SGD(lr=1)(lr=1)", 0, "not a name"),
+        ("SGD().lr", 0, "not a name"),
+        ("os.system(a='x')", 0, "not a name"),
+        ("1", 0, "not a name"),
+        ("'SGD'", 0, "not a name"),
+        ("None", 0, "not a name"),
+        ("[SGD]", 0, "not a name"),
+        ("lambda: 0", 0, "not a name"),
         ("SGD(0.1)", 4, "without its keyword"),
         ("SGD(lr=1, *x)", 10, "without its keyword"),
         ("SGD(x for x in y)", 3, "without its keyword"),
         ("SGD((lr:=1))", 5, "without its keyword"),
         ("SGD(lr=1, **{'a': 1})", 10, "unpack"),
-        ("SGD(lr=1, a=2, lr=3)", 15, "'lr' is there twice"),
-        ("SGD(a=Noam(b=1, b=2))", 16, "'b' is there twice"),
+        ("SGD(lr=1, a=2, lr=3)", 15, "'lr' is given twice"),
+        ("SGD(a=Noam(b=1, b=2))", 16, "'b' is given twice"),
         ("SGD(lr=0.1 + 0.2)", 7, "not a literal"),
         ("SGD(lr=10**9)", 7, "not a literal"),
         ("SGD(lr=[1] * 9)", 7, "not a literal"),
@@ -142,8 +142,8 @@ def test_a_dict_is_left_alone():
         ("SGD(lr={**a})", 7, "not a literal"),
         ("SGD(lr={[]: 1})", 7, "not a literal"),
         ("SGD(lr=f'{x}')", 7, "not a literal"),
-        ("SGD(lr=f()())", 7, "no name"),
-        ("SGD(lr=a.b())", 7, "no name"),
+        ("SGD(lr=f()())", 7, "not a name"),
+        ("SGD(lr=a.b())", 7, "not a name"),
         ("SGD(lr=1 if a else 2)", 7, "not a literal"),
         ("SGD(é='é', b=x)", 13, "not a literal"),
     ],
@@ -156,7 +156,7 @@ def test_what_is_no_call_is_refused_with_the_place(text, column, words):
 
 
 def test_the_place_is_found_on_a_later_line_and_far_to_the_right():
-    with pytest.raises(ValueError, match="'b' is there twice") as caught:
+    with pytest.raises(ValueError, match="'b' is given twice") as caught:
         parse("A(\n  é=1,\r\n  b=2,\r  b=3)")
     shown, column = place(caught.value)
     assert (shown, column) == ("A(   é=1,   b=2,   b=3)", 19)

@@ -171,8 +171,8 @@ def _values(node: Any) -> Iterable[tuple[str, Any]]:
         x = getattr(node, name, "")
         if not is_given and holds_leaf(x):
             raise ValueError(
-                f"{type(node).__name__}.{name} holds numbers, and its class computes it (init=False), so it would not "
-                f"follow the arrays; make it a property, or say metadata={{'static': True}} if it stays as it is"
+                f"{type(node).__name__}.{name} holds numbers, and its class computes it (init=False), so that it "
+                f"would not follow the arrays; make it a property, or set metadata={{'static': True}} if it is constant"
             )
         yield name, x
 

@@ -156,8 +156,8 @@ class NumberOrArray:
             value = value._values
         if isinstance(value, Call) and value.name == PerElement.__name__:
             raise ValueError(
-                f"{owner}: {name}={value!r} is text for an array, which text does not hold; give the array itself, "
-                f"to the constructor or to set_params, or load a checkpoint, which has it"
+                f"{owner}: {name}={value!r} is text that stands for an array, which cannot be read back; pass "
+                f"the array itself, to the constructor or to set_params, or load a checkpoint, which has it"
             )
         library = library_of(value)
         if library is None or value.shape == ():  # type: ignore[attr-defined]

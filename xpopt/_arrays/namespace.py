@@ -41,7 +41,7 @@ class _NumPyDtypes(Library):
         try:
             return np.dtype(importlib.import_module("ml_dtypes").bfloat16)
         except ImportError:
-            raise TypeError(f"{self.name} has bfloat16 with ml_dtypes alone: pip install ml_dtypes") from None
+            raise TypeError(f"{self.name} has bfloat16 only with ml_dtypes: pip install ml_dtypes") from None
 
     def compute_dtype(self, dtype: Any) -> Any:
         return np.dtype(np.float32) if self.dtype_name(dtype) in LOW else dtype
@@ -433,7 +433,7 @@ class _JAX(_Immutable):
     def admit(self, x: Any) -> Array:
         if self.is_traced(x):
             raise TypeError(
-                "is a JAX tracer, which the cache would outlive; call update outside jax.jit, or "
+                "is a JAX tracer, which cannot be kept in the cache; call update outside jax.jit, or "
                 "take the pure form, opt.pure()"
             )
         return x

@@ -318,9 +318,11 @@ def convert(value: Any, library: Library | None, like: Any, what: str, *, to_com
     try:
         array = np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(f"{what} is a {type(value).__name__} that makes no array ({error}); {wanted}") from None
+        raise TypeError(
+            f"{what} is a {type(value).__name__} that cannot be converted to an array ({error}); {wanted}"
+        ) from None
     if array.dtype.name not in (*SUPPORTED, *PAIRS):
-        raise TypeError(f"{what} is of {array.dtype.name} (type {type(value).__name__}); {wanted}")
+        raise TypeError(f"{what} has dtype {array.dtype.name} (type {type(value).__name__}); {wanted}")
     if library is None or library.dtype_name(like.dtype) is None:  # an unusable `like` gets its own error later
         return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)
     if is_complex(like.dtype) != (array.dtype.kind == "c") and not (to_complex and is_complex(like.dtype)):

@@ -56,8 +56,8 @@ def _reduction(name: str, of_library: Any) -> Any:
         if len(values) != 1 or not hasattr(values[0], "dtype"):
             came = f"{len(values)} arguments without a name" if len(values) != 1 else f"a {type(values[0]).__name__}"
             raise TypeError(
-                f"{called} came with {came}; wanted one, an array, and options by name, such as axis=0, as in the "
-                f"array API standard"
+                f"{called} was called with {came}; wanted one, an array, and options by name, such as axis=0, as in "
+                f"the array API standard"
             )
         (x,) = values
         if is_whole(options) and getattr(x, "dtype", None) in _FLOATS:

@@ -70,7 +70,7 @@ def _way_out(tree: object, what: str) -> str:
     if hasattr(tree, "shape") or isinstance(tree, float):
         return " (for one array: update)"
     if isinstance(tree, Iterable) and not isinstance(tree, str | bytes):
-        return "; make one of it before the update, with dict() of names and arrays or list() of arrays"
+        return "; convert it before the update, with dict() of names and arrays or list() of arrays"
     return ""
 
 
@@ -147,9 +147,9 @@ def check_indices(tree: Any, leaves: Mapping[Hashable, Any], known: Mapping[Hash
     gone = [name for name in known if name in others and _is_behind(name, lengths)]
     if gone:
         raise ValueError(
-            f"params has no {show_all(gone)}, and the state of that is there: a list or tuple has become "
-            f"shorter. Names are indices there, so parameters behind one that was removed would go on with the state "
-            f"of others. Give the parameters names, in a dict, or forget that state with del opt.cache[{gone[0]!r}]"
+            f"params has no {show_all(gone)}, which has state: a list or tuple has become "
+            f"shorter. The names are indices, so parameters after one that was removed would get the state "
+            f"of others. Name the parameters, in a dict, or delete that state with del opt.cache[{gone[0]!r}]"
         )
 
 

@@ -130,7 +130,7 @@ def read(path: str | os.PathLike[str], progress: Progress) -> tuple[Any, dict[st
             kinds = {view.get_dtype() for view in views.values()}
         if not kinds <= _SIZES.keys():
             raise CheckpointError(
-                f"damaged: there are arrays of {', '.join(sorted(kinds))}; wanted {', '.join(_SIZES)} alone"
+                f"damaged: there are arrays of {', '.join(sorted(kinds))}; wanted {', '.join(_SIZES)} only"
             )
         total = sum(_SIZES[view.get_dtype()] * math.prod(view.get_shape()) for view in views.values())
         checksum = _Checksum(text)
@@ -192,7 +192,7 @@ def _refuse_duplicates(file: BinaryIO) -> None:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise CheckpointError("damaged: a key is there twice")
+        raise CheckpointError("damaged: a key is repeated")
     return found
 
 
@@ -245,7 +245,7 @@ def _target(path: str | os.PathLike[str]) -> Path:
     os.stat(folder or os.curdir)  # by which the system says what is missing, or is no folder
     found = Path(os.path.realpath(folder), name)
     if found.exists() and not found.is_file():
-        raise OSError(f"{os.fspath(path)} is no regular file")
+        raise OSError(f"{os.fspath(path)} is not a regular file")
     return found
 
 
@@ -255,7 +255,7 @@ def _opened(path: str | os.PathLike[str]) -> BinaryIO:
     descriptor = os.open(path, flags)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise OSError(f"{os.fspath(path)} is no regular file")
+        raise OSError(f"{os.fspath(path)} is not a regular file")
     return open(descriptor, "rb")
 
 

@@ -313,7 +313,7 @@ def _states(settings: Settings, header: Header, problems: list[str]) -> dict[Any
         draw = draws.get((group, number))
         try:
             if draw is None:
-                raise ValueError("no schedule draws it, and the checkpoint has what one remembers")
+                raise ValueError("it is no schedule here, and the checkpoint has the state of one")
             states[draw.schedule] = draw.schedule.restored(state)
         except Exception as error:  # as for those of the learning rate
             problems.append(f"{short(number)} of group {group}: {error}")

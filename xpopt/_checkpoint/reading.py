@@ -148,7 +148,7 @@ def _parameter(value: Any) -> Parameter:
         raise ValueError(f"dtype of {what} is {short(dtype)}; wanted one of {', '.join(_DTYPES)}")
     if type(slots) is list:  # written before slots had a shape and dtype
         if len({_kind(slot, str, a_slot) for slot in slots}) != len(slots):
-            raise ValueError(f"slots of {what} are {short(slots)}; wanted unlike names")
+            raise ValueError(f"slots of {what} are {short(slots)}; wanted distinct names")
         if slots and shape is None:
             raise ValueError(f"slots of {what} are {short(slots)}, of shape None; wanted a shape")
         slots = {slot: Slot(shape or (), None) for slot in slots}
@@ -209,7 +209,7 @@ def _groups(value: list[Any], current: Current | None) -> tuple[Grouped, ...]:
     first = len(named(groups))
     for part in (groups[:first], groups[first:]):
         if len({one.pattern for one in part}) != len(part):
-            raise ValueError(f"groups match {short([one.pattern for one in part])}; wanted unlike patterns")
+            raise ValueError(f"groups match {short([one.pattern for one in part])}; wanted distinct patterns")
     changed = {one.pattern for one in groups[:first] if one.rule is None and one.settings is not None}
     again = [one.pattern for one in groups[first + 1 :] if one.rule is None and one.settings is not None]
     if len(groups) > first and (set(again) != changed or len(groups) != first + 1 + len(again)):

@@ -37,7 +37,9 @@ class Renaming:
         for place, (old, new) in enumerate(dict(patterns or {}).items()):
             stars = _stars(old)
             if stars != _stars(new):
-                raise ValueError(f"rename: {old!r} and {new!r} differ in their '*', and what these stand for is kept")
+                raise ValueError(
+                    f"rename: {old!r} and {new!r} must have the same '*', since the text that each '*' matches is kept"
+                )
             self._unused[place] = old
             pattern = _Pattern(place, old, new)
             if stars:

@@ -298,7 +298,7 @@ def _fastest(tensors: list[Tensor], *, compile_it: bool) -> str:
 def _why_not_drawn(tensors: Sequence[Tensor], *, compile_it: bool) -> str | None:
     """Return why updates of NumPy arrays that blocks do not take run eagerly, or None if they are compiled."""
     if chosen() == "blocked":
-        return f"blocks {'keep no narrower slots' if tensors[0].key is None else 'do not round stochastically'}"
+        return f"the blocked engine does not {'convert slots' if tensors[0].key is None else 'round stochastically'}"
     return _why_not_compiled(tensors, compile_it=compile_it)
 
 
@@ -357,7 +357,7 @@ def refusal(tensor: Tensor) -> str | None:
         return "the result is a float"
     reason = _refusal_of_library(tensor) or _refusal_of_arrays(tensor)
     if reason is None and tensor.clipped and tensor.rule.measured is not None:
-        reason = "clip_norm measures gradients that another option has changed before"
+        reason = "clip_norm is computed after another option has changed the gradients"
     if reason is None and _is_narrow(tensor) and not _converts(tensor):
         reason = "a slot is of another dtype than the arithmetic"
     if reason is None and tensor.key is not None and not _is_in_c_order(tensor.param):
@@ -424,7 +424,9 @@ def _refusal_of_reductions(tensor: Tensor) -> str | None:
     if not graph_of(tensor.rule, tensor.h, clipped=tensor.clipped).reductions():
         return None
     if tensor.spec.parts == 2 and not _is_in_c_order(tensor.param):
-        return "its rule reduces whole arrays, and pairs of reals are in neither order where complex numbers are in F"
+        return (
+            "its rule reduces whole arrays, and complex numbers in Fortran order are in neither order as pairs of reals"
+        )
     return None
 
 

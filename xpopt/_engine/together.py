@@ -135,8 +135,8 @@ def launch_together(
         questions = _asked_by_all(list(asking.values()))
         if not questions or not answered.isdisjoint(questions):
             raise TypeError(
-                "two rules of one model read h.model in different orders, so that one has its answer before the other "
-                "asks; let them ask in one order, or give each an optimizer of its own"
+                "two rules of one model read h.model in different orders; let them read it in the same order, or "
+                "use one optimizer for each"
             )
         answered.update(questions)
         answers = _answers(questions, list(asking.values()))

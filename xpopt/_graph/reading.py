@@ -79,9 +79,9 @@ def _check_same(graph: Graph, again: Graph) -> None:
     if graph.outputs != again.outputs:
         first, second = _difference(graph.outputs, again.outputs)
         raise UntraceableError(
-            f"{graph.name} cannot be traced: it computed with {first!r}, and when it was read again, with {second!r}. "
-            f"A kernel would go on with the first: draw random numbers, and read variables that change, in scalars(h), "
-            f"which runs at each update"
+            f"{graph.name} cannot be traced: it computed with {first!r}, and when it was traced again, with "
+            f"{second!r}. A kernel would always use the first: draw random numbers, and read variables that change, "
+            f"in scalars(h), which runs at each update"
         )
 
 

@@ -33,7 +33,7 @@ class StepScalars:
     def __getattr__(self, name: str) -> Any:
         if name == "model":
             raise NeedsModelError(
-                "its rule, or an option such as clip_global, reads h.model: the whole model, of which update sees one "
+                "its rule, or an option such as clip_global, reads h.model, the whole model, and update has one "
                 "parameter; use update_all"
             )
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
@@ -287,11 +287,11 @@ def one_of(rules: Any, owner: str) -> Rule:
     """
     several = (rules,) if isinstance(rules, Rule) else tuple(rules) if isinstance(rules, tuple | list) else ()
     if not several or not all(isinstance(one, Rule) for one in several):
-        came = f"a {type(rules).__name__}" if not several else "something else among them"
-        raise TypeError(f"{owner}.choose_rule returned {came}; wanted a Rule, or a tuple of some")
+        came = f"a {type(rules).__name__}" if not several else "a tuple with something else in it"
+        raise TypeError(f"{owner}.choose_rule returned {came}; wanted a Rule, or a tuple of rules")
     *before, last = several
     if last.where is not None or any(one.where is None for one in before):
-        raise ValueError(f"{owner}.choose_rule: every rule but the last needs `where`, and the last takes what is left")
+        raise ValueError(f"{owner}.choose_rule: every rule but the last needs `where`, and the last must not have it")
     if any(one.scalars is not last.scalars for one in before):
         raise ValueError(f"{owner}.choose_rule: rules of one model read the same numbers; give each the same `scalars`")
     return replace(last, among=several) if before else last

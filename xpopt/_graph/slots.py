@@ -57,9 +57,11 @@ class Slot(NamedTuple):
         try:
             found: Any = self.shape(shape)
         except Exception as error:
-            raise TypeError(f"its shape for a parameter of shape {shape} raised {error!r}") from error
+            raise TypeError(f"its shape function raised {error!r} for a parameter of shape {shape}") from error
         if not isinstance(found, tuple) or not all(type(size) is int and size >= 0 for size in found):
-            raise TypeError(f"its shape for a parameter of shape {shape} is {short(found)}; wanted a tuple of int")
+            raise TypeError(
+                f"its shape function returned {short(found)} for a parameter of shape {shape}; wanted a tuple of int"
+            )
         return found
 
 
@@ -251,7 +253,9 @@ def check_specs(fields: Iterable[str], specs: Iterable[Any], values: Mapping[str
             if not abs(start) <= LARGEST:
                 raise ValueError(f"{what} starts at {came}; wanted a finite number")
         elif shape is not None:
-            raise ValueError(f"{what} starts at 'param' and has a shape of its own; leave one of them out")
+            raise ValueError(
+                f"{what} starts at 'param' and has another shape than the parameter; leave one of them out"
+            )
         if shape is not None and not callable(shape):
             raise TypeError(
                 f"{what} has shape={short(shape)}; wanted a function of the parameter's shape, as xpopt.one"
@@ -275,16 +279,16 @@ def check_of_complex(fields: Iterable[str], specs: Iterable[Slot], *, fused: boo
     Raises
     ------
     TypeError
-        It is a rule of matrices, or a slot has a shape of its own or a dtype of 16 bits.
+        It is a rule of matrices, or a slot has another shape than the parameter or a dtype of 16 bits.
     """
     specs = tuple(specs)
     knows_pairs = any(spec.shape is moduli for spec in specs)
     why = None if fused or knows_pairs else "its rule is not elementwise (fused = False)"
     for field, spec in zip(fields, specs, strict=True):
         if spec.shape not in (None, one, moduli):
-            why = why or f"its slot {field!r} has a shape of its own"
+            why = why or f"its slot {field!r} has another shape than the parameter"
         if spec.dtype in LOW:
-            why = why or f"its slot {field!r} is kept in {spec.dtype}, of which there are no complex numbers"
+            why = why or f"its slot {field!r} is kept in {spec.dtype}, which has no complex dtype"
     if why is not None:
         raise TypeError(
             f"{owner}: {param} is complex, which a rule sees as pairs of reals, and {why}; give it another rule or "

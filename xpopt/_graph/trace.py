@@ -79,8 +79,8 @@ class _Traced:
 
     def _refuse(self, *args: Any) -> NoReturn:
         raise UntraceableError(
-            f"it needs the value of {self.node!r} while it is only being read; branch on numbers in scalars(h), "
-            f"on arrays with xp.where, and write the root of a number as x**0.5"
+            f"it needs the value of {self.node!r}, which has none while the rule is traced; branch on numbers in "
+            f"scalars(h), on arrays with xp.where, and write the root of a number as x**0.5"
         )
 
     __bool__ = __float__ = __int__ = __index__ = __complex__ = __len__ = __iter__ = __getitem__ = _refuse
@@ -108,11 +108,11 @@ def _apply(tape: Tape, op: str, *values: Any) -> _Traced:
         return _Traced(tape, tape.node(op, "scalar", args))
     if op.startswith("logical"):
         if not kinds <= TRUTHS:
-            raise UntraceableError(f"{op} of something else than booleans")
+            raise UntraceableError(f"{op} of values that are not booleans")
     elif not TRUTHS.isdisjoint(arg.kind for arg in (args[1:] if op == "where" else args)):
         raise UntraceableError(f"{op} of booleans; choose numbers with xp.where")
     if op == "where" and args[0].kind not in TRUTHS:
-        raise UntraceableError("where on something else than an array of booleans")
+        raise UntraceableError("where with a condition that is not an array of booleans")
     if op == "where" and args[1].kind == args[2].kind == "scalar":  # whose dtype depends on the library
         raise UntraceableError("where between two numbers; make one an array, as in 0 * grad + h.lr")
     if op == "pow" and args[1].op == "constant" and args[1].value in (2, 0.5):
@@ -227,7 +227,7 @@ def _reduce_whole(tape: Tape, name: str, *values: Any, **options: Any) -> _Trace
     (x,) = values
     if not is_whole(options):
         listed = ", ".join(f"{option}={value!r}" for option, value in options.items())
-        raise UntraceableError(f"it calls xp.{called} with {listed}; what engines fuse are reductions of whole arrays")
+        raise UntraceableError(f"it calls xp.{called} with {listed}; engines fuse only reductions of whole arrays")
     return _reduce(tape, name, x)
 
 
@@ -239,7 +239,9 @@ class _Linalg:
 
     def __getattr__(self, name: str) -> Any:
         if name != "vector_norm":
-            raise UntraceableError(f"it calls xp.linalg.{name}, which no engine fuses; vector_norm is what they do")
+            raise UntraceableError(
+                f"it calls xp.linalg.{name}, which no engine fuses; vector_norm is the only one that they fuse"
+            )
         return functools.partial(_reduce_whole, self._tape, name)
 
 
@@ -254,7 +256,7 @@ class _Numbers:
     def __getattr__(self, name: str) -> _Traced:
         value = 0.0 if self._h is None else getattr(self._h, name)
         if name == "clip_norm" or isinstance(value, bool) or not isinstance(value, int | float):
-            raise UntraceableError(f"it reads h.{name}, which need not be a number")
+            raise UntraceableError(f"it reads h.{name}, which may be something else than a number")
         return _Traced(self._tape, self._tape.node("number", "scalar", value=name))
 
 
@@ -287,7 +289,9 @@ def trace(rule: Rule, h: Scalars | None = None, *, clipped: bool = False, tape: 
     """
     for field, spec in zip(rule.fields, rule.specs, strict=True):
         if spec.shape not in (None, one):
-            raise UntraceableError(f"{rule.name} cannot be traced: its slot {field!r} has a shape of its own")
+            raise UntraceableError(
+                f"{rule.name} cannot be traced: its slot {field!r} has another shape than the parameter"
+            )
     tape = tape or Tape(rule.code)
     kinds: list[Kind] = ["one" if k in rule.ones else "array" for k in range(len(rule.fields))]
     names = ("param", "grad", *(f"s.{field}" for field in rule.fields))

@@ -93,8 +93,8 @@ class _Numbers(StepScalars):
     def __getattr__(self, name: str) -> Any:
         if name == "t":
             raise TypeError(
-                "a rule that cannot be read reads h.t, of which a pure form would lose digits; return what follows "
-                "from it from scalars(h)"
+                "a rule that cannot be traced reads h.t, which has too few digits in a pure form; compute what depends "
+                "on it in scalars(h)"
             )
         return super().__getattr__(name)
 

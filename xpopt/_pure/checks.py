@@ -17,15 +17,15 @@ def check_options(settings: Settings) -> None:
     """Raise a ValueError that names an option with which there is no pure form."""
     owner = f"{settings.cls.__name__} has no pure form with"
     if settings.values["nonfinite"] == "raise":
-        raise ValueError(f"{owner} nonfinite='raise', for the host sees no gradient; take nonfinite='skip'")
+        raise ValueError(f"{owner} nonfinite='raise', since the host does not see the gradients; use nonfinite='skip'")
     if settings.accumulate > 1:
         raise ValueError(
-            f"{owner} accumulate={settings.accumulate}, for each of its updates is the same function; add the "
-            f"gradients up before update, and give it their mean"
+            f"{owner} accumulate={settings.accumulate}, since each update is the same function; sum the "
+            f"gradients before update, and pass their mean"
         )
     if settings.dynamic is not None:
         raise ValueError(
-            f"{owner} {settings.dynamic}, for the scale would have to reach the host; take a number, loss_scale=1024.0"
+            f"{owner} {settings.dynamic}, since its scale is computed on the host; use a number, loss_scale=1024.0"
         )
 
 
@@ -37,7 +37,7 @@ def library_for(param: Any, name: Hashable, before: Library | None) -> Library:
     check_dtype(library, param, f"parameter {show(name)}")
     if before is not None and library is not before:
         raise TypeError(
-            f"parameter {show(name)} is an array of {library.name}, another one of {before.name}; a pure form is of "
+            f"parameter {show(name)} is an array of {library.name}, another one of {before.name}; a pure form takes "
             f"arrays of one library"
         )
     return library
@@ -48,14 +48,14 @@ def check_names(known: Mapping[Hashable, Leaf], given: Mapping[Hashable, Any]) -
     if known.keys() != given.keys():
         missing, extra = known.keys() - given.keys(), given.keys() - known.keys()
         parts = [f"lacks {show_all(missing)}"] * bool(missing) + [f"has {show_all(extra)}"] * bool(extra)
-        raise ValueError(f"params {' and '.join(parts)}; the names must be those that pure.init got")
+        raise ValueError(f"params {' and '.join(parts)}; the names must be those that were passed to pure.init")
 
 
 def check_given(leaf: Leaf, param: Any, grad: Any) -> None:
     """Raise unless a parameter is as it was at first, and its gradient goes with it."""
     what, library, spec = show(leaf.name), leaf.library, leaf.spec
     if library_of(param) is not library or param.dtype != spec.dtype or tuple(param.shape) != spec.shape:
-        raise ValueError(f"parameter {what} is {_described(param)}, and pure.init got {_described_spec(leaf)}")
+        raise ValueError(f"parameter {what} is {_described(param)}, and pure.init was given {_described_spec(leaf)}")
     if grad is None and leaf.formula is None:
         return
     if grad is None:

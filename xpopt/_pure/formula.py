@@ -42,8 +42,7 @@ class Formula:
         except (InPlaceError, UntraceableError) as error:
             why = f"{rule.whole}; leave that option out" if rule.whole else str(error)
             raise TypeError(
-                f"{rule.owner} has no pure form, whose numbers are arguments, for its formula cannot be read: {why}; "
-                f"or use update_all"
+                f"{rule.owner} has no pure form, since its rule cannot be traced: {why}; or use update_all"
             ) from error
         self._all = print_numbers(graph)
         met = graph.numbers()

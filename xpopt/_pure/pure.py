@@ -122,7 +122,9 @@ class Pure:
             `cur_loss` is no number, or a schedule's number is out of range. Nothing is counted then.
         """
         if not self.leaves:
-            raise RuntimeError("numbers are of the parameters of a model, of which nothing is known; call init(params)")
+            raise RuntimeError(
+                "numbers needs the parameters of the model, which are not known yet; call init(params) first"
+            )
         return self._exclusive.change(UPDATE, self._numbers, cur_loss)
 
     def update(self, params: Tree, grads: Tree, slots: Any, numbers: Mapping[str, Any]) -> tuple[Any, Any]:
@@ -152,7 +154,9 @@ class Pure:
             Parameters, gradients, slots or numbers that are not those of the model that `init` got.
         """
         if not self.leaves:
-            raise RuntimeError("update is of the parameters of a model, of which nothing is known; call init(params)")
+            raise RuntimeError(
+                "update needs the parameters of the model, which are not known yet; call init(params) first"
+            )
         leaves = flatten(params, "params")
         check_names(self.leaves, leaves)
         gradients = matched(leaves, flatten(grads, "grads"), "grads")
@@ -165,7 +169,7 @@ class Pure:
     def _init(self, params: Tree) -> Any:
         given = flatten(params, "params")
         if not given:
-            raise ValueError("params has no parameters; wanted a container of arrays")
+            raise ValueError("params is empty; wanted a container of arrays")
         if self._settings.groups:
             check_matched(self._settings, given)
         where = paths(params)
@@ -352,8 +356,8 @@ def _all_stepped(steps: Mapping[Hashable, Any]) -> dict[Hashable, Stepped]:
             of = {name: x for name, (asked, x) in waiting.items() if asked == question}
             if question in answered:
                 raise TypeError(
-                    "two rules of one model read h.model in different orders, so that one has its answer before the "
-                    "other asks; let them ask in one order, or use update_all"
+                    "two rules of one model read h.model in different orders; let them read it in the same order, or "
+                    "use update_all"
                 )
             answered.add(question)
             library = library_of(next(iter(of.values())))

@@ -213,7 +213,7 @@ def _read_dict(spec: Mapping[str, Any]) -> Call:
     if "hyperparameters" in spec:
         for key in spec:
             if key not in ("hyperparameters", "cache"):
-                raise ValueError(f"unknown key {short(key)} beside 'hyperparameters'; only 'cache' may stand there")
+                raise ValueError(f"unknown key {short(key)} beside 'hyperparameters'; only 'cache' is allowed")
         cache, spec = spec.get("cache"), spec["hyperparameters"]
         if not isinstance(spec, Mapping):
             raise ValueError(f"'hyperparameters' is a {type(spec).__name__}; wanted a dict with 'id'")
@@ -280,7 +280,7 @@ def _read_call(text: str, node: ast.expr) -> Call:
     if isinstance(node, ast.Name):
         return Call(node.id, {}, None, text, {"": start})
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
-        raise _error(f"this is no name; {WANTED}", text, start)
+        raise _error(f"this is not a name; {WANTED}", text, start)
     if node.args:
         at = _index(text, node.args[0].lineno, node.args[0].col_offset)
         raise _error(f"a value without its keyword; {WANTED}", text, at)
@@ -291,7 +291,7 @@ def _read_call(text: str, node: ast.expr) -> Call:
         if keyword.arg is None:
             raise _error(f"** has nothing to unpack; {WANTED}", text, at)
         if keyword.arg in keywords:
-            raise _error(f"keyword {short(keyword.arg)} is there twice; state it once", text, at)
+            raise _error(f"keyword {short(keyword.arg)} is given twice; give it once", text, at)
         keywords[keyword.arg], places[keyword.arg] = _read_value(text, keyword.value), at
     return Call(node.func.id, keywords, None, text, places)
 

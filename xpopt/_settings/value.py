@@ -111,7 +111,9 @@ def make_value(spec: Any, known: Registry[Any], what: str) -> Any:
         spec = parse(spec)
     if not isinstance(spec, Call):
         way_out = f"; call it, {spec.__name__}()" if isinstance(spec, type) else ""
-        raise TypeError(f"{short(spec)} is no {what}; wanted one of {', '.join(known.names())}, or its name{way_out}")
+        raise TypeError(
+            f"{short(spec)} is not a {what}; wanted one of {', '.join(known.names())}, or its name{way_out}"
+        )
     kind = known.find(spec.name)
     if kind is None:
         raise spec.error(f"unknown {what} {short(spec.name)}{suggest(spec.name, known.names())}")

@@ -109,7 +109,7 @@ def check_values(cls: type[Declared], values: Mapping[str, Any]) -> dict[str, An
     Raises
     ------
     TypeError, ValueError
-        A value that is no number, or out of its range.
+        A value that is not a number, or out of its range.
     """
     owner, known = cls.__name__, cls._settings
     unset = {name for name, value in values.items() if (one := known.get(name)) and one.option and value is one.neutral}
@@ -136,7 +136,7 @@ def changed_values(cls: type[Declared], values: Mapping[str, Any], changes: Mapp
     KeyError
         A name that the class does not have.
     TypeError, ValueError
-        A value that is no number, or out of its range; the ``id`` of another class.
+        A value that is not a number, or out of its range; the ``id`` of another class.
     """
     mine = {}
     for name, value in changes.items():

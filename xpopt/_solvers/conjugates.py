@@ -10,8 +10,8 @@ from .._arrays.typing import Array
 from .numbers import parts, read
 
 RISES = (
-    "the value rises along -gradient: the gradient is not that of the value. The usual causes: it is the conjugate of "
-    "the wanted one where parameters are complex (JAX has the other convention), or it has the wrong sign because a "
+    "the value rises along -gradient: the gradient is not that of the value. The usual causes: the gradient of complex "
+    "parameters is the conjugate of the one wanted (JAX has the other convention), or it has the wrong sign because a "
     "value is maximized; return -value and -gradient then"
 )
 """Why a solver ends."""

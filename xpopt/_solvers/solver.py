@@ -132,7 +132,7 @@ class Solver(Saved, ABC):
             It has taken no value yet.
         """
         if not self._history:
-            raise RuntimeError("the solver has taken no value yet; tell it one first")
+            raise RuntimeError("the solver has no value yet; call tell first")
         return info_of(self._history, self._evaluations, self._seconds())
 
     # Ask and tell
@@ -171,7 +171,7 @@ class Solver(Saved, ABC):
             The solver is done.
         """
         if self._reason:
-            raise RuntimeError(f"the solver is done: {self._reason}; make another one to go on from its best")
+            raise RuntimeError(f"the solver is done: {self._reason}; make another one to continue from its best")
         self._take(self._model.value(value), self._model.gradients(grads))
 
     def run(

@@ -181,7 +181,7 @@ def check_slots(rule: Rule, library: Library, spec: Spec, slots: Slots, name: Ha
             of_slot = f", for which the slot has {' and '.join(wanted)}" if wanted else ""
             raise ValueError(
                 f"cache of {show(name)} holds {field!r} as {outline(x)}, and the parameter is {spec.describe()}"
-                f"{of_slot}; use another name, or forget the old one with del opt.cache[...]"
+                f"{of_slot}; use another name, or delete the old state with del opt.cache[...]"
             )
 
 
@@ -204,7 +204,7 @@ def outline(value: Any) -> str:
     if type(value) is int and abs(value) > LARGEST:
         return f"an int beyond {LARGEST_TEXT}"
     if isinstance(value, np.generic):
-        return f"a scalar of {value.dtype}, which is no array (np.asarray makes one of it)"
+        return f"a scalar of {value.dtype}, which is not an array (np.asarray converts it)"
     return repr(value) if isinstance(value, int | float | None) else f"a {type(value).__name__}"
 
 

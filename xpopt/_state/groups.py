@@ -175,8 +175,8 @@ def check_matched(settings: Settings, leaves: Mapping[Hashable, Any]) -> None:
         if group.matches(text_of(name)):
             first = settings.groups[settings.of_array(name, x).number - 1].pattern
             raise ValueError(
-                f"{problem} only parameters that earlier ones take, such as {show(name)} by {first!r}: the first that "
-                f"matches counts; put {group.pattern!r} before it"
+                f"{problem} only parameters that earlier patterns match, such as {show(name)} by {first!r}: the first "
+                f"match is used; put {group.pattern!r} before it"
             )
     import difflib  # here, where a message is made
 

@@ -60,7 +60,7 @@ def decode(value: Any) -> Hashable:
         return tuple(decode(part) for part in value)
     if type(value) is dict and value.keys() == {"bytes"} and type(value["bytes"]) is str:
         return bytes.fromhex(value["bytes"])
-    raise ValueError(f"{short(value)} is no name; {WANTED}")
+    raise ValueError(f"{short(value)} is not a name; {WANTED}")
 
 
 def check_hashes(names: Sequence[Hashable]) -> None:

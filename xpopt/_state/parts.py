@@ -146,8 +146,8 @@ class Parts:
         scheduler, length = self._changed_scheduler(settings, changes, memo), self.settings.accumulate
         if settings.accumulate != length and self.clock.passes.is_between(length):
             raise ValueError(
-                f"{settings.cls.__name__}: accumulate={settings.accumulate} comes in the midst of a step of {length} "
-                f"gradients; make the step whole first"
+                f"{settings.cls.__name__}: accumulate={settings.accumulate} comes in the middle of a step of {length} "
+                f"gradients; complete the step first"
             )
         others = self.clock.others
         companion = OTHERS in changes and takes_others(settings.cls)
@@ -217,8 +217,8 @@ class Parts:
                 check_entry(after.rule, entry, name)
             except ValueError as error:
                 raise ValueError(
-                    f"{self.settings.cls.__name__}: groups give {show(name)} to {after.cls.__name__}, which cannot go "
-                    f"on from the state of {before.cls.__name__} that is there ({error}); forget it with "
+                    f"{self.settings.cls.__name__}: groups give {show(name)} to {after.cls.__name__}, which cannot "
+                    f"continue from the state of {before.cls.__name__} that is there ({error}); delete it with "
                     f"del opt.cache[{name!r}]"
                 ) from None
 

@@ -61,7 +61,7 @@ class Stored(NamedTuple):
         if self.shape not in (None, spec.shape) or self.dtype not in (None, library.dtype_name(spec.dtype)):
             raise ValueError(
                 f"{show(name)} was loaded as the state of a parameter that is {self.dtype} of shape {self.shape}, and "
-                f"this one is {spec.describe()}; load the checkpoint with like=, which says what there is to do"
+                f"this one is {spec.describe()}; load the checkpoint with like=, whose error lists the remedies"
             )
 
         converted = [] if self.dtype is None else narrower(dtype_text(spec.compute))

@@ -69,7 +69,7 @@ def check(
     elif spec is not record.spec and spec != record.spec:
         raise ValueError(
             f"{show(name)} names a parameter that is {record.spec.describe()}, and this one is {spec.describe()}; "
-            f"use another name, or forget the old one with del opt.cache[...]"
+            f"use another name, or delete the old state with del opt.cache[...]"
         )
     elif type(record.slots) is rule.slots and state.ownership.may_write(record.mark):
         return Tensor(name, rule, library, spec, param, grad, record.t + step, record.slots, True)

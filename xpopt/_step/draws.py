@@ -42,8 +42,8 @@ def key_of(values: Mapping[str, Any], spec: Spec, name: Hashable, t: int) -> Key
         text = json.dumps([values["seed"], t, encode(name)])
     except TypeError:
         raise TypeError(
-            f"parameter name {show(name)} is of a type that rounding='stochastic' cannot draw from again; wanted None, "
-            f"bool, int, str, bytes or a tuple of these"
+            f"parameter name {show(name)} is of a type that rounding='stochastic' cannot hash in the same way again; "
+            f"wanted None, bool, int, str, bytes or a tuple of these"
         ) from None
     first, second = np.frombuffer(hashlib.blake2b(text.encode(), digest_size=8).digest(), "<i4").tolist()
     return first, second

@@ -196,7 +196,7 @@ class Exclusive:
             )
         return RuntimeError(
             f"this {self._of} is in the middle of {what}, of another thread or of this one; give each thread an "
-            f"optimizer of its own (copy()), or take turns with a lock, and leave it alone in schedules and callbacks"
+            f"optimizer of its own (copy()), or take turns with a lock, and do not use it in schedules and callbacks"
         )
 
 

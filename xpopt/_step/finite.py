@@ -169,7 +169,7 @@ class Guard:
             listed = [*listed[:_SHOWN], *(["..."] if len(listed) > _SHOWN else [])]
             raise FloatingPointError(
                 f"{what}: the gradient of {', '.join(listed)} ({len(names)} of {len(self._gradients)}). Nothing has "
-                f"changed; nonfinite='skip' leaves out such steps"
+                f"changed; nonfinite='skip' skips such steps"
             )
         return bool(names)
 

@@ -194,7 +194,7 @@ def _skip(parts: Parts, step: SkippedUpdate, scale: Scale | None) -> Any:
 def _next_round(rounds: int) -> int:
     if rounds == _ROUNDS:
         raise RuntimeError(
-            "a rule, or its scalars, reads opt.cache in each update, so that none can write its slots; read the slots "
-            "in s"
+            "a rule, or its scalars, reads opt.cache in each update, so that slots are never written in place; read "
+            "them from s"
         )
     return rounds + 1

@@ -90,8 +90,8 @@ def _around(rule: Rule, transforms: tuple[Formula, ...], first: int, scalars: An
     for one in transforms:
         if one.by_metric and rule.element_rate is None:
             raise ValueError(
-                f"{rule.owner} divides by no size of gradients, and {one.name} asks for the rate of each element with "
-                f"metric=True; leave it out, or take Adam"
+                f"{rule.owner} does not divide by the magnitude of gradients, so {one.name} has no rate of each "
+                f"element for metric=True; leave it out, or use Adam"
             )
     whole = rule.whole or next((one.whole for one in transforms if one.whole), "")
     users = (one.module for one in transforms if not one.module.startswith(PACKAGE))
@@ -168,7 +168,7 @@ def _measured(rule: Rule, transforms: Sequence[Formula], first: int, dtype: str)
                 passed, grad = _passed_on(transform, returned, param, grad)
                 if passed is not param:
                     raise TypeError(
-                        f"{transform.name}.before returned a parameter too; wanted the gradient alone, to clip its norm"
+                        f"{transform.name}.before returned a parameter too; wanted only the gradient, to clip its norm"
                     )
         return grad
 

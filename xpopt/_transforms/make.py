@@ -48,7 +48,7 @@ def make_transform(spec: Any) -> Transform:
         spec = parse(spec)
     if not isinstance(spec, Call):
         way_out = f"; call it, {spec.__name__}()" if isinstance(spec, type) and issubclass(spec, Transform) else ""
-        raise TypeError(f"{short(spec)} is no transform; wanted one, a call string or a dict{way_out}")
+        raise TypeError(f"{short(spec)} is not a transform; wanted a transform, a call string or a dict{way_out}")
     kind = TRANSFORMS.find(spec.name)
     if kind is None:
         hint = suggest(spec.name, TRANSFORMS.names())
@@ -233,7 +233,7 @@ class Several:
                 if one.keyword:
                     raise ValueError(f"{type(one).__name__} is an option of its own; give it as {one.keyword}=...")
                 if type(one) in map(type, made[:i]):
-                    raise ValueError(f"{type(one).__name__} is there twice; wanted at most one of each class")
+                    raise ValueError(f"{type(one).__name__} is given twice; wanted at most one of each class")
         return made
 
 
@@ -270,8 +270,9 @@ class Map:
                 value = parse(value)
         if isinstance(value, Call) and value.name == function.__name__:
             raise ValueError(
-                f"{owner}: {name}={value} is text for a function, which text does not hold; give the function itself, "
-                f"to the constructor or to set_params; or load a checkpoint into an optimizer that has it"
+                f"{owner}: {name}={value} is text that stands for a function, which cannot be read back; pass "
+                f"the function itself, to the constructor or to set_params, or load a checkpoint into an optimizer "
+                f"that has it"
             )
         made = OfKind(Proximal, "a map of xpopt.prox, such as l1(0.1), a function of (xp, x), or None").check(
             owner, name, value
@@ -307,7 +308,7 @@ class BoundsOrMap(BoundsCheck):
             made = Map().check(owner, name, value)
             bounds = made.transform()
             if not isinstance(bounds, Bounds):
-                raise TypeError(f"{owner}: {name}={made} is no interval; give it as prox={made}")
+                raise TypeError(f"{owner}: {name}={made} is not an interval; pass it as prox={made}")
             value = bounds.low, bounds.high
         return super().check(owner, name, value)
 

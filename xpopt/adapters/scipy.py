@@ -67,7 +67,9 @@ def method(optimizer: str | Mapping[str, Any] | Method | OptimizerBase) -> Calla
         if not callable(jac):
             raise TypeError("a method of xpopt needs the gradient: jac=True where fun returns both, or a function")
         if np.iscomplexobj(x0):
-            raise TypeError("x0 is complex, and what SciPy minimizes is real; xpopt.minimize takes complex parameters")
+            raise TypeError(
+                "x0 is complex, and SciPy minimizes over real numbers; xpopt.minimize takes complex parameters"
+            )
         rule = None if stop is None else rules.as_rule(stop)
         if tol is not None:
             rule = rules.gradient_norm(tol) if rule is None else rule | rules.gradient_norm(tol)

@@ -19,7 +19,7 @@ _APART = ("id", "groups", "lr_scheduler", "nonfinite")
 """What no group shows: it is of the whole optimizer, or shown as ``lr``."""
 
 
-_FOLLOWS = "lr follows a schedule of xpopt; give the optimizer a number, and it may be written"
+_FOLLOWS = "lr follows a schedule of xpopt; to write it, give the optimizer a number"
 
 
 class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
@@ -156,14 +156,16 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
         own = {name: value for name, value in param_group.items() if name not in ("params", "param_names")}
         for name, parameter in _named(group).items():
             if not parameter.is_leaf:
-                raise ValueError(f"parameter {name!r} of group {index} is no leaf; give the tensor that it is made of")
+                raise ValueError(
+                    f"parameter {name!r} of group {index} is not a leaf; pass the tensor that it is computed from"
+                )
         if not index:
             self.optimizer.set_params(own)
             self._first = frozenset(own)
         elif self._grouped:
             raise ValueError(
-                "the optimizer has groups, and so has params; wanted groups of one: pairs (name, parameter) and "
-                "patterns such as '*bias', or groups of PyTorch"
+                "the optimizer has groups, and so has params; wanted groups in one of them: pairs (name, parameter) "
+                "and patterns such as '*bias', or groups of PyTorch"
             )
         else:
             own = {name: group[name] for name in {*self._first, *own}}
@@ -280,8 +282,8 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
         state = state_dict.get("state") if isinstance(state_dict, Mapping) else None
         if not isinstance(state, Mapping) or "header" not in state or "param_groups" not in state_dict:
             raise TypeError(
-                "this is no state dict of xpopt.adapters.torch.Optimizer; wanted what its state_dict() returned, with "
-                "'state' and 'param_groups'; Optimizer.from_torch(...) goes on from one of torch.optim"
+                "this is not a state dict of xpopt.adapters.torch.Optimizer; wanted what its state_dict() returned, "
+                "with 'state' and 'param_groups'; Optimizer.from_torch(...) goes on from one of torch.optim"
             )
         both = self.param_groups, state_dict["param_groups"]
         here, there = ([group.get("param_names") or len(group["params"]) for group in groups] for groups in both)

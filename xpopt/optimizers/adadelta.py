@@ -35,8 +35,8 @@ class Adadelta(OptimizerBase):
     decay : float
         Decay :math:`\rho` of both running means, in [0, 1): about ``1 / (1 - decay)`` steps of memory.
     eps : float
-        :math:`\epsilon`, added inside both roots; its root is how long the first steps are. Greater than 0, and must
-        not round to 0 in the compute dtype.
+        :math:`\epsilon`, added inside both roots; its square root is of the order of the first steps. Greater than 0,
+        and must not round to 0 in the compute dtype.
     clip_norm : float or None
         The largest L2 norm of each parameter's gradient. Greater than 0; None leaves gradients alone.
     lr_scheduler : None, str, dict or SchedulerBase
@@ -47,14 +47,14 @@ class Adadelta(OptimizerBase):
     Raises
     ------
     TypeError
-        An unknown keyword, or a value that is no number.
+        An unknown keyword, or a value that is not a number.
     ValueError
         A value out of its range.
 
     Notes
     -----
-    This is Algorithm 1 of [1]_ with a rate in front of the update, as in PyTorch and optax; what is remembered of
-    updates is without it. PyTorch's default decay is 0.9, the paper's experiments have 0.95.
+    This is Algorithm 1 of [1]_ with a rate in front of the update, as in PyTorch and optax; the running mean of squared
+    updates does not include the rate. PyTorch's default decay is 0.9, the paper's experiments have 0.95.
 
     References
     ----------

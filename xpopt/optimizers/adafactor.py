@@ -61,7 +61,7 @@ def _step(xp: Namespace, param: Array, step: Any, h: Scalars) -> Any:
 
 
 class Adafactor(OptimizerBase):
-    r"""Step as RMSProp does, with one mean square for each row and column, relative to the parameter's size.
+    r"""RMSProp with one mean square for each row and column, and steps relative to the parameter's size.
 
     .. math::
 
@@ -83,7 +83,7 @@ class Adafactor(OptimizerBase):
     threshold : float
         :math:`d`, the largest root mean square of :math:`u_t`. Greater than 0.
     least : float
-        :math:`\alpha`, the size that a parameter has at least, so that one of zeros can move. Greater than 0.
+        :math:`\alpha`, the smallest size that is assumed of a parameter, so that one of zeros can move. Greater than 0.
     eps : float
         :math:`\epsilon`, in units of the squared gradient. Greater than 0, and must not round to 0 in the compute
         dtype.
@@ -92,21 +92,21 @@ class Adafactor(OptimizerBase):
     lr_scheduler : None, str, dict or SchedulerBase
         The schedule of the learning rate; None keeps it constant.
     decay1 : float
-        :math:`\beta_1`, in [0, 1). Above 0, what is subtracted is a running mean of the steps, an array like the
-        parameter.
+        :math:`\beta_1`, in [0, 1). Above 0, a running mean of the steps is subtracted, an array like the parameter.
     **options
         Options common to all optimizers: see `OptimizerBase`.
 
     Raises
     ------
     TypeError
-        An unknown keyword, or a value that is no number.
+        An unknown keyword, or a value that is not a number.
     ValueError
         A value out of its range.
 
     Notes
     -----
-    Means of rows and columns are not fused: it runs eagerly. A matrix of r rows and s columns takes r + s numbers.
+    It runs eagerly, since means of rows and columns are not fused. A matrix of r rows and s columns needs r + s numbers
+    of state.
 
     References
     ----------

@@ -46,9 +46,9 @@ class AdaGrad(OptimizerBase):
     lr_scheduler : None, str, dict or SchedulerBase
         The schedule of the learning rate; None keeps it constant.
     initial : float
-        What the sum starts at, :math:`c_0`, in squared units of the gradient. At least 0.
+        The start of the sum, :math:`c_0`, in squared units of the gradient. At least 0.
     lr_decay : float
-        How fast the rate decays by itself: :math:`\eta_t` is divided by ``1 + (t - 1) * lr_decay``, with the count
+        The decay of the rate: :math:`\eta_t` is divided by ``1 + (t - 1) * lr_decay``, with the count
         :math:`t` of the parameter's updates. At least 0.
     **options
         Options common to all optimizers: see `OptimizerBase`.
@@ -56,14 +56,14 @@ class AdaGrad(OptimizerBase):
     Raises
     ------
     TypeError
-        An unknown keyword, or a value that is no number.
+        An unknown keyword, or a value that is not a number.
     ValueError
         A value out of its range.
 
     Notes
     -----
     `initial` and `lr_decay` are those of PyTorch, which calls the first ``initial_accumulator_value``. `lr_decay`
-    cannot be changed from or to 0 once there is state, which has a count with it alone.
+    cannot be changed from or to 0 once there is state, since only with `lr_decay` does the state have a count.
 
     References
     ----------

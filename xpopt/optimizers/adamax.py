@@ -18,7 +18,7 @@ class AdamaxState(NamedTuple):
 
 
 class Adamax(OptimizerBase):
-    r"""Step along the running mean of the gradient, scaled by the largest gradient so far, which decays.
+    r"""Step along the running mean of the gradient, scaled by a decaying maximum of the gradients.
 
     .. math::
 
@@ -46,7 +46,7 @@ class Adamax(OptimizerBase):
     Raises
     ------
     TypeError
-        An unknown keyword, or a value that is no number.
+        An unknown keyword, or a value that is not a number.
     ValueError
         A value out of its range.
 

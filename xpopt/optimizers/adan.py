@@ -52,17 +52,17 @@ class Adan(OptimizerBase):
     Raises
     ------
     TypeError
-        An unknown keyword, or a value that is no number.
+        An unknown keyword, or a value that is not a number.
     ValueError
         A value out of its range.
 
     Notes
     -----
     Algorithm 1 of [1]_ writes :math:`1 - \beta` for what is :math:`\beta` here, and starts its means at the first
-    gradient; the bias corrections, and means that start at 0, are those of its authors' code. The decay of weights is
-    beside the step, as everywhere here and with their ``no_prox=True``; the paper divides by :math:`1 + \eta \lambda`
-    instead. There are no restarts. optax has :math:`1 - \beta_2` in the place of the two :math:`\beta_2` that are
-    factors of :math:`d_t` and :math:`v_t`, so that its steps are others.
+    gradient; the bias corrections, and means that start at 0, are those of its authors' code. Weight decay is
+    subtracted in addition to the step, as in all optimizers here and with the authors' ``no_prox=True``; the paper
+    divides by :math:`1 + \eta \lambda` instead. There are no restarts. optax has :math:`1 - \beta_2` in place of the
+    two factors :math:`\beta_2` of :math:`d_t` and :math:`v_t`, so its steps differ.
 
     References
     ----------

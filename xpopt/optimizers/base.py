@@ -1,4 +1,4 @@
-"""What every optimizer is, whatever its formula."""
+"""The base class of all optimizers."""
 
 from __future__ import annotations
 
@@ -94,27 +94,27 @@ class OptimizerBase(Scheduled, Declared):
 
     A subclass declares `slots`, the NamedTuple class of its state, each hyperparameter with `setting`, and the static
     method ``rule(xp, param, grad, s, h) -> (param, slots)``, one line per equation. It may add the static method
-    ``scalars(h) -> dict``, further numbers computed on the host; the static method ``evaluated(xp, param, s, h)``, what
-    `averaged` returns where the model is not to be evaluated with the parameter itself; the static method
-    ``element_rate(xp, s, h)``, the rate of each element, of a rule that divides by sizes of gradients; and `entry`, the
-    form of a parameter's state in `cache`: ``"dict"``, or ``"array"``.
+    ``scalars(h) -> dict``, further numbers computed on the host; the static method ``evaluated(xp, param, s, h)``,
+    which returns the point at which to evaluate the model, if that is not the parameter; the static method
+    ``element_rate(xp, s, h)``, which returns the rate of each element, for a rule that divides by the magnitude of
+    gradients; and `entry`, the form of a parameter's state in `cache`: ``"dict"``, or ``"array"``.
 
-    In place of declarations, a class may have `ranges`, what its hyperparameters may be, and an ``__init__`` that
-    passes them on by keyword.
+    In place of declarations, a class may have `ranges`, the allowed values of its hyperparameters, and an ``__init__``
+    that passes them on by keyword.
 
     Parameters
     ----------
     lr : float or Schedule
-        Learning rate. Finite, at least 0. It, and every other float below but `loss_scale`, may be a schedule, such as
+        Learning rate. Finite, at least 0. Every float below, except `loss_scale`, may be a schedule, such as
         ``warmup(steps=10) * 0.1``, or a function of the step.
     scheduler : None, str, dict or SchedulerBase
         The schedule of the learning rate; None keeps it at `lr`. A schedule that states its own rate wins over `lr`;
         for a string or dict that does not, `lr` is the starting rate. An object is copied.
     clip_norm : float or None
-        The largest L2 norm that the rule sees of each parameter's gradient. Greater than 0.
+        The largest L2 norm of each parameter's gradient; a longer gradient is scaled down. Greater than 0.
     nonfinite : {"propagate", "skip", "raise"}
-        What becomes of a step with a gradient, or a product that the rule makes of it, that is not finite. It is made
-        like any other; or left out, and counted in `skipped`; or is a FloatingPointError that names the parameters.
+        What to do in a step in which a gradient, or a product that the rule computes from it, is not finite: make the
+        step as usual; or skip it, and count it in `skipped`; or raise a FloatingPointError that names the parameters.
     master : bool
         Whether parameters of float16 and bfloat16 have a copy in float32, the slot ``master``, which is updated in
         their place, and rounded.
@@ -122,67 +122,69 @@ class OptimizerBase(Scheduled, Declared):
         How parameters of float16 and bfloat16 are rounded: to the nearest number, or to one of the two neighbours, with
         the probabilities that make the mean right. Not together with `master`.
     seed : int
-        What stochastic rounding draws from, together with name, count and place. At least 0.
+        The seed of stochastic rounding. At least 0.
     slots_dtype : {None, "float16", "bfloat16", "float32"}
-        A dtype, no wider than that of the arithmetic, in which slots are kept that are like the parameter and state
-        none of their own; none that holds parameters, such as a master copy or an average. They are rounded once when
-        they are stored.
+        A dtype, no wider than that of the arithmetic, for the slots that are like the parameter and do not declare a
+        dtype. Slots that hold parameters, such as a master copy or an average, keep theirs. Values are rounded once
+        when they are stored.
     modulus : bool
         Whether a complex parameter has one second moment for both parts, of :math:`|g|^2`, in place of one for each.
         It changes nothing for real parameters. For optimizers with a second moment.
     loss_scale : float or DynamicLossScale
-        What the loss was multiplied by before its gradients were taken, so that 16 bits hold them: they are divided by
-        it. Greater than 0. A `DynamicLossScale` follows from the steps; it needs ``nonfinite="skip"``, and
-        `cur_loss_scale` says what it is.
+        The number by which the loss was multiplied before differentiation, so that gradients do not underflow in 16
+        bits; gradients are divided by it. Greater than 0. A `DynamicLossScale` adapts to the steps; it needs
+        ``nonfinite="skip"``, and `cur_loss_scale` is its current value.
     accumulate : int
-        How many gradients make a step, which is taken with their mean. Between whole steps they are added up in the
-        slot ``grad_sum``, and nothing else changes or is counted. At least 1.
+        The number of gradients of a step, which uses their mean. Until the step is complete they are summed in the slot
+        ``grad_sum``, and nothing else changes or is counted. At least 1.
     lr_scale : float or array
         A factor on the learning rate, whatever the schedule: a number, or an array of a parameter's shape. At least 0.
     maximize : bool
-        Whether to go up the function whose gradients come in.
+        Whether to maximize the function whose gradients are passed.
     bounds : tuple of (float, array or None), or None
-        The lower and the upper bound between which parameters stay, with None for an open side; an array has one for
-        each element of a parameter; or a map to an interval, ``xpopt.prox.nonnegative``. A gradient that pushes through
-        a bound at which its parameter lies is 0 to the rule. Both are rounded inward to a parameter's dtype.
+        The lower and the upper bound of parameters, with None for an open side; an array has a bound for each element
+        of a parameter. Or a map to an interval, ``xpopt.prox.nonnegative``. Where a parameter is at a bound, a gradient
+        that points out of it is replaced by 0 before the rule. Bounds are rounded inward to a parameter's dtype.
     prox : Proximal, callable or None
         A map of `xpopt.prox`, such as ``l1(0.1)``, that is applied after the step; or a function of (xp, x). Not
         together with `bounds`.
     clip_value : float or None
-        The largest magnitude that is left of each element of a gradient. Greater than 0. It comes before `clip_norm`.
+        The largest magnitude of each element of a gradient; larger ones are clipped. Greater than 0. It is applied
+        before `clip_norm`.
     clip_global : float or None
-        The largest L2 norm of the gradients of all parameters of a call of `update_all` together, after what
-        `clip_value` and `clip_norm` have left of them. Greater than 0. `update` then raises a TypeError.
+        The largest joint L2 norm of all gradients of a call of `update_all`, after `clip_value` and `clip_norm`.
+        Greater than 0. `update` then raises a TypeError.
     agc : float, AGC or None
-        The largest norm of a gradient as a part of its parameter's. Greater than 0. An `AGC` has one more setting.
+        Adaptive gradient clipping: the largest norm of a gradient, as a fraction of its parameter's norm. Greater than
+        0. An `AGC` has more settings.
     centralize : bool
-        Whether to subtract from each row of a gradient, a part along its first axis, the mean of the row.
+        Whether to subtract from each row of a gradient, a slice along its first axis, the mean of the row.
     l2 : float
         The weight of an L2 penalty, whose gradient ``l2 * param`` is added to the gradient. At least 0.
     cautious : bool
-        Whether to leave out the step of each element in which it has not the sign of the gradient.
+        Whether to omit the step of each element in which it does not have the sign of the gradient.
     weight_decay : float or WeightDecay
-        Decoupled weight decay: what is subtracted of each parameter beside the step of the rule, times the learning
-        rate. At least 0. A `WeightDecay` has more settings.
+        Decoupled weight decay: this fraction of each parameter, times the learning rate, is subtracted in addition to
+        the step of the rule. At least 0. A `WeightDecay` has more settings.
     lookahead : Lookahead or None
-        Slow weights, which follow the parameters at every k-th step, and to which these then go back.
+        Slow weights, which move towards the parameters at every k-th step; the parameters are then set to them.
     average : EMA, SWA or None
-        An average of the parameters along their way, the slot ``average``, which `averaged` returns.
+        A running average of the parameters, the slot ``average``, which `averaged` returns.
     transforms : sequence of Transform
-        Transforms of your own, each an instance of another class. What they do before the rule happens in this order,
-        next to the rule; what they do after it in the reverse order.
+        Your own transforms, each an instance of a different class. Before the rule they are applied in this order, as
+        the last ones; after it in the reverse order.
     groups : dict
-        Other settings for some parameters, by pattern of their names, of which the first that matches counts:
-        ``{"*/bias": {"lr": 0.1}, "embed": "freeze", "head/*": SGD()}``. A value is a dict of what differs; or
-        ``"freeze"``, and the parameters stay as they are, without state; or another optimizer, of which algorithm,
-        settings and schedule are copied.
+        Other settings for some parameters, by pattern of their names; the first pattern that matches is used:
+        ``{"*/bias": {"lr": 0.1}, "embed": "freeze", "head/*": SGD()}``. A value is a dict of the settings that differ;
+        or ``"freeze"``, with which the parameters do not change and have no state; or another optimizer, whose
+        algorithm, settings and schedule are copied.
     **settings : object
         The hyperparameters of the class; and ``id``, accepted if it is the name of the class.
 
     Raises
     ------
     TypeError
-        An unknown keyword, a value that is no number, or a class without a rule.
+        An unknown keyword, a value that is not a number, or a class without a rule.
     ValueError
         A value out of its range.
 
@@ -272,7 +274,7 @@ class OptimizerBase(Scheduled, Declared):
     def _check_together(cls, values: Mapping[str, Any]) -> None:
         if values["master"] and values["rounding"] == "stochastic":
             raise ValueError(
-                f"{cls.__name__}: master=True and rounding='stochastic' do not go together: a master copy loses "
+                f"{cls.__name__}: master=True and rounding='stochastic' cannot be combined: a master copy loses "
                 f"nothing by rounding; choose one of them"
             )
         if cls._settings["modulus"].option and values["modulus"] and not cls.moments:
@@ -287,7 +289,7 @@ class OptimizerBase(Scheduled, Declared):
             )
         if isinstance(values["loss_scale"], DynamicLossScale) and values["nonfinite"] != "skip":
             raise ValueError(
-                f"{cls.__name__}: a DynamicLossScale needs nonfinite='skip', which leaves out the steps after which it "
+                f"{cls.__name__}: a DynamicLossScale needs nonfinite='skip', which skips the steps after which it "
                 f"becomes smaller; it is {values['nonfinite']!r}"
             )
 
@@ -341,7 +343,7 @@ class OptimizerBase(Scheduled, Declared):
         cache_dict: Mapping[Hashable, Any] | None = None,
         **keywords: Never,
     ) -> None:
-        """Change hyperparameters and restore state: all of it or, after an error, nothing.
+        """Change hyperparameters and restore state. After an error nothing has changed.
 
         Parameters
         ----------
@@ -390,10 +392,11 @@ class OptimizerBase(Scheduled, Declared):
 
     @property
     def cache(self) -> dict[Hashable, Any]:
-        """The state by parameter name: the only truth about it; what is changed here, the next update uses.
+        """The state by parameter name. The next update uses what is changed here.
 
         An entry is a dict of ``"t"``, the number of updates, and the slots by name; or the slot array itself, where
-        there is one and the class declares `entry` as ``"array"``. Deleting an entry forgets shape and count as well.
+        there is one and the class declares `entry` as ``"array"``. Deleting an entry deletes the shape and the count of
+        its name as well.
         """
         return self._parts.state.ownership.show()
 
@@ -423,7 +426,7 @@ class OptimizerBase(Scheduled, Declared):
 
     @property
     def cur_loss_scale(self) -> Any:
-        """What the next loss is to be multiplied by: a float; or where a device has decided, an array of it."""
+        """The number by which to multiply the next loss: a float, or an array on the device that computes it."""
         scale = scale_of(self._parts)
         if scale is None:
             return self.loss_scale
@@ -483,7 +486,7 @@ class OptimizerBase(Scheduled, Declared):
         param_name : hashable
             Its name, which leads to its state.
         cur_loss : float or array of shape (), optional
-            The loss of this step, for a schedule that reads it. The first one of each pass counts.
+            The loss of this step, for a schedule that reads it. The first one of each pass is used.
         out : array like `param`, optional
             Where to write the result; may be `param`.
 
@@ -495,7 +498,8 @@ class OptimizerBase(Scheduled, Declared):
         Raises
         ------
         TypeError
-            No array, a dtype that cannot be updated, arrays that differ in library, or a `cur_loss` that is no number.
+            No array, a dtype that cannot be updated, arrays that differ in library, or a `cur_loss` that is not a
+            number.
         ValueError
             Arrays that differ in shape or device, a name used for another parameter, an `out` that is read-only; or
             the schedule needs a finite `cur_loss`. After any error nothing has changed.
@@ -528,11 +532,10 @@ class OptimizerBase(Scheduled, Declared):
         ----------
         params : container of array, nested at will
             The parameters, in mappings, lists, tuples, dataclasses, and classes that JAX or PyTorch knows as pytrees. A
-            flat one is named by its key, index or field, as in `update`; a nested one by the tuple of these.
-            NumPy's scalars, which it makes of arrays of shape (), are taken for such arrays. A float comes back as a
-            float; the host waits for it.
+            flat one is named by its key, index or field, as in `update`; a nested one by the tuple of these. NumPy's
+            scalars are treated as arrays of shape (). For a float, the result is a float; the host waits for it.
         grads : container with the names of `params`
-            A gradient of None leaves its parameter and state alone, whatever that parameter is.
+            Where a gradient is None, the parameter and its state do not change; the parameter may then be any object.
         cur_loss : float or array of shape (), optional
             The loss of this step, for a schedule that reads it.
         out : container with the names of `params`, optional
@@ -560,14 +563,14 @@ class OptimizerBase(Scheduled, Declared):
         params : tree of array, or array
             Where to start; copied.
         stop : StopRule or callable, optional
-            When to stop. By default, where no element of the gradient is larger than 1e-5, where 100 steps gain less
-            than 1e-9 of the best value, or after 10,000 steps.
+            When to stop. By default, when no element of the gradient is larger than 1e-5, when 100 steps improve the
+            best value by less than 1e-9 of it, or after 10,000 steps.
 
         Returns
         -------
         Solver
-            With a copy of this optimizer. A value or gradient that is not finite changes neither parameters nor state,
-            and lowers a `DynamicLossScale`; ten in a row end it.
+            A solver with a copy of this optimizer. A value or gradient that is not finite changes neither parameters
+            nor state, and lowers a `DynamicLossScale`; ten in a row stop the solver.
 
         Raises
         ------
@@ -594,20 +597,21 @@ class OptimizerBase(Scheduled, Declared):
         return FirstOrder(self, params, stop)
 
     def explain(self, params: Tree) -> Explanation:
-        """Return how `update_all` would update a model: on which engine, and why not on a faster one.
+        """Return which engine `update_all` would use for each parameter of a model, and why not a faster one.
 
         Parameters
         ----------
         params : container of array, nested at will
-            The parameters; only looked at. Gradients are taken to be laid out like them, and results to be new arrays.
+            The parameters, which are not changed. Gradients are assumed to have their memory layout, and results to be
+            new arrays.
 
         Returns
         -------
         tuple
             A row for each parameter: its `name`, the `engine`, the number of its `launch`, the `state_bytes` of its
-            slots, and the `reason` why no faster engine runs it, or ``""``; beside these, as attributes, its `group`,
-            the name of the `algorithm`, the starting `lr` and weight `decay`, and the names of its `slots`. Shown as a
-            table, in which the group to the decay are columns where they differ.
+            slots, and the `reason` why no faster engine runs it, or ``""``; and, as attributes, its `group`, the name
+            of the `algorithm`, the starting `lr` and weight `decay`, and the names of its `slots`. It is shown as a
+            table, with columns for group, algorithm, rate and decay if these differ.
 
         Raises
         ------
@@ -619,8 +623,8 @@ class OptimizerBase(Scheduled, Declared):
     def pure(self) -> Pure:
         """Return the pure form: a step as a function of its arguments alone, for libraries that trace functions.
 
-        It has the settings, the state and the step that the optimizer has now, and goes on alone; `take` brings its
-        state back.
+        It starts with the settings, the state and the step that the optimizer has now, and does not change the
+        optimizer; `take` copies its state back.
 
         Returns
         -------
@@ -660,7 +664,7 @@ class OptimizerBase(Scheduled, Declared):
         Parameters
         ----------
         slots : containers
-            What its ``update`` returned last; copied.
+            The slots that its ``update`` returned last; they are copied.
 
         Raises
         ------
@@ -671,7 +675,7 @@ class OptimizerBase(Scheduled, Declared):
         """
         pure = self._pure
         if pure is None:
-            raise RuntimeError("take brings back the state of a pure form, and there is none; call pure() first")
+            raise RuntimeError("take copies back the state of a pure form, and there is none; call pure() first")
         from .._pure.taking import take
 
         self._exclusive.change(LOAD, lambda: take(self._parts, pure, slots, self._memo()))
@@ -771,27 +775,28 @@ class OptimizerBase(Scheduled, Declared):
     def averaged(self, params: Tree) -> Any:
         """Return the parameters to evaluate the model with: averages, in new arrays.
 
-        What is returned may be entered with ``with``: in the block, the caller's own arrays hold the averages, and at
-        its end the very bits that they held before. In the block the optimizer cannot update.
+        The result can be used as a context manager: inside the ``with`` block, the caller's own arrays hold the
+        averages, and at its end they are restored bit for bit. In the block the optimizer cannot update.
 
         Parameters
         ----------
         params : container of array, nested at will
-            The parameters after the last update, by the names of their updates; only read, but for ``with``.
+            The parameters after the last update, by the names of their updates; only read, except in a ``with`` block.
 
         Returns
         -------
         containers of the kinds of `params`
-            The averages, like the parameters. A parameter that has none comes as it is: one that is frozen, whose group
-            has no average, or that was never updated. Of arrays that can be written, the outermost container is a dict
-            where that of `params` is a mapping; of a class that is registered as a pytree it cannot be entered.
+            The averages, like the parameters. A parameter that has no average is returned unchanged: one that is
+            frozen, whose group has no average, or that was never updated. For arrays that can be written, the outermost
+            container is a dict if that of `params` is a mapping; if it is a class that is registered as a pytree, the
+            result is not a context manager.
 
         Raises
         ------
         ValueError
-            There is no `average`; or none of `params` was ever updated; or, of ``with``, an array is read-only.
+            There is no `average`; or none of `params` was ever updated; or, for ``with``, an array is read-only.
         TypeError
-            `params` is no container; or, of ``with``, an array cannot be written: none of JAX and Dask can.
+            `params` is not a container; or, for ``with``, an array cannot be written, such as one of JAX or Dask.
         RuntimeError
             An update is under way, or the parameters are averaged already, by a block that has not ended.
 
@@ -814,7 +819,7 @@ class OptimizerBase(Scheduled, Declared):
         return averaged(self._parts, self._exclusive, params)
 
     def stationarity(self, params: Tree, grads: Tree, *, step: float = 1.0) -> Any:
-        r"""Return the norm of the proximal gradient: 0 where gradient and `bounds` or `prox` move nothing.
+        r"""Return the norm of the proximal gradient, which is 0 at a minimum under `bounds` or `prox`.
 
         .. math:: \frac{1}{s} \lVert x - \operatorname{prox}_s(x - s g) \rVert_2
 
@@ -824,28 +829,28 @@ class OptimizerBase(Scheduled, Declared):
         Parameters
         ----------
         params : container of array, nested at will
-            The parameters, as for `update_all`; only read. Of an optimizer that keeps its result apart, such as
-            `FISTA`, take what `averaged` returns.
+            The parameters, as for `update_all`; only read. For an optimizer whose result is not the parameter, such as
+            `FISTA`, pass what `averaged` returns.
         grads : container with the names of `params`
-            The gradients there. None, and a parameter that is frozen, have no part in it.
+            The gradients there. Parameters that are frozen, or whose gradient is None, are left out.
         step : float
             The step :math:`s`, in units of the parameter per unit of the gradient. Greater than 0.
 
         Returns
         -------
         array of shape ()
-            The norm of all parameters together, of the library and on the device of these: float64, or float32 where
-            the device has no float64. Nothing waits for a device, and Dask stays lazy.
+            The joint norm of all parameters, in their library and on their device: float64, or float32 where the device
+            has no float64. The host does not wait for a device, and Dask arrays stay lazy.
 
         Raises
         ------
         TypeError, ValueError
-            As for `update_all`; or arrays of several libraries or devices, or a `step` that is no number above 0.
+            As for `update_all`; or arrays of several libraries or devices, or a `step` that is not a number above 0.
 
         Notes
         -----
-        `maximize`, `l2` and `loss_scale`, as `cur_loss_scale` has it, say of which function the gradients are, and
-        have their part. Clipping, decay and other transforms have none.
+        `maximize`, `l2` and `loss_scale` (its current value, `cur_loss_scale`) define the function whose gradient is
+        used. Clipping, decay and other transforms are ignored.
 
         References
         ----------
@@ -868,7 +873,7 @@ class OptimizerBase(Scheduled, Declared):
     def choose_rule(cls, settings: Mapping[str, Any]) -> Rule | tuple[Rule, ...]:
         """Return the formula that updates parameters; a class that has more than one overrides this.
 
-        It is asked when an optimizer is made and when its settings change.
+        It is called when an optimizer is made and when its settings change.
 
         Parameters
         ----------
@@ -878,8 +883,9 @@ class OptimizerBase(Scheduled, Declared):
         Returns
         -------
         Rule or tuple of Rule
-            What `settings` select. Of several, a parameter is updated by the first whose `where` takes its dtype and
-            shape; the last has none and takes the others. Here, the rule made of `rule`, `slots` and `scalars`.
+            The rule that `settings` select. If there are several, a parameter is updated by the first whose `where` is
+            true for its dtype and shape; the last has no `where` and updates the others. By default, the rule made of
+            `rule`, `slots` and `scalars`.
         """
         own: Any = cls
         scalars = getattr(cls, "scalars", None)
@@ -923,20 +929,20 @@ class OptimizerBase(Scheduled, Declared):
         Parameters
         ----------
         copy : bool
-            Whether the arrays are copies. If not, they are the slots themselves, to be read only; updates leave them
-            as they are.
+            Whether the arrays are copies. If not, they are the slots themselves, which must not be written; later
+            updates do not write them either.
 
         Returns
         -------
         dict
-            ``"header"``, a dict of what JSON has: settings, schedule and its state, step, and of each parameter name,
-            shape, dtype, count of updates and slots. ``"arrays"``, the slots by a flat name, each in the library and
-            on the device of its parameter.
+            ``"header"``, a dict that can be written as JSON: settings, schedule and its state, step, and name, shape,
+            dtype, count of updates and slots of each parameter. ``"arrays"``, the slots by a flat name, each in the
+            library and on the device of its parameter.
 
         Raises
         ------
         TypeError
-            A parameter name, or what a schedule remembers, is of a kind that a checkpoint does not keep.
+            A parameter name, or the state of a schedule, is of a type that a checkpoint cannot hold.
         ValueError
             The cache holds an entry of the wrong form.
 
@@ -962,11 +968,11 @@ class OptimizerBase(Scheduled, Declared):
         state : mapping
             What `state_dict` returned; it is copied.
         strict : bool
-            Whether a parameter that does not fit is an error. If not, it is left out, and starts from zeros at its next
-            update. Another algorithm or version is always an error.
+            Whether a parameter that does not fit is an error. If not, its state is not loaded, and starts as new at its
+            next update. Another algorithm or version is always an error.
         rename : mapping, optional
-            New parameter names by old ones, ``{"old*": "new*"}``: what ``*`` stands for is kept. In a tuple each string
-            may have stars, and a last ``"*"`` stands for the rest of the tuple.
+            New parameter names by old ones, ``{"old*": "new*"}``: the text that ``*`` matches is kept. In a tuple each
+            string may have stars, and a last ``"*"`` matches the rest of the tuple.
         like : container of arrays, optional
             The parameters, as `update_all` takes them: each state goes to the library and device of its parameter, and
             must agree with it in shape and dtype. Without it, state goes there at the parameter's first update.
@@ -976,7 +982,7 @@ class OptimizerBase(Scheduled, Declared):
         Returns
         -------
         LoadReport
-            ``loaded``, the names of the parameters, and ``not_loaded``, why not by name; the latter is empty if
+            ``loaded``, the names of the parameters, and ``not_loaded``, a dict of reasons by name, which is empty if
             `strict`.
 
         Raises
@@ -998,13 +1004,13 @@ class OptimizerBase(Scheduled, Declared):
     def save(self, path: str | os.PathLike[str], *, progress: Progress = None) -> None:
         """Write what `state_dict` returns to a safetensors file.
 
-        The file is complete or not there: it is written under another name, brought to the disk, and renamed. Whatever
-        interrupts that, an older file stays as it was.
+        The save is atomic: the file is written under another name, flushed to the disk, and renamed. If it is
+        interrupted, an older file is unchanged.
 
         Parameters
         ----------
         path : path-like
-            Where to; an older file is replaced.
+            The file; an older one is replaced.
         progress : callable, bool or None
             ``progress(done_bytes, total_bytes)`` is called as the work goes on, the last time with both equal once the
             file is on the disk. True shows a line on stderr.
@@ -1014,7 +1020,7 @@ class OptimizerBase(Scheduled, Declared):
         ImportError
             safetensors is not installed.
         OSError
-            The file cannot be written; an older one is as it was.
+            The file cannot be written; an older one is unchanged.
         TypeError, ValueError
             As for `state_dict`.
 

@@ -20,7 +20,7 @@ class DoGState(NamedTuple):
 
 
 class DoG(OptimizerBase):
-    r"""Step as SGD does, at the rate of the distance from the start over the norm of all gradients so far.
+    r"""SGD with the distance from the start, divided by the norm of all gradients so far, as its rate.
 
     .. math::
 
@@ -28,7 +28,7 @@ class DoG(OptimizerBase):
         G_t &= G_{t-1} + \lVert g_t \rVert^2 \\
         x_t &= x_{t-1} - \eta \, \frac{r_t}{\sqrt{G_t + \epsilon}} \, g_t
 
-    where the norms are those of the whole model: it is updated by `update_all` alone.
+    where the norms are those of the whole model, so `update` raises; use `update_all`.
 
     Parameters
     ----------
@@ -49,14 +49,14 @@ class DoG(OptimizerBase):
     Raises
     ------
     TypeError
-        An unknown keyword, or a value that is no number.
+        An unknown keyword, or a value that is not a number.
     ValueError
         A value out of its range.
 
     Notes
     -----
-    The authors evaluate an average of the parameters along the way: ``average=EMA(0.999)``. A parameter that joins
-    later begins with a distance and a sum of its own.
+    The authors evaluate an average of the parameters: ``average=EMA(0.999)``. A parameter that is added later starts
+    with its own distance and sum.
 
     References
     ----------

@@ -60,20 +60,20 @@ class FISTA(OptimizerBase):
         needs, is above that of the last step, or below it with `maximize` (with a penalty, the sum of both); or where
         :math:`(y_k - x_k) \cdot (x_k - x_{k-1}) > 0`, a sum over each parameter, for which it runs eagerly.
     **options
-        Options common to all optimizers: see `OptimizerBase`. `bounds` or `prox` is the map of the first line. Others
-        that change a step after the rule, such as `weight_decay`, leave the paper's method.
+        Options common to all optimizers: see `OptimizerBase`. `bounds` or `prox` is the map of the first line. Options
+        that change a step after the rule, such as `weight_decay`, are not part of the paper's method.
 
     Raises
     ------
     TypeError
-        An unknown keyword, or a value that is no number.
+        An unknown keyword, or a value that is not a number.
     ValueError
         A value out of its range.
 
     Notes
     -----
-    For a convex function the distance from the minimum falls as :math:`2 L \lVert x_0 - x^* \rVert^2 / (k + 1)^2`. Of
-    several parameters each has a pace of its own, which differ by restarts alone.
+    For a convex function the distance of the value from the minimum is at most :math:`2 L \lVert x_0 - x^* \rVert^2 /
+    (k + 1)^2`. Each parameter has its own :math:`t_k`; these differ only if restarts differ.
 
     References
     ----------

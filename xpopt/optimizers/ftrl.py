@@ -19,7 +19,7 @@ class FTRLState(NamedTuple):
 
 
 class FTRL(OptimizerBase):
-    r"""Follow the leader of all gradients so far, regularized: small parameters become exactly 0.
+    r"""Follow the regularized leader; with an L1 penalty, small parameters become exactly 0.
 
     .. math::
 
@@ -34,16 +34,16 @@ class FTRL(OptimizerBase):
         Learning rate :math:`\alpha`, in units of the parameter. Finite, at least 0. A schedule that states its own rate
         wins over it.
     l1 : float
-        The weight :math:`\lambda_1` of the L1 penalty, in units of the gradient. At least 0. What it makes 0 is 0
-        exactly.
+        The weight :math:`\lambda_1` of the L1 penalty, in units of the gradient. At least 0. It makes small parameters
+        exactly 0.
     l2 : float
         The weight :math:`\lambda_2` of the L2 penalty, in units of the gradient per unit of the parameter. At least 0.
         It is this setting, and not the option that other optimizers have.
     beta : float
-        :math:`\beta`, which keeps first steps short, in units of the gradient. Greater than 0, and must not round to 0
-        in the compute dtype.
+        :math:`\beta`, which makes the first steps shorter, in units of the gradient. Greater than 0, and must not round
+        to 0 in the compute dtype.
     initial : float
-        What the sum starts at, :math:`n_0`, in squared units of the gradient. At least 0.
+        The start of the sum, :math:`n_0`, in squared units of the gradient. At least 0.
     clip_norm : float or None
         The largest L2 norm of each parameter's gradient. Greater than 0; None leaves gradients alone.
     lr_scheduler : None, str, dict or SchedulerBase
@@ -54,15 +54,15 @@ class FTRL(OptimizerBase):
     Raises
     ------
     TypeError
-        An unknown keyword, or a value that is no number.
+        An unknown keyword, or a value that is not a number.
     ValueError
         A value out of its range.
 
     Notes
     -----
     This is Algorithm 1 of [1]_ with :math:`w_t = -\alpha z_t / d_t` in the place of its :math:`z_t`, which is the same
-    for parameters that start at 0, as there, and at a constant rate. Here a parameter may start anywhere, and a change
-    of rate acts on new gradients alone. Without penalties this is AdaGrad. Keras and TensorFlow begin with
+    for parameters that start at 0, as there, and at a constant rate. Here a parameter may have any start, and a change
+    of the rate affects new gradients only. Without penalties this is AdaGrad. Keras and TensorFlow begin with
     :math:`z_0 = 0`, which pulls other starts towards 0, and their ``l2`` is half of the one here.
 
     References

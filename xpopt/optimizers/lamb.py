@@ -32,7 +32,7 @@ class LAMB(OptimizerBase):
     Parameters
     ----------
     lr : float
-        Learning rate :math:`\eta`: by which part of its norm a parameter moves. Finite, at least 0. A schedule that
+        Learning rate :math:`\eta`: the step as a fraction of the parameter's norm. Finite, at least 0. A schedule that
         states its own rate wins over it.
     decay1, decay2 : float
         Decay of the two means, :math:`\beta_1` and :math:`\beta_2`, in [0, 1): about ``1 / (1 - decay)`` steps of
@@ -53,14 +53,14 @@ class LAMB(OptimizerBase):
     Raises
     ------
     TypeError
-        An unknown keyword, or a value that is no number.
+        An unknown keyword, or a value that is not a number.
     ValueError
         A value out of its range.
 
     Notes
     -----
-    The norms are those of a whole parameter, each of `update` as of `update_all`. In [1]_ the norm of the parameter
-    goes through a function :math:`\phi`, which is the identity here, as in the authors' experiments.
+    The norms are those of one parameter. In [1]_ a function :math:`\phi` is applied to the norm of the parameter; here
+    it is the identity, as in the authors' experiments.
 
     References
     ----------

@@ -17,7 +17,7 @@ class LARSState(NamedTuple):
 
 
 class LARS(OptimizerBase):
-    r"""Step as SGD with momentum does, at a rate for each parameter: its norm over that of its gradient.
+    r"""SGD with momentum, at a rate for each parameter: its norm divided by that of its gradient.
 
     .. math::
 
@@ -35,7 +35,7 @@ class LARS(OptimizerBase):
     momentum : float
         :math:`\mu`, in [0, 1].
     trust : float
-        The trust coefficient :math:`\eta`: by which part of its norm a parameter moves at a rate of 1. At least 0.
+        The trust coefficient :math:`\eta`: the step as a fraction of the parameter's norm, at a rate of 1. At least 0.
     clip_norm : float or None
         The largest L2 norm of each parameter's gradient. Greater than 0; None leaves gradients alone.
     lr_scheduler : None, str, dict or SchedulerBase
@@ -48,7 +48,7 @@ class LARS(OptimizerBase):
     Raises
     ------
     TypeError
-        An unknown keyword, or a value that is no number.
+        An unknown keyword, or a value that is not a number.
     ValueError
         A value out of its range.
 

@@ -43,15 +43,15 @@ class Lion(OptimizerBase):
     Raises
     ------
     TypeError
-        An unknown keyword, or a value that is no number.
+        An unknown keyword, or a value that is not a number.
     ValueError
         A value out of its range.
 
     Notes
     -----
     An element steps by `lr`, however large its gradient is, so the rate is three to ten times smaller than Adam's, as
-    [1]_ advises, and its decay of weights as much larger. Where :math:`c_t` is 0, an element rests. The paper's
-    :math:`\lambda` is `weight_decay`. Of a complex parameter, the sign is that of each part.
+    [1]_ advises, and its weight decay larger by the same factor. Where :math:`c_t` is 0, an element does not move. The
+    paper's :math:`\lambda` is `weight_decay`. For a complex parameter, the sign is that of each part.
 
     References
     ----------

@@ -69,17 +69,17 @@ class Muon(OptimizerBase):
     nesterov : bool
         Whether :math:`u_t` is as above; if not, it is :math:`m_t`.
     others : OptimizerBase or None
-        The optimizer of the parameters that are no matrices, such as ``AdamW(lr=3e-4)``. Its algorithm, settings and
-        schedule are copied. A group of changes is for both: each of the two takes those settings that it has.
+        The optimizer of the parameters that are not matrices, such as ``AdamW(lr=3e-4)``. Its algorithm, settings and
+        schedule are copied. A group with a dict of settings applies to both: each of the two takes those that it has.
     **options
         Options common to all optimizers: see `OptimizerBase`.
 
     Raises
     ------
     TypeError
-        An unknown keyword, or a value that is no number.
+        An unknown keyword, or a value that is not a number.
     ValueError
-        A value out of its range; or, of an update without `others`, a parameter that is no matrix.
+        A value out of its range; or, in an update without `others`, a parameter that is not a matrix.
 
     Notes
     -----

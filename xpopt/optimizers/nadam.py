@@ -55,14 +55,14 @@ class NAdam(OptimizerBase):
     Raises
     ------
     TypeError
-        An unknown keyword, or a value that is no number.
+        An unknown keyword, or a value that is not a number.
     ValueError
         A value out of its range.
 
     Notes
     -----
-    The product of the momenta is a slot that is one number, and no loop over all steps so far. PyTorch keeps it in
-    its default dtype whatever the parameter. optax's momentum is constant, as here with ``momentum_decay=1e6``.
+    The product of the momenta is a slot of one number. PyTorch keeps it in its default dtype, whatever the dtype of the
+    parameter. optax's momentum is constant, as here with ``momentum_decay=1e6``.
 
     References
     ----------

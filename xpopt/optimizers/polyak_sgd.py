@@ -13,14 +13,14 @@ from .base import OptimizerBase
 
 
 class PolyakSGD(OptimizerBase):
-    r"""Step as SGD does, at the rate that would reach the lowest loss if it were linear.
+    r"""SGD at the rate with which a linear loss would reach its lowest value in one step.
 
     .. math::
 
         x_t = x_{t-1} - \eta \, \min\left(\gamma, \frac{\max(f(x_{t-1}) - f^*, 0)}{\lVert g_t \rVert^2}\right) g_t
 
-    where :math:`f(x_{t-1})` is `cur_loss`, which each update needs, and the norm is that of the whole model: it is
-    updated by `update_all` alone.
+    where :math:`f(x_{t-1})` is `cur_loss`, which each update needs, and the norm is that of the whole model, so
+    `update` raises; use `update_all`.
 
     Parameters
     ----------
@@ -28,7 +28,8 @@ class PolyakSGD(OptimizerBase):
         A factor :math:`\eta` on the rate that is found. Finite, at least 0. A schedule that states its own rate wins
         over it.
     lowest : float
-        :math:`f^*`, the lowest loss there is, or a bound below it. With `maximize` it is that of the negative. Finite.
+        :math:`f^*`, the lowest possible loss, or a lower bound of it. With `maximize` it is that of the negative loss.
+        Finite.
     most : float
         :math:`\gamma`, the largest rate. Greater than 0.
     clip_norm : float or None
@@ -41,14 +42,14 @@ class PolyakSGD(OptimizerBase):
     Raises
     ------
     TypeError
-        An unknown keyword, or a value that is no number.
+        An unknown keyword, or a value that is not a number.
     ValueError
-        A value out of its range; or, of an update, no `cur_loss`.
+        A value out of its range; or, in an update, no `cur_loss`.
 
     Notes
     -----
-    Of a loss of NaN all parameters become NaN, whatever `nonfinite` is, which is about gradients. To read the loss is
-    to wait for the device that computes it.
+    If the loss is NaN, all parameters become NaN; `nonfinite` tests gradients only. To read the loss, the host waits
+    for the device that computes it.
 
     References
     ----------

@@ -23,7 +23,7 @@ class ProdigyState(NamedTuple):
 
 
 class Prodigy(OptimizerBase):
-    r"""Step as Adam does, at a rate that is an estimate of the distance to the solution.
+    r"""Adam at a rate that is an estimate of the distance to the solution.
 
     .. math::
 
@@ -35,7 +35,7 @@ class Prodigy(OptimizerBase):
         d_{t+1} &= \max\left(d_t, \frac{r_t}{\lVert s_t \rVert_1}\right) \\
         x_t &= x_{t-1} - \gamma_t \left(\frac{m_t}{\sqrt{v_t} + d_{t+1} \epsilon} + \lambda x_{t-1}\right)
 
-    where the inner product and the norm are those of the whole model: it is updated by `update_all` alone.
+    where the inner product and the norm are those of the whole model, so `update` raises; use `update_all`.
 
     Parameters
     ----------
@@ -63,15 +63,16 @@ class Prodigy(OptimizerBase):
     Raises
     ------
     TypeError
-        An unknown keyword, or a value that is no number.
+        An unknown keyword, or a value that is not a number.
     ValueError
         A value out of its range.
 
     Notes
     -----
-    Every parameter keeps the estimate, which grows in steps that give it a gradient. So all should have one from the
-    first step on, of zeros if need be: one that comes later begins at :math:`d_0`, and its own sums are then too small
-    beside the model's for that to grow. When layers are unfrozen, begin with a new optimizer.
+    Every parameter keeps its own copy of the estimate, which grows in steps in which it has a gradient. So all
+    parameters should have a gradient from the first step on, of zeros if necessary: a parameter that is added later
+    starts at :math:`d_0`, and its sums are then too small compared with those of the model for the estimate to grow.
+    Use a new optimizer when layers are unfrozen.
 
     References
     ----------

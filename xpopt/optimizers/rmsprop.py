@@ -77,15 +77,15 @@ class RMSProp(OptimizerBase):
     Raises
     ------
     TypeError
-        An unknown keyword, or a value that is no number.
+        An unknown keyword, or a value that is not a number.
     ValueError
         A value out of its range.
 
     Notes
     -----
     The learning rate is inside the velocity, as in [2]_ and in Keras; PyTorch has it outside, which is the same while
-    it is constant. The state with `centered` or with a momentum is not that without: they cannot be changed once there
-    is state.
+    it is constant. The state with `centered` or with a momentum differs from the state without: they cannot be changed
+    once there is state.
 
     References
     ----------

@@ -19,7 +19,7 @@ class RpropState(NamedTuple):
 
 
 class Rprop(OptimizerBase):
-    r"""Step by a length for each element, which grows while the gradient keeps its sign and shrinks when it changes.
+    r"""Step by a length for each element, which grows while the gradient keeps its sign, and shrinks otherwise.
 
     .. math::
 
@@ -38,13 +38,13 @@ class Rprop(OptimizerBase):
     ----------
     lr : float
         The length :math:`\Delta_0` that steps begin with, in units of the parameter. Finite, at least 0. It is read at
-        a parameter's first update, and a schedule that states its own rate wins over it; later rates count for the
-        decay of weights alone.
+        a parameter's first update, and a schedule that states its own rate wins over it; later rates affect only weight
+        decay.
     down, up : float
-        By what a length is multiplied where the gradient turns, :math:`\eta^-` in [0, 1], and where it keeps its sign,
-        :math:`\eta^+`, at least 1.
+        The factors by which a length is multiplied where the gradient changes sign, :math:`\eta^-` in [0, 1], and where
+        it keeps it, :math:`\eta^+`, at least 1.
     least, most : float
-        How far a length shrinks and grows, :math:`\Delta_{\min}` and :math:`\Delta_{\max}`, in units of the parameter.
+        The smallest and the largest length, :math:`\Delta_{\min}` and :math:`\Delta_{\max}`, in units of the parameter.
         Greater than 0.
     clip_norm : float or None
         The largest L2 norm of each parameter's gradient. Greater than 0; None leaves gradients alone.
@@ -56,16 +56,16 @@ class Rprop(OptimizerBase):
     Raises
     ------
     TypeError
-        An unknown keyword, or a value that is no number.
+        An unknown keyword, or a value that is not a number.
     ValueError
         A value out of its range.
 
     Notes
     -----
-    Where the gradient turns, no step is made and the next one starts anew: iRprop- of [2]_, as in PyTorch, where [1]_
-    takes the last step back. Made for gradients of all the data, and not of batches. PyTorch multiplies two gradients
-    to see whether they turn, which is 0 for very small ones; here only signs are kept. Of a complex
-    parameter, each part has a length and a sign of its own.
+    Where the gradient changes sign, no step is made and the sign is forgotten: this is iRprop- of [2]_, as in PyTorch,
+    whereas [1]_ undoes the last step. It is meant for gradients of all the data, and not of batches. PyTorch multiplies
+    two gradients to compare their signs, which underflows to 0 for very small ones; here only signs are kept. For a
+    complex parameter, each part has its own length and sign.
 
     References
     ----------

@@ -25,7 +25,7 @@ class TraceState(NamedTuple):
 
 
 class SGD(OptimizerBase):
-    r"""Step against the gradient, going on in the direction of the last step.
+    r"""Step along the negative gradient, plus a fraction of the last step.
 
     .. math::
 
@@ -38,8 +38,8 @@ class SGD(OptimizerBase):
         Learning rate :math:`\eta`, in units of the parameter per unit of the gradient. Finite, at least 0. A schedule
         that states its own rate wins over it.
     momentum : float
-        The fraction :math:`\mu` of the last update that is added to this one, in [0, 1]. With 0 nothing is remembered;
-        a momentum set later starts from rest.
+        The fraction :math:`\mu` of the last update that is added to this one, in [0, 1]. With 0 there is no state; a
+        momentum that is set later starts at a velocity of 0.
     clip_norm : float or None
         The largest L2 norm of each parameter's gradient. Greater than 0; None leaves gradients alone.
     lr_scheduler : None, str, dict or SchedulerBase
@@ -48,8 +48,8 @@ class SGD(OptimizerBase):
         Whether to step by :math:`\mu u_t + \eta_t g_t` in place of :math:`u_t`, which looks one step ahead. Not
         together with `dampening`.
     dampening : float
-        The fraction of a gradient that does not go into the velocity, in [0, 1]; the first one goes in whole, as in
-        PyTorch.
+        The fraction of a gradient that is not added to the velocity, in [0, 1]; the first gradient is added whole, as
+        in PyTorch.
     lr_inside : bool
         Whether the learning rate is inside the velocity, as above. If not, the velocity is of gradients alone, as in
         PyTorch: :math:`v_t = \mu v_{t-1} + g_t` and :math:`\theta_t = \theta_{t-1} - \eta_t v_t`.
@@ -59,15 +59,15 @@ class SGD(OptimizerBase):
     Raises
     ------
     TypeError
-        An unknown keyword, or a value that is no number.
+        An unknown keyword, or a value that is not a number.
     ValueError
         A value out of its range, or `nesterov` together with `dampening`.
 
     Notes
     -----
-    With the learning rate inside the velocity a change of rate acts on new gradients alone; outside, it acts on all
-    that came before too. While the rate is constant both are the same. The state of one is not that of the other:
-    `lr_inside` cannot be changed once there is state, nor, with the rate inside, can `dampening` from or to 0.
+    With the learning rate inside the velocity, a change of the rate affects new gradients only; outside, it affects all
+    earlier gradients too. While the rate is constant both are the same. Their states differ: `lr_inside` cannot be
+    changed once there is state, nor, with the rate inside, can `dampening` from or to 0.
 
     References
     ----------
@@ -147,7 +147,7 @@ class SGD(OptimizerBase):
         super()._check_together(values)
         if values["nesterov"] and values["dampening"]:
             raise ValueError(
-                f"{cls.__name__}: nesterov=True and dampening={values['dampening']!r} do not go together: Nesterov's "
+                f"{cls.__name__}: nesterov=True and dampening={values['dampening']!r} cannot be combined: Nesterov's "
                 f"momentum takes gradients whole; choose one of them"
             )
 

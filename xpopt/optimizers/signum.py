@@ -42,13 +42,13 @@ class Signum(OptimizerBase):
     Raises
     ------
     TypeError
-        An unknown keyword, or a value that is no number.
+        An unknown keyword, or a value that is not a number.
     ValueError
         A value out of its range.
 
     Notes
     -----
-    An element steps by `lr`, however large its gradient is; where the mean is 0 it rests. Of a complex
+    An element moves by `lr`, however large its gradient is; where the mean is 0 it does not move. For a complex
     parameter, the sign is that of each part.
 
     References

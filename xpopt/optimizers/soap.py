@@ -45,8 +45,8 @@ class SOAP(OptimizerBase):
         L_t &= \beta_2 L_{t-1} + (1 - \beta_2) G_t G_t^\top, \qquad
             R_t = \beta_2 R_{t-1} + (1 - \beta_2) G_t^\top G_t
 
-    and after every f-th of these steps :math:`Q_L = \operatorname{QR}(L_t Q_L)` and
-    :math:`Q_R = \operatorname{QR}(R_t Q_R)`, of which the orthogonal factor is meant.
+    and after every f-th of these steps :math:`Q_L` and :math:`Q_R` are replaced by the orthogonal factors of the QR
+    decompositions of :math:`L_t Q_L` and :math:`R_t Q_R`.
 
     Parameters
     ----------
@@ -63,26 +63,26 @@ class SOAP(OptimizerBase):
     lr_scheduler : None, str, dict or SchedulerBase
         The schedule of the learning rate; None keeps it constant.
     every : int
-        :math:`f`: after how many steps there is a new basis. At least 1.
+        :math:`f`, the number of steps between two changes of the basis. At least 1.
     others : OptimizerBase or None
-        The optimizer of the parameters that are no matrices, such as ``AdamW()``. Its algorithm, settings and schedule
-        are copied. A group of changes is for both: each of the two takes those settings that it has.
+        The optimizer of the parameters that are not matrices, such as ``AdamW()``. Its algorithm, settings and schedule
+        are copied. A group with a dict of settings applies to both: each of the two takes those that it has.
     **options
         Options common to all optimizers: see `OptimizerBase`.
 
     Raises
     ------
     TypeError
-        An unknown keyword, or a value that is no number.
+        An unknown keyword, or a value that is not a number.
     ValueError
-        A value out of its range; or, of an update without `others`, a parameter that is no matrix.
+        A value out of its range; or, in an update without `others`, a parameter that is not a matrix.
 
     Notes
     -----
-    Algorithms 3 and 4 of [1]_, with Adam's corrections of the means. As in the authors' program, the first gradient
-    moves nothing: :math:`Q_L` and :math:`Q_R` are the eigenvectors of the first :math:`L` and :math:`R`, and steps are
-    counted from the second one on. Where a parameter has more rows than columns, :math:`L` has then no more eigenvalues
-    above 0 than there are columns, and the library chooses the other directions.
+    This is Algorithms 3 and 4 of [1]_, with Adam's bias corrections. As in the authors' program, the first gradient
+    does not change the parameter: :math:`Q_L` and :math:`Q_R` are the eigenvectors of the first :math:`L` and
+    :math:`R`, and steps are counted from the second one on. Where a parameter has more rows than columns, :math:`L` has
+    then no more eigenvalues above 0 than there are columns, and the library chooses the other directions.
 
     It keeps two squares of each side, 2 (r * r + s * s) numbers, beside Adam's means: large embeddings should go to
     another optimizer, ``groups={"embed": AdamW()}``. It runs eagerly, by functions ``eigh`` and ``qr`` of the arrays'

@@ -19,7 +19,7 @@ class YogiState(NamedTuple):
 
 
 class Yogi(OptimizerBase):
-    r"""Step as Adam does, with a variance that follows the squared gradient by steps of the square's own size.
+    r"""Adam with a second moment that moves towards the squared gradient by a fraction of that square.
 
     .. math::
 
@@ -39,7 +39,7 @@ class Yogi(OptimizerBase):
         :math:`\epsilon`, added outside the root and after the bias correction, in units of the gradient. Greater than
         0, and must not round to 0 in the compute dtype. The paper advises 0.001.
     initial : float
-        What each variance starts at, in squared units of the gradient. At least 0.
+        The start of each variance, in squared units of the gradient. At least 0.
     clip_norm : float or None
         The largest L2 norm of each parameter's gradient. Greater than 0; None leaves gradients alone.
     lr_scheduler : None, str, dict or SchedulerBase
@@ -50,14 +50,14 @@ class Yogi(OptimizerBase):
     Raises
     ------
     TypeError
-        An unknown keyword, or a value that is no number.
+        An unknown keyword, or a value that is not a number.
     ValueError
         A value out of its range.
 
     Notes
     -----
-    This is Algorithm 2 of [1]_ with Adam's bias corrections, as in optax, whose ``initial_accumulator_value`` is where
-    the mean starts as well; with 0 there and here, both are the same.
+    This is Algorithm 2 of [1]_ with Adam's bias corrections, as in optax. In optax the mean also starts at
+    ``initial_accumulator_value``; with 0, both are the same.
 
     References
     ----------

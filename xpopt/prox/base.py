@@ -74,7 +74,7 @@ class Proximal(Transform):
         """
         if dtype in PAIRS and self.project_complex is None:
             raise TypeError(
-                f"prox={self} is of real numbers, and {what} is {dtype}; leave it out by groups=, or hold its parts as "
+                f"prox={self} takes real numbers, and {what} is {dtype}; exclude it by groups=, or store its parts as "
                 f"two parameters"
             )
 
@@ -111,11 +111,13 @@ class Proximal(Transform):
         pairs = is_complex(x.dtype)
         project = self.project_complex if pairs else one.project
         if project is None:
-            raise TypeError(f"{owner} is of real numbers, and x is of {dtype_text(x.dtype)}")
+            raise TypeError(f"{owner} takes real numbers, and x has dtype {dtype_text(x.dtype)}")
         h = SimpleNamespace(**one.settings(), lr=step)
         for name, value in one.settings().items():
             if isinstance(value, Schedule):
-                raise TypeError(f"{owner}: {name}={value} is a schedule, which an optimizer draws; give a number here")
+                raise TypeError(
+                    f"{owner}: {name}={value} is a schedule, which only an optimizer evaluates; pass a number"
+                )
             if isinstance(value, PerElement) and value.shape != tuple(x.shape):
                 raise ValueError(
                     f"{owner}: {name} is an array of shape {value.shape}, and x has shape {tuple(x.shape)}"
@@ -193,7 +195,7 @@ class function(Proximal):  # noqa: N801 - as the other maps are called
 
     call: Any = setting(range=_Function())
 
-    whole = "prox is a function, of which nothing is known"
+    whole = "prox is a function, which engines cannot fuse"
 
     @property
     def project(self) -> Any:

@@ -83,7 +83,7 @@ class l1(Proximal):  # noqa: N801 - a map is called like a function
         """
         if self.metric and dtype in PAIRS:
             raise TypeError(
-                f"prox={self}: the two parts of a complex number have rates of their own, and {what} is {dtype}; leave "
+                f"prox={self}: the two parts of a complex number have different rates, and {what} is {dtype}; leave "
                 f"metric=True out"
             )
 

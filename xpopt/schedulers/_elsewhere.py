@@ -56,7 +56,7 @@ MEANT_BY_VALUES = {
 """The keywords of schedules as values that mean the same here, for `suggest`."""
 
 ABSENT = {
-    "optimizer": "a schedule knows no optimizer: give it to one, SGD(lr_scheduler=...)",
+    "optimizer": "a schedule holds no optimizer: pass it to one, SGD(lr_scheduler=...)",
     "last_epoch": "the optimizer counts the steps: set its cur_step",
     **rows(
         "min_lr eta_min end_value", "the rate has no lower bound: derive a schedule that has one, or give one as lr"
@@ -75,7 +75,7 @@ ABSENT_CLASSES = rows(
     "cosine cosine_lr cosine_annealing cosine_annealing_lr cosine_decay cyclic cyclic_lr lambda_lr linear linear_lr "
     "multistep multi_step_lr one_cycle one_cycle_lr piecewise piecewise_constant poly polynomial polynomial_decay "
     "sgdr",
-    "this schedule is not here: derive it from SchedulerBase, or give one of xpopt.schedulers as lr",
+    "there is no such scheduler here: derive it from SchedulerBase, or pass one of xpopt.schedulers as lr",
 )
 """The schedules that are not here, for `suggest`."""
 

@@ -22,7 +22,7 @@ class Guided(Listed):
     get_lr = NotHere("call the schedule, scheduler(step)")
     load_state_dict = NotHere("restore(state) takes what state() returned")
     state_dict = NotHere("state() returns what has changed since the start")
-    step = NotHere("the optimizer asks for the rate and counts the steps, with update_all or opt.step()")
+    step = NotHere("the optimizer evaluates the schedule and counts the steps, with update_all or opt.step()")
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Refuse an optimizer in the place of the rate, and keywords that Python would not explain."""
@@ -31,7 +31,7 @@ class Guided(Listed):
             if name in cls.ranges:
                 raise TypeError(
                     f"{cls.__name__}: {name}, the first argument, is a {type(args[0]).__name__}; wanted a number. "
-                    f"A schedule knows no optimizer here: opt = SGD(lr_scheduler={cls.__name__}(...))"
+                    f"A schedule holds no optimizer here: opt = SGD(lr_scheduler={cls.__name__}(...))"
                 )
         if kwargs and not takes_settings(cls.__init__):
             parameters = inspect.signature(cls).parameters

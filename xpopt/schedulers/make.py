@@ -101,15 +101,15 @@ class SchedulerInitializer:
 def _no_scheduler(spec: object) -> TypeError:
     way_out = ""
     if isinstance(spec, Schedule):
-        way_out = f"; it is a value, for lr={spec}"
+        way_out = f"; pass it as lr={spec}"
     elif isinstance(spec, int | float):
-        way_out = f"; for a rate that stays, lr={spec}"
+        way_out = f"; for a constant rate, lr={spec}"
     elif isinstance(spec, type) and issubclass(spec, SchedulerBase):
         way_out = f"; call it, {spec.__name__}()"
     elif callable(spec):
         way_out = "; derive a schedule of your own from SchedulerBase"
     wanted = "wanted None, a scheduler object, a name, a call string or a dict"
-    return TypeError(f"{short(spec)} is no scheduler; {wanted}{way_out}")
+    return TypeError(f"{short(spec)} is not a scheduler; {wanted}{way_out}")
 
 
 SCHEDULERS: Registry[SchedulerBase] = Registry(

@@ -157,9 +157,11 @@ def box_of(space: Space, model: Model, owner: str, bounds: Any, x: Array) -> Eve
     if bounds is None:
         return Everywhere(space)
     if not isinstance(bounds, tuple | list) or len(bounds) != 2:
-        raise TypeError(f"{owner}: bounds={short(bounds)} is no pair; wanted (low, high), with None for an open side")
+        raise TypeError(
+            f"{owner}: bounds={short(bounds)} is not a pair; wanted (low, high), with None for an open side"
+        )
     if any(map(is_complex, model.dtypes)):
-        raise TypeError(f"{owner}: bounds are for real parameters; of complex ones, minimize over the two parts")
+        raise TypeError(f"{owner}: bounds are for real parameters; for complex ones, minimize over the two parts")
     low: Any = _flat(space, model, f"{owner}: low end of bounds", bounds[0], -np.inf, x)
     high: Any = _flat(space, model, f"{owner}: high end of bounds", bounds[1], np.inf, x)
     xp = space.xp

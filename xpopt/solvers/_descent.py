@@ -92,7 +92,7 @@ class Descent(Solver):
         self._before = step, search.start.slope
         self._arrived(new, g, found.value, found.norm, found.gg, step)
         if search.endless and not self._reason:
-            self._reason = "the value falls along a direction without end"
+            self._reason = "the value falls without bound along a direction"
 
     def _tried(self, search: Search, value: Any, g: Any) -> tuple[Numbers, Any]:
         """Tell the search what was found; return that, and the point where it is taken."""

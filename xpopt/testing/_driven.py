@@ -160,7 +160,7 @@ def errors(host: Driven) -> None:
             except Exception:
                 assert_same({name: params[name] for name in SHAPES}, before, "the parameters after the error")
             else:
-                raise AssertionError(f"a gradient {what} was taken")
+                raise AssertionError(f"a gradient {what} was accepted")
         params = host.step(opt, params, host.grads(k), k)
     other, want = adam(), host.params()
     for k in range(1, STEPS + 1):

@@ -133,7 +133,7 @@ def _refused(call: Callable[[], object], what: str) -> None:
         call()
     except (TypeError, ValueError):
         return
-    raise AssertionError(f"{what} was taken")
+    raise AssertionError(f"{what} was accepted")
 
 
 def no_wait(subject: Subject) -> None:

@@ -25,14 +25,14 @@ class AGC(Transform):
     Parameters
     ----------
     agc : float
-        The part :math:`\lambda`. Finite, greater than 0.
+        The fraction :math:`\lambda`. Finite, greater than 0.
     eps : float
-        The norm :math:`\epsilon` that a parameter has at least, so that one of zeros can move. Greater than 0.
+        The smallest norm :math:`\epsilon` that is assumed of a parameter, so that one of zeros can move. Greater than
+        0.
 
     units : {None, "first", "last"}
-        Whose norms these are: those of whole parameters, or of units, the weights that lead to one output. It says
-        whether outputs are counted by the first axis, as in PyTorch, or by the last, as in JAX and Keras. A parameter
-        with fewer than two axes is one unit.
+        None for norms of whole parameters; else norms of units, the weights of one output, where the outputs are the
+        first axis, as in PyTorch, or the last, as in JAX and Keras. A parameter with fewer than two axes is one unit.
 
     Raises
     ------

@@ -104,7 +104,7 @@ class Transform(Scheduled, Value):
     Raises
     ------
     TypeError
-        An unknown keyword, a value that is no number, or a class without `before` and `after`.
+        An unknown keyword, a value that is not a number, or a class without `before` and `after`.
     ValueError
         A value out of its range.
 

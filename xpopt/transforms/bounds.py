@@ -39,7 +39,7 @@ class Bounds(Transform):
     ----------
     low, high : float, array or None
         The bounds :math:`a` and :math:`b`: a number, or an array of the parameter's shape, in which infinity leaves an
-        element open; None for an open side. A bound that is no number of the parameter's dtype is rounded inward, so
+        element open; None for an open side. A bound that is not a number of the parameter's dtype is rounded inward, so
         that no rounding leads out.
 
     Raises
@@ -134,7 +134,7 @@ class Bounds(Transform):
         if dtype in PAIRS:
             raise TypeError(
                 f"bounds=({short(self.low)}, {short(self.high)}): complex numbers have no order, and {what} is "
-                f"{dtype}; leave them out by groups=, or take a map of complex numbers, as prox=magnitude(1.0)"
+                f"{dtype}; exclude them by groups=, or use a map of complex numbers, such as prox=magnitude(1.0)"
             )
         low = rounded_up(-math.inf if self.low is None else self.low, dtype)
         high = -rounded_up(-math.inf if self.high is None else -np.asarray(self.high), dtype)
@@ -173,7 +173,7 @@ class BoundsCheck:
         if not isinstance(value, tuple | list) or len(value) != 2:
             by_name = f"; by name: groups={{'W': {{{name!r}: ...}}}}" if isinstance(value, Mapping) else ""
             raise TypeError(
-                f"{owner}: {name}={short(value)} is no pair; wanted (low, high), with None for an open side, or "
+                f"{owner}: {name}={short(value)} is not a pair; wanted (low, high), with None for an open side, or "
                 f"None{by_name}"
             )
         low, high = (

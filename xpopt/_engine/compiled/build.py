@@ -51,7 +51,7 @@ def why_not_here() -> str | None:
     from importlib.util import find_spec
 
     if sys.maxsize < 2**63 - 1:
-        return "this Python is one of 32 bits"
+        return "this Python is a 32-bit build"
     with suppress(Exception):  # of a finder, which the import says
         if find_spec("llvmlite") is None:
             return "llvmlite is not installed (pip install 'xpopt[cpu]')"

@@ -124,8 +124,8 @@ class EagerGroup(Members):
         asked = models[0].found.keys()
         if any(model.found.keys() != asked for model in models):
             raise TypeError(
-                f"{self.rule.name} reads h.model for some parameters only; ask for the same of all, or give those that "
-                f"are not to ask a rule of their own in choose_rule"
+                f"{self.rule.name} reads h.model for some parameters only; read it for all of them, or return another "
+                f"rule for the others in choose_rule"
             )
         return {question: [model.found[question] for model in models] for question in asked}, computed
 

@@ -64,7 +64,7 @@ class Host(NamedTuple):
         """Return the row of an algorithm there, and the settings here."""
         rows = [row for row in self.rows if row.theirs == theirs]
         if not rows:
-            why = self.refused.get(theirs, "nothing here is known to compute the same")
+            why = self.refused.get(theirs, "no optimizer here is known to compute the same")
             known = ", ".join(dict.fromkeys(row.theirs for row in self.rows))
             raise ValueError(f"{theirs} of {self.name} cannot be converted: {why}; wanted one of {known}")
         row, faults = min(((row, self._unlike(row, settings)) for row in rows), key=_how_many)

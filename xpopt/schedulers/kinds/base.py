@@ -118,7 +118,7 @@ class Schedule(Algebra, Value, _Number):
         """
         step = int(STEP.check(type(self).__name__, "step", step))
         if self.begin() is not None:
-            raise TypeError(f"{self} depends on earlier steps, not on the step alone; ask values(n, losses)")
+            raise TypeError(f"{self} depends on earlier steps, not only on the step; call values(n, losses)")
         return FINITE.check(f"{self} at step {step}", "value", self.seen(step, None))
 
     def values(self, steps: int | Iterable[int], losses: Iterable[float] | None = None) -> npt.NDArray[np.float64]:
@@ -146,7 +146,7 @@ class Schedule(Algebra, Value, _Number):
         if self.begin() is None:
             return np.array([self(step) for step in which], np.float64)  # type: ignore[union-attr]
         if not many:
-            raise TypeError(f"{self} depends on earlier steps: steps is how many from 0 on, and not which")
+            raise TypeError(f"{self} depends on earlier steps: give steps as their number, from 0 on")
         seen = list(which) if losses is None else list(losses)  # type: ignore[arg-type]
         if (losses is None and self.reads_loss) or len(seen) < steps:  # type: ignore[operator]
             raise ValueError(f"{self} reads the loss of each step; give {steps} losses")

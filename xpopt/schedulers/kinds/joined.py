@@ -50,7 +50,9 @@ def as_schedule(value: Any) -> Schedule:
     if callable(value) and not isinstance(value, type):
         return function(value)
     way_out = f"; call it, {value.__name__}(...)" if isinstance(value, type) and issubclass(value, Schedule) else ""
-    raise TypeError(f"{short(value)} is no schedule; wanted one, a number, or a function of the step{way_out}")
+    raise TypeError(
+        f"{short(value)} is not a schedule; wanted a schedule, a number, or a function of the step{way_out}"
+    )
 
 
 def joined(sign: str, first: Any, second: Any) -> Schedule:

@@ -28,7 +28,7 @@ def finite_loss(owner: str, cur_loss: Any) -> float:
     """
     try:
         if isinstance(cur_loss, str | bytes | bytearray):
-            raise TypeError("text is no number")
+            raise TypeError("text is not a number")
         detach = getattr(cur_loss, "detach", None)  # a torch loss that records gradients
         loss = float(cur_loss if detach is None else detach())
     except Exception as error:  # whatever an array library raises for an array that is no single number

@@ -59,8 +59,8 @@ def make_schedule(spec: Any) -> Schedule:
         return as_schedule(spec)
     if spec.name == function.__name__:
         raise spec.error(
-            f"{short(str(spec))} is text for a function, which text does not hold; give the function itself, or load a "
-            f"checkpoint into an optimizer that has it"
+            f"{short(str(spec))} is text that stands for a function, which cannot be read back; pass the function "
+            f"itself, or load a checkpoint into an optimizer that has it"
         )
     if KINDS.find(spec.name) is None:
         if SCHEDULERS.find(spec.name) is not None:

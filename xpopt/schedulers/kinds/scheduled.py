@@ -28,7 +28,8 @@ class Scheduled:
                 if _is_one(described, allowed):
                     return make_schedule(described)
             if isinstance(described, Call) and isinstance(allowed, Range):
-                what = f"{owner}: {name}={short(described)} is no number, and no schedule{hint_of_one(described.name)}"
+                neither = "is neither a number nor a schedule"
+                what = f"{owner}: {name}={short(described)} {neither}{hint_of_one(described.name)}"
                 raise TypeError(str(described.error(what)))
         return super()._checked(name, value, owner)  # type: ignore[misc]
 
