@@ -79,7 +79,7 @@ def clip_by_global_norm(tree: Any, max_norm: float) -> Any:
     Raises
     ------
     TypeError
-        A leaf is no array of floating-point numbers, or of another library than the first; `max_norm` is no number.
+        A leaf is no array of floating-point numbers, or of another library than the first; `max_norm` is not a number.
     ValueError
         A leaf is on another device than the first; `max_norm` is out of range.
 

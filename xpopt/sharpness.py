@@ -41,7 +41,7 @@ def climb(params: TreeT, grads: Tree, rho: float) -> TreeT:
     Raises
     ------
     TypeError
-        A leaf is no array of floating-point numbers, or of another library than the first; `rho` is no number.
+        A leaf is no array of floating-point numbers, or of another library than the first; `rho` is not a number.
     ValueError
         Missing or extra names, a gradient of another shape than its parameter, a leaf on another device than the first;
         or `rho` is out of range.

@@ -150,7 +150,7 @@ def test_a_state_of_another_model_changes_nothing():
     with pytest.raises(ValueError, match=r"its groups are \[4\], here they are \[1\](.|\n)*shape") as caught:
         other.load_state_dict(state)
     assert "(0, 3)" in str(caught.value)
-    with pytest.raises(TypeError, match="no state dict of xpopt"):
+    with pytest.raises(TypeError, match="not a state dict of xpopt"):
         other.load_state_dict(torch.optim.Adam([w]).state_dict())
     assert (other.optimizer.lr, other.optimizer.cache, other.param_groups[0]["lr"]) == (0.5, {}, 0.5)
 

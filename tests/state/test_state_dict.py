@@ -253,7 +253,7 @@ def test_parameters_get_new_names(rename, names):
         opt.update(x, x * len(opt.cache), name)
     again = Adam()
     if names is None:
-        with pytest.raises(ValueError, match=r"differ in their '\*'"):
+        with pytest.raises(ValueError, match=r"must have the same '\*'"):
             again.load_state_dict(opt.state_dict(), rename=rename)
         return
     again.load_state_dict(opt.state_dict(), rename=rename, like=dict.fromkeys(names, x))

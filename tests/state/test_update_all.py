@@ -431,7 +431,7 @@ SHRINKS = list(shrinks(None, None, None))
 @pytest.mark.parametrize("case", SHRINKS)
 @pytest.mark.parametrize("whole", [True, False], ids=["update_all", "explain"])
 def test_a_sequence_that_has_become_shorter_is_refused(backend, case, whole):
-    """What follows would go on with the state of its neighbour; the error names the indices and both ways out."""
+    """What follows would get the state of its neighbour; the error names the indices and both ways out."""
     before, after, gone = shrinks(*(backend.array([float(i)]) for i in range(3)))[case]
     opt = SGD(momentum=0.9)
     opt.update_all(before, before)

@@ -119,7 +119,7 @@ class Pure:
         RuntimeError
             `init` has not been called.
         TypeError, ValueError
-            `cur_loss` is no number, or a schedule's number is out of range. Nothing is counted then.
+            `cur_loss` is not a number, or a schedule's number is out of range. Nothing is counted then.
         """
         if not self.leaves:
             raise RuntimeError(

@@ -101,7 +101,7 @@ def make_value(spec: Any, known: Registry[Any], what: str) -> Any:
     Raises
     ------
     TypeError
-        `spec` is nothing of the above.
+        `spec` is none of the above.
     ValueError
         A name or keyword is unknown, or a value out of range.
     """

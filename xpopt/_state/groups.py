@@ -50,7 +50,7 @@ def with_others(place: str, given: Any, known: Registry[Any], owner: object) -> 
     Raises
     ------
     TypeError, ValueError
-        It is nothing of the above, or an optimizer that has groups itself.
+        It is none of the above, or an optimizer that has groups itself.
     """
     if isinstance(given, Mapping) and "id" in given:
         with naming(place):

@@ -158,7 +158,7 @@ class Settings:
         Raises
         ------
         TypeError, ValueError
-            A value is no number, out of its range, or without a meaning beside another.
+            A value is not a number, out of its range, or without a meaning beside another.
         """
         values = check_values(optimizer, values)
         optimizer._check_together(values)

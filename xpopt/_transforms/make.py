@@ -38,7 +38,7 @@ def make_transform(spec: Any) -> Transform:
     Raises
     ------
     TypeError
-        `spec` is nothing of the above, or a value is of the wrong type.
+        `spec` is none of the above, or a value is of the wrong type.
     ValueError
         A name or keyword is unknown, `spec` cannot be read, or a value is out of range.
     """

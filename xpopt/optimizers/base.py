@@ -590,7 +590,7 @@ class OptimizerBase(Scheduled, Declared):
         ...     x = solver.ask()
         ...     solver.tell(x @ x, 2 * x)
         >>> solver.reason
-        '200 steps are made'
+        '200 steps were made'
         """
         from .._solvers.first_order import FirstOrder
 

@@ -84,22 +84,22 @@ class Proximal(Transform):
         Parameters
         ----------
         xp : Namespace
-            The functions of the array's library. A map of this package takes those that it needs by itself.
+            The namespace of the array's library. The maps of this package do not use it.
         x : array
             What is mapped; only read.
         step : float
-            The step of the map of a function, by which its weight is multiplied. At least 0. A projection has none.
+            The step by which the weight of a penalty is multiplied. At least 0. Projections ignore it.
 
         Returns
         -------
         array like `x`
-            A new one. The nearest point of a set; or of a function :math:`f` the point :math:`y` with the smallest
+            A new array: the nearest point of a set; or, for a function :math:`f`, the point :math:`y` that minimizes
             :math:`f(y) + \lVert y - x \rVert^2 / (2 s)`.
 
         Raises
         ------
         TypeError
-            `x` is no array of floating-point numbers, or it is complex, and the map is of real numbers alone.
+            `x` is not an array of floating-point numbers, or it is complex and the map takes only real numbers.
         ValueError
             `step` is negative or not finite; or an array among the settings has another shape.
         """

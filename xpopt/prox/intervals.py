@@ -23,7 +23,7 @@ class box(Proximal):  # noqa: N801 - a map is called like a function
     Raises
     ------
     TypeError, ValueError
-        A bound is no number, `low` is above `high`, or they are arrays of two shapes.
+        A bound is not a number, `low` is above `high`, or they are arrays of two shapes.
 
     Examples
     --------

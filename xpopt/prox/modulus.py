@@ -1,4 +1,4 @@
-"""Maps that keep what a modulus is, or a phase."""
+"""Maps that fix the modulus or the phase of elements."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class magnitude(Proximal):  # noqa: N801 - a map is called like a function
     Raises
     ------
     TypeError, ValueError
-        `modulus` is no number, or out of range.
+        `modulus` is not a number, or out of range.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Maps to sets that tie elements to each other: balls, simplices, spheres. They are no elementwise arithmetic."""
+"""Projections onto balls, simplices and spheres, which are not elementwise."""
 
 from __future__ import annotations
 
@@ -30,12 +30,13 @@ class l2_ball(Proximal):  # noqa: N801 - a map is called like a function
     Raises
     ------
     TypeError, ValueError
-        `radius` is no number, or out of range.
+        `radius` is not a number, or out of range.
 
     Notes
     -----
-    In an optimizer the radius is smaller by what rounding to the parameter's dtype may add, 2**-7 of it in bfloat16 and
-    2**-10 in float16, so that no parameter leaves the ball. The norm is summed in float64 where the device has it.
+    In an optimizer the radius is reduced by the largest rounding error of the parameter's dtype, a fraction of 2**-7 in
+    bfloat16 and 2**-10 in float16, so that no parameter is outside of the ball. The norm is summed in float64 where the
+    device has it.
 
     Examples
     --------
@@ -128,7 +129,7 @@ class simplex(Proximal):  # noqa: N801
     Raises
     ------
     TypeError, ValueError
-        `total` is no number, or out of range.
+        `total` is not a number, or out of range.
 
     References
     ----------

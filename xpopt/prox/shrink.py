@@ -14,12 +14,12 @@ from .base import Proximal, of_element
 
 
 class l1(Proximal):  # noqa: N801 - a map is called like a function
-    r"""Move each element towards zero by the weight times the step, and stop there.
+    r"""Move each element towards zero by the weight times the step, but not beyond zero.
 
     .. math:: \operatorname{prox}(x)_i = x_i - \min(\max(x_i, -\alpha_i \lambda_i), \alpha_i \lambda_i)
 
-    This is the proximal map of :math:`\lambda \lVert x \rVert_1`: with it an optimizer finds a minimum of its function
-    and this one together, in which elements are exactly 0. Of complex elements the modulus shrinks.
+    This is the proximal map of :math:`\lambda \lVert x \rVert_1`: with it an optimizer minimizes the sum of the loss
+    and this penalty, and elements become exactly 0. For complex elements the modulus shrinks.
 
     Parameters
     ----------
@@ -27,19 +27,18 @@ class l1(Proximal):  # noqa: N801 - a map is called like a function
         The weight :math:`\lambda`, in units of the gradient: a number, or an array of the parameter's shape. Finite, at
         least 0.
     metric : bool
-        Whether the step :math:`\alpha` of each element is that of a rule which divides by the size of its gradients,
-        such as :math:`\alpha / (\sqrt{\hat v} + \epsilon)` of Adam. If not, it is the learning rate.
+        Whether the step :math:`\alpha` of each element is that of a rule which divides by the magnitude of its
+        gradients, such as :math:`\alpha / (\sqrt{\hat v} + \epsilon)` of Adam. If not, it is the learning rate.
 
     Raises
     ------
     TypeError, ValueError
-        `weight` is no number, or out of range; or `metric` is no truth value.
+        `weight` is not a number, or out of range; or `metric` is no truth value.
 
     Notes
     -----
-    Adam moves all elements alike, whatever the size of their gradients. With the learning rate as the step, a minimum
-    of the sum is not where it stays: what it balances is the weight against gradients that it has divided. With
-    ``metric=True`` it is [2]_.
+    Adam divides gradients by their magnitude, but the learning rate alone does not scale the penalty in the same way,
+    so the fixed point is not the minimum of the sum. With ``metric=True`` it is, as in [2]_.
 
     References
     ----------

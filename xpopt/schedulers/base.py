@@ -1,4 +1,4 @@
-"""What every schedule has: hyperparameters, checked calls, state, copies. Knows no schedule."""
+"""The base class of learning rate schedulers."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ STEP = Range(low=0, kind="int")
 class SchedulerBase(Guided, Algebra, Declared, ABC):
     """A learning rate for every step.
 
-    A schedule of your own declares its hyperparameters with `setting` and writes `learning_rate`. It then has
-    everything else, and `make_scheduler` knows its name. One that changes as it runs overrides `reset`, `state` and
-    `restore` too.
+    A schedule of your own declares its hyperparameters with `setting` and writes `learning_rate`. The base class adds
+    everything else, and `make_scheduler` finds the class by its name. A schedule that changes as it runs also overrides
+    `reset`, `state` and `restore`.
 
-    In place of declarations, a class may have `ranges`, what its keywords may be, and an ``__init__`` that passes all
-    of them on by keyword.
+    In place of declarations, a class may have `ranges`, the allowed values of its keywords, and an ``__init__`` that
+    passes all of them on by keyword.
 
     Parameters
     ----------
@@ -80,14 +80,14 @@ class SchedulerBase(Guided, Algebra, Declared, ABC):
         self.reset()
 
     def __call__(self, step: Any = None, cur_loss: Any = None) -> float:
-        """Return the rate of one step. One call is one step to a schedule that changes as it runs.
+        """Return the rate of one step. For a schedule that changes as it runs, each call is one step.
 
         Parameters
         ----------
         step : int or None
-            Steps made so far, at least 0. Not looked at unless `reads_step`.
+            Steps made so far, at least 0. Not used unless `reads_step`.
         cur_loss : float or None
-            The loss at this step. Not looked at unless `reads_loss`.
+            The loss at this step. Not used unless `reads_loss`.
 
         Returns
         -------
@@ -97,8 +97,8 @@ class SchedulerBase(Guided, Algebra, Declared, ABC):
         Raises
         ------
         TypeError, ValueError
-            `step` is no int of at least 0, `cur_loss` is not finite, or the formula gives no rate at this step. The
-            schedule is then as it was.
+            `step` is not an int of at least 0, `cur_loss` is not finite, or the formula gives no rate at this step. The
+            schedule has then not changed.
         """
         if self.reads_step:
             step = STEP.check(type(self).__name__, "step", step)
@@ -141,7 +141,7 @@ class SchedulerBase(Guided, Algebra, Declared, ABC):
         return {"id": type(self).__name__, **{name: getattr(self, name) for name in self.ranges}}
 
     def set_params(self, hparam_dict: Mapping[str, Any]) -> None:
-        """Change hyperparameters, all of those given or none.
+        """Change hyperparameters; after an error none has changed.
 
         Parameters
         ----------
@@ -163,7 +163,7 @@ class SchedulerBase(Guided, Algebra, Declared, ABC):
         vars(self).update(changed_values(type(self), now, hparam_dict))
 
     def reset(self) -> None:
-        """Go back to the start: forget what was seen, keep the hyperparameters."""
+        """Restart: reset the state, and keep the hyperparameters."""
 
     def state(self) -> dict[str, Any]:
         """Return what has changed since the start.
@@ -171,7 +171,7 @@ class SchedulerBase(Guided, Algebra, Declared, ABC):
         Returns
         -------
         dict
-            Numbers, strings, lists and dicts, to be kept and given to `restore`. Empty if nothing ever changes.
+            Numbers, strings, lists and dicts, for `restore`. Empty if the schedule has no state.
         """
         return {}
 
@@ -192,12 +192,12 @@ class SchedulerBase(Guided, Algebra, Declared, ABC):
             raise ValueError(f"{type(self).__name__} keeps no state; got {short(state)}")
 
     def copy(self) -> Self:
-        """Return a schedule that goes on from here by itself.
+        """Return an independent schedule with the same state.
 
         Returns
         -------
         SchedulerBase
-            Of the same class, with hyperparameters and state of its own.
+            Of the same class, with its own hyperparameters and state.
         """
         return deepcopy(self)
 

@@ -18,7 +18,7 @@ class ConstantScheduler(SchedulerBase):
     Raises
     ------
     TypeError, ValueError
-        `lr` is no number, or out of range.
+        `lr` is not a number, or out of range.
     """
 
     lr: float = setting(default=0.01, range=NON_NEGATIVE)

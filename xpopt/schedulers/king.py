@@ -48,8 +48,8 @@ class KingScheduler(SchedulerBase):
 
     Notes
     -----
-    The last ``ceil(10 * patience / 9) + 1`` losses are kept: the fewest whose lower 90 % still fill a window. Work
-    and memory of a step are in proportion to `patience`. A loss on a device is read to the host.
+    The last ``ceil(10 * patience / 9) + 1`` losses are kept, the smallest number whose lower 90 % fill a window. Work
+    and memory of a step are proportional to `patience`. A loss on a device is copied to the host.
 
     The method is that of [1]_.
 
@@ -68,12 +68,12 @@ class KingScheduler(SchedulerBase):
     reads_loss = True
 
     def reset(self) -> None:
-        """Forget the losses and go back to `initial_lr`."""
+        """Discard the losses and return to `initial_lr`."""
         self._losses: list[float] = []
         self._rate = self.initial_lr
 
     def learning_rate(self, step: int | None = None, cur_loss: Any = None) -> float:
-        """Take in one loss and return the rate.
+        """Record a loss and return the rate.
 
         Parameters
         ----------
@@ -90,7 +90,7 @@ class KingScheduler(SchedulerBase):
         Raises
         ------
         ValueError
-            `cur_loss` is not finite; it is not taken in.
+            `cur_loss` is not finite; it is not recorded.
         """
         # Replaced, never changed in place: whatever is raised below, the history is whole.
         losses = [*self._losses, finite_loss(type(self).__name__, cur_loss)][-self._longest :]
@@ -101,7 +101,7 @@ class KingScheduler(SchedulerBase):
     def set_params(self, hparam_dict: Mapping[str, Any]) -> None:
         """Change hyperparameters, all of those given or none.
 
-        A new `initial_lr` starts over. A new `patience` keeps the newest losses that it has use for.
+        A new `initial_lr` restarts the schedule. A new `patience` keeps as many of the newest losses as it needs.
 
         Parameters
         ----------
@@ -121,7 +121,7 @@ class KingScheduler(SchedulerBase):
             self.reset()
 
     def state(self) -> dict[str, Any]:
-        """Return the present rate and the losses kept.
+        """Return the current rate and the losses that are kept.
 
         Returns
         -------

@@ -24,7 +24,7 @@ class NoamScheduler(SchedulerBase):
     Raises
     ------
     TypeError, ValueError
-        A value is no number, or out of range.
+        A value is not a number, or out of range.
 
     Notes
     -----

@@ -9,25 +9,25 @@ from .linesearch import LINE_SEARCHES, LineSearch, armijo
 
 
 class GradientDescent(Method):
-    r"""Step along the negative gradient, as far as a line search says.
+    r"""Steepest descent: step along the negative gradient, by the length that a line search finds.
 
     .. math:: \theta_{k+1} = \theta_k - t_k \nabla f(\theta_k)
 
     Parameters
     ----------
     line_search : LineSearch
-        What finds :math:`t_k`. The first step that is tried is what changes the value to first order as much as the
-        last step did, at the very first a step of length 1.
+        The line search that finds :math:`t_k`. The first trial changes the value, to first order, as much as the last
+        step did; at the first step it has a length of 1.
 
     Raises
     ------
     TypeError, ValueError
-        `line_search` is none.
+        `line_search` is not a line search.
 
     Notes
     -----
-    With bounds, the step is projected onto them, and the value must fall by a share of what the gradient promises along
-    the projected step.
+    With bounds, the step is projected onto them, and the value must fall by a fraction of the decrease that the
+    gradient predicts along the projected step.
 
     References
     ----------

@@ -30,25 +30,25 @@ class LBFGS(Method):
     Parameters
     ----------
     history : int
-        How many pairs are kept, at least 1. Each takes two vectors.
+        The number of pairs that are kept, at least 1. Each needs the memory of two vectors.
     line_search : LineSearch
-        What finds :math:`t_k`; 1 is tried first, and at the first step a length of 1.
+        The line search that finds :math:`t_k`. The first trial is 1; at the first step it has a length of 1.
 
     Raises
     ------
     TypeError, ValueError
-        A value is out of range, or `line_search` is none.
+        A value is out of range, or `line_search` is not a line search.
 
     Notes
     -----
     The two loops run over coefficients on the host: the direction is one combination of the pairs and the gradient, and
-    the inner products that it needs are read together with the value. So an evaluation takes one wait for the device,
-    and vectors stay there. A pair whose curvature is not positive beyond rounding is left out.
+    the inner products that it needs are read together with the value. So the host waits for the device once per
+    evaluation, and vectors stay on the device. A pair is skipped if its curvature is not positive beyond rounding.
 
-    With bounds, elements that lie at one and would leave it stay; the others move by the inverse Hessian of these
-    alone, made of their parts of the pairs; and steps are projected. That reads numbers once more after each step. The
-    first step that is tried is to the projection of a point far along the negative gradient, shortened to a length of 1
-    where some element has a side without a bound. Bounds that are numbers take no memory, arrays two vectors.
+    With bounds, elements at a bound that would leave the box are held; the others move by the inverse Hessian
+    restricted to them; and steps are projected. The host then reads numbers once more after each step. The first step
+    that is tried is to the projection of a point far along the negative gradient, shortened to a length of 1 where some
+    element has a side without a bound. Bounds that are numbers take no memory, arrays two vectors.
 
     References
     ----------

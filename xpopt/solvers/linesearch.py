@@ -1,7 +1,7 @@
 """Line searches: how far to go along a direction in which a function falls.
 
-Each is a generator over numbers alone. It yields steps, is sent what was found there, and returns whether the last one
-is taken. So it knows no arrays, and what it remembers is the list of what it was sent.
+Each is a generator over numbers. It yields steps, is sent the values found there, and returns whether the last one is
+accepted. So it sees no arrays, and its state is the list of what it was sent.
 """
 
 from __future__ import annotations

@@ -36,17 +36,17 @@ def minimize(
     Parameters
     ----------
     fun : callable
-        ``fun(params) -> (value, grads)``: a number, or an array of shape (), and a tree like `params`. With `grad`, the
-        value alone.
+        ``fun(params) -> (value, grads)``: a number, or an array of shape (), and a tree like `params`. With `grad`,
+        only the value.
     params : tree of array, or array
-        Where to start: a container, nested at will, of arrays of one library; or one array. Only read.
+        The start: a container, nested to any depth, of arrays of one library; or one array. Only read.
     optimizer : str, mapping, Method or OptimizerBase
         The method: `LBFGS`, `NonlinearCG`, `GradientDescent`, or an optimizer, which is copied; or its name, or text
         such as ``"Adam(lr=0.1)"``.
     grad : callable, optional
         ``grad(params) -> grads``.
     steps : int, optional
-        The most steps.
+        The largest number of steps.
     stop : StopRule or callable, optional
         When to stop. Without it and without `steps`: where no element of the gradient is larger than 1e-5, or after
         10,000 steps; of optimizers also where 100 steps gain less than 1e-9, times the best value where that is larger
@@ -58,20 +58,21 @@ def minimize(
         Called at the start and after each step with a dict: ``"params"``, the point that was accepted, and ``"step"``,
         ``"value"``, ``"gradient_norm"``, ``"rate"``, ``"evaluations"``, ``"best_value"`` and ``"seconds"``.
     progress : bool
-        Whether to show how far it is: with rich where that is installed, else in a line on stderr.
+        Whether to show the progress: with rich if that is installed, else in a line on stderr.
 
     Returns
     -------
     Result
         ``params`` of the best value, ``value``, ``reason``, ``step``, ``evaluations``, ``history``, and the method
-        ``plot``. Where Ctrl-C interrupts the loop, the KeyboardInterrupt has what came of it so far as ``result``.
+        ``plot``. If Ctrl-C interrupts the loop, the KeyboardInterrupt has the result so far as its attribute
+        ``result``.
 
     Raises
     ------
     TypeError, ValueError
-        What `fun` returned is no pair of a scalar and gradients like `params`; the value rises along the negative
-        gradient; bounds are crossed, exclude the start, or are given to a method that has none; or an argument is of
-        the wrong kind.
+        `fun` did not return a pair of a scalar and gradients like `params`; the value rises along the negative
+        gradient; bounds are crossed, exclude the start, or are passed to a method that has none; or an argument is of
+        the wrong type.
 
     See Also
     --------
@@ -79,10 +80,9 @@ def minimize(
 
     Notes
     -----
-    Of a complex parameter, the gradient is the direction of steepest ascent, as in PyTorch. JAX returns the conjugate.
-
-    A value or gradient that is not finite is a rejected step: methods try a shorter one, optimizers keep parameters and
-    state, and ask again; ten in a row end it.
+    For a complex parameter, the gradient is the direction of steepest ascent, as in PyTorch. JAX returns the conjugate.
+    If a value or gradient is not finite, the step is rejected: methods try a shorter one, optimizers keep parameters
+    and state, and ask again; ten in a row stop the solver.
 
     Examples
     --------

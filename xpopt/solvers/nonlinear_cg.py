@@ -35,18 +35,18 @@ class NonlinearCG(Method):
     beta : {"hager-zhang", "polak-ribiere"}
         Which share.
     line_search : LineSearch
-        What finds the step. Conjugate gradients want a sharper one than quasi-Newton methods.
+        The line search. Conjugate gradients need a more exact one than quasi-Newton methods.
 
     Raises
     ------
     TypeError, ValueError
-        `beta` is another, or `line_search` is none.
+        `beta` is unknown, or `line_search` is not a line search.
 
     Notes
     -----
-    It begins anew with the negative gradient after six times as many steps as there are unknowns; with
-    ``"polak-ribiere"`` also where two gradients in a row are far from orthogonal, :math:`|g_{k+1}^T g_k| \ge 0.2\,
-    g_{k+1}^T g_{k+1}`; and where a direction does not go down.
+    It restarts with the negative gradient after six times as many steps as there are unknowns; with ``"polak-ribiere"``
+    also where two gradients in a row are far from orthogonal, :math:`|g_{k+1}^T g_k| \ge 0.2\, g_{k+1}^T g_{k+1}`; and
+    where a direction is not a descent direction.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Steps of several gradients: these are added up, and the step is taken with their mean."""
+"""Gradient accumulation: a step with the mean of several gradients."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class AccumulateState(NamedTuple):
 
 
 class Accumulate(Transform):
-    r"""Take a step with the mean of k gradients, of which the last one comes with the step.
+    r"""Take a step with the mean of k gradients: k - 1 calls only add theirs, and the next one makes the step.
 
     .. math:: g \leftarrow \frac{1}{k} \left(\sum_{i=1}^{k-1} g_i + g_k\right)
 

@@ -37,7 +37,7 @@ class AGC(Transform):
     Raises
     ------
     TypeError, ValueError
-        A value is no number, or out of range.
+        A value is not a number, or out of range.
 
     Notes
     -----

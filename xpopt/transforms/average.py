@@ -1,4 +1,4 @@
-"""Averages of parameters along their way: what a model is evaluated with, while the steps go on without them."""
+"""Running averages of parameters, for evaluation; they do not affect the steps."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ class EMA(Average):
     decay : float
         The decay :math:`d`, in [0, 1); about ``1 / (1 - decay)`` steps of memory.
     warmup : bool
-        Whether the first steps have larger shares, so that the weights of all parameters so far are those of the moving
-        average, divided by their sum. Without it the first parameter keeps the weight :math:`d^{t-1}`.
+        Whether the first steps have larger weights: the weights of the moving average are divided by their sum so far.
+        Without it the first parameter keeps the weight :math:`d^{t-1}`.
 
     Raises
     ------
@@ -61,9 +61,9 @@ class EMA(Average):
 
     Notes
     -----
-    With warm-up this is the average of Adam's moments with their correction, as ``optax.ema`` with ``debias=True``
-    has it; without, that of ``torch.optim.swa_utils.get_ema_multi_avg_fn``. :math:`t` is the count of the parameter's
-    updates. Where the option comes later, the average starts at the parameter of then.
+    With warm-up this is the average of Adam's moments with their correction, as ``optax.ema`` with ``debias=True`` has
+    it; without, that of ``torch.optim.swa_utils.get_ema_multi_avg_fn``. :math:`t` is the count of the parameter's
+    updates. If the option is switched on later, the average starts at the parameter at that time.
 
     References
     ----------
@@ -92,10 +92,11 @@ class SWA(Average):
     Parameters
     ----------
     start : int
-        The first step :math:`t_0`, as counted of each parameter, of which the parameter is in the mean. At least 0;
-        with 0 the parameter before the first step is in it.
+        The first step :math:`t_0`, by the count of each parameter, whose result is included in the mean. At least 0;
+        with 0 the parameter before the first step is included.
     every : int
-        The steps :math:`k` from one to the next, at least 1; in the paper the length of a cycle of the learning rate.
+        The number of steps :math:`k` between two of them, at least 1; in the paper the length of a cycle of the
+        learning rate.
 
     Raises
     ------

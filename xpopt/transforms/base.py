@@ -84,17 +84,17 @@ class Transform(Scheduled, Value):
 
     - ``before(xp, param, grad, s, h)``, which returns the gradient that is passed on, or the pair of the parameter and
       the gradient that are passed on;
-    - ``after(xp, new, param, grad, s, h)``, which returns the new parameter and its slots. `new` is what comes from
-      inside, `param` and `grad` are what its own `before` was given;
+    - ``after(xp, new, param, grad, s, h)``, which returns the new parameter and its slots. `new` is the result of the
+      rule and of the transforms nearer to it; `param` and `grad` are the arguments of its own `before`;
     - ``scalars(h)``, further numbers computed on the host, as for an optimizer;
     - ``evaluated(xp, param, s, h)``, what `OptimizerBase.averaged` returns in the place of the parameter.
 
     `xp` is the namespace of the arrays, `s` the transform's own slots: an instance of `slots`, a NamedTuple class as
     for an optimizer. `h` has the transform's settings, what its `scalars` returns, the count `h.t` and the learning
-    rate `h.lr`, and no number of the rule or of another transform. A transform is elementwise arithmetic like a rule,
-    and runs in one kernel with it.
+    rate `h.lr`, but no number of the rule or of another transform. A transform is elementwise arithmetic like a rule,
+    and runs in the same kernel.
 
-    An instance is a value: it is never changed, and equal to another one of its class with the same settings.
+    An instance is immutable, and equal to another one of its class with the same settings.
 
     Parameters
     ----------

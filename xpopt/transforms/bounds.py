@@ -26,26 +26,26 @@ LOW, HIGH = OrNone(NumberOrArray(Range(), -math.inf)), OrNone(NumberOrArray(Rang
 
 
 class Bounds(Transform):
-    r"""Project each parameter to an interval after the step, and let no gradient push through a bound.
+    r"""Project each parameter onto an interval after the step, and zero gradients that point out of it at a bound.
 
     .. math::
 
         g_t &\leftarrow 0 \quad \text{where } \theta_{t-1} \le a, g_t > 0 \text{ or } \theta_{t-1} \ge b, g_t < 0 \\
         \theta_t &\leftarrow \min(\max(\theta_t, a), b)
 
-    The first line comes before the rule, so that its means and velocities do not grow at a bound.
+    The first line is applied before the rule, so that its means and velocities do not grow at a bound.
 
     Parameters
     ----------
     low, high : float, array or None
         The bounds :math:`a` and :math:`b`: a number, or an array of the parameter's shape, in which infinity leaves an
         element open; None for an open side. A bound that is not a number of the parameter's dtype is rounded inward, so
-        that no rounding leads out.
+        that a rounded parameter is never outside.
 
     Raises
     ------
     TypeError, ValueError
-        A bound is no number, `low` is above `high`, or they are arrays of two shapes.
+        A bound is not a number, `low` is above `high`, or they are arrays of two shapes.
 
     References
     ----------

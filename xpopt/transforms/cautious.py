@@ -1,4 +1,4 @@
-"""Steps only where they go down."""
+"""Steps only where they have the sign of the gradient."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from .base import Transform
 
 
 class Cautious(Transform):
-    r"""Leave out the step of each element in which it has not the sign of the gradient.
+    r"""Omit the step of each element in which it does not have the sign of the gradient.
 
     .. math:: \theta_t = \theta_{t-1} - u_t \, [u_t g_t > 0]
 
-    where :math:`u_t` is the step of the rule and :math:`g_t` the gradient that it saw. The state goes on as without it.
+    where :math:`u_t` is the step of the rule and :math:`g_t` the gradient that it received. The state is updated as
+    usual.
 
     Parameters
     ----------
@@ -24,8 +25,8 @@ class Cautious(Transform):
 
     Notes
     -----
-    In [1]_ the steps that are left are divided by the share of elements that have one, so that their sum stays about
-    the same. Here they are as long as without it: each element depends on nothing but itself.
+    In [1]_ the remaining steps are divided by the fraction of elements that have one, so that their sum stays about the
+    same. Here they are not scaled, so that each element depends only on itself.
 
     References
     ----------

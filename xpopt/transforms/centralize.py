@@ -17,7 +17,8 @@ class Centralize(Transform):
 
     .. math:: g_i \leftarrow g_i - \operatorname{mean}(g_i)
 
-    where :math:`g_i` is a part along the first axis: what leads to one output. Gradients with fewer than two axes stay.
+    where :math:`g_i` is a slice along the first axis: the weights of one output. Gradients with fewer than two axes do
+    not change.
 
     Parameters
     ----------

@@ -27,7 +27,7 @@ class ClipGlobal(Transform):
     Raises
     ------
     TypeError, ValueError
-        `clip_global` is no number, or out of range.
+        `clip_global` is not a number, or out of range.
 
     References
     ----------

@@ -23,7 +23,7 @@ class ClipValue(Transform):
     Raises
     ------
     TypeError, ValueError
-        `clip_value` is no number, or out of range.
+        `clip_value` is not a number, or out of range.
     """
 
     clip_value: float = setting(range=EPS)

@@ -25,7 +25,7 @@ class L2(Transform):
     Raises
     ------
     TypeError, ValueError
-        `l2` is no number, or out of range.
+        `l2` is not a number, or out of range.
     """
 
     l2: float = setting(default=0.0, range=NON_NEGATIVE)

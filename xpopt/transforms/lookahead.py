@@ -1,4 +1,4 @@
-"""Lookahead: some steps forward, and one back."""
+"""Lookahead."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ class LookaheadState(NamedTuple):
 
 
 class Lookahead(Transform):
-    r"""Every :math:`k` steps, set the parameter to slow weights that have moved a fraction of the way.
+    r"""Every :math:`k` steps, move slow weights a fraction of the way to the parameter, and set the parameter to them.
 
     .. math::
 
         \phi_t = \phi_{t-1} + \alpha (\theta_t - \phi_{t-1}), \quad \theta_t \leftarrow \phi_t
         \qquad \text{where } k \text{ divides } t
 
-    At other steps the slow weights :math:`\phi` stay. The slots of the rule go on.
+    At other steps the slow weights :math:`\phi` do not change. The slots of the rule are not reset.
 
     Parameters
     ----------
     every : int
-        The steps :math:`k` from one to the next, as counted of each parameter. At least 1.
+        The number of steps :math:`k`, by the count of each parameter. At least 1.
     pull : float
-        The part :math:`\alpha` of the way that the slow weights go. In (0, 1].
+        The fraction :math:`\alpha` of the way that the slow weights move. In (0, 1].
 
     Raises
     ------

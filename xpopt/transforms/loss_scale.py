@@ -1,4 +1,4 @@
-"""Gradients of a loss that was multiplied, so that 16 bits hold them: divided by the same number."""
+"""Loss scaling: gradients are divided by the number by which the loss was multiplied."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class LossScale(Transform):
     Raises
     ------
     TypeError, ValueError
-        `loss_scale` is no number, or out of range.
+        `loss_scale` is not a number, or out of range.
 
     References
     ----------
@@ -53,21 +53,21 @@ class LossScale(Transform):
 
 
 class DynamicLossScale(LossScale):
-    r"""Divide the gradient by the scale of the loss, which adapts to steps that are not finite.
+    r"""Divide the gradient by a scale of the loss that adapts to steps that are not finite.
 
-    After a step with a gradient that is not finite, which is left out, it is times `backoff`. After so many steps
-    without one as `every` says, it is times `growth`. `OptimizerBase.cur_loss_scale` is what it is.
+    After a step with a gradient that is not finite, which is skipped, the scale is multiplied by `backoff`. After
+    `every` steps without one, it is multiplied by `growth`. `OptimizerBase.cur_loss_scale` is its current value.
 
     Parameters
     ----------
     loss_scale : float
-        What it is at first. Finite, greater than 0.
+        The scale at the start. Finite, greater than 0.
     growth : float
-        Its factor after steps that are finite, at least 1.
+        The factor after finite steps, at least 1.
     backoff : float
-        Its factor after one that is not, in (0, 1).
+        The factor after a step that is not finite, in (0, 1).
     every : int
-        After how many steps that are finite it grows. At least 1.
+        The number of finite steps after which the scale grows. At least 1.
 
     Raises
     ------

@@ -19,7 +19,7 @@ _Factors = state_class("Factors", {"lr_scale": Slot("lr_scale", constant=True)})
 
 
 class LrScale(Transform):
-    """Multiply the learning rate of each step, for the rule and for what goes with it.
+    """Multiply the learning rate of each step, for the rule and for other transforms.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ class LrScale(Transform):
     Raises
     ------
     TypeError, ValueError
-        `lr_scale` is no number, or out of range.
+        `lr_scale` is not a number, or out of range.
     """
 
     lr_scale: Any = setting(default=1.0, range=FACTOR)

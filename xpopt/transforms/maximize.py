@@ -1,4 +1,4 @@
-"""Up instead of down."""
+"""Gradient ascent."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from .base import Transform
 
 
 class Maximize(Transform):
-    """Go up the function whose gradients come in: what follows gets the negative gradient.
+    """Maximize the function whose gradients are passed: the rule receives the negative gradient.
 
-    Decay and penalties pull towards zero all the same.
+    Decay and penalties still pull towards zero.
 
     Parameters
     ----------

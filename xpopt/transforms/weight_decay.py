@@ -37,21 +37,21 @@ class WeightDecay(Transform):
 
     .. math:: \theta_t = r(\theta_{t-1}) - \alpha_t \lambda \theta_{t-1}
 
-    where :math:`r` is the step of the rule. The gradient that the rule sees has no part in it, so that a rule which
-    divides by the size of its gradients decays all elements alike.
+    where :math:`r` is the step of the rule. The decay is not part of the gradient, so that a rule which divides by the
+    magnitude of its gradients decays all elements by the same factor.
 
     Parameters
     ----------
     weight_decay : float
         The decay :math:`\lambda`. Finite, at least 0.
     times_lr : bool
-        Whether it is times the learning rate :math:`\alpha_t` of the step. If not, :math:`\lambda` is the share that a
-        step takes away.
+        Whether it is multiplied by the learning rate :math:`\alpha_t` of the step. If not, each step subtracts the
+        fraction :math:`\lambda`.
     towards : {0, "start"}
-        What it pulls towards: zero; or where the parameter was at the first step with this decay, which is kept in the
-        slot ``origin``.
+        The point towards which parameters decay: zero; or the parameter at the first step with this decay, which is
+        kept in the slot ``origin``.
     cautious : bool
-        Whether an element decays only where the step of the rule goes the same way.
+        Whether an element decays only where the step of the rule has the same direction.
 
     Raises
     ------

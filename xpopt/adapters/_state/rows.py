@@ -120,7 +120,7 @@ def _value(x: Any, name: str) -> Any:
 
 
 def check_rate(optimizer: OptimizerBase) -> None:
-    """Raise a ValueError where the rate is no number that the other library could have."""
+    """Raise a ValueError where the rate is not a number that the other library could have."""
     if not isinstance(optimizer.lr_scheduler, ConstantScheduler):
         raise ValueError(
             f"the rate follows {optimizer.lr_scheduler}, which stays here; set the rate of the next step, "

@@ -14,7 +14,7 @@ class Algebra:
     __array_ufunc__ = None  # a NumPy number on the left leaves the product to the schedule
 
     def __rshift__(self, other: Any) -> Schedule:
-        """Follow with another schedule, whose step 0 is where this one is over."""
+        """Follow with another schedule, whose step 0 is where this one ends."""
         from . import joined
 
         return joined.joined(">>", self, other)

@@ -1,4 +1,4 @@
-"""What every schedule is: a value, which says a number for each step."""
+"""The base class of schedules: immutable values with a number for each step."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ else:
 class Schedule(Algebra, Value, _Number):
     """A number for each step, as an immutable value whose text is the call that makes it.
 
-    A schedule of your own declares its settings with `setting`, and writes `at`. If one of them is `steps`, that is
-    when it is over. Text then knows it by name. One that has no `steps` has no end, unless it says its `length`. One
-    that remembers something overrides `begin`, `draw`, `seen` and `restored` too, as `plateau` does.
+    A schedule of your own declares its settings with `setting`, and writes `at`. If one of them is `steps`, that is its
+    length. `make_schedule` finds the class by its name. A schedule without `steps` has no end, unless it defines
+    `length`. A schedule with state also overrides `begin`, `draw`, `seen` and `restored`, as `plateau` does.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ class Schedule(Algebra, Value, _Number):
 
     @property
     def length(self) -> float:
-        """After how many steps it is over: an int, infinity if it has no end, or 0 if it is a number at every step."""
+        """The number of steps after which it ends: an int, infinity if it has no end, or 0 if it is a constant."""
         steps: int | None = vars(self).get("steps")
         return math.inf if steps is None else steps
 
@@ -112,7 +112,7 @@ class Schedule(Algebra, Value, _Number):
         Raises
         ------
         TypeError
-            `step` is no int; or it is a schedule that reads the loss: ask `values`.
+            `step` is not an int; or the schedule reads the loss: call `values`.
         ValueError
             `step` is negative, or the formula gives no finite number there.
         """
@@ -127,7 +127,7 @@ class Schedule(Algebra, Value, _Number):
         Parameters
         ----------
         steps : int or iterable of int
-            How many steps from 0 on; or which.
+            The number of steps, counted from 0; or the steps.
         losses : iterable of float, optional
             The loss of each of so many steps, for a schedule that reads it.
 
@@ -162,11 +162,11 @@ class Schedule(Algebra, Value, _Number):
         Parameters
         ----------
         steps : int, optional
-            How many; by default, until it is over, or 1000.
+            The number of steps; by default, until its end, or 1000.
         losses : iterable of float, optional
             As for `values`.
         axes : matplotlib.axes.Axes, optional
-            Where to; by default those of `matplotlib.pyplot`.
+            The axes to draw into; by default those of `matplotlib.pyplot`.
 
         Returns
         -------
@@ -193,11 +193,11 @@ class Schedule(Algebra, Value, _Number):
     # What it remembers, as data that never changes; None for one that is a function of the step alone
 
     def begin(self) -> Any:
-        """Return what it remembers before the first step: what JSON has; None if it never remembers anything."""
+        """Return the state before the first step, which can be written as JSON; None if it has no state."""
         return None
 
     def draw(self, step: int, cur_loss: Any, state: Any) -> tuple[float, Any]:
-        """Return the number of a step, and what is remembered then.
+        """Return the number of a step, and the new state.
 
         Parameters
         ----------

@@ -93,11 +93,11 @@ class cosine_restarts(Endless):
     period : int
         The length :math:`n` of the first period. At least 1.
     stretch : int
-        How much longer each period is, :math:`m`. At least 1.
+        The factor :math:`m` by which each period is longer than the last. At least 1.
     shrink : float
-        By what `start` is multiplied at each restart, :math:`d`. Greater than 0.
+        The factor :math:`d` by which `start` is multiplied at each restart. Greater than 0.
     steps : int, optional
-        After how many steps it is over. At least 1.
+        The number of steps after which it ends. At least 1.
 
     Raises
     ------

@@ -22,7 +22,7 @@ class one_cycle(Schedule):
     rise, fall : int or float
         The steps up to the peak, and down from it. Greater than 0.
     last : int or float
-        With more than 0, `fall` goes back to `start`, and so many steps go from there to `stop`.
+        If greater than 0, `fall` leads back to `start`, and this number of steps from there to `stop`.
     start : float, optional
         The value at step 0; by default, `peak` divided by 25.
     stop : float, optional
@@ -97,11 +97,11 @@ class cyclic(Endless):
     fall : int or float, optional
         The steps down; by default as many.
     factor : float
-        By what the height is multiplied, :math:`d`. Greater than 0.
+        The factor :math:`d` by which the height is multiplied. Greater than 0.
     per : {"cycle", "step"}
-        After what it is.
+        Whether the height is multiplied after each cycle or after each step.
     steps : int, optional
-        After how many steps it is over. At least 1.
+        The number of steps after which it ends. At least 1.
 
     Raises
     ------

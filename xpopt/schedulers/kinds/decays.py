@@ -13,7 +13,7 @@ LENGTH = Range(low=0, open_low=True, kind="number")
 
 
 class exponential(Endless):
-    r"""A value multiplied by a factor in the course of each period of some steps.
+    r"""A value multiplied by a factor over each period of some steps.
 
     .. math:: f(t) = a d^{\,t / n}
 
@@ -24,11 +24,11 @@ class exponential(Endless):
     factor : float
         The factor :math:`d`. Greater than 0.
     every : int or float
-        In the course of how many steps, :math:`n`. Greater than 0.
+        The number of steps :math:`n` over which it is multiplied by `factor`. Greater than 0.
     stop : float, optional
-        Where it stays once it is there: below `start` if it falls, else above.
+        The last value, at which it stays: below `start` if the value falls, else above.
     steps : int, optional
-        After how many steps it is over. At least 1.
+        The number of steps after which it ends. At least 1.
 
     Raises
     ------
@@ -80,7 +80,7 @@ class inverse_time(Endless):
     power : float
         The exponent :math:`p`; 0.5 for an inverse root. Greater than 0.
     steps : int, optional
-        After how many steps it is over. At least 1.
+        The number of steps after which it ends. At least 1.
 
     Raises
     ------

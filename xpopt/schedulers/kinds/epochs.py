@@ -24,7 +24,7 @@ def epochs(n: float, *, steps_per_epoch: int) -> int:
     Raises
     ------
     TypeError, ValueError
-        One of them is no number, or out of range.
+        One of them is not a number, or out of range.
 
     Examples
     --------

@@ -29,7 +29,7 @@ class function(Endless):
         ``call(step) -> float``: a function of the step alone, which remembers nothing. A setting, and what is made of
         schedules, takes it as it is too.
     steps : int, optional
-        After how many steps it is over. At least 1.
+        The number of steps after which it ends. At least 1.
 
     Raises
     ------

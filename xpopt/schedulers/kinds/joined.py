@@ -68,7 +68,7 @@ def joined(sign: str, first: Any, second: Any) -> Schedule:
     Returns
     -------
     Schedule
-        What is made of them; NotImplemented if one of them is nothing of the above.
+        What is made of them; NotImplemented if one of them is none of the above.
     """
     if not _stands_for_one(first) or not _stands_for_one(second):
         return NotImplemented
@@ -315,7 +315,7 @@ class maximum(Composed):
     Parameters
     ----------
     first, second : Schedule, float, SchedulerBase or callable
-        The schedules. It is over where both are.
+        The schedules. The result ends when both have ended.
 
     Raises
     ------

@@ -35,7 +35,7 @@ def make_schedule(spec: Any) -> Schedule:
     Raises
     ------
     TypeError
-        `spec` is nothing of the above, or a value is of the wrong type.
+        `spec` is none of the above, or a value is of the wrong type.
     ValueError
         A name or keyword is unknown, the text cannot be read, or a value is out of range.
 

@@ -1,4 +1,4 @@
-"""The schedule that waits for a loss which stays."""
+"""The schedule that multiplies a value when the loss stops improving."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ class plateau(Schedule):
     factor : float
         The factor, in (0, 1).
     patience : int
-        How many steps without a better loss are let pass; the next one changes the value. At least 0.
+        The number of steps without a better loss after which the next one changes the value. At least 0.
     tol : float
-        How much better a loss has to be than the best one: times its magnitude, if `relative`. At least 0.
+        The improvement over the best loss that is needed: relative to its magnitude, if `relative`. At least 0.
     relative : bool
         Whether `tol` is relative.
     cooldown : int
-        How many steps after a change do not count. At least 0.
+        The number of steps after a change that are not counted. At least 0.
     stop : float
-        The value does not go beyond it. Finite; on the side of `start` on which 0 is.
+        The limit of the value. Finite, and in the direction of 0 from `start`.
     maximize : bool
         Whether a larger loss is the better one.
 
@@ -43,8 +43,7 @@ class plateau(Schedule):
 
     Notes
     -----
-    The loss of a step is taken in before its value is said. What it remembers is the best loss, two counts and the
-    value.
+    The loss of a step is used before its value is computed. The state is the best loss, two counts and the value.
 
     Examples
     --------

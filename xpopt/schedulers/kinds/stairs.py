@@ -48,7 +48,7 @@ class staircase(Endless):
     every : int
         The length :math:`n` of a stage. At least 1.
     steps : int, optional
-        After how many steps it is over. At least 1.
+        The number of steps after which it ends. At least 1.
 
     Raises
     ------
@@ -88,7 +88,8 @@ class multi_step(Schedule):
     factor : float
         The factor :math:`d`. Greater than 0.
     boundaries : tuple of int
-        The steps, in rising order, each at least 1; each has its new value already. With the last it is over.
+        The steps, in increasing order, each at least 1, at which the new value applies. The schedule ends at the last
+        one.
 
     Raises
     ------
@@ -129,8 +130,8 @@ class piecewise(Schedule):
     levels : tuple of float
         The values: one more than there are boundaries. Finite.
     boundaries : tuple of int
-        The steps from which on the second, the third and so on are there, in rising order, each at least 1. With the
-        last it is over.
+        The steps at which the second, the third and later levels begin, in increasing order, each at least 1. The
+        schedule ends at the last one.
 
     Raises
     ------
