@@ -43,8 +43,8 @@ Each section is measured by itself:
 {setting}
 
 ```console
-$ nox -s bench -- --write docs/benchmarks.md                        # measure everything
-$ nox -s bench -- --only threads loaded --write docs/benchmarks.md  # two sections; the others stay
+$ nox -s bench -- --write docs/benchmarks.md                        # everything
+$ nox -s bench -- --only threads loaded --write docs/benchmarks.md  # two sections
 ```
 
 No section has been measured on a GPU.
