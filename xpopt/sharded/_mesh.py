@@ -59,9 +59,18 @@ def layout_of(x: Any) -> Layout | None:
     return Layout(x.device_mesh, tuple(x.placements), tuple(x.shape), tuple(x.stride()))
 
 
+def is_laid_out(x: Any, layout: Layout) -> bool:
+    """Return whether a tensor lies there."""
+    if not isinstance(x, DTensor) or x.placements != layout.placements or x.shape != layout.shape:
+        return False
+    return x.device_mesh is layout.mesh or x.device_mesh == layout.mesh
+
+
 def part_of(x: Any) -> Any:
     """Return the part of a DTensor that this process has, in the same memory."""
     part = x.to_local()
+    if type(part) is torch.Tensor:
+        return part
     return part.wait() if hasattr(part, "wait") else part  # of a collective that is under way
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
+from .._arrays.layout import Layout
 from .._arrays.parameter import dtype_text
 from .._arrays.tree import flatten, matched, rebuild, show
 from .._arrays.typing import Tree
@@ -69,6 +70,7 @@ class DTensors:
             if layout.is_partial:
                 raise ValueError(f"DTensors: {show(name)} is Partial; wanted parameters that are Shard or Replicate")
         self._parts = {name: _mesh.described(self._part(x, name, "parameter")) for name, x in leaves.items()}
+        self._names = Layout(list(self._parts))
         self._check()
         self._agreement = Agreement(_mesh.processes_of(self._mesh))
 
@@ -97,24 +99,26 @@ class DTensors:
             As for `OptimizerBase.update_all`, on all processes what one of them raised; a gradient that is ``Partial``
             or in another layout than its parameter. Nothing has changed.
         """
-        leaves = flatten(params, "params")
         with self._torch.no_grad(), self._agreement.all_or_none():
-            gradients = matched(leaves, flatten(grads, "grads"), "grads")
             if self.optimizer._parts.settings is not self._checked:
                 self._check()
-            own = {name: self._part(x, name, "parameter") for name, x in leaves.items()}
-            mine = {name: None if x is None else self._part(x, name, "gradient") for name, x in gradients.items()}
-            targets: Any = None
-            if out is not None:
-                given = matched(leaves, flatten(out, "out"), "out")
-                targets = own if out is params else {name: self._part(x, name, "out") for name, x in given.items()}
-            loss = self._agreement.loss(self._torch.whole_of(cur_loss), "mean")
+            own = self._own(params, "params", "parameter")
+            mine = self._own(grads, "grads", "gradient")
+            targets = None if out is None else own if out is params else self._own(out, "out", "out")
+            loss = None if cur_loss is None else self._agreement.loss(self._torch.whole_of(cur_loss), "mean")
             with together(self._decide):
                 new = self.optimizer.update_all(own, mine, loss, out=targets)
-        if out is not None:
-            return out
-        with self._torch.no_grad():
+            if out is not None:
+                return out
             return rebuild(params, lambda name: self._whole(new[name], name))
+
+    def _own(self, tree: Tree, role: str, what: str) -> dict[Hashable, Any]:
+        """Return the parts of tensors that this process has, by name."""
+        leaves = self._names.leaves(tree)
+        if leaves is None:  # of other containers, or with other names
+            found = matched(self._parts, flatten(tree, role), role)
+            leaves = [found[name] for name in self._parts]
+        return {name: self._part(x, name, what) for name, x in zip(self._parts, leaves, strict=True)}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state as `torch.distributed.checkpoint` saves and loads it, on any number of processes.
@@ -214,7 +218,10 @@ class DTensors:
 
     def _part(self, x: Any, name: Hashable, what: str) -> Any:
         """Return the part of a tensor that this process has, of a layout that is its parameter's."""
-        layout, wanted = self._torch.layout_of(x), self._layouts.get(name)
+        wanted = self._layouts.get(name)
+        if x is None or (wanted is not None and self._torch.is_laid_out(x, wanted)):
+            return None if x is None else self._torch.part_of(x)
+        layout = self._torch.layout_of(x)
         if (layout is None) != (wanted is None):
             kinds = ["a DTensor" if one is not None else f"a {type(x).__name__}" for one in (layout, wanted)]
             raise TypeError(f"{what} of {show(name)} is {kinds[0]}, and the parameter was {kinds[1]}; pass such a one")
