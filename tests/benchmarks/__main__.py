@@ -20,6 +20,7 @@ import cores
 import costs
 import peers
 import ranks
+import scaled
 import scaling
 import single
 import whole
@@ -103,6 +104,9 @@ def parts(works: Sequence[Work], quick: bool, threads: int) -> dict[str, Part]:
         "scaling": Part(scaling.TITLE, len(scaling.ENGINES) * len(scaling.SIZES), scaling.section, threads=1),
         "ranks": Part(
             ranks.TITLE, len(ranks.RANKS), lambda _, begin: ranks.section(16 * M if quick else 64 * M, runs, begin)
+        ),
+        "scaled": Part(
+            scaled.TITLE, scaled.count(), lambda _, begin: scaled.section(16 * M if quick else 64 * M, runs, begin)
         ),
         "memory": Part(costs.MEMORY_TITLE, 2, lambda timed, begin: costs.memory(size, begin)),
         "start": Part(costs.START_TITLE, 1 + len(costs.STARTS), lambda timed, begin: costs.start(runs, begin)),

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+ENGINES = {"chunks": "auto", "operations": "eager"}
+
 
 def race(sides: Mapping[str, Callable[[], Any]], rounds: int, calls: int) -> dict[str, list[float]]:
     """Return seconds a call, of blocks that alternate; the first round is not counted."""
@@ -51,9 +53,7 @@ def jax_steps(elements: int, rounds: int) -> dict[str, list[float]]:
 
     def make(name: str) -> None:
         mine, state = held[name]
-        held[name][:] = (
-            step(mine, grads, state, pure.numbers()) if name == "pure" else others(mine, grads, state)
-        )
+        held[name][:] = step(mine, grads, state, pure.numbers()) if name == "pure" else others(mine, grads, state)
         jax.block_until_ready(held[name])
 
     return race({name: lambda name=name: make(name) for name in held}, rounds, 20)
@@ -99,13 +99,13 @@ def dask_steps(elements: int, rounds: int) -> dict[str, list[float]]:
     made = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None, "memory_limit": 0}
     with LocalCluster(host="127.0.0.1", protocol="tcp", **made) as cluster, Client(cluster):
         held = {}
-        for name in ("auto", "eager"):
+        for name in ENGINES:
             x = da.ones(elements, chunks=elements // 8, dtype="float32").persist()
             held[name] = xpopt.Adam(), {"W": x}
 
         def make(name: str) -> None:
             opt, params = held[name]
-            with xpopt.engine(name):
+            with xpopt.engine(ENGINES[name]):
                 params = opt.persist(opt.update_all(params, {"W": 2 * params["W"]}))
             wait(futures_of(params))
             held[name] = opt, params
