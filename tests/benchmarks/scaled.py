@@ -49,7 +49,7 @@ def section(elements: int, rounds: int, begin: Begin) -> Section:
         row = [what, spread(1e3 * here, 1), other, spread(1e3 * there, 1), spread(here / there, 2)]
         found.rows.append(row)
         if what.startswith("Dask"):
-            found.goals.append(at_least(what, 3.0, there / here, "x one task for an operation"))
+            found.goals.append(at_least(what, 3.0, there / here, "one task for each operation"))
         else:
             found.goals.append(at_most(what, 1.3 if what.startswith("JAX") else 2.0, here / there, f"x {other}"))
     return found

@@ -23,3 +23,11 @@ def test_a_scheduler_stays_small_and_a_worker_may_be_lost(tmp_path, steps):
     assert found["skipped"] == 2
     # what the scheduler remembers is what it can compute again: a step has 60 tasks here, for 5 chunks
     assert found["most"] < 60 * (found["every"] + 3)
+
+
+@pytest.mark.long
+def test_the_example_runs(tmp_path):
+    program = ROOT / "docs" / "examples" / "dask_persist.py"
+    ended = wait(start([sys.executable, program], tmp_path, PYTHONPATH=str(ROOT)), timeout=200)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.splitlines()[-1] == "restored at step 30, in 2 chunks"

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from _kit.launch import ranks
+from _kit.launch import ranks, torchrun
 
 pytest.importorskip("torch")
 
@@ -25,3 +25,12 @@ def test_a_checkpoint_of_two_processes_is_read_by_one_and_by_three(tmp_path):
     run(2, tmp_path, "save")
     for processes in (1, 3):
         run(processes, tmp_path, "load")
+
+
+@pytest.mark.long
+def test_the_example_runs(tmp_path):
+    ended = torchrun(2, [ROOT / "docs" / "examples" / "dtensor.py"], tmp_path, PYTHONPATH=str(ROOT))
+    assert ended.returncode == 0, ended.stderr
+    losses = [float(line.split()[-1]) for line in ended.stdout.splitlines() if line.startswith("step ")]
+    assert len(losses) == 5
+    assert losses[-1] < 0.1  # the mean square of what is learned is 0.43
