@@ -39,7 +39,7 @@ def main():
     for step in range(1, STEPS + 1):
         with opt.shared_errors():
             x = torch.randn(256, 20, device=device)
-            model.zero_grad(set_to_none=False)
+            model.zero_grad(set_to_none=False)  # else each gradient is copied
             loss = torch.nn.functional.mse_loss(model(x)[:, 0], torch.sin(x[:, 0]))
             loss.backward()
         opt.update_all(loss.detach())

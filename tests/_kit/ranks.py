@@ -38,6 +38,12 @@ class InThreads:
     def zeros(self, count: int, dtype: Any, like: Any) -> Any:
         return np.zeros(count, dtype)
 
+    def lay(self, leaf: Any, param: Any, grad: Any) -> bool:
+        return False
+
+    def collect(self, leaf: Any, grad: Any) -> None:
+        pass
+
     def can_reduce(self, flat: Any, borders: Sequence[int]) -> bool:
         return flat.itemsize > 2
 

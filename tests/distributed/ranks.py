@@ -105,6 +105,8 @@ def bits(on, make, dtype):
 
 def short(on, folder, _):
     """A little of all: bits, a norm of the model, a step that is skipped, an error, a save and a load."""
+    if isinstance(on, Torch):
+        module(on, folder, _)
     make = OPTIMIZERS["Adam"]
     for dtype in ("float32", "bfloat16"):
         bits(on, make, dtype)
@@ -139,6 +141,29 @@ def short(on, folder, _):
     for found, expected in ((params, alone), (fast.averaged(), one.averaged(alone))):
         for name, x in expected.items():
             np.testing.assert_allclose(np.asarray(found[name]), np.asarray(x), rtol=1e-5, atol=1e-5)
+
+
+def module(on, folder, _):
+    """Gradients of a module are found wherever `zero_grad` lets them lie."""
+    import torch
+
+    for keep in (True, False):
+        torch.manual_seed(0)
+        sides = [torch.nn.Linear(5, 3) for _ in range(2)]
+        sides[1].load_state_dict(sides[0].state_dict())
+        opt, one = Sharded(xpopt.SGD(lr=0.1), on.comm), torch.optim.SGD(sides[1].parameters(), lr=0.1)
+        opt.bind(dict(sides[0].named_parameters()))
+        for step in range(3):
+            x = torch.tensor(np.random.default_rng(step).normal(0, 1, (on.size, 4, 5)).astype(np.float32))
+            sides[0].zero_grad(set_to_none=not keep)
+            sides[1].zero_grad()
+            (sides[0](x[on.rank]) ** 2).mean().backward()
+            (sides[1](x) ** 2).mean().backward()
+            opt.update_all()
+            one.step()
+        for mine, other in zip(sides[0].parameters(), sides[1].parameters(), strict=True):
+            torch.testing.assert_close(mine, other)
+            assert (mine.grad != 0).any()
 
 
 def grid(on, folder, _):

@@ -183,6 +183,22 @@ def test_what_one_rank_raises_all_raise_and_nothing_changes(failure, monkeypatch
             np.testing.assert_allclose(after[name], x, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.parametrize("what", ["params", "grads"])
+def test_an_array_that_was_replaced_is_told(what, monkeypatch):
+    """A gradient that is bound to the name, and not written into the array, would never be sent."""
+
+    def work(comm):
+        opt = Sharded(xpopt.Adam(), comm)
+        params, grads = opt.bind({"W": np.ones(5), "b": np.ones(2)})
+        if comm.rank == 1:
+            {"params": params, "grads": grads}[what]["b"] = np.ones(2)
+        opt.update_all()
+
+    for result in run_ranks(2, work, monkeypatch):
+        assert isinstance(result, ValueError)
+        assert f"rank 1: Sharded: 'b' of the {what} that bind returned was replaced" in str(result)
+
+
 def test_averages_are_those_of_one_process(monkeypatch):
     shapes = MODELS["uneven"]
 

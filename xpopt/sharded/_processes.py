@@ -30,6 +30,12 @@ class Processes(Protocol):
     def zeros(self, count: int, dtype: Any, like: Any) -> Any:
         """Return a new array beside another one."""
 
+    def lay(self, leaf: Any, param: Any, grad: Any) -> bool:
+        """Make a parameter of the caller's, if it has a gradient of its own, lie where it is updated; say whether."""
+
+    def collect(self, leaf: Any, grad: Any) -> None:
+        """Write the gradient that such a parameter has, wherever that lies."""
+
     def can_reduce(self, flat: Any, borders: Sequence[int]) -> bool:
         """Whether `reduce` takes such an array."""
 

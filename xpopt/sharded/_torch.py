@@ -44,6 +44,18 @@ class OverTorch:
     def zeros(self, count: int, dtype: Any, like: Any) -> Any:
         return torch.zeros(count, dtype=dtype, device=like.device)
 
+    def lay(self, leaf: Any, param: Any, grad: Any) -> bool:
+        if leaf.requires_grad:
+            leaf.data, leaf.grad = param, grad
+        return bool(leaf.requires_grad)
+
+    def collect(self, leaf: Any, grad: Any) -> None:
+        if leaf.grad is None:  # as `zero_grad` leaves it
+            grad.zero_()
+        elif leaf.grad.data_ptr() != grad.data_ptr():
+            grad.copy_(leaf.grad)
+        leaf.grad = grad
+
     def can_reduce(self, flat: Any, borders: Sequence[int]) -> bool:
         return is_even(borders)
 

@@ -9,7 +9,7 @@ from itertools import zip_longest
 from types import MappingProxyType
 from typing import Any, Literal
 
-from .._arrays.tree import flatten, rebuild
+from .._arrays.tree import flatten, rebuild, show
 from .._arrays.typing import Tree
 from .._engine.together import together
 from .._settings.text import short
@@ -81,8 +81,10 @@ class Sharded:
         self._agreement = Agreement(self._processes)
         self._reduce, self._order = reduce, order
         self._model: Model | None = None
-        self._tree: Any = None  # containers of the caller's kinds
         self._params: Any = None
+        self._grads: Any = None
+        self._views: list[tuple[Hashable, Any, Any]] = []
+        self._laid: list[tuple[Any, Any]] = []  # parameters of the caller's that have gradients, and where these go
 
     @property
     def hyperparameters(self) -> Mapping[str, Any]:
@@ -126,14 +128,16 @@ class Sharded:
         Parameters
         ----------
         params : container of array, nested at will
-            The parameters, of the same names, shapes and dtypes on all ranks; only read.
+            The parameters, of the same names, shapes and dtypes on all ranks. Tensors of PyTorch that require a
+            gradient are made to lie in these arrays, and their gradients with them; others are only read.
 
         Returns
         -------
         params : containers of the kinds of `params`
             Views of these arrays, which `update_all` writes.
         grads : the same
-            Arrays of zeros like them, into which the gradients of this rank are to be written before each step.
+            Arrays of zeros like them, into which the gradients of this rank are to be written before each step. Those
+            of such tensors get there by themselves.
 
         Raises
         ------
@@ -155,9 +159,14 @@ class Sharded:
             self._agreement.decide([])
         for flat in model.flats:
             self._processes.spread(flat.params)
-        self._model, self._tree = model, params
-        self._params = self._built([flat.params for flat in model.flats])
-        return self._params, self._built([flat.grads.flat for flat in model.flats])
+        self._model = model
+        views = model.views([flat.params for flat in model.flats])
+        grads = model.views([flat.grads.flat for flat in model.flats])
+        leaves = flatten(params, "params").items()
+        self._laid = [(x, grads[name]) for name, x in leaves if self._processes.lay(x, views[name], grads[name])]
+        self._views = [(name, views[name], grads[name]) for name in views]
+        self._params, self._grads = (rebuild(params, of.__getitem__) for of in (views, grads))
+        return self._params, self._grads
 
     def update_all(self, cur_loss: Any = None) -> Any:
         """Make one step with the gradients of all ranks.
@@ -176,11 +185,14 @@ class Sharded:
         ------
         RuntimeError
             `bind` was not called.
+        ValueError
+            An array that `bind` returned was replaced by another one.
         Exception
             What the update raised on any rank, on all of them, with that rank's number. Nothing has changed.
         """
         model = self._bound("update_all")
         with self._agreement.all_or_none():
+            self._collect()
             loss = self._agreement.loss(cur_loss, self._reduce)
             for flat in model.flats:
                 flat.grads.reduce()
@@ -292,11 +304,24 @@ class Sharded:
             raise RuntimeError(f"Sharded: {what} needs parameters; call params, grads = opt.bind(params) first")
         return self._model
 
+    def _collect(self) -> None:
+        """Raise if arrays that `bind` returned were replaced; write gradients that lie elsewhere."""
+        params, grads = flatten(self._params, "params"), flatten(self._grads, "grads")
+        for name, param, grad in self._views:
+            for what, found, wanted in (("params", params, param), ("grads", grads, grad)):
+                if found.get(name) is not wanted:
+                    raise ValueError(
+                        f"Sharded: {show(name)} of the {what} that bind returned was replaced by another array; write "
+                        f"into it, {what}[...][:] = values, for what lies elsewhere is neither read nor sent"
+                    )
+        for x, grad in self._laid:
+            self._processes.collect(x, grad)
+
     def _built(self, arrays: list[Any]) -> Any:
         """Return parameters in containers of the caller's, out of one array for each section."""
         assert self._model is not None
         views: dict[Hashable, Any] = self._model.views(arrays)
-        return rebuild(self._tree, views.__getitem__)
+        return rebuild(self._params, views.__getitem__)
 
     def _check_same(self, model: Model) -> None:
         """Raise a ValueError if another rank has other settings or parameters than rank 0."""
