@@ -102,11 +102,11 @@ def parts(works: Sequence[Work], quick: bool, threads: int) -> dict[str, Part]:
         "update": Part(single.TITLE, 1 + len(single.CASES) * len(sizes), partial(single.section, sizes)),
         "host": Part(costs.HOST_TITLE, len(costs.COUNTS), costs.host),
         "scaling": Part(scaling.TITLE, len(scaling.ENGINES) * len(scaling.SIZES), scaling.section, threads=1),
-        "ranks": Part(
-            ranks.TITLE, len(ranks.RANKS), lambda _, begin: ranks.section(16 * M if quick else 64 * M, runs, begin)
-        ),
         "scaled": Part(
             scaled.TITLE, scaled.count(), lambda _, begin: scaled.section(16 * M if quick else 64 * M, runs, begin)
+        ),
+        "ranks": Part(
+            ranks.TITLE, len(ranks.RANKS), lambda _, begin: ranks.section(16 * M if quick else 64 * M, 9, begin)
         ),
         "memory": Part(costs.MEMORY_TITLE, 2, lambda timed, begin: costs.memory(size, begin)),
         "start": Part(costs.START_TITLE, 1 + len(costs.STARTS), lambda timed, begin: costs.start(runs, begin)),

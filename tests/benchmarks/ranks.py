@@ -24,12 +24,14 @@ Adam on {elements:,} elements with `xpopt.sharded.Sharded` over MPI (MPICH), all
 thread; the network is the machine's memory. A step adds up the gradients of all ranks, updates, and sends the new
 parameters; beside it, an all-reduce after which each rank updates all. Shares of an update are measured alone. The
 efficiency is what the step costs of a pass of {compute} s on {small:,} elements, from one process to several:
-(c + s1) / (c + sN), where c is the pass and s the step. With more ranks than processors, ranks wait for each other."""
+(c + s1) / (c + sN), where c is the pass and s the step. With more ranks than processors, ranks wait for each other.
+There were {rounds} rounds, of turns of all sides, and as they began a load of {load:.0f} by other processes."""
 
 
 def section(elements: int, rounds: int, begin: Begin) -> Section:
     """Measure each number of ranks."""
-    text = TEXT.format(elements=elements, small=elements // 8, compute=COMPUTE)
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    text = TEXT.format(elements=elements, small=elements // 8, compute=COMPUTE, rounds=rounds, load=load)
     found = Section(TITLE, text, ["ranks", "what", "ms", "beside, ms", "ratio"])
     if importlib.util.find_spec("mpi4py") is None:
         found.rows.append(["2", "not measured: mpi4py is not installed", "", "", ""])
