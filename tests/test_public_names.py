@@ -263,7 +263,7 @@ def load(stop):
 load(0)
 total = events
 assert total > 100
-for stop in range(1, total + 1, 23):
+for stop in range(1, total + 1, 37):
     try:
         load(stop)
     except KeyboardInterrupt:

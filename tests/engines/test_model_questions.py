@@ -26,6 +26,7 @@ def walk(backend: Any, opt: Any, steps: int = 2) -> dict[str, Any]:
     return {name: backend.numpy(x) for name, x in params.items()}
 
 
+@pytest.mark.any_width
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("kind", [xpopt.DoG, xpopt.Prodigy])
 def test_a_bound_of_one_group_that_is_not_reached_changes_nothing(backend, engine, kind):
@@ -38,6 +39,7 @@ def test_a_bound_of_one_group_that_is_not_reached_changes_nothing(backend, engin
                 np.testing.assert_allclose(found[one], wanted[one], rtol=1e-6)
 
 
+@pytest.mark.any_width
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("clipped", list(VALUES))
 def test_any_group_may_clip_by_the_norm_of_its_own(backend, engine, clipped):

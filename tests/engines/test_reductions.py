@@ -189,6 +189,7 @@ def test_of_complex_parameters_all_reals_are_reduced(backend):
         assert same_bits(eager.cache, opt.cache)
 
 
+@pytest.mark.any_width
 def test_other_libraries_reduce_in_an_order_of_their_own(backend):
     """Chained in float64 against NumPy's in float64; the bound is of sums of a thousand numbers in float32."""
     rng = np.random.default_rng(2)
@@ -219,6 +220,7 @@ def by_hand(params: list[Any], grads: list[Any]) -> list[Any]:
     return [np.asarray(p, float) - 0.1 * x / norm for p, x in zip(params, shares, strict=True)]
 
 
+@pytest.mark.any_width
 def test_a_rule_is_told_of_the_whole_model(backend):
     rng = np.random.default_rng(4)
     values = [[normal(rng, shape).astype(np.float32) for shape in ((3, 4), (), (500,))] for _ in range(2)]

@@ -74,6 +74,7 @@ def test_it_is_what_torch_computes(backend, shape):
     np.testing.assert_allclose(x, theirs.detach().numpy(), rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.any_width
 @pytest.mark.parametrize("scale", [1.0, 1e-12])
 def test_every_library_computes_it(backend, scale):
     rng = np.random.default_rng(3)
@@ -119,6 +120,7 @@ def test_a_mean_of_steps_may_come_and_go(backend):
     assert opt.cache[1].keys() == {"t", "var"}
 
 
+@pytest.mark.any_width
 @pytest.mark.parametrize("decay1", [0.0, 0.5])
 @pytest.mark.parametrize("shape", [(3, 4), (5,)], ids=str)
 def test_squares_that_would_overflow_are_left_out(backend, shape, decay1):

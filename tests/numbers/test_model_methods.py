@@ -60,6 +60,7 @@ def test_it_is_what_optax_computes(backend, cls):
         assert off <= 1e-9 * walked
 
 
+@pytest.mark.any_width
 @every_method
 def test_other_libraries_compute_the_same(backend, cls):
     """In float32 beside float64: the rate is a quotient of sums, and each step hangs on those before."""

@@ -218,6 +218,7 @@ def test_a_group_changes_what_each_of_the_two_knows(backend):
     assert rows["in", "W"] == ("", "Muon", 0.1)
 
 
+@pytest.mark.any_width
 @pytest.mark.parametrize(
     "again",
     [

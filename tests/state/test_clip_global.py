@@ -190,6 +190,7 @@ def clipped_units(param: Any, grad: Any, axes: Any, part: float, eps: float) -> 
     return new
 
 
+@pytest.mark.any_width
 @pytest.mark.parametrize(("units", "axis"), [("first", 0), ("last", -1)])
 @pytest.mark.parametrize("shape", SHAPES_OF_UNITS, ids=str)
 def test_agc_of_units(backend, shape, units, axis):
