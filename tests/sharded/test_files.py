@@ -167,8 +167,11 @@ def test_a_save_that_fails_on_one_rank_leaves_the_older_checkpoint(tmp_path, mon
     for found in goes_on(make, tmp_path, start, 2, monkeypatch):
         for x, y in zip(found, expected, strict=True):
             np.testing.assert_array_equal(x, y)
-    trained(make, tmp_path, 2, monkeypatch)  # and the next one leaves nothing of it
-    assert len(list(tmp_path.iterdir())) == 3
+    theirs = tmp_path / "000000003-model-00000-of-00002.safetensors"
+    theirs.write_bytes(b"weights")
+    trained(make, tmp_path, 2, monkeypatch)  # and the next one leaves nothing of it, and what is no file of its own
+    assert len(list(tmp_path.iterdir())) == 4
+    assert theirs.read_bytes() == b"weights"
 
 
 def edited(change):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 from collections.abc import Hashable, Iterator, Sequence
 from math import prod
 from pathlib import Path
@@ -30,6 +31,7 @@ from ._model import Model
 from ._processes import Processes
 
 INDEX, FORMAT = "index.json", 1
+_OF_A_RANK = re.compile(r"\d{9,}-[0-9a-f]{8}-\d{5,}-of-\d{5,}\.safetensors")  # other files in the folder are the user's
 
 
 def save(
@@ -58,8 +60,8 @@ def save(
     if rank == 0:
         index = {"format": FORMAT, "xpopt_version": __version__, "files": files, "parameters": _described(model, ranks)}
         _replace(place / INDEX, json.dumps(index))
-        for old in place.glob("*.safetensors"):
-            if old.name not in files:
+        for old in place.iterdir():
+            if _OF_A_RANK.fullmatch(old.name) and old.name not in files:
                 old.unlink(missing_ok=True)
     decide([])
 
