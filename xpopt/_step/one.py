@@ -166,7 +166,10 @@ def bind(state: State, settings: Settings, param: Any, grad: Any, name: Hashable
         if not settings.runs_as(before):
             return None
         record.single = single, choice, settings, made
-    if len(rule.made) != made or choose.changed(rule) or choose.changed(settings.rule):
-        return None  # there may be a faster engine by now, or none any more
+    # there may be a faster engine by now, or none any more
+    if len(rule.made) != made or choose.changed(rule):
+        return None
+    if settings.rule is not rule and choose.changed(settings.rule):
+        return None
     bound = single.bind(param, grad, out)
     return None if bound is None else BoundUpdate(state, record, single, settings, bound[0], grad, bound[1], name)

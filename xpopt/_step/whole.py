@@ -51,6 +51,7 @@ class WholeUpdate:
     _commit: Commit | None = None
     _shared: Iterator[tuple[Record, list[int]]] = iter(())
     _counted: Iterator[tuple[list[int], int]] = iter(())
+    _copies: Iterator[tuple[Callable[[Any, Any], None], Any, Any]] = iter(())
 
     _names: list[Hashable]
     _leaves: list[Any]
@@ -60,7 +61,6 @@ class WholeUpdate:
     _results: list[Any]  # which are written in `finish`, and so kept until then
     _answer: Any
     _finish: Callable[[], None]
-    _copies: Iterator[tuple[Callable[[Any, Any], None], Any, Any]]
 
     def __init__(self, state: State, settings: Settings, params: Tree, grads: Tree, out: Tree | None) -> None:
         self._state = state
@@ -198,7 +198,8 @@ class WholeUpdate:
             places = plan.places
             results = self._launch_plan(plan, scalars, proceed)
         # a parameter without a gradient may lie where another one's result goes
-        self._copies = iter([(writer(x), x, copy_array(value)) for x, value in self._resting])
+        if self._resting:
+            self._copies = iter([(writer(x), x, copy_array(value)) for x, value in self._resting])
         if self._out is not None:
             self._answer = self._out
             return

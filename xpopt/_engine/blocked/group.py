@@ -236,7 +236,8 @@ class BlockedSingle(HostSingle):
         if self.ones is not None:
             ones, copies = self._found(self.ones, [flat(x) for x in (param, grad, *slots)], h, clip)
             packed += b"" if ones is None else ones.tobytes()
-        packed += clip
+        if self.clipped:
+            packed += clip
         if self._one_call:
             memory, numbers, arrays, _ = kernel.working(param.shape, self.compute, 0)
             args = (param, grad, *slots, result, *slots, *arrays, *numbers)
