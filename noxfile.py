@@ -247,6 +247,7 @@ def docs(session: nox.Session) -> None:
     examples = ["--doctest-modules", "--doctest-glob=*.md", "--ignore-glob=docs/*.py", "--durations=10"]
     # the tests of these run their examples, where the libraries are
     examples += [f"--ignore=xpopt/adapters/{host}.py" for host in ("torch", "optax", "sklearn", "thinc")]
+    examples += [f"--ignore=xpopt/sharded/{host}.py" for host in ("_mpi", "_torch", "_mesh")]
     session.env["OPENBLAS_NUM_THREADS"] = "1"  # more would wait for one another while two processes read pages
     with budget(session):
         session.run("sphinx-build", "-q", "-W", "--keep-going", "-E", "-j", str(WORKERS), "docs", "docs/_build/html")

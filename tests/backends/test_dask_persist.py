@@ -1,13 +1,14 @@
 """Dask's graphs: what a task of a chunk does, and what is computed and kept from step to step."""
 
-import dask
-import dask.array as da
 import numpy as np
 import pytest
 from _kit.table import BY_RULE, ELSEWHERE, OF_MATRICES
 
 import xpopt
 from xpopt import SGD, Adam
+
+dask = pytest.importorskip("dask")
+da = pytest.importorskip("dask.array")
 
 pytestmark = pytest.mark.backends("dask")
 

@@ -716,14 +716,14 @@ class OptimizerBase(Scheduled, Declared):
 
         Examples
         --------
-        >>> import dask.array as da
+        >>> import dask.array as da  # doctest: +SKIP
         >>> import xpopt
         >>> opt = xpopt.SGD(lr=0.25)
-        >>> params = {"W": da.ones(4, chunks=2)}
-        >>> for _ in range(3):
+        >>> params = {"W": da.ones(4, chunks=2)}  # doctest: +SKIP
+        >>> for _ in range(3):  # doctest: +SKIP
         ...     params = opt.update_all(params, {"W": 2 * params["W"]})
         ...     params = opt.persist(params)
-        >>> params["W"].compute()
+        >>> params["W"].compute()  # doctest: +SKIP
         array([0.125, 0.125, 0.125, 0.125])
         """
         from .._checkpoint.persist import persist
