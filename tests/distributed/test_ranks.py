@@ -75,9 +75,10 @@ KILLED = [
 @pytest.mark.parametrize(("library", "phase"), KILLED)
 def test_a_killed_rank_ends_all_and_the_last_checkpoint_loads(library, phase, tmp_path):
     pytest.importorskip(NEEDS[library])
-    runs(library, 3, "save", tmp_path)
+    ranks = 4 if library == "mpi" else 2  # powers of two: the mean of equal gradients is exact
+    runs(library, ranks, "save", tmp_path)
     before = {path.name for path in tmp_path.glob("*.safetensors")}
-    ended = run(library, 3, "kill", tmp_path, phase, timeout=60)
+    ended = run(library, ranks, "kill", tmp_path, phase, timeout=60)
     assert ended.returncode != 0
     assert "killing" in ended.stdout
     assert "not killed" not in ended.stdout
