@@ -1,4 +1,4 @@
-"""Two pictures of the tables in benchmarks.md: time against size, and how many times as fast as others xpopt is."""
+"""Two pictures of the tables in benchmarks.md: time against size, and of other libraries relative to xpopt."""
 
 import re
 from pathlib import Path
@@ -40,7 +40,7 @@ def sizes():
 
 
 def peers():
-    """Draw for each model how many times as fast as others the compiled engine is, with the quartiles."""
+    """Draw the time of other libraries relative to the compiled engine for each model, with the quartiles."""
     gains = {}
     for model, by, _, gain in table("Whole models"):
         if gain and not by.startswith(("xpopt", "the traffic")):
@@ -52,7 +52,7 @@ def peers():
         axes.plot(middle, range(len(models)), marker, label=by)
         axes.hlines(range(len(models)), low, high, color=axes.lines[-1].get_color())
     axes.axvline(1, color="0.5", linewidth=1)
-    axes.set(title="One step of Adam: the compiled engine is so many times as fast as", xscale="log")
+    axes.set(title="Time of one step of Adam, relative to the compiled engine", xscale="log")
     axes.set_xticks([1, 2, 4, 8, 16, 32], ["1", "2", "4", "8", "16", "32"])
     axes.set_yticks(range(len(models)), models)
     axes.invert_yaxis()

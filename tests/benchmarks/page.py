@@ -20,7 +20,7 @@ not.
 
 ```{{eval-rst}}
 .. plot:: pictures/benchmarks.py peers
-   :alt: For each model and each other library, how many times as fast the compiled engine is.
+   :alt: For each model, the time of each other library relative to the compiled engine.
 
 .. plot:: pictures/benchmarks.py sizes
    :alt: The time of one update by the number of elements, by textbook NumPy and two engines of xpopt.
@@ -84,9 +84,9 @@ class Page:
         titles = [title for title in order if title in self.sections]
         text = PAGE.format(
             conclusion=conclusion(list(_rows(self.sections.get(whole.TITLE, "")))),
-            goals=to_markdown(GOALS, [[title, *cells] for title in titles for cells in self.goals.get(title, [])]),
+            goals=to_markdown(GOALS, [[title, *cells] for title in titles for cells in self.goals.get(title, [])], 3),
             sections="\n".join(self.sections[title].rstrip("\n") + "\n" for title in titles),
-            setting=to_markdown(SETTING, [[title, *self.setting[title]] for title in titles], numbers=False),
+            setting=to_markdown(SETTING, [[title, *self.setting[title]] for title in titles], len(SETTING)),
         )
         path.write_text(text, encoding="utf-8")
 

@@ -118,9 +118,9 @@ def version(distribution: str) -> str | None:
         return None
 
 
-def to_markdown(headings: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: bool = True) -> str:
-    """Write a table for the page; columns of numbers are aligned on the right."""
-    rule = ["---", *("---:" if numbers else "---" for _ in headings[1:])]
+def to_markdown(headings: Sequence[str], rows: Sequence[Sequence[str]], text: int = 1) -> str:
+    """Write a table for the page; columns behind those of text are aligned on the right."""
+    rule = ["---" if column < text else "---:" for column in range(len(headings))]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [headings, rule, *rows])
 
 
