@@ -41,8 +41,8 @@ class InThreads:
     def lay(self, leaf: Any, param: Any, grad: Any) -> bool:
         return False
 
-    def collect(self, leaf: Any, grad: Any) -> None:
-        pass
+    def collect(self, leaf: Any, param: Any, grad: Any) -> str:
+        return ""
 
     def can_reduce(self, flat: Any, borders: Sequence[int]) -> bool:
         return flat.itemsize > 2

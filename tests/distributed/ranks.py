@@ -164,6 +164,39 @@ def module(on, folder, _):
         for mine, other in zip(sides[0].parameters(), sides[1].parameters(), strict=True):
             torch.testing.assert_close(mine, other)
             assert (mine.grad != 0).any()
+    misplaced(on)
+
+
+def misplaced(on):
+    """What would not be updated, or not be sent, is an error on all ranks."""
+    import torch
+
+    def raises(text, tensors, disturb=lambda: None):
+        opt = Sharded(xpopt.SGD(), on.comm)
+        try:
+            opt.bind(tensors)
+            disturb()
+            opt.update_all()
+        except ValueError as error:
+            assert text in str(error), error
+        else:
+            raise AssertionError(text)
+
+    layer = torch.nn.Linear(2, 2)
+    raises("rank 1: Sharded: parameter 'weight' does not lie", dict(layer.named_parameters()), lambda: moved(on, layer))
+    table = torch.nn.Embedding(3, 2, sparse=True)
+    raises("layout torch.sparse_coo", {"E": table.weight}, lambda: sparse(torch, table))
+    raises("'a' and 'b' are one tensor", {"a": layer.weight, "b": layer.weight})
+
+
+def sparse(torch, table):
+    table.zero_grad()
+    table(torch.tensor([1])).sum().backward()
+
+
+def moved(on, layer):
+    if on.rank == 1:
+        layer.weight.data = layer.weight.data.clamp(-0.1, 0.1)
 
 
 def grid(on, folder, _):

@@ -134,6 +134,13 @@ FAILURES = {
     "missing loss": ("ValueError", "cur_loss is None on 1 of 3 ranks"),
     "gradient": ("FloatingPointError", "not finite: the gradient of 'W'"),
     "user": ("KeyError", "no batch"),
+    "end": ("RuntimeError", "rank 1: StopIteration: "),
+    "several": ("RuntimeError", "rank 1: ExceptionGroup: two workers (2 sub-exceptions)"),
+}
+RAISED = {
+    "user": KeyError("no batch"),
+    "end": StopIteration(),
+    "several": ExceptionGroup("two workers", [OSError("a"), OSError("b")]),
 }
 
 
@@ -148,8 +155,8 @@ def test_what_one_rank_raises_all_raise_and_nothing_changes(failure, monkeypatch
         def step(k, *, fails):
             bad = fails and comm.rank == 1
             with opt.shared_errors():
-                if bad and failure == "user":
-                    raise KeyError("no batch")
+                if bad and failure in RAISED:
+                    raise RAISED[failure]
                 write(grads, filled({"W": (9000,), "b": (3,)}, [k, comm.rank]))
             if bad and failure == "gradient":
                 grads["W"][-1] = np.inf
@@ -181,6 +188,23 @@ def test_what_one_rank_raises_all_raise_and_nothing_changes(failure, monkeypatch
     for _, after in results:
         for name, x in params.items():
             np.testing.assert_allclose(after[name], x, rtol=1e-6, atol=1e-7)
+
+
+def test_an_error_after_one_that_was_handled_is_raised_by_all(monkeypatch):
+    def work(comm):
+        opt = Sharded(xpopt.Adam(nonfinite="raise"), comm)
+        _, grads = opt.bind({"W": np.ones(5)})
+        grads["W"][...] = np.nan
+        with opt.shared_errors():
+            with pytest.raises(FloatingPointError):
+                opt.update_all()
+            if comm.rank == 1:
+                raise OSError("no batch")
+        opt.update_all()
+
+    for result in run_ranks(2, work, monkeypatch, timeout=10):
+        assert isinstance(result, OSError)
+        assert str(result) == "rank 1: no batch"
 
 
 @pytest.mark.parametrize("what", ["params", "grads"])

@@ -13,6 +13,9 @@ import numpy as np
 from .._step.loss import check_loss
 from ._processes import Processes
 
+_OTHERWISE = UnicodeError, BaseExceptionGroup, StopIteration, StopAsyncIteration
+"""Errors that take more than a message, or that mean something else where they come out of a context."""
+
 _JOIN: dict[str, Any] = {"add": np.add, "maximum": np.maximum}
 
 
@@ -27,7 +30,7 @@ class Agreement:
 
     def __init__(self, processes: Processes) -> None:
         self._processes = processes
-        self._is_agreed = False  # of an error that is raised now, whether all raise it
+        self._agreed: BaseException | None = None  # the last error that all raise
 
     def decide(self, numbers: Sequence[tuple[str, float]]) -> list[float]:
         """Return what numbers come to, those of the ranks joined in their order.
@@ -51,8 +54,10 @@ class Agreement:
         if found[:, 0].any():
             self._raise(found, "")
         if (found[:, 1] != len(numbers)).any():
-            self._is_agreed = True
-            raise RuntimeError("Sharded: the ranks are at different points of a step; all must make the same calls")
+            self._agreed = RuntimeError(
+                "Sharded: the ranks are at different points of a step; all must make the same calls"
+            )
+            raise self._agreed
         if not numbers:
             return []
         of_ranks = self._processes.gather([value for _, value in numbers])
@@ -82,28 +87,30 @@ class Agreement:
         None
             Nothing.
         """
-        self._is_agreed = False
+        self._agreed = None
         try:
             yield
         except BaseException as error:
-            if self._is_agreed:
+            if error is self._agreed:
                 raise
             found = self._processes.gather([1.0, 0.0])
-            self._raise(found, json.dumps([_kind(error), str(error)]), error)
+            self._raise(found, json.dumps(_described(error)), error)
 
     def _raise(self, found: Any, text: str, own: BaseException | None = None) -> NoReturn:
         """Raise the error of the first rank that has one."""
         rank = int(np.flatnonzero(found[:, 0])[0])
         kind, message = json.loads(self._processes.broadcast(text, rank))
-        self._is_agreed = True
+        self._agreed = getattr(builtins, kind)(f"rank {rank}: {message}")
         if own is not None and not isinstance(own, Exception):  # an interrupt stays what it is where it came
-            raise own
-        raise getattr(builtins, kind)(f"rank {rank}: {message}") from own
+            self._agreed = own
+        raise self._agreed from None if isinstance(own, StopIteration) else own  # a context would let its cause out
 
 
-def _kind(error: BaseException) -> str:
-    """Return the first of an error's classes that all processes have and that takes a message alone."""
+def _described(error: BaseException) -> tuple[str, str]:
+    """Return the first of an error's classes that all processes have and that takes a message alone, and this."""
     for kind in type(error).__mro__:
-        if kind.__module__ == "builtins" and not issubclass(kind, UnicodeError):
-            return kind.__name__ if issubclass(kind, Exception) and kind is not Exception else "RuntimeError"
-    return "RuntimeError"
+        if kind.__module__ == "builtins" and not issubclass(kind, _OTHERWISE):
+            if issubclass(kind, Exception) and kind is not Exception:
+                return kind.__name__, str(error)
+            break
+    return "RuntimeError", f"{type(error).__name__}: {error}"

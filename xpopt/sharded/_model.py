@@ -46,6 +46,10 @@ class Model:
 
     def __init__(self, processes: Processes, settings: Settings, leaves: Mapping[Hashable, Any]) -> None:
         self._processes, self._leaves = processes, leaves
+        by_id: dict[int, Hashable] = {}
+        for name, leaf in leaves.items():
+            if (other := by_id.setdefault(id(leaf), name)) is not name and processes.library == "torch":
+                raise ValueError(f"Sharded: {show(other)} and {show(name)} are one tensor; give it once")
         examined = {name: self._examined(name, leaf) for name, leaf in leaves.items()}
         self.specs: dict[Hashable, Spec] = {name: spec for name, (spec, _) in examined.items()}
         self._values = {name: value for name, (_, value) in examined.items()}

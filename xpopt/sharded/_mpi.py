@@ -37,8 +37,8 @@ class OverMPI:
     def lay(self, leaf: Any, param: Any, grad: Any) -> bool:
         return False  # NumPy's arrays have no gradients
 
-    def collect(self, leaf: Any, grad: Any) -> None:
-        pass
+    def collect(self, leaf: Any, param: Any, grad: Any) -> str:
+        return ""
 
     def can_reduce(self, flat: Any, borders: Sequence[int]) -> bool:
         return flat.dtype.char in "fdFD"  # MPI rounds sums of 16 bits at each addition, and has no bfloat16

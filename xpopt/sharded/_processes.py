@@ -33,8 +33,8 @@ class Processes(Protocol):
     def lay(self, leaf: Any, param: Any, grad: Any) -> bool:
         """Make a parameter of the caller's, if it has a gradient of its own, lie where it is updated; say whether."""
 
-    def collect(self, leaf: Any, grad: Any) -> None:
-        """Write the gradient that such a parameter has, wherever that lies."""
+    def collect(self, leaf: Any, param: Any, grad: Any) -> str:
+        """Write the gradient that such a parameter has, wherever that lies; return what is wrong with it, or ""."""
 
     def can_reduce(self, flat: Any, borders: Sequence[int]) -> bool:
         """Whether `reduce` takes such an array."""

@@ -49,12 +49,20 @@ class OverTorch:
             leaf.data, leaf.grad = param, grad
         return bool(leaf.requires_grad)
 
-    def collect(self, leaf: Any, grad: Any) -> None:
+    def collect(self, leaf: Any, param: Any, grad: Any) -> str:
+        if leaf.data_ptr() != param.data_ptr() or leaf.dtype != param.dtype or leaf.shape != param.shape:
+            return (
+                "does not lie where bind put it, as after `p.data = x` or `module.to(...)`, and would not be updated; "
+                "write into it, `p.data.copy_(x)`, and move or convert a module before bind"
+            )
         if leaf.grad is None:  # as `zero_grad` leaves it
             grad.zero_()
+        elif leaf.grad.layout is not torch.strided:
+            return f"has a gradient of layout {leaf.grad.layout}; wanted a dense one, as of Embedding(sparse=False)"
         elif leaf.grad.data_ptr() != grad.data_ptr():
             grad.copy_(leaf.grad)
         leaf.grad = grad
+        return ""
 
     def can_reduce(self, flat: Any, borders: Sequence[int]) -> bool:
         return is_even(borders)

@@ -84,7 +84,7 @@ class Sharded:
         self._params: Any = None
         self._grads: Any = None
         self._views: list[tuple[Hashable, Any, Any]] = []
-        self._laid: list[tuple[Any, Any]] = []  # parameters of the caller's that have gradients, and where these go
+        self._laid: list[tuple[Hashable, Any, Any, Any]] = []  # the caller's that have gradients, and where both lie
 
     @property
     def hyperparameters(self) -> Mapping[str, Any]:
@@ -163,7 +163,11 @@ class Sharded:
         views = model.views([flat.params for flat in model.flats])
         grads = model.views([flat.grads.flat for flat in model.flats])
         leaves = flatten(params, "params").items()
-        self._laid = [(x, grads[name]) for name, x in leaves if self._processes.lay(x, views[name], grads[name])]
+        self._laid = [
+            (name, x, views[name], grads[name])
+            for name, x in leaves
+            if self._processes.lay(x, views[name], grads[name])
+        ]
         self._views = [(name, views[name], grads[name]) for name in views]
         self._params, self._grads = (rebuild(params, of.__getitem__) for of in (views, grads))
         return self._params, self._grads
@@ -314,8 +318,9 @@ class Sharded:
                         f"Sharded: {show(name)} of the {what} that bind returned was replaced by another array; write "
                         f"into it, {what}[...][:] = values, for what lies elsewhere is neither read nor sent"
                     )
-        for x, grad in self._laid:
-            self._processes.collect(x, grad)
+        for name, x, param, grad in self._laid:
+            if wrong := self._processes.collect(x, param, grad):
+                raise ValueError(f"Sharded: parameter {show(name)} {wrong}")
 
     def _built(self, arrays: list[Any]) -> Any:
         """Return parameters in containers of the caller's, out of one array for each section."""
