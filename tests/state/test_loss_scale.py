@@ -215,3 +215,28 @@ def test_what_cannot_be_with_it(backend):
         with pytest.raises(xpopt.CheckpointError, match=message):
             opt.load_state_dict({**state, "header": {**state["header"], "loss_scale": wrong}})
     assert "loss_scale" not in SGD().state_dict()["header"]
+
+
+@pytest.mark.backends("numpy")
+@pytest.mark.parametrize("kind", ["groups", "others"])
+def test_a_model_with_another_optimizer_is_loaded(kind, tmp_path):
+    def make():
+        options = {"loss_scale": xpopt.DynamicLossScale(), "nonfinite": "skip"}
+        if kind == "others":
+            return xpopt.Muon(others=xpopt.AdamW(), **options)
+        return xpopt.Adam(groups={"b": xpopt.AdamW()}, **options)
+
+    opt = make()
+    params = {"W": np.ones((2, 2)), "b": np.ones(2)}
+    grads = {name: x * 0.1 * opt.cur_loss_scale for name, x in params.items()}
+    params = opt.update_all(params, grads)
+    opt.save(tmp_path / "opt")
+    loaded, stated, told = make(), make(), make()
+    loaded.load(tmp_path / "opt")
+    stated.load_state_dict(opt.state_dict())
+    told.set_params(opt.hyperparameters, opt.cache)
+    expected = opt.update_all(params, grads)
+    for other in (loaded, stated, told):
+        found = other.update_all(params, grads)
+        assert all((found[name] == x).all() for name, x in expected.items())
+        assert all((found[name] != params[name]).all() for name in params)

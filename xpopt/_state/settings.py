@@ -34,7 +34,7 @@ from ..transforms.loss_scale import DynamicLossScale, LossScale
 from ..transforms.maximize import Maximize
 from .drawn import Draw, Drawn
 
-_SHARED = ("accumulate", "loss_scale")
+_SHARED = ("accumulate", "loss_scale", "nonfinite")
 """Options that another optimizer in a group has from the one that it is in, since they are about all parameters."""
 
 _NAMES_KEPT = 100_000
