@@ -143,6 +143,30 @@ def test_a_folder_of_another_run_is_left_alone(anchored):
     assert sorted(path.name for path in folder.iterdir()) == ["4", "6"]
 
 
+def test_files_of_the_user_beside_anchors_stay(anchored, monkeypatch):
+    opt, params, folder = anchored
+    mine = [folder / "4" / "notes.txt", folder / "8.partial" / "notes.txt"]
+    for path in mine:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("mine")
+    monkeypatch.chdir(folder.parent)
+    for _ in range(5):
+        params = opt.persist(walk(opt, params, 1), anchor=folder.name, every=2)  # relative: the same folder
+    assert sorted(path.name for path in folder.iterdir() if (path / "anchor.json").exists()) == ["10", "12"]
+    assert sorted(path.parent.name for path in folder.rglob("notes.txt")) == ["4", "8"]
+
+
+def test_a_folder_in_the_place_of_an_anchor_is_told(tmp_path):
+    pytest.importorskip("zarr", reason="anchors need zarr")
+    opt, params = xpopt.Adam(), {"W": da.ones((4,), chunks=2)}
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "weights").write_text("mine")
+    params = walk(opt, params, 1)
+    with pytest.raises(FileExistsError, match="wanted a folder for anchors alone"):
+        opt.persist(params, anchor=tmp_path, every=1)
+    assert [path.name for path in tmp_path.rglob("*")] == ["1", "weights"]
+
+
 def test_what_is_no_anchor_is_refused(anchored, tmp_path):
     opt, params, folder = anchored
     before = opt.cur_step

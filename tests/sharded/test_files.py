@@ -174,6 +174,22 @@ def test_a_save_that_fails_on_one_rank_leaves_the_older_checkpoint(tmp_path, mon
     assert theirs.read_bytes() == b"weights"
 
 
+def test_an_index_of_the_users_own_is_not_replaced(tmp_path, monkeypatch):
+    index = tmp_path / "index.json"
+    index.write_text('{"weight_map": {}}')
+
+    def work(comm):
+        opt = Sharded(OPTIMIZERS["Adam"](), comm)
+        opt.bind(filled(SHAPES, 0))
+        opt.save(tmp_path)
+
+    for error in run_ranks(2, work, monkeypatch):
+        with pytest.raises(FileExistsError, match="is not of a checkpoint"):
+            raise error
+    assert [path.name for path in tmp_path.iterdir()] == ["index.json"]
+    assert index.read_text() == '{"weight_map": {}}'
+
+
 def edited(change):
     def damage(folder):
         index = json.loads((folder / "index.json").read_text())

@@ -7,6 +7,7 @@ import json
 import shutil
 import uuid
 from collections.abc import Hashable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +49,16 @@ def write(parts: Parts, folder: Path, params: Mapping[Hashable, Any]) -> list[An
     names, arrays = list(params), [*params.values(), *state.values()]
     written = {"anchor": _FORMAT, "header": to_json(header), "params": list(map(encode, names)), "arrays": list(state)}
     final = folder / str(parts.clock.cur_step)
+    if final.exists():
+        raise FileExistsError(f"{final} is there, and not written by this optimizer; wanted a folder for anchors alone")
     partial = final.with_suffix(".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    _remove(partial)
+    partial.mkdir(parents=True, exist_ok=True)
     _store(partial, arrays)
     (partial / _HEADER).write_text(json.dumps(written), "utf-8")
     partial.rename(final)
     for step in steps(folder)[:-_KEPT]:
-        shutil.rmtree(folder / str(step), ignore_errors=True)
+        _remove(folder / str(step))
     places = {id(x): k for k, x in enumerate(arrays)}
     wanted = [*params.values(), *parts.state.arrays()]
     return [_read(final, places[id(x)], x) if is_deferred(x) else x for x in wanted]
@@ -120,6 +123,16 @@ def is_deferred(x: Any) -> bool:
     """Whether `x` is an array that is computed later."""
     library = library_of(x)
     return library is not None and library.deferred
+
+
+def _remove(place: Path) -> None:
+    """Delete an anchor, or what there is of one, and no file of the user's beside its arrays."""
+    (place / _HEADER).unlink(missing_ok=True)
+    for one in place.iterdir() if place.is_dir() else ():
+        if one.name.isdecimal() and any((one / name).exists() for name in ("zarr.json", ".zarray")):
+            shutil.rmtree(one, ignore_errors=True)
+    with suppress(OSError):
+        place.rmdir()
 
 
 def _zarr() -> Any:

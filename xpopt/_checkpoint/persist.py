@@ -50,7 +50,7 @@ def persist(
         kinds = ", ".join(dict.fromkeys(type(x).__name__ for x in leaves.values())) or "nothing"
         raise TypeError(f"{owner}: params holds {kinds}; wanted Dask arrays, for others are computed already")
     slots, skipped, scale = parts.state.arrays(), parts.skipped, parts.scale
-    if anchor is not None and _is_due(owner, folder := Path(anchor), step, every, last):
+    if anchor is not None and _is_due(owner, folder := Path(anchor).absolute(), step, every, last):
         skipped, scale = Skipped(parts.count_skipped()), None if scale is None else scale.read()
         read, last = _persisted(files.write(parts, folder, leaves)), (folder, step)
     else:
@@ -82,7 +82,7 @@ def restore(anchor: str | os.PathLike[str], like: Tree) -> tuple[Any, dict[str, 
     anchored : tuple of (Path, int)
         The anchor.
     """
-    folder, leaves = Path(anchor), flatten(like, "like")
+    folder, leaves = Path(anchor).absolute(), flatten(like, "like")
     header, arrays, params, step = files.read(folder, leaves)
     return header, arrays, rebuild(like, params.__getitem__), (folder, step)
 

@@ -42,6 +42,7 @@ def save(
     place = Path(folder)
     if rank == 0:
         place.mkdir(parents=True, exist_ok=True)
+        _check_index(place / INDEX)
     decide([])
     token = processes.broadcast(os.urandom(4).hex(), 0)
     files = [f"{opt.cur_step:09d}-{token}-{one:05d}-of-{ranks:05d}.safetensors" for one in range(ranks)]
@@ -64,6 +65,19 @@ def save(
             if _OF_A_RANK.fullmatch(old.name) and old.name not in files:
                 old.unlink(missing_ok=True)
     decide([])
+
+
+def _check_index(path: Path) -> None:
+    """Raise a FileExistsError if there is an index that `save` has not written, and would replace."""
+    if not path.exists():
+        return
+    try:
+        index = json.loads(path.read_text())
+        mine = index["xpopt_version"], index["files"]
+    except (OSError, ValueError, TypeError, KeyError):
+        mine = None
+    if mine is None:
+        raise FileExistsError(f"{path} is not of a checkpoint; wanted a folder for checkpoints alone")
 
 
 def _described(model: Model, ranks: int) -> list[dict[str, Any]]:
