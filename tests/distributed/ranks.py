@@ -185,6 +185,8 @@ def misplaced(on):
     raises("rank 1: Sharded: parameter 'weight' does not lie", dict(layer.named_parameters()), lambda: moved(on, layer))
     table = torch.nn.Embedding(3, 2, sparse=True)
     raises("layout torch.sparse_coo", {"E": table.weight}, lambda: sparse(torch, table))
+    bias = torch.nn.Parameter(torch.ones(2), requires_grad=False)
+    raises("'b' does not lie", {"W": torch.nn.Parameter(torch.ones(3)), "b": bias}, bias.requires_grad_)
     raises("'a' and 'b' are one tensor", {"a": layer.weight, "b": layer.weight})
 
 

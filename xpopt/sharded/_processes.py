@@ -31,7 +31,7 @@ class Processes(Protocol):
         """Return a new array beside another one."""
 
     def lay(self, leaf: Any, param: Any, grad: Any) -> bool:
-        """Make a parameter of the caller's, if it has a gradient of its own, lie where it is updated; say whether."""
+        """Make a parameter of the caller's that requires a gradient lie where it is updated; say if it may be one."""
 
     def collect(self, leaf: Any, param: Any, grad: Any) -> str:
         """Write the gradient that such a parameter has, wherever that lies; return what is wrong with it, or ""."""

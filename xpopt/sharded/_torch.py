@@ -47,13 +47,16 @@ class OverTorch:
     def lay(self, leaf: Any, param: Any, grad: Any) -> bool:
         if leaf.requires_grad:
             leaf.data, leaf.grad = param, grad
-        return bool(leaf.requires_grad)
+        return bool(leaf.requires_grad) or isinstance(leaf, torch.nn.Parameter)  # which may require one later
 
     def collect(self, leaf: Any, param: Any, grad: Any) -> str:
         if leaf.data_ptr() != param.data_ptr() or leaf.dtype != param.dtype or leaf.shape != param.shape:
+            if not leaf.requires_grad:
+                return ""
             return (
-                "does not lie where bind put it, as after `p.data = x` or `module.to(...)`, and would not be updated; "
-                "write into it, `p.data.copy_(x)`, and move or convert a module before bind"
+                "does not lie where bind puts what requires a gradient, as after `p.data = x`, `module.to(...)` or "
+                "`p.requires_grad_()`, and would not be updated; write into it, `p.data.copy_(x)`, and move, convert "
+                "or unfreeze a module before bind"
             )
         if leaf.grad is None:  # as `zero_grad` leaves it
             grad.zero_()
