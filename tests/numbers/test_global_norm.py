@@ -166,7 +166,7 @@ def test_what_it_may_not(function):
         ({"a": {"W": np.ones(2, np.clongdouble)}}, TypeError, "leaf 'a/W' has dtype c.*; convert it to one of"),
         ({"W": "text"}, TypeError, "leaf 'W' is a str; wanted an array"),
         ({"W": np.ma.ones(3)}, TypeError, "leaf 'W' is a numpy.ma"),
-        (np.bool_(True), TypeError, "leaf 'tree' is of bool"),
+        (np.bool_(True), TypeError, "leaf 'tree' has dtype bool"),
     ):
         with pytest.raises(error, match=says):
             function(tree)

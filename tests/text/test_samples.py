@@ -28,7 +28,7 @@ class AdamState(NamedTuple):
     var: Any
 
 
-class Momentum(xpopt.OptimizerBase):
+class OfSamples(xpopt.OptimizerBase):
     lr: float = xpopt.setting(default=0.01)
 
     @staticmethod
@@ -43,7 +43,7 @@ def arrays():
     decays = dict.fromkeys(("b1", "beta1"), 0.9) | dict.fromkeys(("b2", "beta2"), 0.999)
     given = {"W": W, "dW": dW, "opt": xpopt.Adam(), "params": {"W": W}, "grads": {"W": dW}, "x0": W, "start": W}
     given |= {"weights": [W], "averaged": [dW], "fun": lambda x: (float(x @ x), 2 * x)}
-    made = {"AdamState": AdamState, "Momentum": Momentum, "NDArray": np.ndarray, "json": json, "hashlib": hashlib}
+    made = {"AdamState": AdamState, "Momentum": OfSamples, "NDArray": np.ndarray, "json": json, "hashlib": hashlib}
     return formula | decays | given | made | {"np": np, "xpopt": xpopt}
 
 
