@@ -92,14 +92,88 @@ def of(*libraries):
     return given
 
 
-# Its samples need several processes or devices.
-APART = "docs/guide/beyond_one_machine.md"
+def process_group():
+    """Names of PyTorch, in a process group of one process."""
+    given = tensors()
+    distributed = pytest.importorskip("torch.distributed")
+    if not distributed.is_available():
+        pytest.skip("this PyTorch has no process groups")
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    return given
+
+
+def communicator():
+    """Names of a training over MPI, of one process."""
+    pytest.importorskip("mpi4py")
+
+    def compute_gradients(params, grads, batch):
+        grads["W"][...] = params["W"] * batch
+        return 1.0
+
+    return {"params": {"W": np.ones(3)}, "batches_of_this_rank": [1.0, 2.0], "compute_gradients": compute_gradients}
+
+
+def torchrun():
+    """Names of PyTorch; the sample makes the process group."""
+    from xpopt.sharded import Sharded
+
+    return tensors() | {"Sharded": Sharded}
+
+
+def sharded():
+    """Names of an optimizer that has bound its parameters."""
+    pytest.importorskip("safetensors")
+    given = process_group()
+    from torch import distributed
+
+    from xpopt.sharded import Sharded
+
+    opt = Sharded(xpopt.Adam(), distributed.group.WORLD)
+    opt.bind({"W": given["torch"].ones(3)})
+    opt.update_all()
+    return {"opt": opt}
+
+
+def fsdp():
+    """Names of PyTorch, and the function that shards a model."""
+    pytest.importorskip("torch.distributed.fsdp", reason="this PyTorch has no FSDP2")
+    return process_group()
+
+
+def dtensors():
+    """Names of DTensors, and an optimizer of them."""
+    torch = process_group()["torch"]
+    tensor = pytest.importorskip("torch.distributed.tensor")
+    from xpopt.sharded import DTensors
+
+    mesh = tensor.init_device_mesh("cpu", (1,))
+    params = {"W": tensor.distribute_tensor(torch.ones(3), mesh, [tensor.Shard(0)])}
+    grads = {"W": tensor.distribute_tensor(torch.ones(3), mesh, [tensor.Shard(0)])}
+    opt = DTensors(xpopt.Adam(), params)
+    return {"xpopt": xpopt, "opt": opt, "params": params, "grads": grads, "loss": 1.0}
+
+
+def shardings():
+    """Names of JAX, with the loss as a number."""
+    return jax_arrays() | {"loss": 1.0}
+
+
+def chunks():
+    """Names of Dask."""
+    da = pytest.importorskip("dask.array")
+    arrays_of = {name: da.ones(4, chunks=2) for name in ("params", "grads")}
+    return {"opt": xpopt.Adam()} | {name: {"W": x} for name, x in arrays_of.items()}
+
 
 # By page, in order: what gives the names of each sample; None for one that needs a library that no session installs.
 SAMPLES = {
     "README.md": [first_page, arrays],
     "docs/benchmarks.md": [arrays],
     "docs/guide/backends.md": [of("ml_dtypes"), arrays, tensors, jax_arrays, of("dask.array")],
+    "docs/guide/beyond_one_machine.md": [
+        *(communicator, torchrun, sharded, fsdp),
+        *(dtensors, dtensors, shardings, chunks),
+    ],
     "docs/guide/checkpoints.md": [arrays, arrays],
     "docs/guide/coming_from.md": [tensors, tensors, jax_arrays, None, None, arrays],
     "docs/guide/complex.md": [jax_arrays],
@@ -125,14 +199,24 @@ def samples(page):
 def test_each_sample_is_known():
     pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "guide").glob("*.md")]
     found = {page.relative_to(ROOT).as_posix(): len(samples(page)) for page in pages}
-    assert {page: n for page, n in found.items() if n and page != APART} == {
-        page: len(names) for page, names in SAMPLES.items()
-    }
+    assert {page: n for page, n in found.items() if n} == {page: len(names) for page, names in SAMPLES.items()}
+
+
+@pytest.fixture
+def alone(tmp_path, monkeypatch):
+    """Run in an empty folder, as the only process; end a process group that a sample has made."""
+    monkeypatch.chdir(tmp_path)
+    for name, value in {"RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 0}.items():
+        monkeypatch.setenv(name, str(value))
+    yield
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 @pytest.mark.parametrize(
     ("page", "number"), [(page, k) for page, names in SAMPLES.items() for k, given in enumerate(names) if given]
 )
-def test_a_sample_runs(page, number):
+def test_a_sample_runs(page, number, alone):
     names = SAMPLES[page][number]()
     exec(compile(samples(page)[number], f"{page}, sample {number}", "exec"), names)
