@@ -242,7 +242,7 @@ def types(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation, warnings as errors, and run the examples in it and in the docstrings."""
-    install_beside(session, "docs checkpoint")
+    install_beside(session, "docs checkpoint cpu")  # of what is printed, engines are a part
     shutil.rmtree("docs/api", ignore_errors=True)  # pages of names that are gone
     examples = ["--doctest-modules", "--doctest-glob=*.md", "--ignore-glob=docs/*.py", "--durations=10"]
     # the tests of these run their examples, where the libraries are

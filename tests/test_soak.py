@@ -343,7 +343,10 @@ def test_threads_that_come_and_go(fused, backend):
 
 @pytest.mark.backends("numpy-readonly", "array-api-strict", "torch", "jax")
 def test_a_thousand_steps(backend):
-    """Of Dask's arrays each holds the graph of all steps before it, until the caller computes it."""
+    """Of Dask's arrays each holds the graph of all steps before it, until the caller computes it.
+
+    Tensors are updated on one engine from the first step on, and not compiled somewhere on the way.
+    """
     opt, whole = xpopt.Adam(clip_norm=1.0), xpopt.Adam()
     W, grad = backend.array([1.0, 2.0, 3.0]), backend.array([1.0, 1.0, 1.0])
     model = {"W": backend.array(np.ones((2, 3))), "b": backend.array(1.0)}
@@ -354,7 +357,8 @@ def test_a_thousand_steps(backend):
         opt.step()
         model = whole.update_all(model, model)
 
-    assert_no_growth(steps, 1_000, 2 * TRACED)
+    with xpopt.engine("blocked" if backend.library == "torch" else "auto"):
+        assert_no_growth(steps, 1_000, 2 * TRACED)
 
 
 # Classes that come and go

@@ -220,6 +220,8 @@ def test_what_cannot_be_with_it(backend):
 @pytest.mark.backends("numpy")
 @pytest.mark.parametrize("kind", ["groups", "others"])
 def test_a_model_with_another_optimizer_is_loaded(kind, tmp_path):
+    pytest.importorskip("safetensors", reason="files need safetensors")
+
     def make():
         options = {"loss_scale": xpopt.DynamicLossScale(), "nonfinite": "skip"}
         if kind == "others":
