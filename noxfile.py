@@ -24,9 +24,9 @@ DEMO = EXTRAS["demo"]  # with these, the suite tests the demo too
 
 # Each: what to install beside xpopt, and the variants that the suite runs in one go.
 BACKENDS = {
-    "numpy": (["ml_dtypes", "autograd", *DEMO], ["numpy", "numpy-readonly"]),
+    "numpy": (["ml_dtypes", "autograd", "array-api-strict", *DEMO], ["numpy", "numpy-readonly"]),
     "compiled": (["ml_dtypes", "llvmlite"], ["numpy"]),
-    "array-api-strict": (["array-api-strict", *DEMO], ["array-api-strict"]),
+    "array-api-strict": (["array-api-strict"], ["array-api-strict"]),
     # This exact release, for it comes as a CPU build; a plain torch pulls gigabytes of CUDA libraries.
     "torch": (["torch==2.13.0", "ml_dtypes", "llvmlite"], ["torch"]),
     "jax": (["jax", "optax"], ["jax", "jax-x64"]),
@@ -64,10 +64,12 @@ PYTHONS = ("3.12", "3.13", "3.14", "3.14t")
 SOAKED = ("array-api-strict", "torch", "jax")  # libraries that have a long run, alone in a process
 
 # Rows and files that differ from others in no way that a version of NumPy could matter to: CUDA's source, which g++
-# compiles; threads and processes, signals, failing allocations, bytes of files; text, and what long walks arrive at.
+# compiles; threads and processes, signals, failing allocations, bytes of files; text, and what long walks arrive at;
+# combinations of options, each of which other files test.
 ANY_NUMPY = ["backends/test_cuda_source", "backends/test_pool", "faults/test_interrupts", "faults/test_memory_errors"]
 ANY_NUMPY += ["faults/test_threads", "files/test_hostile_files", "numbers/test_convergence", "numbers/test_schedulers"]
 ANY_NUMPY += ["numbers/test_any_problem", "solvers/test_box", "solvers/test_methods", "test_public_names", "test_table"]
+ANY_NUMPY += ["numbers/test_mutants", "numbers/test_pairwise", "state/test_scheduled", "text/test_machine"]
 ANY_NUMPY += ["sharded/test_every_method", "testing/test_wrong_hosts", "testing/test_wrong_optimizers"]
 ANY_NUMPY += [
     f"text/test_{name}" for name in ("capabilities", "config", "declarations", "hyperparameters", "registry", "text")
@@ -85,6 +87,7 @@ def budget(session: nox.Session) -> Iterator[None]:
     """Say how long what is inside took, of how many seconds; compiled code goes to one folder of this clone."""
     session.env.setdefault("XPOPT_CACHE_DIR", str(session.cache_dir.absolute() / "xpopt"))
     session.env["PYTHONDONTWRITEBYTECODE"] = ""  # else every process compiles the package and the tests again
+    session.env["OPENBLAS_NUM_THREADS"] = "1"  # more would wait for one another: processes share the processors
     start = time.monotonic()
     try:
         yield
@@ -248,7 +251,6 @@ def docs(session: nox.Session) -> None:
     # the tests of these run their examples, where the libraries are
     examples += [f"--ignore=xpopt/adapters/{host}.py" for host in ("torch", "optax", "sklearn", "thinc")]
     examples += [f"--ignore=xpopt/sharded/{host}.py" for host in ("_mpi", "_torch", "_mesh")]
-    session.env["OPENBLAS_NUM_THREADS"] = "1"  # more would wait for one another while two processes read pages
     with budget(session):
         session.run("sphinx-build", "-q", "-W", "--keep-going", "-E", "-j", str(WORKERS), "docs", "docs/_build/html")
         session.run("python", "-m", "pytest", *examples, "xpopt", "docs", "README.md")

@@ -158,6 +158,8 @@ def backend(request: pytest.FixtureRequest) -> Any:
     if name.startswith("jax"):
         jax = importlib.import_module("jax")
         jax.config.update("jax_enable_x64", name == "jax-x64")
+    elif name == "torch":
+        importlib.import_module("torch").set_num_threads(1)  # more would wait for one another: processes share the CPUs
     yield Backend(name, importlib.import_module(NAMESPACES[name]))
     if name == "jax-x64":
         jax.config.update("jax_enable_x64", False)

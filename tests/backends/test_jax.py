@@ -54,6 +54,7 @@ def test_a_tracer_is_refused_by_name(jax, backend, make, transform):
 
 
 @every_optimizer
+@pytest.mark.any_width
 def test_arrays_that_a_traced_function_closes_over_are_refused_too(jax, backend, make):
     """Inside a trace even the arithmetic of plain arrays is recorded, and the cache would hold the recording."""
     opt = make(lr_scheduler=KING)
@@ -153,6 +154,7 @@ def test_dtypes_of_python_scalars_are_not_taken_over(jax, backend):
 
 @every_optimizer
 @pytest.mark.parametrize("policy", ["skip", "raise"])
+@pytest.mark.any_width
 def test_tracers_are_refused_whatever_becomes_of_bad_gradients(jax, backend, make, policy):
     """What is asked of a gradient that a traced function closes over is recorded, and has no answer yet."""
     opt = make(lr_scheduler=KING, nonfinite=policy)

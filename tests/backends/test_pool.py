@@ -333,7 +333,7 @@ once = train(1)
 others = [threading.Thread(target=busy) for _ in range(2)]
 for thread in others:
     thread.start()
-for _ in range(10):
+for _ in range(5):
     assert in_child(lambda: (train(1) == once).all()) == 0
 going = False
 for thread in others:
@@ -393,7 +393,7 @@ def use_others():
 others = [threading.Thread(target=use_others) for _ in range(2)]
 for thread in others:
     thread.start()
-for _ in range(5):
+for _ in range(3):
     assert in_child(first_use) == 0
 going = False
 for thread in others:

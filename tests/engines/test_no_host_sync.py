@@ -49,6 +49,7 @@ def test_rule_and_clip_under_jit(backend, rule, settings):
 
 @pytest.mark.backends("jax", "jax-x64")
 @pytest.mark.parametrize("gradient", [[3.0, 4.0], [0.0, 0.0], [0.3, 0.4], [np.nan, 1.0], [np.inf, 1.0], []])
+@pytest.mark.any_width
 def test_clip_factor_under_jit(backend, gradient):
     import jax
 
@@ -66,6 +67,7 @@ def test_clip_factor_under_jit(backend, gradient):
 @pytest.mark.backends("jax", "jax-x64")
 @pytest.mark.parametrize("bad", [None, np.nan, np.inf])
 @pytest.mark.parametrize("noise", [None, (1, 2)], ids=["nearest", "stochastic"])
+@pytest.mark.any_width
 def test_a_step_that_may_be_skipped_under_jit(backend, bad, noise, monkeypatch):
     """The question, the choice, and the count: all of what `nonfinite="skip"` adds to a step."""
     import jax

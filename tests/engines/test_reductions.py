@@ -344,7 +344,7 @@ def test_dask_stays_lazy(backend):
         np.testing.assert_allclose(backend.numpy(x), wanted, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.backends("jax", "jax-x64")
+@pytest.mark.backends("jax")
 def test_jax_does_not_wait(backend, monkeypatch):
     """Whoever asks an array for its value is refused."""
 

@@ -32,8 +32,8 @@ def test_lines_of_others_are_not_interrupted():
 @pytest.mark.parametrize("options", [VARIANTS[name] for name in ("plain", *NARROW)], ids=str)
 @pytest.mark.parametrize("change", [step, one])
 def test_an_interrupt_at_any_line_leaves_it_undone_or_done(backend, fused, change, options):
-    """At each line as it is, and with an option at every third."""
-    stride = 3 if options else 1
+    """At each line as it is, and with an option at every seventh."""
+    stride = 7 if options else 1
     opt, params = start(**options)
     before = seen(opt, params)
     change(opt, params)

@@ -22,6 +22,7 @@ def model(backend, dtype, scale=1.0):
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-30, 1e30])
+@pytest.mark.any_width
 def test_it_is_rho_long_whatever_the_gradients(backend, scale):
     for dtype in {"float32", backend.widest}:
         params, grads = model(backend, dtype, scale)

@@ -100,6 +100,7 @@ def test_a_bound_far_below_the_gradient(backend, dtype, gradient, clip_norm):
         ([0.1, 0.2], 1e3),
     ],
 )
+@pytest.mark.any_width
 def test_16_bits(backend, gradient, clip_norm):
     for dtype in low_dtypes(backend):
         got, held = verify_clip(backend, gradient, clip_norm, dtype, sgd=xpopt.SGD)

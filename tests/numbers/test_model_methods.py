@@ -104,6 +104,7 @@ def test_dog_begins_where_its_first_step_is_made(backend):
 
 
 @every_method
+@pytest.mark.any_width
 def test_without_a_gradient_nothing_moves(backend, cls):
     x = backend.array(np.array([1.0, -2.0], np.float32))
     opt = cls()

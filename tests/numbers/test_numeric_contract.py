@@ -79,6 +79,7 @@ def test_results_and_slots_are_like_the_parameter(backend, case, clip_norm):
 
 @CASES
 @HAVE_16_BITS
+@pytest.mark.any_width
 def test_16_bits_are_computed_in_32_and_rounded_once(backend, case):
     for dtype in low_dtypes(backend):
         verify_low(backend, case, dtype)
@@ -163,6 +164,7 @@ HARSH = {
 
 @CASES
 @pytest.mark.parametrize("clip_norm", [None, 1e-3, 1e3])
+@pytest.mark.any_width
 def test_no_floating_point_error_stops_a_rule(backend, case, clip_norm):
     """Overflow, underflow, 0/0: whatever the caller's settings, nothing is raised and nothing is warned of."""
     for dtype in {"float32", backend.widest}:
@@ -224,6 +226,7 @@ def test_a_parameter_that_is_not_finite_stays_so(backend, case):
 
 
 @CASES
+@pytest.mark.any_width
 def test_without_a_gradient_nothing_moves(backend, case):
     """A gradient of 0 from the start: 0 / (0 + eps) is 0, and eps is all that keeps it from being NaN."""
     for dtype in backend.dtypes:

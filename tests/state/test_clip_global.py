@@ -163,6 +163,7 @@ def test_float32_is_clipped_beside_float64_whose_norm_it_cannot_hold(backend, en
     assert [x.tolist() for x in new] == [[-1.0], [0.0]]
 
 
+@pytest.mark.any_width
 def test_the_first_gradient_to_be_added_up_is_refused_already(backend):
     opt = xpopt.SGD(lr=1.0, clip_global=1.0, accumulate=2)
     x = backend.array(np.ones(3))

@@ -173,6 +173,7 @@ def test_complex_parameters(backend):
     np.testing.assert_allclose(z["z"], other["z"], rtol=1e-14)
 
 
+@pytest.mark.any_width
 def test_its_state_comes_back(backend, tmp_path):
     """Training goes on from it as if there had been no pure form, and so does one that was in the midst of one."""
     opt = xpopt.Adam(lr=xpopt.schedulers.cosine(0.1, 0.01, steps=9), groups={"b": "freeze"}, nonfinite="skip")

@@ -39,6 +39,7 @@ def test_a_new_process_goes_on_as_if_nothing_had_happened(backend, engine, tmp_p
 
 
 @every_scheduler
+@pytest.mark.any_width
 def test_a_cut_after_every_single_move(backend, scheduler, tmp_path):
     case = ("Adam", scheduler, 0.5, backend.widest, {})
     opt, params = resumption.make(backend, case)
