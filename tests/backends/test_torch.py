@@ -188,8 +188,8 @@ def device(torch, monkeypatch):
             self.count += function is torch.ops.aten._local_scalar_dense.default
             return function(*args, **(kwargs or {}))
 
-    monkeypatch.setattr("xpopt._arrays.namespace._Torch.is_lazy", lambda self, x: True)
-    monkeypatch.setattr("xpopt._arrays.namespace._Torch.on_host", lambda self, x, lasting=False: None)
+    monkeypatch.setattr("xpopt._arrays.libraries.torch.Torch.is_lazy", lambda self, x: True)
+    monkeypatch.setattr("xpopt._arrays.libraries.torch.Torch.on_host", lambda self, x, lasting=False: None)
     cpu = torch.Tensor.cpu
     waits = Waits()
 

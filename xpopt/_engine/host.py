@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from .._arrays.address import address_of
 from .._arrays.library import PARTS, is_complex, real_of
-from .._arrays.namespace import address_of
 from .._arrays.parameter import Spec
 from .._graph.passes import passes_of
 from .._graph.questions import Question

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from .._arrays.address import address_of
 from .._arrays.memory import find_shared
-from .._arrays.namespace import address_of, library_of
+from .._arrays.namespace import library_of
 from .._arrays.parameter import lies_in_memory
 from .._graph.rule import NeedsModelError
 from .compiled.break_even import SmallSteps

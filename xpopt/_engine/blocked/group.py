@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..._arrays.namespace import address_of
+from ..._arrays.address import address_of
 from ..._arrays.sums import flat
 from ..._arrays.typing import Scalars
 from .. import kernels

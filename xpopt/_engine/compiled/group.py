@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..._arrays.namespace import address_of
+from ..._arrays.address import address_of
 from ..._arrays.typing import Scalars
 from .. import kernels
 from ..group import Bound, Launched, Staged, StepNumbers

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..._arrays import sums
-from ..._arrays.namespace import address_of, address_of_bytes
+from ..._arrays.address import address_of, address_of_bytes
 from ..._arrays.norms import clip_factors
 from ..._arrays.typing import Scalars
 from ..._graph.node import Graph, Node

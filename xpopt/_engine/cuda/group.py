@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..._arrays.namespace import order_of
+from ..._arrays.libraries.dtypes import order_of
 from ..._arrays.parameter import dtype_text
 from ..._arrays.typing import Scalars
 from ..._graph.node import OF_MODEL

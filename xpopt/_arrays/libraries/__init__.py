@@ -1,0 +1,1 @@
+"""How array libraries differ: a file for each, imported when the first array of it comes."""
