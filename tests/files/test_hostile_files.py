@@ -15,8 +15,7 @@ from _kit.states import KING
 
 import xpopt
 from xpopt import Adam, CheckpointError
-from xpopt._checkpoint import load as loading
-from xpopt._checkpoint import structure
+from xpopt._checkpoint import checking, structure
 from xpopt._state import names as names_module
 
 pytest.importorskip("safetensors", reason="checkpoints need safetensors: pip install 'xpopt[checkpoint]'")
@@ -472,8 +471,8 @@ def test_lists_in_front_of_the_arrays(opt, victim, tmp_path):
 def test_a_long_name_with_many_slots(opt, victim, tmp_path, monkeypatch):
     """Whose keys would be as long as the one times the other."""
     keyed = []
-    array_key = loading.array_key
-    monkeypatch.setattr(loading, "array_key", lambda name, slot: keyed.append(len(str(name))) or array_key(name, slot))
+    array_key = checking.array_key
+    monkeypatch.setattr(checking, "array_key", lambda name, slot: keyed.append(len(str(name))) or array_key(name, slot))
     state = opt.state_dict()
     slots = [f"s{k}" for k in range(10_000)]
     state["header"]["parameters"][0].update(name="n" * 100_000, slots=slots)

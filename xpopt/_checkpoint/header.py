@@ -47,6 +47,12 @@ class Parameter(NamedTuple):
     updates: int
     slots: dict[str, Slot]
 
+    @property
+    def known_shape(self) -> tuple[int, ...]:
+        """The shape as far as it is known, or else that of the largest slot."""
+        shapes = (slot.shape for slot in self.slots.values())
+        return self.shape if self.shape is not None else max(shapes, key=len, default=())
+
 
 class Schedule(NamedTuple):
     """A schedule: its class name, its keywords, and what it remembers."""
