@@ -62,7 +62,7 @@ nitpick_ignore = [
     ("py:class", "xpopt._settings.value.Value"),
     ("py:class", "xpopt.schedulers.kinds.algebra.Algebra"),
     ("py:class", "xpopt.schedulers.kinds.base.Endless"),
-    ("py:class", "xpopt.schedulers.kinds.joined.Composed"),
+    ("py:class", "xpopt.schedulers.kinds.composed.Composed"),
     ("py:class", "xpopt.schedulers.kinds.scheduled.Scheduled"),
     ("py:class", "xpopt.solvers._method.Method"),
     ("py:class", "xpopt._graph.rule.NoSlots"),

@@ -3,56 +3,14 @@
 from __future__ import annotations
 
 import math
-import numbers
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from ..._settings.ranges import OrNone
 from ..._settings.setting import setting
-from ..._settings.text import Call, Operation, naming, short
-from ..base import SchedulerBase
-from .base import COUNT, DEEPEST, Schedule
+from .base import COUNT, Schedule
+from .coerce import OneSchedule, as_schedule, stands_for_one
+from .composed import Composed
 from .constant import constant
-from .function import function
-from .scheduler import scheduler
-
-
-def as_schedule(value: Any) -> Schedule:
-    """Return a schedule, or what stands for one, as a schedule.
-
-    Parameters
-    ----------
-    value : Schedule, float, SchedulerBase, callable, str, mapping, Call or Operation
-        A schedule; a number; a schedule of the learning rate; a function of the step; or text, or what was read of it.
-
-    Returns
-    -------
-    Schedule
-        A schedule itself, as it is.
-
-    Raises
-    ------
-    TypeError
-        It is nothing of this.
-    ValueError
-        The text names no schedule, or a value in it is out of range.
-    """
-    if isinstance(value, Schedule):
-        return value
-    if not isinstance(value, bool) and isinstance(value, numbers.Real):
-        return constant(value)  # type: ignore[arg-type]
-    if isinstance(value, SchedulerBase):
-        return scheduler(value)
-    if isinstance(value, str | Mapping | Call | Operation):
-        from .make import make_schedule
-
-        return make_schedule(value)
-    if callable(value) and not isinstance(value, type):
-        return function(value)
-    way_out = f"; call it, {value.__name__}(...)" if isinstance(value, type) and issubclass(value, Schedule) else ""
-    raise TypeError(
-        f"{short(value)} is not a schedule; wanted a schedule, a number, or a function of the step{way_out}"
-    )
 
 
 def joined(sign: str, first: Any, second: Any) -> Schedule:
@@ -70,154 +28,12 @@ def joined(sign: str, first: Any, second: Any) -> Schedule:
     Schedule
         What is made of them; NotImplemented if one of them is none of the above.
     """
-    if not _stands_for_one(first) or not _stands_for_one(second):
+    if not stands_for_one(first) or not stands_for_one(second):
         return NotImplemented
     kind, parts = _KINDS[sign], [as_schedule(first), as_schedule(second)]
     if type(parts[0]) is kind:  # which is worked off from the left, so that a long row is not deep
         parts[:1] = parts[0]._parts
     return kind(*parts)
-
-
-def _stands_for_one(value: Any) -> bool:
-    if isinstance(value, bool | type | str):
-        return False
-    return isinstance(value, numbers.Real | Schedule | SchedulerBase) or callable(value)
-
-
-class OneSchedule:
-    """A schedule, or what stands for one."""
-
-    def check(self, owner: str, name: str, value: object) -> Schedule:
-        """Return it as a schedule, or say what is wrong with it.
-
-        Parameters
-        ----------
-        owner, name : str
-            The class and the keyword, for the message.
-        value : object
-            What came.
-
-        Returns
-        -------
-        Schedule
-            What is to be kept.
-
-        Raises
-        ------
-        TypeError, ValueError
-            It is none.
-        """
-        with naming(f"{owner}: {name}"):
-            return as_schedule(value)
-
-
-class Composed(Schedule):
-    """A schedule that is made of others, its parts: what they remember is a list."""
-
-    _parts: ClassVar[tuple[Schedule, ...]] = ()  # of each instance; no setting
-
-    def _begin(self, given: dict[str, Any]) -> None:
-        super()._begin(given)
-        self._compose(tuple(value for value in self.settings().values() if isinstance(value, Schedule)))
-
-    def _compose(self, parts: tuple[Schedule, ...]) -> None:
-        depth = 1 + max(part._depth for part in parts)
-        if depth > DEEPEST:
-            raise ValueError(f"{type(self).__name__}: schedules nested too deeply, more than {DEEPEST}")
-        vars(self).update(_parts=parts, _depth=depth)
-
-    @property
-    def reads_loss(self) -> bool:  # type: ignore[override]
-        """Whether one of the parts needs the loss of each step."""
-        return any(part.reads_loss for part in self._parts)
-
-    @property
-    def length(self) -> float:
-        """After how many steps all parts are over."""
-        return max(part.length for part in self._parts)
-
-    def begin(self) -> Any:
-        """Return what the parts remember before the first step."""
-        states = [part.begin() for part in self._parts]
-        return None if all(state is None for state in states) else states
-
-    def draw(self, step: int, cur_loss: Any, state: Any) -> tuple[float, Any]:
-        """Draw the parts.
-
-        Parameters
-        ----------
-        step, cur_loss, state : object
-            As for any schedule.
-
-        Returns
-        -------
-        number : float
-            The number.
-        state : list or None
-            What the parts remember then.
-        """
-        if state is None and not self.reads_loss:
-            return self.seen(step, None), None
-        states = [None] * len(self._parts) if state is None else state
-        drawn = [part.draw(step, cur_loss, one) for part, one in zip(self._parts, states, strict=True)]
-        return self.of([value for value, _ in drawn]), None if state is None else [one for _, one in drawn]
-
-    def seen(self, step: int, state: Any) -> float:
-        """Return the number of a step without its loss.
-
-        Parameters
-        ----------
-        step : int
-            Steps made so far.
-        state : list or None
-            What the parts remember.
-
-        Returns
-        -------
-        float
-            The number.
-        """
-        states = [None] * len(self._parts) if state is None else state
-        return self.of([part.seen(step, one) for part, one in zip(self._parts, states, strict=True)])
-
-    def of(self, values: list[float]) -> float:
-        """Return the number that the numbers of the parts make.
-
-        Parameters
-        ----------
-        values : list of float
-            Of each.
-
-        Returns
-        -------
-        float
-            The number.
-        """
-        raise NotImplementedError
-
-    def restored(self, state: Any) -> Any:
-        """Return the state in a checkpoint, once the parts have checked it.
-
-        Parameters
-        ----------
-        state : object
-            What JSON has.
-
-        Returns
-        -------
-        object
-            The state.
-
-        Raises
-        ------
-        TypeError, ValueError
-            It is none.
-        """
-        if self.begin() is None:
-            return super().restored(state)
-        if not isinstance(state, list) or len(state) != len(self._parts):
-            raise ValueError(f"{type(self).__name__}: state is {short(state)}; wanted a list of {len(self._parts)}")
-        return [part.restored(one) for part, one in zip(self._parts, state, strict=True)]
 
 
 class _Joined(Composed):

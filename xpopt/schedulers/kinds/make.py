@@ -13,8 +13,9 @@ from ..._settings.text import Call, Operation, parse, parse_value, short
 from ..._settings.value import make_value
 from ..make import SCHEDULERS, make_scheduler
 from .base import Schedule
+from .coerce import as_schedule
 from .function import function
-from .joined import as_schedule, joined
+from .joined import joined
 
 
 def make_schedule(spec: Any) -> Schedule:
