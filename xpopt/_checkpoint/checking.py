@@ -44,7 +44,7 @@ def faults_of(
             try:
                 entry_of(settings, parameter, name, arrays)
                 if homes is not None:
-                    settings.of(name, homes[name][1].shape).check_in_dtype(homes[name][1], name)
+                    settings.of(name, homes[name][1].shape).check_fit(homes[name][1], name)
             except ValueError as error:
                 lines.append(str(error))
         if lines:

@@ -15,12 +15,13 @@ from .._graph.rule import Rule
 from .._settings.values import neutral_values
 from .._state.clock import Clock, Pass
 from .._state.following import Following
+from .._state.group import Group
 from .._state.groups import changes
 from .._state.names import array_key
 from .._state.parts import Parts
 from .._state.restored import check_entry, left_by
 from .._state.schedules import stated_lr
-from .._state.settings import Group, Settings
+from .._state.settings import Settings
 from .._transforms.make import as_text
 from ..schedulers import SchedulerBase
 from .constants import as_reference

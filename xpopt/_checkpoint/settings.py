@@ -11,9 +11,10 @@ from .._settings.ranges import NON_NEGATIVE
 from .._settings.text import short
 from .._settings.values import check_values, names_of_step, neutral_values
 from .._state.following import Following
+from .._state.group import Group
 from .._state.parts import Parts
 from .._state.schedules import Schedules
-from .._state.settings import Group, Settings
+from .._state.settings import Settings
 from .._transforms.make import as_text
 from ..schedulers import SchedulerBase, make_scheduler
 from ..schedulers.kinds.base import Schedule as Values

@@ -196,12 +196,12 @@ class Pure:
         h = own.numbers_at(1)
         if own.frozen:
             return Leaf(name, path, library, spec, own, rule, None, h, 0, device), None
-        own.check_in_dtype(spec, name)
+        own.check_fit(spec, name)
         t, held = 0, None
         if name in self._state.names:
             if traced:
                 raise TypeError(f"parameter {show(name)} is traced, and has a state; call init outside jit and vmap")
-            tensor: Tensor = check(self._state, own.rule, param, param, name, own.check_in_dtype)
+            tensor: Tensor = check(self._state, own.rule, param, param, name, own.check_fit)
             t = tensor.t - 1
             if tensor.slots is not None:  # copies, for a caller may donate them
                 held = [None if x is None else copy_array(x) for x in tensor.slots]

@@ -12,9 +12,10 @@ from .._settings.text import naming, short
 from .._settings.values import names_of_step
 from ..schedulers import SchedulerBase
 from ..schedulers.kinds.base import Schedule
+from .group import Group
 from .groups import FREEZE, Other, all_changes
 from .schedules import Schedules, from_rate, own_scheduler, stated_lr
-from .settings import Group, Settings
+from .settings import Settings
 
 
 class _Making:

@@ -15,8 +15,9 @@ from .._settings.values import Hyperparameters
 from .._settings.values import shown as shown_values
 from .._transforms.make import as_text
 from ..schedulers import SchedulerBase
+from .group import Group
 from .schedules import Schedules, stated_lr, stated_scheduler
-from .settings import Group, Settings
+from .settings import Settings
 
 FREEZE = "freeze"
 

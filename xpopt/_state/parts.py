@@ -173,7 +173,7 @@ class Parts:
         for name, spec in self.state.specs().items():
             alike.setdefault((settings.of(name, spec.shape).number, spec), name)
         for (number, spec), name in alike.items():
-            settings.numbered(number).check_in_dtype(spec, name)
+            settings.numbered(number).check_fit(spec, name)
         state = self.state.with_entries({**self.state.cache, **entries}) if entries else None
         records = (self.state if state is None else state).records.items()
         goes_on = settings.runs_as(self.settings)

@@ -10,7 +10,8 @@ from ..schedulers import ConstantScheduler, SchedulerBase, make_scheduler
 from ..schedulers.kinds.base import Schedule
 from .drawn import States
 from .following import Following
-from .settings import Group, Settings
+from .group import Group
+from .settings import Settings
 
 Schedules = dict[int, SchedulerBase]
 """The schedules that groups have of their own, by the number of the group."""

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from fnmatch import fnmatchcase
-from types import MappingProxyType, SimpleNamespace
-from typing import Any, NamedTuple, Self
+from collections.abc import Hashable, Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from .._arrays.elements import PerElement
-from .._arrays.library import FLUSHING, is_complex, real_of
-from .._arrays.parameter import Spec, dtype_text
-from .._arrays.tree import show, text_of
+from .._arrays.parameter import Spec
+from .._arrays.tree import text_of
 from .._arrays.typing import Scalars
 from .._graph.rule import Rule, one_of
-from .._graph.slots import check_in_dtype, check_of_complex, check_specs
-from .._settings.companion import OTHERS, takes_others
-from .._settings.declared import range_of
+from .._graph.slots import check_specs
+from .._settings.companion import OTHERS
 from .._settings.misuse import no_name
-from .._settings.ranges import number_of
-from .._settings.text import short
 from .._settings.values import changed_values, check_values, of_rules
 from .._transforms.around import transformed
 from .._transforms.gathering import gathering
@@ -28,14 +23,14 @@ from .._transforms.master import with_masters
 from .._transforms.moduli import with_moduli
 from .._transforms.narrow import with_slots_of
 from .._transforms.order import active
-from ..schedulers.kinds.base import Schedule
-from ..transforms.base import Transform
 from ..transforms.loss_scale import DynamicLossScale, LossScale
 from ..transforms.maximize import Maximize
 from .drawn import Draw, Drawn
+from .draws import draws_of, draws_of_groups
+from .fit import check_fit
 
-_SHARED = ("accumulate", "loss_scale", "nonfinite")
-"""Options that another optimizer in a group has from the one that it is in, since they are about all parameters."""
+if TYPE_CHECKING:
+    from .group import Group
 
 _NAMES_KEPT = 100_000
 """Names whose group is remembered: a program may never use one again."""
@@ -80,7 +75,7 @@ class Settings:
         self.transforms = active(cls, values)
         rule = one_of(cls.choose_rule(MappingProxyType(values)), cls.__name__)
         rule = self._transformed(with_moduli(rule, cls.moments) if _has_moduli(cls, values) else rule)
-        draws = [*self._take_draws(), *_draws_of(cls, groups)]
+        draws = [*self._take_draws(), *draws_of_groups(cls, groups)]
         self.drawn = Drawn(draws) if draws else None
         """What schedules draw, for groups as well; None where there are none."""
         for one in rule.among or (rule,):
@@ -117,27 +112,10 @@ class Settings:
 
     def _take_draws(self) -> list[Draw]:
         """Put the number of step 0 in the place of each schedule; return what is to be drawn."""
-        scheduled = {name: value for name, value in self.of_rule.items() if isinstance(value, Schedule)}
-        if not scheduled:
-            return []
-        owner, places = self.cls.__name__, {name: (self.cls, name, name) for name in scheduled}
-        for one in self.transforms:
-            of_kind = [key for key, value in one.settings().items() if isinstance(value, Schedule)]
-            number = one.formula().number
-            for name in one.numbers().keys() & scheduled.keys():
-                key = next((key for key in of_kind if number(key) == name), of_kind[0])
-                shown = key if key == one.keyword else f"{one.keyword or type(one).__name__}: {key}"
-                places[name] = type(one), key, shown
-        draws = []
-        for name, schedule in scheduled.items():
-            kind, key, shown = places[name]
-            allowed = number_of(range_of(kind, key))
-            assert allowed is not None
-            draw = Draw(self.number, name, f"{owner}: {shown}", schedule, allowed, {})
-            self.of_rule[name] = draw.first()
-            if name != "lr" and not self.frozen:  # the rate is drawn by the clock
-                draws.append(draw)
-        return draws
+        draws = draws_of(self.cls, self.transforms, self.of_rule, self.number)
+        for draw in draws:
+            self.of_rule[draw.name] = draw.first()
+        return [draw for draw in draws if draw.name != "lr" and not self.frozen]  # the rate is drawn by the clock
 
     @classmethod
     def checked(cls, optimizer: type[Any], values: Mapping[str, Any]) -> Self:
@@ -298,30 +276,9 @@ class Settings:
         numbers = self.with_numbers(others, drawn) if others or drawn else self.of_rule
         return self.rule.scalars_at(numbers, self.of_rule["lr"] if lr is None else lr, t)
 
-    def check_in_dtype(self, spec: Spec, name: Hashable) -> None:
-        """Raise a ValueError if a value that must stay above 0 rounds to 0 in a parameter's compute dtype.
-
-        And so it does if a slot would start at infinity, or the rule is for another number of axes. A TypeError says
-        that a complex parameter cannot be updated.
-        """
-        dtype = real_of(dtype_text(spec.compute))
-        for draw in self.drawn.draws if self.drawn is not None else ():
-            if draw.allowed.in_dtype and draw.group == self.number:
-                draw.dtypes[dtype] = show(name)
-        _check_axes(self.cls, spec, name)
-        _check_above_zero(self.cls, self.cls.__name__, self.values, dtype, spec, name)
-        for one in self.transforms:
-            place = self.cls.__name__ if one.keyword else f"{self.cls.__name__}: {type(one).__name__}"
-            _check_above_zero(type(one), place, one.settings(), dtype, spec, name)
-            _check_shapes(place, one, spec, name)
-            one.check_dtype(dtype_text(spec.dtype), show(name))
-        rule = self.rule.of(dtype_text(spec.dtype), spec.shape)
-        if is_complex(spec.dtype):
-            elementwise = rule.fused or rule.whole != ""  # or it knows of pairs
-            check_of_complex(rule.fields, rule.specs, fused=elementwise, owner=self.cls.__name__, param=show(name))
-        if not rule.plain:
-            h = SimpleNamespace(**self.of_rule)
-            check_in_dtype(rule.fields, rule.specs, h, dtype, self.cls.__name__, show(name))
+    def check_fit(self, spec: Spec, name: Hashable) -> None:
+        """Raise a ValueError or TypeError unless a parameter can be updated with these, as `fit.check_fit` says."""
+        check_fit(self, spec, name)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the values alone."""
@@ -345,94 +302,3 @@ def _run_alike(one: Settings, other: Settings) -> bool:
 def _has_moduli(cls: type[Any], values: Mapping[str, Any]) -> bool:
     """Whether a complex parameter has one second moment; a class may have another setting of the name."""
     return bool(cls._settings["modulus"].option and values["modulus"])
-
-
-def _check_axes(cls: type[Any], spec: Spec, name: Hashable) -> None:
-    """Raise a ValueError if a class updates parameters with another number of axes alone."""
-    if cls.axes is not None and len(spec.shape) != cls.axes:
-        raise ValueError(
-            f"{cls.__name__} updates parameters with {cls.axes} axes, and {show(name)} has shape {spec.shape}; give "
-            f"it to another optimizer, such as groups={{{text_of(name)!r}: AdamW()}}"
-            f"{', or all of other shapes, others=AdamW()' if takes_others(cls) else ''}"
-        )
-
-
-def _check_above_zero(
-    kind: type[Any], place: str, values: Mapping[str, Any], dtype: str, spec: Spec, name: Hashable
-) -> None:
-    """Raise a ValueError if a setting that must stay above 0 rounds to 0 in a parameter's compute dtype."""
-    for key, declared in kind.ranges.items():
-        if getattr(declared, "in_dtype", False) and not isinstance(values[key], Schedule):
-            rounded = np.dtype(dtype).type(values[key])
-            if rounded == 0 or (spec.library in FLUSHING and rounded < np.finfo(dtype).tiny):
-                raise ValueError(
-                    f"{place}: {key}={values[key]!r} rounds to 0 in {dtype}, the compute dtype of {show(name)}; choose "
-                    f"a larger one"
-                )
-
-
-def _check_shapes(place: str, one: Transform, spec: Spec, name: Hashable) -> None:
-    """Raise a ValueError if an array in the place of a number is not of a parameter's shape."""
-    for key, value in one.settings().items():
-        if isinstance(value, PerElement) and value.shape != spec.shape:
-            which = key if key == one.keyword else f"{one.keyword}: {key}"
-            raise ValueError(
-                f"{place}: {which} is an array of shape {value.shape}, and {show(name)} has shape {spec.shape}; "
-                f"give it to the parameters that it is for, groups={{{text_of(name)!r}: {{{one.keyword!r}: ...}}}}"
-            )
-
-
-def _draws_of(cls: type[Any], groups: tuple[Group, ...]) -> Iterator[Draw]:
-    """Yield what schedules draw for groups, with the pattern in the place that messages name."""
-    for group in groups:
-        own = f"{cls.__name__}: {group.place}"
-        for draw in group.settings.drawn.draws if group.settings.drawn is not None else ():
-            yield draw._replace(place=f"{own}: {draw.place.partition(': ')[2]}")
-
-
-class Group(NamedTuple):
-    """Parameters that have settings of their own: those whose name matches a pattern, and no earlier one."""
-
-    pattern: str | None  # None: all names, of the parameters that the optimizer does not take
-    settings: Settings
-    own: Mapping[str, Any] | None  # what differs from the optimizer's, None for a schedule; None: all is another's
-    others: bool = False  # whether it has parameters of other shapes than the optimizer takes, and no others
-
-    @property
-    def place(self) -> str:
-        """What it is given as."""
-        return OTHERS if self.pattern is None else f"groups[{short(self.pattern)}]"
-
-    def matches(self, text: str) -> bool:
-        """Whether a name, as text, matches the pattern."""
-        return self.pattern is None or fnmatchcase(text, self.pattern)
-
-    def under(self, optimizer: Settings) -> Group:
-        """Return the group in an optimizer of other settings than when it was made.
-
-        Parameters
-        ----------
-        optimizer : Settings
-            The optimizer's; of a group that differs from those of another one for other shapes, that one's.
-
-        Returns
-        -------
-        Group
-            With its own values, and beside them the optimizer's; another optimizer's stay.
-
-        Raises
-        ------
-        ValueError
-            One of the values has no meaning beside another.
-        """
-        before = self.settings
-        if self.own is None:
-            classes = optimizer.cls, before.cls
-            shared = [name for name in _SHARED if all(cls._settings[name].option for cls in classes)]
-            common = {name: optimizer.values[name] for name in shared}
-            values = {**before.values, **common}
-            same = values == before.values
-            return self if same else self._replace(settings=Settings(before.cls, values, (), before.number))
-        values = {**optimizer.values, **{name: value for name, value in self.own.items() if name != "lr_scheduler"}}
-        optimizer.cls._check_together(values)
-        return self._replace(settings=Settings(optimizer.cls, values, (), before.number, before.frozen))

@@ -54,7 +54,7 @@ def _averages(parts: Parts, params: Tree) -> tuple[dict[Hashable, Any], dict[Has
         own = settings.of_array(name, leaves[name])
         if own.frozen or not _is_averaged(own.rule):
             continue
-        tensor = check(state, own.rule, leaves[name], leaves[name], name, own.check_in_dtype)
+        tensor = check(state, own.rule, leaves[name], leaves[name], name, own.check_fit)
         tensor.h = own.numbers_at(max(tensor.t - 1, 1), drawn=parts.clock.numbers_of(own.number))
         complete(tensor)
         if tensor.rule.evaluated is not None and tensor.slots is not None:

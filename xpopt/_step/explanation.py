@@ -117,7 +117,7 @@ _OPTIONAL = ("group", "algorithm", "lr", "decay")
 
 
 def _tensor(parts: Parts, own: Settings, name: Hashable, param: Any) -> Tensor:
-    tensor = check(parts.state, own.rule, param, param, name, own.check_in_dtype)
+    tensor = check(parts.state, own.rule, param, param, name, own.check_fit)
     tensor.group, tensor.h = own.number, own.numbers_at(tensor.t)
     tensor.key = key_of(own.values, tensor.spec, tensor.name, tensor.t)
     return tensor

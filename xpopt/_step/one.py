@@ -36,7 +36,7 @@ class OneUpdate:
     def __init__(self, state: State, settings: Settings, param: Any, grad: Any, name: Hashable, out: Any) -> None:
         self._state = state
         self._settings = settings
-        self._tensor = tensor = check(state, settings.rule, param, grad, name, settings.check_in_dtype, settings.step)
+        self._tensor = tensor = check(state, settings.rule, param, grad, name, settings.check_fit, settings.step)
         if out is not None:
             tensor.param, tensor.out = check_out(tensor.library, tensor.spec, tensor.param, out, name)
         self.rule, self.param, self.grad, self.t = tensor.rule, tensor.param, tensor.grad, tensor.t

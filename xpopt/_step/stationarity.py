@@ -47,7 +47,7 @@ def stationarity(parts: Parts, params: Tree, grads: Tree, step: float) -> Any:
         if gradients[name] is None or own.frozen:
             continue
         libraries[name], spec, param, grad = examine(param, gradients[name], name)
-        own.check_in_dtype(spec, name)
+        own.check_fit(spec, name)
         h = own.with_numbers(None, parts.clock.numbers_of(own.number))
         transforms = [(one, {number: h[number] for number in one.numbers()}) for one in own.transforms]
         found[name] = _Leaf(transforms, spec, param, grad)

@@ -124,7 +124,7 @@ class WholeUpdate:
         for place, (name, param) in enumerate(leaves.items()):
             if gradients[name] is not None:
                 own = self._settings.of_array(name, param)
-                tensor = check(self._state, own.rule, param, gradients[name], name, own.check_in_dtype, own.step)
+                tensor = check(self._state, own.rule, param, gradients[name], name, own.check_fit, own.step)
                 tensor.group = own.number
                 if out:
                     tensor.param, tensor.out = check_out(tensor.library, tensor.spec, tensor.param, out[name], name)
