@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Hashable, Mapping
+from typing import Any
 
 import numpy as np
 
-from .._arrays.library import Library, real_of
-from .._arrays.namespace import copy_array, library_of
-from .._arrays.norms import product_of_norms, root_of_norm, scaled_norm
+from .._arrays.library import Library
+from .._arrays.namespace import copy_array
 from .._arrays.parameter import Spec, dtype_text
 from .._arrays.tree import flatten, matched, rebuild, show
 from .._arrays.typing import Array, Tree
 from .._engine.tensor import Tensor
-from .._graph.node import OF_MODEL
-from .._graph.questions import Question
 from .._graph.rule import Rule
 from .._state.clock import Clock
 from .._state.groups import check_matched
@@ -29,17 +26,10 @@ from .._step.loss import check_loss, read_loss
 from .called import Called
 from .checks import check_given, check_names, check_options, check_state, library_for
 from .formula import Formula
-from .leaf import Leaf, Stepped
+from .leaf import Leaf
+from .numbers import Given, Row, row_key, rows_of
 from .places import at, paths
-
-
-class _Row(NamedTuple):
-    """Numbers that some parameters share: they have one rule, one group and one count."""
-
-    settings: Settings
-    formula: Formula | Called
-    t: int  # when the pure form began
-    start: int  # where they are among all
+from .together import all_stepped
 
 
 class Pure:
@@ -70,7 +60,7 @@ class Pure:
         self.leaves: dict[Hashable, Leaf] = {}
         self.steps = 0
         """How many numbers have been given."""
-        self._rows: dict[Any, _Row] = {}
+        self._rows: dict[Any, Row] = {}
         self._exclusive = Exclusive(f"pure form of {parts.settings.cls.__name__}")
 
     @property
@@ -181,7 +171,7 @@ class Pure:
             library = library_for(param, name, library)
             found[name], held = self._leaf(name, where[name], library, param, made)
             states[name] = library.guard_recorded(found[name].start)(param, held)
-        self.leaves, self._rows = found, _rows(found)
+        self.leaves, self._rows = found, rows_of(found)
         return rebuild(params, states.__getitem__)
 
     def _leaf(
@@ -266,7 +256,7 @@ class Pure:
     ) -> tuple[Any, Any]:
         states = {name: at(slots, leaf.path, name) for name, leaf in self.leaves.items()}
         steps = {}
-        given = _Given(self.leaves[next(iter(leaves))].library, like, numbers, self._rows)
+        given = Given(self.leaves[next(iter(leaves))].library, like, numbers, self._rows)
         rounded = 0
         for name, leaf in self.leaves.items():
             if leaf.formula is None:
@@ -275,8 +265,8 @@ class Pure:
             key = None
             if leaf.is_rounded():
                 key, rounded = given.key(rounded), rounded + 1
-            steps[name] = leaf.step(leaves[name], gradients[name], states[name], *given.of(_row_key(leaf), leaf), key)
-        stepped = _all_stepped(steps)
+            steps[name] = leaf.step(leaves[name], gradients[name], states[name], *given.of(row_key(leaf), leaf), key)
+        stepped = all_stepped(steps)
         proceed = None
         if self._settings.values["nonfinite"] == "skip" and stepped:
             xp = given.library.xp
@@ -284,110 +274,3 @@ class Pure:
         ended = {name: one.ended(leaves[name], states[name], proceed) for name, one in stepped.items()}
         new = {name: ended[name] if name in ended else (leaves[name], states[name]) for name in leaves}
         return rebuild(params, lambda name: new[name][0]), rebuild(params, lambda name: new[name][1])
-
-
-class _Given:
-    """The numbers of a step as a library computes with them.
-
-    Parameters
-    ----------
-    library : Library
-        The library.
-    like : array
-        Where they are to be.
-    numbers : mapping
-        What came.
-    rows : mapping
-        Where they are among all.
-    """
-
-    def __init__(self, library: Library, like: Array, numbers: Any, rows: Mapping[Any, _Row]) -> None:
-        self.library, self._like, self._rows = library, like, rows
-        count = sum(row.formula.count for row in rows.values())
-        self._values = self._taken(numbers, "values", (count,))
-        self._numbers = numbers
-        self._made: dict[Any, tuple[list[Any], Any]] = {}
-
-    def _taken(self, numbers: Any, name: str, shape: tuple[int, ...]) -> Any:
-        x: Any = numbers.get(name) if isinstance(numbers, Mapping) else None
-        if x is None or tuple(getattr(x, "shape", ())) != shape:
-            came = f"{name} of shape {tuple(x.shape)}" if hasattr(x, "shape") else f"a {type(numbers).__name__}"
-            raise ValueError(f"numbers holds {came}; wanted what pure.numbers() returns, {name} of shape {shape}")
-        return x
-
-    def of(self, key: Any, leaf: Leaf) -> tuple[list[Any], Any]:
-        """Return the numbers of a parameter, and the largest norm of its gradient."""
-        row, library, xp = self._rows[key], self.library, self.library.xp
-        if key not in self._made:
-            clips = row.formula.clips
-            places = range(row.start, row.start + row.formula.count)
-            if isinstance(self._values, np.ndarray):
-                values = [float(self._values[k]) for k in places]
-            else:
-                dtype = library.dtype(real_of(dtype_text(leaf.spec.compute)))
-                values = [xp.astype(self._values[k], dtype, copy=False) for k in places]
-                if clips:
-                    wide = xp.float64 if library.has_float64(self._like) else xp.float32
-                    values[-1] = xp.astype(self._values[places[-1]], wide, copy=False)
-            self._made[key] = (values[:-1], values[-1]) if clips else (values, None)
-        return self._made[key]
-
-    def key(self, k: int) -> Any:
-        """Return what the k-th of the parameters that are rounded stochastically draws from."""
-        keys = self._numbers["keys"]
-        return tuple(keys[k].tolist()) if isinstance(keys, np.ndarray) else (keys[k, 0], keys[k, 1])
-
-
-def _all_stepped(steps: Mapping[Hashable, Any]) -> dict[Hashable, Stepped]:
-    """Let all parameters go on together: each waits for what is found of the whole model."""
-    done: dict[Hashable, Stepped] = {}
-    waiting: dict[Hashable, tuple[Question, Any]] = {}
-    answered: set[Question] = set()
-    answers: dict[Hashable, Any] = dict.fromkeys(steps)
-    while answers:
-        for name, answer in answers.items():
-            waiting.pop(name, None)
-            try:
-                waiting[name] = steps[name].send(answer)
-            except StopIteration as stopped:
-                done[name] = stopped.value
-        answers = {}
-        for question in {question for question, _ in waiting.values()}:
-            of = {name: x for name, (asked, x) in waiting.items() if asked == question}
-            if question in answered:
-                raise TypeError(
-                    "two rules of one model read h.model in different orders; let them read it in the same order, or "
-                    "use update_all"
-                )
-            answered.add(question)
-            library = library_of(next(iter(of.values())))
-            assert library is not None
-            total = _joined(library, question.op, list(of.values()))
-            answers |= {name: library.xp.astype(total, x.dtype, copy=False) for name, x in of.items()}
-    return {name: done[name] for name in steps}
-
-
-def _joined(library: Library, op: str, arrays: Sequence[Any]) -> Any:
-    """Return a reduction of an array of each parameter."""
-    xp, wide = library.xp, library.has_float64(arrays[0])
-    if OF_MODEL[op] == "vector_norm":
-        scale, rest = product_of_norms(xp, [scaled_norm(xp, x, float64=wide) for x in arrays if 0 not in x.shape])
-        return root_of_norm(xp, scale, rest) if op == "model_root" else scale * rest
-    arrays = [xp.astype(x, xp.float64 if wide else xp.float32, copy=False) for x in arrays]
-    if op == "model_max":
-        return xp.max(xp.stack([xp.max(x) for x in arrays if 0 not in x.shape]))
-    return xp.sum(xp.stack([xp.sum(x) for x in arrays]))
-
-
-def _row_key(leaf: Leaf) -> Any:
-    return leaf.settings.number, leaf.rule, leaf.t
-
-
-def _rows(leaves: Mapping[Hashable, Leaf]) -> dict[Any, _Row]:
-    rows: dict[Any, _Row] = {}
-    start = 0
-    for leaf in leaves.values():
-        if leaf.formula is not None and _row_key(leaf) not in rows:
-            rows[_row_key(leaf)] = _Row(leaf.settings, leaf.formula, leaf.t, start)
-            start += leaf.formula.count
-    return rows
