@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -108,35 +108,36 @@ class Guard:
         FloatingPointError
             It is not, and that is to be raised.
         """
-        found = self._decided(formulas, of, params, entries)
-        return False if any_of_all(found is False) else found
-
-    def _decided(
-        self,
-        formulas: Mapping[Any, Formula],
-        of: Mapping[Hashable, Any],
-        params: Callable[[], Mapping[Hashable, Array]],
-        entries: Mapping[Hashable, Any],
-    ) -> Any:
         each = [(one, h) for rule, h in formulas.values() for one in rule.among or (rule,)]
         finite = all_finite(formulas, of, self._gradients, entries) if any(sizes_of(one, h) for one, h in each) else {}
-        if not finite and self._place is None and all(one.limit is None for one, _ in each):
-            lowest = min((limit(one, h, "float32") for one, h in each), default=0.0)
-            if max(self._sizes.values(), default=-1.0) <= lowest:
-                return None
-        limits = {name: self._limit(*formulas[of[name]], name, params) for name in self._gradients}
-        bounds = {name: _bound_of(*formulas[of[name]]) for name in self._gradients}
+        own = (formulas[of[name]] for name in self._gradients)
         if self._place is not None:
-            within = self._place.together(list(self._gradients.values()), list(limits.values()), list(bounds.values()))
-            library = self._place.library
-            return _all(library)(_stacked(library)(within, *finite.values())) if finite else within
-        beyond = [
-            name
-            for name, size in self._sizes.items()
-            if not self._is_within(name, size, limits[name], bounds[name]) or not finite.get(name, True)
-        ]
+            return self._decided_at(self._place, self._limits(own, params), finite)
+        beyond: list[Hashable] = []
+        if finite or not self._are_small(each):
+            limits = self._limits(own, params)
+            beyond = [
+                name
+                for name, size in self._sizes.items()
+                if not self._is_within(name, size, *limits[name]) or not finite.get(name, True)
+            ]
         rules = ", ".join(dict.fromkeys(formulas[of[name]][0].name for name in beyond))
-        return False if self._refuse(beyond, f"too large for the products of {rules}") else None
+        refused = self._refuse(beyond, f"too large for the products of {rules}")
+        return False if any_of_all(refused) else None
+
+    def _are_small(self, formulas: Sequence[Formula]) -> bool:
+        """Return whether no gradient is larger than any of the formulas takes."""
+        if any(rule.limit is not None for rule, _ in formulas):
+            return False
+        lowest = min((limit(rule, h, "float32") for rule, h in formulas), default=0.0)
+        return max(self._sizes.values(), default=-1.0) <= lowest
+
+    def _limits(
+        self, formulas: Iterable[Formula], params: Callable[[], Mapping[Hashable, Array]]
+    ) -> dict[Hashable, tuple[float | Array, float | None]]:
+        """Return the largest magnitude that each gradient may have, and the norm to which it is clipped before."""
+        each = zip(self._gradients, formulas, strict=True)
+        return {name: (self._limit(rule, h, name, params), _bound_of(rule, h)) for name, (rule, h) in each}
 
     def _limit(
         self, rule: Rule, h: Scalars, name: Hashable, params: Callable[[], Mapping[Hashable, Array]]
@@ -146,6 +147,12 @@ class Guard:
         rule = rule.chosen(dtype_text(grad.dtype), tuple(grad.shape))
         largest = limit(rule, h, _compute(grad))
         return largest if rule.limit is None else rule.limit(h, largest, lambda: self._size(params()[name]))
+
+    def _decided_at(self, place: _Place, limits: Mapping[Hashable, Any], finite: Mapping[Hashable, Array]) -> Array:
+        """Return what the device decides, an array of bool."""
+        within = place.together(list(self._gradients.values()), *map(list, zip(*limits.values(), strict=True)))
+        library = place.library
+        return _all(library)(_stacked(library)(within, *finite.values())) if finite else within
 
     def _size(self, param: Array) -> float | Array:
         library = library_of(param)
