@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from measuring import Array, Side, Stopwatch, spread
@@ -43,22 +43,13 @@ def count() -> tuple[int, int]:
 def one_thread(timed: Stopwatch, begin: Begin) -> Section:
     """Measure the compiled engine beside other libraries, each with one thread."""
     found = Section(ONE_TITLE, ONE, ["model", "by", "us a step", "compiled is faster by"])
-    for work in SMALL:
-        model = Model(work.shapes)
-        rows, ours = [], []
-        for kind in ALONE:
-            begin(f"{work.name}, one thread, {kind.name}")
-            if (reason := Compiled.why_not() or kind.why_not()) is not None:
-                rows.append([work.name, kind.name, reason, ""])
-                continue
-            with xpopt.num_threads(1):
-                result = timed([Compiled(model, 1).side(), kind(model, 1).side()])
-            ours.append(result.seconds[:, 0])
-            cells = [marked(kind.name, result), spread(1e6 * result.seconds[:, 1], 1), spread(result.gain(0, 1), 2)]
-            rows.append([work.name, *cells])
-        if ours:
-            found.rows.append([work.name, Compiled.name, spread(1e6 * np.concatenate(ours), 1), ""])
-        found.rows += rows
+
+    def race(model: Model, kind: type[Peer]) -> Race:
+        with xpopt.num_threads(1):
+            result = timed([Compiled(model, 1).side(), kind(model, 1).side()])
+        return Race(marked(kind.name, result), result.seconds[:, :1], result.seconds[:, 1:], result.gain(0, 1))
+
+    _add_rows(found, ALONE, begin, "one thread", race, lambda seconds: [spread(1e6 * seconds, 1)])
     return found
 
 
@@ -68,24 +59,49 @@ def loaded(threads: int, timed: Stopwatch, begin: Begin) -> Section:
     found = Section(LOADED_TITLE, text)
     found.headings = ["model", "by", "us a step", "beside the process, us", "longer by", "compiled is faster by"]
     with _busy() as load:
-        for work in SMALL:
-            model = Model(work.shapes)
-            rows, ours = [], []
-            for kind in LOADED:
-                begin(f"{work.name}, loaded, {kind.name}")
-                if (reason := Compiled.why_not() or kind.why_not()) is not None:
-                    rows.append([work.name, kind.name, reason, "", "", ""])
-                    continue
-                quiet = [Compiled(model, threads).side(), kind(model, threads).side()]
-                busy = [Side(side.step, side.feed, partial(load, side)) for side in quiet]
-                result = timed([*quiet, *busy])
-                ours.append(result.seconds[:, ::2])
-                faster = spread(result.gain(2, 3), 2)
-                rows.append([work.name, kind.name, *_slowed(result.seconds[:, 1::2]), faster])
-            if ours:
-                found.rows.append([work.name, Compiled.name, *_slowed(np.concatenate(ours)), ""])
-            found.rows += rows
+
+        def race(model: Model, kind: type[Peer]) -> Race:
+            quiet = [Compiled(model, threads).side(), kind(model, threads).side()]
+            busy = [Side(side.step, side.feed, partial(load, side)) for side in quiet]
+            result = timed([*quiet, *busy])
+            return Race(kind.name, result.seconds[:, ::2], result.seconds[:, 1::2], result.gain(2, 3))
+
+        _add_rows(found, LOADED, begin, "loaded", race, _slowed)
     return found
+
+
+class Race(NamedTuple):
+    """What was measured of a peer beside the compiled engine."""
+
+    name: str
+    ours: Array  # seconds, a row for each round
+    theirs: Array
+    gain: Array  # how much faster the compiled engine is
+
+
+def _add_rows(
+    found: Section,
+    kinds: tuple[type[Peer], ...],
+    begin: Begin,
+    what: str,
+    race: Callable[[Model, type[Peer]], Race],
+    written: Callable[[Array], list[str]],
+) -> None:
+    """Add a row of each model for the compiled engine, of all its races, and one for each peer."""
+    for work in SMALL:
+        model = Model(work.shapes)
+        rows, ours = [], []
+        for kind in kinds:
+            begin(f"{work.name}, {what}, {kind.name}")
+            if (reason := Compiled.why_not() or kind.why_not()) is not None:
+                rows.append([work.name, kind.name, reason, *[""] * (len(found.headings) - 3)])
+                continue
+            result = race(model, kind)
+            ours.append(result.ours)
+            rows.append([work.name, result.name, *written(result.theirs), spread(result.gain, 2)])
+        if ours:
+            found.rows.append([work.name, Compiled.name, *written(np.concatenate(ours)), ""])
+        found.rows += rows
 
 
 def _slowed(seconds: Array) -> list[str]:
