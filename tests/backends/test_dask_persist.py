@@ -134,6 +134,21 @@ def test_an_anchor_is_where_graphs_begin(anchored):
     assert "7" in {path.name for path in folder.iterdir()}
 
 
+def test_an_anchor_follows_a_step_that_goes_back(anchored):
+    """And is the newest one, though others are of later steps; also where a step comes that has an anchor."""
+    opt, params, folder = anchored
+    kept = []
+    for step in (0, 5, 3):
+        opt.cur_step = step
+        for _ in range(2):
+            params = opt.persist(walk(opt, params, 1), anchor=folder, every=4)
+            kept.append({path.name for path in folder.iterdir()})
+        again = Adam()
+        assert np.array_equal(*dask.compute(params["W"], walk(again, again.restore_anchor(folder, params), 1)["W"]))
+        assert again.cur_step == opt.cur_step
+    assert kept == [{"6", "2-1"}] * 2 + [{"2-1", "2-6"}] * 2 + [{"2-6", "3-4"}] * 2
+
+
 def test_a_folder_of_another_run_is_left_alone(anchored):
     _, params, folder = anchored
     opt = Adam()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import shutil
 import uuid
 from collections.abc import Hashable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -35,7 +36,7 @@ def write(parts: Parts, folder: Path, params: Mapping[Hashable, Any]) -> list[An
     parts : Parts
         The optimizer's.
     folder : Path
-        Where the anchors are, each in a folder named by its step.
+        Where the anchors are, each in a folder named by its step, and by its run once the step has gone back.
     params : mapping of hashable to array
         The parameters by name.
 
@@ -48,7 +49,9 @@ def write(parts: Parts, folder: Path, params: Mapping[Hashable, Any]) -> list[An
     header, state = take_down(parts)
     names, arrays = list(params), [*params.values(), *state.values()]
     written = {"anchor": _FORMAT, "header": to_json(header), "params": list(map(encode, names)), "arrays": list(state)}
-    final = folder / str(parts.clock.cur_step)
+    there, step = anchors(folder), parts.clock.cur_step
+    run = there[-1].run + (step <= there[-1].step) if there else 1
+    final = folder / (str(step) if run == 1 else f"{run}-{step}")
     if final.exists():
         raise FileExistsError(f"{final} is there, and not written by this optimizer; wanted a folder for anchors alone")
     partial = final.with_suffix(".partial")
@@ -57,8 +60,8 @@ def write(parts: Parts, folder: Path, params: Mapping[Hashable, Any]) -> list[An
     _store(partial, arrays)
     (partial / _HEADER).write_text(json.dumps(written), "utf-8")
     partial.rename(final)
-    for step in steps(folder)[:-_KEPT]:
-        _remove(folder / str(step))
+    for old in anchors(folder)[:-_KEPT]:
+        _remove(old.place)
     places = {id(x): k for k, x in enumerate(arrays)}
     wanted = [*params.values(), *parts.state.arrays()]
     return [_read(final, places[id(x)], x) if is_deferred(x) else x for x in wanted]
@@ -92,10 +95,10 @@ def read(folder: Path, params: Mapping[Hashable, Any]) -> tuple[Any, dict[str, A
     CheckpointError
         It is damaged, or of other parameters.
     """
-    there = steps(folder)
+    there = anchors(folder)
     if not there:
         raise FileNotFoundError(f"{folder} has no anchor; wanted the folder that persist(params, anchor=...) was given")
-    place = folder / str(there[-1])
+    place = there[-1].place
     try:
         written = json.loads((place / _HEADER).read_text("utf-8"))
         header, keys = written["header"], list(written["arrays"])
@@ -111,12 +114,25 @@ def read(folder: Path, params: Mapping[Hashable, Any]) -> tuple[Any, dict[str, A
     like = {array_key(name, slot): params[name] for name in names for slot in slots.get(name, ())}
     found = [_read(place, k, x) for k, x in enumerate([*(params[name] for name in names), *map(like.get, keys)])]
     arrays = dict(zip(keys, found[len(names) :], strict=True))
-    return header, arrays, dict(zip(names, found[: len(names)], strict=True)), there[-1]
+    return header, arrays, dict(zip(names, found[: len(names)], strict=True)), there[-1].step
 
 
-def steps(folder: Path) -> list[int]:
-    """Return the steps of the anchors in a folder, in ascending order."""
-    return sorted(int(one.parent.name) for one in folder.glob(f"*/{_HEADER}") if one.parent.name.isdecimal())
+class Anchor(NamedTuple):
+    """An anchor that has been written; the newest one is the largest."""
+
+    run: int  # 1, and one more each time that the step went back
+    step: int
+    place: Path
+
+
+def anchors(folder: Path) -> list[Anchor]:
+    """Return the anchors in a folder, the newest one last."""
+    names = ((one.parent, _NAME.fullmatch(one.parent.name)) for one in folder.glob(f"*/{_HEADER}"))
+    return sorted(Anchor(int(name[1] or 1), int(name[2]), place) for place, name in names if name is not None)
+
+
+_NAME = re.compile(r"(?:([0-9]+)-)?([0-9]+)")
+"""The name of an anchor's folder: its run, unless that is the first, and its step."""
 
 
 def is_deferred(x: Any) -> bool:

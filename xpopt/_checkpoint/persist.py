@@ -96,10 +96,10 @@ def _persisted(values: list[Any]) -> list[Any]:
 def _is_due(owner: str, folder: Path, step: int, every: int, last: Anchored | None) -> bool:
     """Return whether it is time for an anchor; a ValueError says that the folder has those of another run."""
     if last is not None and last[0] == folder:
-        return step - last[1] >= every
-    if found := files.steps(folder):
+        return not 0 <= step - last[1] < every  # also if the step has gone back
+    if found := files.anchors(folder):
         raise ValueError(
-            f"{owner}: {folder} has an anchor of step {found[-1]}, which this optimizer has not written; go on from it "
-            f"with restore_anchor, or take an empty folder"
+            f"{owner}: {folder} has an anchor of step {found[-1].step}, which this optimizer has not written; go on "
+            f"from it with restore_anchor, or take an empty folder"
         )
     return step >= every

@@ -692,7 +692,8 @@ class OptimizerBase(Scheduled, Declared):
         anchor : path-like, optional
             A folder that all workers reach. Every `every` steps they write parameters and state there, in zarr arrays,
             and read them from there from then on: a scheduler remembers nothing from before, and what a lost worker had
-            is computed again from there. The two last anchors are kept.
+            is computed again from there. The two last anchors are kept. If the step has gone back, as after
+            `reset_step`, the next call writes an anchor.
         every : int
             How many steps are between two anchors. At least 1.
 
