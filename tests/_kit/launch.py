@@ -57,6 +57,7 @@ def torchrun(
 ) -> subprocess.CompletedProcess[str]:
     """Run a Python program in so many processes of torch, which speak by gloo."""
     run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1"]
+    run += ["--log-dir", folder]  # else each run leaves a folder among the temporary files
     return wait(start([*run, f"--nproc-per-node={ranks}", *command], folder, GLOO_SOCKET_IFNAME="lo", **more), timeout)
 
 
