@@ -9,12 +9,13 @@ from itertools import zip_longest
 from types import MappingProxyType
 from typing import Any, Literal
 
-from .._arrays.tree import flatten, rebuild, show
+from .._arrays.tree import flatten
 from .._arrays.typing import Tree
 from .._engine.together import together
 from .._settings.text import short
 from ..optimizers.base import OptimizerBase
 from ._agreement import Agreement
+from ._bound import Bound
 from ._model import Model
 from ._processes import processes_of
 
@@ -80,11 +81,7 @@ class Sharded:
         self._processes = processes_of(comm)
         self._agreement = Agreement(self._processes)
         self._reduce, self._order = reduce, order
-        self._model: Model | None = None
-        self._params: Any = None
-        self._grads: Any = None
-        self._views: list[tuple[Hashable, Any, Any]] = []
-        self._laid: list[tuple[Hashable, Any, Any, Any]] = []  # the caller's that have gradients, and where both lie
+        self._bound: Bound | None = None
 
     @property
     def hyperparameters(self) -> Mapping[str, Any]:
@@ -109,7 +106,7 @@ class Sharded:
     @property
     def whole(self) -> Mapping[Hashable, str]:
         """The parameters that are not cut, each of which one rank updates, and why."""
-        return MappingProxyType({} if self._model is None else self._model.whole)
+        return MappingProxyType({} if self._bound is None else self._bound.model.whole)
 
     @property
     def state_bytes(self) -> int:
@@ -150,7 +147,7 @@ class Sharded:
             model.
         """
         with self._agreement.all_or_none():
-            if self._model is not None:
+            if self._bound is not None:
                 raise RuntimeError("Sharded: bind was called already; make another Sharded for another model")
             model = Model(self._processes, self._opt._parts.settings, flatten(params, "params"))
             self._agreement.decide([])
@@ -159,18 +156,8 @@ class Sharded:
             self._agreement.decide([])
         for flat in model.flats:
             self._processes.spread(flat.params)
-        self._model = model
-        views = model.views([flat.params for flat in model.flats])
-        grads = model.views([flat.grads.flat for flat in model.flats])
-        leaves = flatten(params, "params").items()
-        self._laid = [
-            (name, x, views[name], grads[name])
-            for name, x in leaves
-            if self._processes.lay(x, views[name], grads[name])
-        ]
-        self._views = [(name, views[name], grads[name]) for name in views]
-        self._params, self._grads = (rebuild(params, of.__getitem__) for of in (views, grads))
-        return self._params, self._grads
+        self._bound = Bound(self._processes, model, params)
+        return self._bound.params, self._bound.grads
 
     def update_all(self, cur_loss: Any = None) -> Any:
         """Make one step with the gradients of all ranks.
@@ -194,16 +181,17 @@ class Sharded:
         Exception
             What the update raised on any rank, on all of them, with that rank's number. Nothing has changed.
         """
-        model = self._bound("update_all")
+        bound = self._bound_for("update_all")
+        model = bound.model
         with self._agreement.all_or_none():
-            self._collect()
+            bound.collect()
             loss = self._agreement.loss(cur_loss, self._reduce)
             for flat in model.flats:
                 flat.grads.reduce()
             with together(self._agreement.decide):
                 self._opt.update_all(model.own, model.grads, loss, out=model.own)
         model.share([flat.params for flat in model.flats])
-        return self._params
+        return bound.params
 
     def shared_errors(self) -> AbstractContextManager[None]:
         """Return a context in which what one rank raises is raised by all of them, at their next call.
@@ -239,7 +227,8 @@ class Sharded:
         ValueError
             The optimizer has no `average`, or has made no step.
         """
-        model = self._bound("averaged")
+        bound = self._bound_for("averaged")
+        model = bound.model
         with self._agreement.all_or_none():
             found = [self._processes.zeros(len(flat.params), flat.params.dtype, flat.params) for flat in model.flats]
             mine = {name: x for name, x in model.own.items() if model.grads[name] is not None}
@@ -251,7 +240,7 @@ class Sharded:
                         model.piece(name, flat, x)[...] = averages[name]
             self._agreement.decide([])
         model.share(found)
-        return self._built(found)
+        return bound.built(found)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the state: a file for each rank, and an index that makes them one checkpoint.
@@ -270,7 +259,7 @@ class Sharded:
         ImportError, OSError, TypeError, ValueError
             As for `OptimizerBase.save`, on all ranks.
         """
-        model = self._bound("save")
+        model = self._bound_for("save").model
         from ._files import save
 
         with self._agreement.all_or_none():
@@ -295,7 +284,7 @@ class Sharded:
         ValueError
             It is damaged or does not fit, on any rank; nothing has changed.
         """
-        model = self._bound("load")
+        model = self._bound_for("load").model
         from ._files import load
 
         with self._agreement.all_or_none():
@@ -303,30 +292,10 @@ class Sharded:
 
     # Helpers
 
-    def _bound(self, what: str) -> Model:
-        if self._model is None:
+    def _bound_for(self, what: str) -> Bound:
+        if self._bound is None:
             raise RuntimeError(f"Sharded: {what} needs parameters; call params, grads = opt.bind(params) first")
-        return self._model
-
-    def _collect(self) -> None:
-        """Raise if arrays that `bind` returned were replaced; write gradients that lie elsewhere."""
-        params, grads = flatten(self._params, "params"), flatten(self._grads, "grads")
-        for name, param, grad in self._views:
-            for what, found, wanted in (("params", params, param), ("grads", grads, grad)):
-                if found.get(name) is not wanted:
-                    raise ValueError(
-                        f"Sharded: {show(name)} of the {what} that bind returned was replaced by another array; write "
-                        f"into it, {what}[...][:] = values, for what lies elsewhere is neither read nor sent"
-                    )
-        for name, x, param, grad in self._laid:
-            if wrong := self._processes.collect(x, param, grad):
-                raise ValueError(f"Sharded: parameter {show(name)} {wrong}")
-
-    def _built(self, arrays: list[Any]) -> Any:
-        """Return parameters in containers of the caller's, out of one array for each section."""
-        assert self._model is not None
-        views: dict[Hashable, Any] = self._model.views(arrays)
-        return rebuild(self._params, views.__getitem__)
+        return self._bound
 
     def _check_same(self, model: Model) -> None:
         """Raise a ValueError if another rank has other settings or parameters than rank 0."""
