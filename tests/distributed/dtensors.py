@@ -118,6 +118,13 @@ def refusals():
     if SIZE > 1:  # one of them fails: all say so
         with pytest.raises(ValueError, match="rank 1"):
             opt.update_all(params, grads if RANK == 0 else {"W": grads["W"]}, out=params)
+        here = "'W' is" if RANK == 0 else "none is"
+        for options in ({}, {"nonfinite": "skip"}, {"clip_global": 1.0}):
+            for cur_loss in (None, 1.0):
+                one, some = DTensors(xpopt.Adam(**options), params), {**grads, "W": None if RANK == 0 else grads["W"]}
+                with pytest.raises(ValueError, match=f"None on some processes.*here {here}"):
+                    one.update_all(params, some, cur_loss, out=params)
+        assert (one.optimizer.cur_step, dict(one.optimizer.cache)) == (0, {})
     check_same(params, before)
     assert (opt.optimizer.cur_step, dict(opt.optimizer.cache)) == (0, {})
 

@@ -31,6 +31,19 @@ class Agreement:
     def __init__(self, processes: Processes) -> None:
         self._processes = processes
         self._agreed: BaseException | None = None  # the last error that all raise
+        self._alike, self._unlike = 0.0, ""
+
+    def expect_alike(self, number: float, unlike: str) -> None:
+        """Compare a number with those of the others at the next decisions, to the end of `all_or_none`.
+
+        Parameters
+        ----------
+        number : float
+            The number, which is to be the same on all processes; at least 0.
+        unlike : str
+            What this process then says in a ValueError, if it is not.
+        """
+        self._alike, self._unlike = number, unlike
 
     def decide(self, numbers: Sequence[tuple[str, float]]) -> list[float]:
         """Return what numbers come to, those of the ranks joined in their order.
@@ -49,10 +62,15 @@ class Agreement:
         ------
         Exception
             What another process has failed with, before it came here.
+        ValueError
+            What `expect_alike` was given is not the same on all.
         """
-        found = self._processes.gather([0.0, float(len(numbers))])
+        found = self._processes.gather([0.0, float(len(numbers)), self._alike])
         if found[:, 0].any():
             self._raise(found, "")
+        if self._unlike and (found[:, 2] != self._alike).any():
+            self._agreed = ValueError(self._unlike)
+            raise self._agreed
         if (found[:, 1] != len(numbers)).any():
             self._agreed = RuntimeError(
                 "Sharded: the ranks are at different points of a step; all must make the same calls"
@@ -88,12 +106,13 @@ class Agreement:
             Nothing.
         """
         self._agreed = None
+        self.expect_alike(0.0, "")
         try:
             yield
         except BaseException as error:
             if error is self._agreed:
                 raise
-            found = self._processes.gather([1.0, 0.0])
+            found = self._processes.gather([1.0, 0.0, 0.0])
             self._raise(found, json.dumps(_described(error)), error)
 
     def _raise(self, found: Any, text: str, own: BaseException | None = None) -> NoReturn:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from .._arrays.layout import Layout
 from .._arrays.parameter import dtype_text
-from .._arrays.tree import flatten, matched, rebuild, show
+from .._arrays.tree import flatten, matched, rebuild, show, show_all
 from .._arrays.typing import Tree
 from .._engine.together import together
 from .._state.names import array_key, decode
@@ -82,7 +83,7 @@ class DTensors:
         params : container of torch.Tensor, nested at will
             The parameters, in the layouts that the first ones had.
         grads : container with the names of `params`
-            Their gradients, in the same layouts; None leaves a parameter alone.
+            Their gradients, in the same layouts; None, on all processes, leaves a parameter alone.
         cur_loss : float or tensor of shape (), optional
             The loss of this process; a schedule reads the mean of all.
         out : container with the names of `params`, optional
@@ -97,13 +98,14 @@ class DTensors:
         ------
         TypeError, ValueError, FloatingPointError
             As for `OptimizerBase.update_all`, on all processes what one of them raised; a gradient that is ``Partial``
-            or in another layout than its parameter. Nothing has changed.
+            or in another layout than its parameter, or None on some processes alone. Nothing has changed.
         """
         with self._torch.no_grad(), self._agreement.all_or_none():
             if self.optimizer._parts.settings is not self._checked:
                 self._check()
             own = self._own(params, "params", "parameter")
             mine = self._own(grads, "grads", "gradient")
+            self._expect_same_gradients(mine)
             targets = None if out is None else own if out is params else self._own(out, "out", "out")
             loss = None if cur_loss is None else self._agreement.loss(self._torch.whole_of(cur_loss), "mean")
             with together(self._decide):
@@ -111,6 +113,19 @@ class DTensors:
             if out is not None:
                 return out
             return rebuild(params, lambda name: self._whole(new[name], name))
+
+    def _expect_same_gradients(self, grads: Mapping[Hashable, Any]) -> None:
+        """Let the next decision raise a ValueError unless each gradient is None on all processes or on none."""
+        absent = [name for name in self._updated if grads[name] is None]
+        number, here = 0.0, "none is"
+        if absent:
+            number = 1.0 + zlib.crc32(bytes(grads[name] is None for name in self._updated))
+            here = f"{show_all(absent)} {'is' if len(absent) == 1 else 'are'}"
+        self._agreement.expect_alike(
+            number,
+            f"DTensors: some gradients are None on some processes, and not on others; here {here}. Pass zeros where a "
+            f"process adds nothing to a gradient, or None on all processes. Nothing has changed",
+        )
 
     def _own(self, tree: Tree, role: str, what: str) -> dict[Hashable, Any]:
         """Return the parts of tensors that this process has, by name."""
@@ -189,12 +204,14 @@ class DTensors:
         """Raise a ValueError unless each process can update its parts alone, with what it is told of the model."""
         settings = self.optimizer._parts.settings
         rules, cuts = [], set()
+        self._updated: list[Hashable] = []
         for name, part in self._parts.items():
             layout, dtype = self._layouts.get(name), dtype_text(part.dtype)
             shape, cut = (part.shape, frozenset[int]()) if layout is None else (layout.shape, layout.cut)
             own = settings.of(name, shape)
             if own.frozen:
                 continue
+            self._updated.append(name)
             if layout is not None and cut and (reason := why_whole(own, dtype, shape)):
                 raise ValueError(
                     f"DTensors: {show(name)} is cut, {layout.placements}, and {reason}; make it whole on each process, "
