@@ -1,6 +1,8 @@
 """Shares of a model: how much each rank keeps, what all decide together, and errors that all raise."""
 
+import copy
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -246,6 +248,68 @@ def test_averages_are_those_of_one_process(monkeypatch):
     for found in of_all(2, work, monkeypatch):
         for x, y in zip(leaves(found), leaves(expected), strict=True):
             np.testing.assert_array_equal(x, y)
+
+
+def test_settings_change_on_all_ranks_together(monkeypatch):
+    """Between two steps, with state; after an error on any of them, or other values, each is as it was."""
+    shapes = MODELS["uneven"]
+    wrong = [
+        (lambda rank: {"lr": -1.0 if rank == 1 else 0.5}, "rank 1: Adam: lr=-1.0"),
+        (lambda rank: {"lr": 0.5 + rank}, r"rank 1: .*settings would differ.*'lr': 1\.5.* rank 0 has .*'lr': 0\.5"),
+        (lambda rank: {"clip_norm": 1.0}, "would be laid out in another way"),
+        (lambda rank: {"momentum": 1.0}, "no hyperparameter .*momentum"),
+    ]
+
+    def work(comm):
+        opt = Sharded(xpopt.Adam(lr=0.125), comm, order="ranks")
+        params, grads = opt.bind(filled(shapes, 0))
+        write(grads, filled(shapes, 1))
+        opt.update_all()
+        before = repr(opt)
+        for changes, message in wrong:
+            with pytest.raises((ValueError, KeyError), match=message):
+                opt.set_params(changes(comm.rank))
+            assert repr(opt) == before
+        opt.set_params({"lr": 0.25, "weight_decay": 0.5, "lr_scheduler": "exponential"})
+        opt.update_all()
+        return params, opt.hyperparameters
+
+    one, params, grads = xpopt.Adam(lr=0.125), filled(shapes, 0), filled(shapes, 1)
+    params = one.update_all(params, grads)
+    one.set_params({"lr": 0.25, "weight_decay": 0.5, "lr_scheduler": "exponential"})
+    params = one.update_all(params, grads)
+    for found, settings in of_all(2, work, monkeypatch):
+        assert settings == one.hyperparameters
+        for x, y in zip(leaves(found), leaves(params), strict=True):
+            assert x.tobytes() == y.tobytes()
+
+
+def test_each_rank_explains_what_it_updates(monkeypatch):
+    shapes = {"W": (3 * BLOCK,), "b": (3,), "empty": (0,)}
+
+    def work(comm):
+        opt = Sharded(xpopt.Adam(), comm)
+        with pytest.raises(RuntimeError, match=r"explain needs parameters.*opt\.bind"):
+            opt.explain()
+        _, grads = opt.bind(filled(shapes, 0))
+        explained = opt.explain()
+        write(grads, filled(shapes, 1))
+        opt.update_all()
+        assert sum(row.state_bytes for row in explained) == opt.state_bytes
+        return [row.name for row in explained]
+
+    names = of_all(2, work, monkeypatch)
+    assert names[0] == ["W"]
+    assert names[1] == ["W", "b"]
+
+
+@pytest.mark.parametrize("take", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_copies_and_pickles_are_refused(take, monkeypatch):
+    def work(comm):
+        with pytest.raises(TypeError, match=r"neither copied nor pickled; opt\.save\(folder\).*load\(folder\)"):
+            take(Sharded(xpopt.Adam(), comm))
+
+    of_all(1, work, monkeypatch)
 
 
 def test_what_is_whole_and_why(monkeypatch):

@@ -5,19 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Hashable, Mapping
 from contextlib import AbstractContextManager
-from itertools import zip_longest
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, Never
 
 from .._arrays.tree import flatten
 from .._arrays.typing import Tree
 from .._engine.together import together
 from .._settings.text import short
+from .._step.explanation import Explanation
 from ..optimizers.base import OptimizerBase
 from ._agreement import Agreement
 from ._bound import Bound
 from ._model import Model
 from ._processes import processes_of
+from ._settings import check_same, settings_text, trial_of
 
 REDUCES = ("mean", "sum")
 ORDERS = ("engine", "ranks")
@@ -119,6 +120,53 @@ class Sharded:
         """Write the optimizer, and which rank this is."""
         return f"Sharded({self._opt!r}, rank {self._processes.rank} of {self._processes.size})"
 
+    def __reduce__(self) -> Never:
+        """Refuse copies and pickles: the other ranks know nothing of them."""
+        raise TypeError(
+            "Sharded: an optimizer on several processes is neither copied nor pickled; opt.save(folder) on all ranks "
+            "writes its state, which another Sharded loads after bind, with load(folder)"
+        )
+
+    def set_params(self, hparam_dict: Mapping[str, Any]) -> None:
+        """Change hyperparameters, on all ranks together.
+
+        Parameters
+        ----------
+        hparam_dict : mapping
+            New values by name, as for `OptimizerBase.set_params`; the same on all ranks.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            As for `OptimizerBase.set_params`, on any rank; or the ranks have different values; or other parameters
+            would be cut than those that are. Nothing has changed.
+        """
+        with self._agreement.all_or_none():
+            trial = trial_of(self._opt)
+            trial.set_params(hparam_dict)
+            if self._bound is not None:
+                self._bound.model.check_layout(trial._parts.settings)
+            self._agreement.decide([])
+            check_same(self._processes, "settings would differ", [settings_text(trial)])
+            self._agreement.decide([])
+            self._opt.set_params(hparam_dict)
+
+    def explain(self) -> Explanation:
+        """Return which engine updates what this rank has of each parameter, and why not a faster one.
+
+        Returns
+        -------
+        tuple
+            As `OptimizerBase.explain`, of the parameters of which this rank updates elements.
+
+        Raises
+        ------
+        RuntimeError
+            `bind` was not called.
+        """
+        own = self._bound_for("explain").model.own
+        return Explanation(row for row in self._opt.explain(own) if 0 not in own[row.name].shape)
+
     def bind(self, params: Tree) -> tuple[Any, Any]:
         """Lay parameters out in one array for each dtype, of which all ranks get the values of rank 0.
 
@@ -151,7 +199,8 @@ class Sharded:
                 raise RuntimeError("Sharded: bind was called already; make another Sharded for another model")
             model = Model(self._processes, self._opt._parts.settings, flatten(params, "params"))
             self._agreement.decide([])
-            self._check_same(model)
+            settings = f"{settings_text(self._opt)} {self._reduce} {self._order}"
+            check_same(self._processes, "optimizer or parameters differ", [settings, *model.described()])
             model.lay_out(mean=self._reduce == "mean", by_rank=self._order == "ranks")
             self._agreement.decide([])
         for flat in model.flats:
@@ -296,16 +345,3 @@ class Sharded:
         if self._bound is None:
             raise RuntimeError(f"Sharded: {what} needs parameters; call params, grads = opt.bind(params) first")
         return self._bound
-
-    def _check_same(self, model: Model) -> None:
-        """Raise a ValueError if another rank has other settings or parameters than rank 0."""
-        settings = f"{type(self._opt).__name__} {self._opt._parts.keywords()} {self._reduce} {self._order}"
-        mine = "\n".join([settings, *model.described()])
-        first = self._processes.broadcast(mine, 0)
-        if mine != first:
-            pairs = zip_longest(mine.split("\n"), first.split("\n"), fillvalue="nothing")
-            here, there = next(pair for pair in pairs if pair[0] != pair[1])
-            raise ValueError(
-                f"Sharded: optimizer or parameters differ from those of rank 0: {here}, where rank 0 has {there}; make "
-                f"them alike on all ranks"
-            )
