@@ -18,10 +18,10 @@ PIECE = 4096
 LANES = 256
 """Sums that go on side by side in a piece."""
 
-_FAR = 2.0**600
+FAR = 2.0**600
 """What brings the squares of very small and very large numbers of float64 among those that have all digits."""
 
-_SMALL = 2.0**-900
+SMALL = 2.0**-900
 """A sum of squares below which some of its terms may have lost digits."""
 
 
@@ -35,7 +35,7 @@ class Way(NamedTuple):
 
 
 _SUM, SQUARES = Way("add", 0.0), Way("add", 0.0, square=True)
-_SCALED = (SQUARES, Way("add", 0.0, square=True, factor=1 / _FAR), Way("add", 0.0, square=True, factor=_FAR))
+_SCALED = (SQUARES, Way("add", 0.0, square=True, factor=1 / FAR), Way("add", 0.0, square=True, factor=FAR))
 
 WAYS: dict[str, tuple[Way, ...]] = {
     "sum": (_SUM,),
@@ -158,8 +158,8 @@ def finished(op: str, found: Sequence[Any], sizes: Any) -> Any:
         return first
     if others:
         large, small = others
-        lost = np.where(first < _SMALL, np.sqrt(small) / _FAR, np.sqrt(first))
-        return np.where(np.isposinf(first), np.sqrt(large) * _FAR, lost)
+        lost = np.where(first < SMALL, np.sqrt(small) / FAR, np.sqrt(first))
+        return np.where(np.isposinf(first), np.sqrt(large) * FAR, lost)
     return np.sqrt(first)
 
 
@@ -189,4 +189,4 @@ def squares_of(norm: float) -> list[float]:
 def widened(found: Sequence[float]) -> tuple[float, ...]:
     """Return what the ways of a norm of float64 come to, of the squares of float32, none of which is lost."""
     (squares,) = found
-    return squares, squares / _FAR / _FAR, squares * _FAR * _FAR
+    return squares, squares / FAR / FAR, squares * FAR * FAR

@@ -22,6 +22,7 @@ from .compiled import break_even, build
 from .compiled.break_even import BreakEven, SmallSteps
 from .compiled.group import CompiledGroup, CompiledSingle
 from .compiled.kernel import Kernel as CompiledKernel
+from .compiled.variants import variant_of
 from .cuda.group import CudaGroup, CudaSingle, why_no_kernel
 from .eager.group import EagerGroup
 from .group import Bound, Group, Launched, Single, StepNumbers
@@ -269,8 +270,7 @@ def _missing(tensors: Sequence[Tensor]) -> tuple[Variant, ...]:
     """Return the kernels in machine code that tensors of one rule lack."""
     first = tensors[0]
     missing = []
-    for dtype in {kernels.name_of(tensor.spec.dtype): None for tensor in tensors}:
-        variant = Variant("compiled", dtype, first.clipped, first.key is not None)
+    for variant in dict.fromkeys(map(variant_of, tensors)):
         made = first.rule.made.get(variant)
         # where it matters which of the two runs, that is for the size to say, not for what has been compiled before
         if not isinstance(made, CompiledKernel) or not made.exact:

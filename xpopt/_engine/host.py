@@ -32,7 +32,7 @@ class HostGroup(FusedMembers):
     def __init__(self, members: list[int], tensors: list[Tensor]) -> None:
         rule = tensors[0].rule
         slots, blocks = side_by_side(rule, new_slots(tensors))
-        super().__init__(members, tensors, slots, rule.wide, address_of)
+        super().__init__(members, tensors, slots, (*rule.wide, *rule.ones), address_of)
         self.wide = of_arrays(rule, slots)
         self.dtype, self.compute = tensors[0].spec.dtype, _arithmetic(tensors[0].spec)
         self.ones = _ones(tensors[0], blocks, self.sizes, self.compute)

@@ -16,6 +16,7 @@ class Variant(NamedTuple):
     clipped: bool = False  # whether the rule sees its gradient clipped
     drawn: bool = False  # whether parameters are rounded stochastically
     guarded: bool = False  # whether it is decided on the device if anything is to change
+    whole: bool = False  # whether a tensor goes through all passes at once
 
 
 class Kernel(Protocol):

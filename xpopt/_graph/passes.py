@@ -6,6 +6,7 @@ writes nothing; the last one is the rest of the graph, in which each reduction i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from .._arrays.typing import Scalars
@@ -46,10 +47,13 @@ class Pass(NamedTuple):
         What it computes: the outputs of its part of arrays are to be reduced.
     reductions : tuple of Reduction
         What is found.
+    kept : tuple of (int, str)
+        Which outputs later passes read instead of computing them again, and the names of these inputs.
     """
 
     parts: Parts
     reductions: tuple[Reduction, ...]
+    kept: tuple[tuple[int, str], ...] = ()
 
 
 class Passes(NamedTuple):
@@ -72,45 +76,75 @@ class Passes(NamedTuple):
         return [questions for questions in asked if questions]
 
 
-def passes_of(rule: Rule, h: Scalars, *, clipped: bool) -> Passes:
-    """Return what a rule computes in passes; as for `graph_of`, one for each rule and `clipped`."""
-    graph, key = graph_of(rule, h, clipped=clipped), ("passes", clipped)
+def passes_of(rule: Rule, h: Scalars, *, clipped: bool, keep: bool = False) -> Passes:
+    """Return what a rule computes in passes; as for `graph_of` and `cut`, one for each rule, `clipped` and `keep`."""
+    graph, key = graph_of(rule, h, clipped=clipped), ("passes", clipped, keep)
     found: tuple[Graph, Passes] | None = rule.made.get(key)
     if found is None or found[0] is not graph:
-        found = rule.made[key] = graph, cut(graph)
+        found = rule.made[key] = graph, cut(graph, keep=keep)
     return found[1]
 
 
-def cut(graph: Graph) -> Passes:
-    """Return a graph in as few passes as there are reductions that need each other."""
+def cut(graph: Graph, *, keep: bool = False) -> Passes:
+    """Return a graph in as few passes as there are reductions that need each other.
+
+    Parameters
+    ----------
+    graph : Graph
+        The graph.
+    keep : bool
+        Whether later passes read what earlier ones have computed to reduce it.
+
+    Returns
+    -------
+    Passes
+        The passes.
+    """
     if not graph.reductions():
         return Passes((), split(graph))
     levels: dict[Node, int] = {}
-    new: dict[Node, Node] = {}
     leaves: dict[Node, Node] = {}
     for node in graph.ordered():
         reduces = node.op in REDUCTIONS or node.op in OF_MODEL
         levels[node] = max((levels[arg] for arg in node.args), default=0) + reduces
-        args = tuple(new[arg] for arg in node.args)
         if reduces:
-            new[node] = leaves[node] = Node("input", "one", value=f"reduced{len(leaves)}")
-        else:
-            new[node] = node if args == node.args else Node(node.op, node.kind, args, node.value)
-    names = {new.get(node, node): name for node, name in graph.names.items()}
-    before = []
+            leaves[node] = Node("input", "one", value=f"reduced{len(leaves)}")
+    known, kept = dict(leaves), dict[Node, Node]()
+    cuts: list[tuple[list[Node], Graph]] = []
     for level in range(1, max(levels[node] for node in leaves) + 1):
         mine = [node for node in leaves if levels[node] == level]
-        outputs = tuple(dict.fromkeys(new[node.args[0]] for node in mine))
-        known = tuple(leaf for node, leaf in leaves.items() if levels[node] < level)
+        below = tuple(leaf for node, leaf in leaves.items() if levels[node] < level)
+        arrays = tuple(dict.fromkeys(node.args[0] for node in mine))
+        cuts.append((mine, _without(graph, known, arrays, (*kept.values(), *below))))
+        for node in arrays if keep else ():
+            if node.args:
+                known[node] = kept[node] = Node("input", "array", value=f"kept{len(kept)}")
+    last = _without(graph, known, graph.outputs, (*kept.values(), *leaves.values()))
+    read = {node for one in (*(one for _, one in cuts), last) for node in one.ordered()}
+    for one in (*(one for _, one in cuts), last):
+        one.inputs = tuple(node for node in one.inputs if node in read or node not in kept.values())
+    before = []
+    for mine, one in cuts:
+        arrays = list(dict.fromkeys(node.args[0] for node in mine))
         reductions = tuple(
             Reduction(
                 str(leaves[node].value),
                 OF_MODEL.get(node.op, node.op),
-                outputs.index(new[node.args[0]]),
+                arrays.index(node.args[0]),
                 node.value if isinstance(node.value, Question) else None,
             )
             for node in mine
         )
-        before.append(Pass(split(Graph(graph.name, graph.inputs + known, outputs, names)), reductions))
-    outputs = tuple(new.get(node, node) for node in graph.outputs)
-    return Passes(tuple(before), split(Graph(graph.name, graph.inputs + tuple(leaves.values()), outputs, names)))
+        stored = tuple((k, str(kept[node].value)) for k, node in enumerate(arrays) if kept.get(node) in read)
+        before.append(Pass(split(one), reductions, stored))
+    return Passes(tuple(before), split(last))
+
+
+def _without(graph: Graph, known: Mapping[Node, Node], outputs: tuple[Node, ...], more: tuple[Node, ...]) -> Graph:
+    """Return what makes some nodes of a graph, with inputs in the place of those that are known; `more` are inputs."""
+    new: dict[Node, Node] = {}
+    for node in graph.ordered():
+        args = tuple(new[arg] for arg in node.args)
+        new[node] = known.get(node) or (node if args == node.args else Node(node.op, node.kind, args, node.value))
+    names = {new[node]: name for node, name in graph.names.items() if node in new}
+    return Graph(graph.name, graph.inputs + more, tuple(new[node] for node in outputs), names)

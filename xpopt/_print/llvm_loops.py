@@ -16,10 +16,25 @@ def _lines(lines: Sequence[str]) -> str:
     return "".join(f"  {line}\n" for line in lines)
 
 
-def over_elements(arguments: Sequence[str], lines: Sequence[str], width: int = 0) -> str:
-    """Print ``@elements``, which does what `lines` do for each ``%i`` below ``%size``; there is one at least."""
+def over_elements(arguments: Sequence[str], lines: Sequence[str], *, of: str = "", wide: bool = False) -> str:
+    """Print ``@elements``, which does what `lines` do for each ``%i`` below ``%size``; there is one at least.
+
+    Parameters
+    ----------
+    arguments, lines : sequence of str
+        What it is given, and what it does.
+    of : str
+        What its name ends in.
+    wide : bool
+        Whether vectors have 8 elements, whatever LLVM would choose.
+
+    Returns
+    -------
+    str
+        The function. What it says of its loop is in `WIDTH`.
+    """
     return f"""\
-define internal void @elements({", ".join(arguments)}) {{
+define internal void @elements{of}({", ".join(arguments)}) {{
 entry:
   br label %loop
 
@@ -27,28 +42,35 @@ loop:
   %i = phi i64 [0, %entry], [%next, %loop]
 {_lines(lines)}  %next = add i64 %i, 1
   %more = icmp slt i64 %next, %size
-  br i1 %more, label %loop, label %done{", !llvm.loop !0" if width else ""}
+  br i1 %more, label %loop, label %done{", !llvm.loop !0" if wide else ""}
 
 done:
   ret void
 }}
 
-{_WIDTH.format(width) if width else ""}"""
-
-
-_WIDTH = """\
-!0 = distinct !{{!0, !1}}
-!1 = !{{!"llvm.loop.vectorize.width", i32 {}}}
-
 """
 
 
+WIDTH = """\
+!0 = distinct !{!0, !1}
+!1 = !{!"llvm.loop.vectorize.width", i32 8}
+
+"""
+"""What is said of loops over vectors of 8 elements: a module ends in it where there is one."""
+
+
 def over_parts(
-    arguments: Sequence[str], lanes: Sequence[str], each_part: list[str], each_row: list[str], folded: list[str]
+    arguments: Sequence[str],
+    lanes: Sequence[str],
+    each_part: list[str],
+    each_row: list[str],
+    folded: list[str],
+    *,
+    of: str = "",
 ) -> str:
     """Print ``@piece``, which adds up each part of a piece, row by row, in lanes of its own, and then folds these."""
     return f"""\
-define internal void @piece({", ".join(arguments)}) {{
+define internal void @piece{of}({", ".join(arguments)}) {{
 entry:
 {_lines([f"%{name}all = alloca [{LANES} x double], align 64" for name in lanes])}  br label %parts
 

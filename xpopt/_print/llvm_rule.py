@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from .._graph.node import Graph
+from .._graph.node import Graph, Node
+from .llvm_loops import WIDTH
 from .llvm_text import called, of_type
 from .loop import name_leaves, unique
 
@@ -74,10 +75,14 @@ class Element(NamedTuple):
             f"%{self.name}.first = getelementptr {self.stored}, ptr %{self.name}.all, i64 %start",
         ]
 
+    def find_at(self) -> str:
+        """Return the line that finds it."""
+        return f"%{self.name}.at = getelementptr {self.stored}, ptr %{self.name}.first, i64 %i"
+
     def load(self) -> list[str]:
         """Return the lines that read it."""
         name, stored = self.name, self.stored
-        lines = [f"%{name}.at = getelementptr {stored}, ptr %{name}.first, i64 %i"]
+        lines = [self.find_at()]
         if stored == self.compute:
             return [*lines, f"%{name} = load {stored}, ptr %{name}.at"]
         widened = _converted(f"%{name}.stored", stored, self.compute)
@@ -115,6 +120,8 @@ class Rule:
         Of the inputs.
     numbers : tuple of (str, str)
         As for `Body`.
+    factors : tuple of str
+        As for `Body`.
     lines : list of str
         What loads an element of each input and computes the values.
     outputs : list of str
@@ -128,43 +135,64 @@ class Rule:
         self.compute = compute = STORED[wide]
         taken = set(_RESERVED)
         leaves = name_leaves(graph, taken)
-        kinds = [dtype, dtype, *(slots or [wide] * (len(leaves.inputs) - 2))]
+        kinds = [dtype, dtype, *slots]
+        kinds += [wide] * (len(leaves.inputs) - len(kinds))
         self.elements = [Element(name, STORED[kind], compute) for name, kind in zip(leaves.inputs, kinds, strict=True)]
-        self.numbers, self._factors = leaves.numbers, leaves.factors
+        self.numbers, self.factors = leaves.numbers, leaves.factors
         self.lines = [line for element in self.elements for line in element.load()]
         names = {node: f"%{name}" for node, name in leaves.text.items()}
         for k, node in enumerate(graph.arrays()):
             names[node] = "%" + unique(graph.names.get(node, f"x{k}"), taken)
-            text = _OPERATIONS[node.op].format(*(names[arg] for arg in node.args))
-            self.lines.append(f"{names[node]} = {of_type(text, compute)}")
+            self.lines.append(f"{names[node]} = {operation(node, names, compute)}")
         self.outputs = [names[node] for node in graph.outputs]
         pointers = [f"ptr %{element.name}.first" for element in self.elements]
         self.arguments = pointers + [
-            f"{compute} %{name}" for name in (*(name for name, _ in self.numbers), *self._factors)
+            f"{compute} %{name}" for name in (*(name for name, _ in self.numbers), *self.factors)
         ]
 
-    def read_numbers(self, width: int) -> list[str]:
-        """Return the lines that read the numbers of a tensor, which has a row of `width` of them."""
-        compute = self.compute
-        lines = ["%row.at = getelementptr i64, ptr %rows, i64 %tensor", "%row = load i64, ptr %row.at"]
-        lines += [f"%row.first = getelementptr [{width} x {compute}], ptr %numbers, i64 %row"]
-        for k, (name, what) in enumerate(self.numbers):
-            lines += [f"%{name}.at = getelementptr {compute}, ptr %row.first, i64 {k}"]
-            lines += [f"%{name} = load {compute}, ptr %{name}.at  ; {what}"]
-        if self._factors:
-            first, second = self._factors
-            lines += [
-                f"%{first}.at = getelementptr {compute}, ptr %factors, i64 %tensor",
-                f"%{first} = load {compute}, ptr %{first}.at",
-                f"%{second}.at = getelementptr {compute}, ptr %{first}.at, i64 %tensors",
-                f"%{second} = load {compute}, ptr %{second}.at",
-            ]
-        return lines
+    def find_row(self, width: int) -> list[str]:
+        """Return the lines that find the row of a tensor, which has `width` numbers."""
+        return [
+            "%row.at = getelementptr i64, ptr %rows, i64 %tensor",
+            "%row = load i64, ptr %row.at",
+            f"%row.first = getelementptr [{width} x {self.compute}], ptr %numbers, i64 %row",
+        ]
+
+    def read_numbers(self) -> list[str]:
+        """Return the lines that read the numbers of a tensor, which its row begins with, and its factors."""
+        names = [(f"%{name}", what) for name, what in self.numbers]
+        factors = read_factors(*(f"%{name}" for name in self.factors), compute=self.compute) if self.factors else []
+        return [*read_row(names, self.compute), *factors]
 
     def module(self, title: str, text: str) -> str:
         """Return a text with a title in front of it and, behind it, the functions that it calls."""
         wide = {"float": "float32", "double": "float64"}[self.compute]
-        return f"; {title}, computed in {wide}.\n\n{text}{called(text, self.compute)}"
+        end = WIDTH if "!llvm.loop" in text else ""
+        return f"; {title}, computed in {wide}.\n\n{text}{called(text, self.compute)}{end}"
+
+
+def read_row(names: Sequence[tuple[str, str]], compute: str, first: int = 0) -> list[str]:
+    """Return the lines that read numbers of a row, from one on; beside each name stands what the number is."""
+    lines = []
+    for k, (name, what) in enumerate(names, first):
+        lines += [f"{name}.at = getelementptr {compute}, ptr %row.first, i64 {k}"]
+        lines += [f"{name} = load {compute}, ptr {name}.at  ; {what}"]
+    return lines
+
+
+def read_factors(first: str, second: str, compute: str) -> list[str]:
+    """Return the lines that read what the gradient of a tensor is multiplied by, by these names."""
+    return [
+        f"{first}.at = getelementptr {compute}, ptr %factors, i64 %tensor",
+        f"{first} = load {compute}, ptr {first}.at",
+        f"{second}.at = getelementptr {compute}, ptr {first}.at, i64 %tensors",
+        f"{second} = load {compute}, ptr {second}.at",
+    ]
+
+
+def operation(node: Node, names: Mapping[Node, str], compute: str) -> str:
+    """Return what computes a node of its arguments, by their names."""
+    return of_type(_OPERATIONS[node.op].format(*(names[arg] for arg in node.args)), compute)
 
 
 def address(role: int) -> str:

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import re
+import struct
 
-from .._arrays.sums import LANES
+from .._arrays.sums import FAR, LANES, SMALL
 
 SUFFIX = {"float": "f32", "double": "f64"}
 """By type, what the names of intrinsics for it end in."""
@@ -19,6 +20,12 @@ _MATH = {
     "llvm.smax.i64": "declare i64 @llvm.smax.i64(i64, i64)",
     "llvm.memcpy.p0.p0.i64": "declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)",
 }
+
+
+def literal(value: float) -> str:
+    """Return a number of float64, bit for bit."""
+    return f"0x{struct.pack('>d', value).hex().upper()}"
+
 
 _BETTER = {"maximum": "ogt", "minimum": "olt"}
 """How the first of two numbers is compared with the second, to be chosen."""
@@ -282,8 +289,58 @@ define internal double @join_add(double %x, double %y) alwaysinline {
     },
 }
 
+WHOLE_PIECES = 4
+"""How many pieces that are summed up a tensor may have which goes through all passes at once."""
+
+_BEGIN_TOTAL = (
+    "; begin the sums of the pieces of a tensor\n"
+    "define internal void @begin_total(ptr %sums, double %start) alwaysinline {\n"
+    + "".join(
+        f"  %at{k} = getelementptr double, ptr %sums, i64 {k}\n  store double %start, ptr %at{k}\n"
+        for k in range(WHOLE_PIECES)
+    )
+    + "  ret void\n}\n"
+)
+
+
+def _total(name: str) -> str:
+    """Return what the sums of the pieces of a tensor come to, joined as those of lanes are."""
+    lines = []
+    for k in range(WHOLE_PIECES):
+        lines += [f"%at{k} = getelementptr double, ptr %sums, i64 {k}", f"%x{k} = load double, ptr %at{k}"]
+    values = [f"%x{k}" for k in range(WHOLE_PIECES)]
+    while (half := len(values) // 2) > 0:
+        for k in range(half):
+            joined = f"%joined{half}.{k}"
+            lines.append(f"{joined} = call double @join_{name}(double {values[k]}, double {values[k + half]})")
+            values[k] = joined
+        del values[half:]
+    lines += [f"%result = fadd double {values[0]}, 0.0", "ret double %result"]  # no zero is negative
+    head = f"define internal double @total_{name}(ptr %sums) alwaysinline {{\n"
+    return head + "".join(f"  {line}\n" for line in lines) + "}\n"
+
+
+_NORM_OF = f"""\
+; a norm of the squares of numbers, of these times 2^-600, and of these times 2^600
+define internal double @norm_of(double %squares, double %of_large, double %of_small) alwaysinline {{
+  %root = call double @llvm.sqrt.f64(double %squares)
+  %large = call double @llvm.sqrt.f64(double %of_large)
+  %small = call double @llvm.sqrt.f64(double %of_small)
+  %enlarged = fmul double %large, {literal(FAR)}
+  %reduced = fdiv double %small, {literal(FAR)}
+  %lost = fcmp olt double %squares, {literal(SMALL)}
+  %rest = select i1 %lost, double %reduced, double %root
+  %beyond = fcmp oeq double %squares, 0x7FF0000000000000
+  %result = select i1 %beyond, double %enlarged, double %rest
+  ret double %result
+}}
+"""
+
 _SUMS = {
     "fill": _FILL,
+    "begin_total": _BEGIN_TOTAL,
+    "norm_of": _NORM_OF,
+    **{f"total_{name}": _total(name) for name in _JOINS},
     **{f"join_{name}": text for name, text in _JOINS.items()},
     **{f"fold_{name}": _fold(name) for name in _JOINS},
 }
@@ -307,7 +364,8 @@ def called(text: str, compute: str) -> str:
         Their own text, in the order of this module.
     """
     known = {of_type(name, compute): of_type(body, compute) for name, body in _KNOWN.items()}
-    known |= {of_type(name, "float"): of_type(known_text, "float") for name, known_text in _MATH.items()}
+    for kind in SUFFIX:  # sums are of double, and random numbers of float, whatever the arithmetic is
+        known |= {of_type(name, kind): of_type(known_text, kind) for name, known_text in _MATH.items()}
     found: set[str] = set()
     todo = [text]
     while todo:

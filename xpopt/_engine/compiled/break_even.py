@@ -28,14 +28,14 @@ _LAUNCH = 3
 _IMPORT, _LOAD, _COMPILE = 0.05, 0.005, 0.05
 """Seconds that llvmlite takes to import, and a kernel to load from disk, and to compile."""
 
-_INEXACT = {"exp", "log", "pow"}
+INEXACT = {"exp", "log", "pow"}
 """The operations of which NumPy and LLVM have functions of their own."""
 
 
 def is_exact(passes: Passes) -> bool:
     """Return whether blocks make the numbers of machine code, so that it does not matter which of the two runs."""
     graphs = [*(one.parts.arrays for one in passes.before), passes.last.arrays]
-    return not any(node.op in _INEXACT for of in graphs for node in of.arrays())
+    return not any(node.op in INEXACT for of in graphs for node in of.arrays())
 
 
 class BreakEven:

@@ -15,13 +15,13 @@ from ..._arrays.typing import Scalars
 from .. import kernels
 from ..group import Bound, Launched, Staged, StepNumbers
 from ..host import HostGroup, HostSingle, reals_of
-from ..kernel import Variant
 from ..numbers import Key
 from ..ones import with_copies
 from ..tensor import Tensor
 from ..together import alone
 from . import build, fields
 from . import kernel as compiled
+from .variants import variant_of
 
 _C_CONTIGUOUS, _F_CONTIGUOUS, _ALIGNED, _WRITEABLE = 0x1, 0x2, 0x100, 0x400  # as in NumPy's C API
 
@@ -101,11 +101,18 @@ class CompiledGroup(HostGroup):
     def __init__(self, members: list[int], tensors: list[Tensor]) -> None:
         super().__init__(members, tensors)
         self._kernel = _kernel_of(tensors[0])
+        if self._kernel.whole:  # and computes all numbers of a tensor
+            self.ones = None
         self._code = self.compute.char
         self._usual = np.dtype(self.dtype.type)
         self._look = _Look([tensor.param for tensor in tensors])
         rows = np.zeros(len(members), np.int64)
         self._where = compiled.places(self._table, compiled.cut(tuple(self.sizes)), rows)
+
+    @staticmethod
+    def kind(tensor: Tensor) -> Any:
+        """Return the dtype, and whether a tensor goes through all passes at once."""
+        return tensor.spec.dtype, variant_of(tensor).whole
 
     def set_rows(self, rows: list[int]) -> bool:
         """Say which row of numbers each tensor has."""
@@ -161,6 +168,9 @@ class CompiledSingle(HostSingle):
         self._kernel = _kernel_of(tensor)
         self._pieces = compiled.cut((self.size,))
         self._slots = [address_of(x) for x in self.wide]
+        if self._kernel.whole:
+            self.ones = None
+            self._slots += [address_of(self.slots[k]) for k in self.rule.ones]
         self._pack = struct.Struct(f"{3 + len(self._slots)}q").pack
 
     def launch(
@@ -190,7 +200,6 @@ _FIRST_GIVEN = compiled.place(_FIRST_ROW)
 def _kernel_of(tensor: Tensor) -> compiled.Kernel:
     """Return the kernel of a tensor that the engine does not refuse."""
     assert tensor.h is not None
-    variant = Variant("compiled", kernels.name_of(tensor.spec.dtype), tensor.clipped, tensor.key is not None)
-    kernel = kernels.compiled(tensor.rule, tensor.h, variant)
+    kernel = kernels.compiled(tensor.rule, tensor.h, variant_of(tensor))
     assert not isinstance(kernel, kernels.Refusal)
     return kernel

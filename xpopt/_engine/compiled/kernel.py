@@ -18,6 +18,7 @@ from ..._graph.passes import passes_of
 from ..._graph.rule import Rule
 from ..._print.accumulated import Accumulated, accumulated
 from ..._print.llvm import print_llvm, print_measure
+from ..._print.llvm_whole import graphs_of, print_whole
 from .. import pool
 from ..group import Keys
 from ..kernel import Variant
@@ -57,17 +58,23 @@ class Kernel:
     """
 
     def __init__(self, rule: Rule, h: Scalars, variant: Variant) -> None:
-        _, dtype, clipped, drawn, _ = variant
+        dtype, clipped, drawn = variant.dtype, variant.clipped, variant.drawn
         passes = passes_of(rule, h, clipped=clipped)
-        graph = passes.last.arrays
-        self.clipped = clipped
+        self.clipped, self.whole = clipped, variant.whole
         self.exact = is_exact(passes)
         """Whether it does not matter if blocks run instead."""
         self.dtype = dtype
         self.compute = np.dtype("float64" if dtype == "float64" else "float32")
-        self.numbers = Numbers(graph)
         dtypes = rule.dtypes(self.compute.name)
         slots = [dtypes[k] for k in rule.wide] if rule.narrow else ()
+        self.measures: list[Measure] = []
+        if self.whole:
+            keeping = passes_of(rule, h, clipped=clipped, keep=True)
+            self.numbers = Numbers(*graphs_of(keeping))
+            self.call = build.build(print_whole(keeping, dtype, drawn=drawn, slots=slots), "kernel", _PROTOTYPE)
+            return
+        graph = passes.last.arrays
+        self.numbers = Numbers(graph)
         self.call = build.build(print_llvm(graph, dtype, drawn=drawn, slots=slots), "kernel", _PROTOTYPE)
         self.measures = [Measure(one.parts.arrays, accumulated(one, dtype), dtype, slots) for one in passes.before]
 
