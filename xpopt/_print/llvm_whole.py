@@ -157,17 +157,17 @@ def _numbers(
     lines, numbers = read_row(read, compute, place), [name for name, _ in read]
     if of.ones is None:
         return lines, numbers, []
-    of_step = {node: f"{prefix}c{k}" for k, node in enumerate(of.ones.numbers())}
+    of_step = {node: f"{prefix}one.c{k}" for k, node in enumerate(of.ones.numbers())}
     lines += read_row([(name, bare(expression(node))) for node, name in of_step.items()], compute, place + count)
     names = of_step | {node: known[str(node.value)] for node in of.ones.inputs if str(node.value) in known}
     for node in of.ones.arrays():
-        names[node] = f"{prefix}x{len(names)}"
+        names[node] = f"{prefix}one.x{len(names)}"
         lines.append(f"{names[node]} = {operation(node, names, compute)}")
     made = []
     for k, node in enumerate(of.ones.outputs):
         made.append(names[node])
         if node.kind in TRUTHS:
-            made[k] = f"{prefix}y{k}"
+            made[k] = f"{prefix}one.y{k}"
             lines.append(f"{made[k]} = uitofp i1 {names[node]} to {compute}")
     met = len(rule.numbers) - count
     return lines, [*numbers, *made[:met]], made[met:]
