@@ -6,7 +6,7 @@ writes nothing; the last one is the rest of the graph, in which each reduction i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from .._arrays.typing import Scalars
@@ -110,22 +110,21 @@ def cut(graph: Graph, *, keep: bool = False) -> Passes:
         if reduces:
             leaves[node] = Node("input", "one", value=f"reduced{len(leaves)}")
     known, kept = dict(leaves), dict[Node, Node]()
-    cuts: list[tuple[list[Node], Graph]] = []
+    cuts: list[tuple[list[Node], list[Node], Graph]] = []
     for level in range(1, max(levels[node] for node in leaves) + 1):
         mine = [node for node in leaves if levels[node] == level]
         below = tuple(leaf for node, leaf in leaves.items() if levels[node] < level)
-        arrays = tuple(dict.fromkeys(node.args[0] for node in mine))
-        cuts.append((mine, _without(graph, known, arrays, (*kept.values(), *below))))
+        arrays = list(dict.fromkeys(node.args[0] for node in mine))
+        cuts.append((mine, arrays, _without(graph, known, arrays, (*kept.values(), *below))))
         for node in arrays if keep else ():
             if node.args:
                 known[node] = kept[node] = Node("input", "array", value=f"kept{len(kept)}")
     last = _without(graph, known, graph.outputs, (*kept.values(), *leaves.values()))
-    read = {node for one in (*(one for _, one in cuts), last) for node in one.ordered()}
-    for one in (*(one for _, one in cuts), last):
+    read = {node for one in (*(one for *_, one in cuts), last) for node in one.ordered()}
+    for one in (*(one for *_, one in cuts), last):
         one.inputs = tuple(node for node in one.inputs if node in read or node not in kept.values())
     before = []
-    for mine, one in cuts:
-        arrays = list(dict.fromkeys(node.args[0] for node in mine))
+    for mine, arrays, one in cuts:
         reductions = tuple(
             Reduction(
                 str(leaves[node].value),
@@ -140,7 +139,7 @@ def cut(graph: Graph, *, keep: bool = False) -> Passes:
     return Passes(tuple(before), split(last))
 
 
-def _without(graph: Graph, known: Mapping[Node, Node], outputs: tuple[Node, ...], more: tuple[Node, ...]) -> Graph:
+def _without(graph: Graph, known: Mapping[Node, Node], outputs: Sequence[Node], more: tuple[Node, ...]) -> Graph:
     """Return what makes some nodes of a graph, with inputs in the place of those that are known; `more` are inputs."""
     new: dict[Node, Node] = {}
     for node in graph.ordered():

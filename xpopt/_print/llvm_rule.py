@@ -161,8 +161,11 @@ class Rule:
     def read_numbers(self) -> list[str]:
         """Return the lines that read the numbers of a tensor, which its row begins with, and its factors."""
         names = [(f"%{name}", what) for name, what in self.numbers]
-        factors = read_factors(*(f"%{name}" for name in self.factors), compute=self.compute) if self.factors else []
-        return [*read_row(names, self.compute), *factors]
+        lines = read_row(names, self.compute)
+        if self.factors:
+            first, second = self.factors
+            lines += read_factors(f"%{first}", f"%{second}", self.compute)
+        return lines
 
     def module(self, title: str, text: str) -> str:
         """Return a text with a title in front of it and, behind it, the functions that it calls."""

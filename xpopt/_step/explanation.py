@@ -10,6 +10,7 @@ from .._arrays.parameter import dtype_text
 from .._arrays.tree import check_indices, flatten, show
 from .._arrays.typing import Tree
 from .._engine import choose
+from .._engine.compiled.variants import variant_of
 from .._engine.tensor import Tensor
 from .._graph.slots import BYTES
 from .._settings.companion import OTHERS
@@ -128,7 +129,8 @@ def _rows(tensors: list[Tensor]) -> Iterable[_Row]:
     for tensor, (engine, reason) in zip(tensors, choose.describe(tensors), strict=True):
         rule, spec = tensor.rule, tensor.spec
         alone = tensor.name if engine in ("eager", "blocked") else None
-        key = engine, rule, str(spec.dtype), spec.device, tensor.clipped, alone
+        whole = engine == "compiled" and variant_of(tensor).whole
+        key = engine, rule, str(spec.dtype), spec.device, tensor.clipped, whole, alone
         launch = launches.setdefault(key, len(launches) + 1)
         forms = zip(rule.shapes(spec.shape), rule.dtypes(dtype_text(spec.compute)), strict=True)
         size = sum(math.prod(shape) * BYTES[dtype] for shape, dtype in forms)

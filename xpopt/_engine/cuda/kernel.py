@@ -34,7 +34,7 @@ class Kernel:
     """
 
     def __init__(self, rule: Rule, h: Scalars, variant: Variant) -> None:
-        _, dtype, clipped, drawn, guarded = variant
+        _, dtype, clipped, drawn, guarded, _ = variant
         passes = passes_of(rule, h, clipped=clipped)
         self.compute = np.dtype("float64" if dtype == "float64" else "float32")
         dtypes = rule.dtypes(self.compute.name)
