@@ -80,7 +80,9 @@ def test_bits_depend_neither_on_threads_nor_on_the_order_of_tensors(backend):
 
 
 @compiled
-@pytest.mark.parametrize("options", [{"clip_norm": 1e9}, {"agc": 0.01, "weight_decay": 0.1}, {"average": xpopt.transforms.EMA(0.9)}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"clip_norm": 1e9}, {"agc": 0.01, "weight_decay": 0.1}, {"average": xpopt.transforms.EMA(0.9)}], ids=str
+)
 def test_transforms_go_along(backend, options):
     with xpopt.engine("compiled"):
         compare(lambda: xpopt.LARS(**options), [(), (3, 5), (4097,), (9000,)], "float32", 3)
