@@ -138,16 +138,18 @@ def test_arrays_laid_out_otherwise_are_read_by_their_attributes(backend, monkeyp
 
 @pytest.mark.parametrize("head", [16, 24, 32])
 def test_arrays_are_read_behind_heads_of_any_size(backend, head):
-    """As another build of Python has them: a copy of an array object behind such a head, which ends in the type."""
+    """As another build of Python has them: copies of an array and a list behind such heads, which end in the type."""
     read = build.build(fields.source(head), "read_arrays", fields.PROTOTYPE)
     x, own = np.ones((2, 3)), object.__basicsize__
     behind = ctypes.string_at(id(x) + own, np.ndarray.__basicsize__ - own)
-    look = kept_compiled._Look([x])
     for kind in (np.ndarray, list):
-        copy = bytes(head - 8) + id(kind).to_bytes(8, sys.byteorder) + behind
-        memory = ctypes.create_string_buffer(copy)
-        pointers, table = np.array([ctypes.addressof(memory)]), np.zeros((1, 1), np.int64)
-        assert look.read(read, pointers, x.dtype, look.written, table) == (kind is np.ndarray)
+        array = ctypes.create_string_buffer(bytes(head - 8) + id(kind).to_bytes(8, sys.byteorder) + behind)
+        items = np.array([ctypes.addressof(array)])
+        fields_of_list = np.array([1, items.ctypes.data, 1])
+        one = ctypes.create_string_buffer(bytes(head) + fields_of_list.tobytes())
+        look, place = kept_compiled._Look([x], x.dtype, 2, in_place=True), ctypes.addressof(one)
+        found = [read(place, place, place, look._address) for _ in range(2)]
+        assert found == ([fields.MOVED, fields.SAME] if kind is np.ndarray else [0, 0])
     assert kept_compiled._reader() is not None
 
 

@@ -37,6 +37,10 @@ class Bound(NamedTuple):
     table: Any  # their addresses: ndarray of int64, (roles, tensors), the slots last; None of an eager group
 
 
+made = tuple.__new__
+"""Make one of these named tuples, of a tuple: in a third of the time that its class takes."""
+
+
 class Launched(NamedTuple):
     """Updates for which everything that can fail has been done."""
 

@@ -14,7 +14,7 @@ from .._arrays.parameter import Spec
 from .._graph.passes import passes_of
 from .._graph.questions import Question
 from .._graph.rule import Rule
-from .group import Bound, FusedMembers
+from .group import Bound, FusedMembers, made
 from .ones import Ones, side_by_side
 from .start import started
 from .tensor import Tensor
@@ -38,7 +38,7 @@ class HostGroup(FusedMembers):
         self.ones = _ones(tensors[0], blocks, self.sizes, self.compute)
         self.couples = bool(self.questions)
         self._orders = [_order_of(tensor.param) for tensor in tensors]
-        self._last, self._addresses = self._table, b""  # the last table of arrays that are written, and its bytes
+        self._last: dict[Any, tuple[list[int], Any]] = {}  # the addresses that were last read, and the table of these
 
     @property
     def questions(self) -> Collection[Question]:
@@ -66,41 +66,30 @@ class HostGroup(FusedMembers):
 
     def bind(self, params: list[Any], grads: list[Any], outs: list[Any] | None) -> Bound | None:
         """Find where everything lies."""
-        roles, in_place = [self.mine(params), self.mine(grads)], outs is params
-        if outs is not None and not in_place:
-            roles.append(self.mine(outs))
-        table = self._table.copy()
-        if not self.read(roles, in_place, table):
-            converted = self.converted(roles[1])
+        mine, of_mine, in_place = self.mine(params), self.mine(grads), outs is params
+        new = mine if in_place else None if outs is None else self.mine(outs)
+        roles = [mine, of_mine] if in_place or new is None else [mine, of_mine, new]
+        table = self.read(roles, in_place)
+        if table is None:
+            converted = self.converted(of_mine)
             if converted is None:
                 return None
-            roles[1] = converted
-            if not self.read(roles, in_place, table):
+            roles[1] = of_mine = converted
+            table = self.read(roles, in_place)
+            if table is None:
                 return None
-        if outs is None:
-            roles.append([np.empty_like(x) for x in roles[0]])
-            table[2] = [address_of(x) for x in roles[2]]
-        else:
-            if in_place:
-                roles.append(roles[0])
-                table[2] = table[0]
-            table = self._same(table)
-        mine, of_mine, new = roles
-        return Bound(mine, of_mine, new, table)
-
-    def _same(self, table: Any) -> Any:
-        """Return the last table, of which more is known, where nothing has moved since."""
-        addresses = table.tobytes()
-        if addresses != self._addresses:
-            self._last, self._addresses = table, addresses
-        return self._last
+        if new is None:
+            new = [np.empty_like(x) for x in mine]
+            table = table.copy()
+            table[2] = [address_of(x) for x in new]
+        return made(Bound, (mine, of_mine, new, table))
 
     def reals(self, arrays: list[Any]) -> list[Any]:
         """Return arrays of this group as the reals that a kernel sees."""
         return arrays if self.parts == 1 else list(map(reals_of, arrays))
 
-    def read(self, roles: list[list[Any]], in_place: bool, table: Any) -> bool:
-        """Read where arrays lie into the first rows of `table`; return whether they look as they should.
+    def read(self, roles: list[list[Any]], in_place: bool) -> Any:
+        """Return where arrays lie.
 
         Parameters
         ----------
@@ -108,28 +97,40 @@ class HostGroup(FusedMembers):
             Params, grads and, unless they are made anew or are the params, outs.
         in_place : bool
             Whether the params are written.
-        table : ndarray of int64
-            The addresses.
 
         Returns
         -------
-        bool
-            Whether they do.
+        ndarray of int64, or None
+            A table of the addresses, with those of the slots: the very one of the last time where nothing has moved.
+            None if an array does not look as it should.
         """
         for k, arrays in enumerate(roles):
-            written = k == 2 or (k == 0 and in_place)
-            if not self._look_right(arrays) or (written and not all(x.flags.writeable for x in arrays)):
-                return False
-            table[k] = [address_of(x) for x in arrays]
-        return True
+            if not self._look_right(arrays, k == 2 or (k == 0 and in_place)):
+                return None
+        addresses, key = [address_of(x) for arrays in roles for x in arrays], (len(roles), in_place)
+        last = self._last.get(key)
+        if last is None or last[0] != addresses:
+            table = self.tabled(np.array(addresses, np.int64).reshape(len(roles), -1), in_place)
+            self._last[key] = last = addresses, table
+        return last[1]
 
-    def _look_right(self, arrays: list[Any]) -> bool:
-        return (
-            set(map(type, arrays)) == {np.ndarray}
-            and [x.shape for x in arrays] == self._shapes
-            and {x.dtype for x in arrays} == {self.dtype}
-            and all(map(getattr, [x.flags for x in arrays], self._orders))
-        )
+    def tabled(self, addresses: Any, in_place: bool) -> Any:
+        """Return a new table with addresses of the first roles."""
+        table = self._table.copy()
+        table[: len(addresses)] = addresses
+        if in_place:
+            table[2] = table[0]
+        return table
+
+    def _look_right(self, arrays: list[Any], written: bool) -> bool:
+        dtype = self.dtype
+        for x, shape, order in zip(arrays, self._shapes, self._orders, strict=True):  # `all` takes longer
+            if type(x) is not np.ndarray or x.shape != shape or x.dtype != dtype:
+                return False
+            flags = x.flags
+            if not getattr(flags, order) or (written and not flags.writeable):
+                return False
+        return True
 
 
 class HostSingle:

@@ -12,50 +12,73 @@ from string import Template
 OFFSETS = {"type": -8, "data": 0, "ndim": 8, "shape": 16, "dtype": 40, "flags": 48}
 """Where the fields are, in bytes behind the object's head, which the type ends on all builds."""
 
-PROTOTYPE = ctypes.PYFUNCTYPE(ctypes.c_bool, *[ctypes.c_void_p] * 7, *[ctypes.c_int64] * 2)  # keeps the lock
-"""The type of ``read_arrays(objects, kind, dtype, ndims, shapes, flags, addresses, roles, tensors)``.
+ITEMS = 8
+"""Where a list keeps the address of its items, behind the head: after their number."""
+
+PROTOTYPE = ctypes.PYFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * 4)  # keeps the lock
+"""The type of ``read_arrays(params, grads, outs, look)``.
 
 Parameters
 ----------
-objects : int
-    Address of the addresses of the objects: as many for each role as there are tensors, one role after the other.
-kind, dtype : int
-    Addresses of the type and the dtype that they should have.
-ndims : int64 array, (tensors,)
-    The number of dimensions of each tensor.
-shapes : int64 array
-    The shape of each tensor, one after the other.
-flags : int64 array, (roles, tensors)
-    The bits that should be set in the flags of each array.
-addresses : int64 array, (roles, tensors)
-    Where the result goes.
-roles, tensors : int
-    How many there are, of both at least one.
+params, grads, outs : int
+    Addresses of lists, of as many objects as there are tensors. `outs` is read if there are three roles.
+look : int
+    Address of eight integers of 64 bits: the addresses of the type and the dtype that the objects should have, of
+    `ndims`, `shapes`, `flags` and `addresses`; then the numbers of roles and tensors, both at least 1.
+
+    `ndims`, of int64, (tensors,), has the number of dimensions of each tensor; `shapes` the shape of each, one after
+    the other; `flags`, (roles, tensors), the bits that should be set in the flags of each array. `addresses`, (roles,
+    tensors), says where the arrays were, and gets where they are.
 
 Returns
 -------
-bool
-    Whether all are as expected.
+int
+    0 if an object is not as expected, and `addresses` is of no use then; `MOVED`, or `SAME` if all arrays are where
+    they were.
 """
+
+MOVED, SAME = 1, 2
 
 _TEXT = Template("""\
 ; Read where the data of NumPy arrays lies, if they are as expected.
 
-define zeroext i1 @read_arrays(ptr %objects, ptr %kind, ptr %dtype, ptr %ndims, ptr %shapes, ptr %flags, ptr %addresses,
-                               i64 %roles, i64 %tensors) {
+define i32 @read_arrays(ptr %params, ptr %grads, ptr %outs, ptr %look) {
 entry:
+  %kind = load ptr, ptr %look
+  %dtype.at = getelementptr i64, ptr %look, i64 1
+  %dtype = load ptr, ptr %dtype.at
+  %ndims.at = getelementptr i64, ptr %look, i64 2
+  %ndims = load ptr, ptr %ndims.at
+  %shapes.at = getelementptr i64, ptr %look, i64 3
+  %shapes = load ptr, ptr %shapes.at
+  %flags.all.at = getelementptr i64, ptr %look, i64 4
+  %flags = load ptr, ptr %flags.all.at
+  %addresses.at = getelementptr i64, ptr %look, i64 5
+  %addresses = load ptr, ptr %addresses.at
+  %roles.at = getelementptr i64, ptr %look, i64 6
+  %roles = load i64, ptr %roles.at
+  %tensors.at = getelementptr i64, ptr %look, i64 7
+  %tensors = load i64, ptr %tensors.at
   br label %role
 
 role:
   %k.role = phi i64 [0, %entry], [%next.role, %role.done]
+  %same.before = phi i1 [true, %entry], [%same, %role.done]
   %before = mul i64 %k.role, %tensors
+  %is.first = icmp eq i64 %k.role, 0
+  %is.second = icmp eq i64 %k.role, 1
+  %other = select i1 %is.second, ptr %grads, ptr %outs
+  %list = select i1 %is.first, ptr %params, ptr %other
+  %objects.at = getelementptr i8, ptr %list, i64 $items
+  %objects = load ptr, ptr %objects.at
   br label %tensor
 
 tensor:
   %k = phi i64 [0, %role], [%next, %good]
+  %same.so.far = phi i1 [%same.before, %role], [%same, %good]
   %shape.wanted = phi ptr [%shapes, %role], [%shape.end, %good]
   %place = add i64 %before, %k
-  %object.at = getelementptr ptr, ptr %objects, i64 %place
+  %object.at = getelementptr ptr, ptr %objects, i64 %k
   %object = load ptr, ptr %object.at
   %type.at = getelementptr i8, ptr %object, i64 $type
   %type = load ptr, ptr %type.at
@@ -69,8 +92,8 @@ array:
   %ndim.wanted.at = getelementptr i64, ptr %ndims, i64 %k
   %ndim.wanted = load i64, ptr %ndim.wanted.at
   %ndim.good = icmp eq i64 %ndim, %ndim.wanted
-  %dtype.at = getelementptr i8, ptr %object, i64 $dtype
-  %dtype.found = load ptr, ptr %dtype.at
+  %dtype.found.at = getelementptr i8, ptr %object, i64 $dtype
+  %dtype.found = load ptr, ptr %dtype.found.at
   %dtype.good = icmp eq ptr %dtype.found, %dtype
   %flags.at = getelementptr i8, ptr %object, i64 $flags
   %flags.short = load i32, ptr %flags.at
@@ -107,7 +130,10 @@ good:
   %data.at = getelementptr i8, ptr %object, i64 $data
   %data = load i64, ptr %data.at
   %address.at = getelementptr i64, ptr %addresses, i64 %place
+  %last = load i64, ptr %address.at
   store i64 %data, ptr %address.at
+  %stays = icmp eq i64 %data, %last
+  %same = and i1 %same.so.far, %stays
   %next = add i64 %k, 1
   %more = icmp slt i64 %next, %tensors
   br i1 %more, label %tensor, label %role.done
@@ -118,10 +144,11 @@ role.done:
   br i1 %more.roles, label %role, label %all
 
 all:
-  ret i1 true
+  %found = select i1 %same, i32 $SAME, i32 $MOVED
+  ret i32 %found
 
 bad:
-  ret i1 false
+  ret i32 0
 }
 """)
 
@@ -139,4 +166,5 @@ def source(head: int = object.__basicsize__) -> str:
     str
         A module for `build.build`.
     """
-    return _TEXT.substitute({name: head + offset for name, offset in OFFSETS.items()})
+    behind = {name: head + offset for name, offset in {**OFFSETS, "items": ITEMS}.items()}
+    return _TEXT.substitute(behind, MOVED=MOVED, SAME=SAME)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import struct
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -27,7 +26,7 @@ _C_CONTIGUOUS, _F_CONTIGUOUS, _ALIGNED, _WRITEABLE = 0x1, 0x2, 0x100, 0x400  # a
 
 
 @functools.cache
-def _reader() -> Callable[..., bool] | None:
+def _reader() -> Callable[..., int] | None:
     """Return `fields.read_arrays`, or None where NumPy's arrays are not laid out as it expects."""
     read = build.build(fields.source(), "read_arrays", fields.PROTOTYPE)
     plain, locked = np.zeros((2, 3)), np.zeros((2, 3))
@@ -36,63 +35,50 @@ def _reader() -> Callable[..., bool] | None:
     good = [(plain, plain), (turned, turned), (plain[1:], plain[1:]), (number, number)]
     bad = [(plain, turned), (turned, plain), (plain, locked), (plain, plain[:1]), (plain, plain[0])]
     bad += [(plain, x) for x in (plain.view(np.int64), plain.astype(np.float32), 1.0, np.zeros((2, 4))[:, 1:])]
-    table = np.zeros((1, 1), np.int64)
-    for expected, pairs in ((True, good), (False, bad)):
+    for pairs, expected in ((good, [fields.MOVED, fields.SAME]), (bad, [0, 0])):
         for like, x in pairs:
-            look = _Look([like])
-            seen = look.read(read, np.fromiter([x], object, 1), plain.dtype, look.written, table)
-            if seen != expected or (seen and table[0, 0] != x.ctypes.data):
+            look = _Look([like], plain.dtype, 2, in_place=True)
+            if [look.read(read, [[x], [like]]) for _ in expected] != expected:
+                return None
+            if any(expected) and look.addresses.ravel().tolist() != [x.ctypes.data, like.ctypes.data]:
                 return None
     return read
 
 
 class _Look:
-    """How the arrays of a group look, which are contiguous.
+    """How the arrays of a group look, which are contiguous, and where they were.
 
     Parameters
     ----------
     arrays : sequence of ndarray
         One of each tensor.
+    dtype : dtype
+        That they have.
+    roles : {2, 3}
+        How many are read of each tensor: params, grads, and outs.
+    in_place : bool
+        Whether the params are written.
     """
 
-    def __init__(self, arrays: Sequence[Any]) -> None:
+    def __init__(self, arrays: Sequence[Any], dtype: Any, roles: int, *, in_place: bool) -> None:
         order = [_C_CONTIGUOUS if x.flags.c_contiguous else _F_CONTIGUOUS for x in arrays]
-        flags = np.array([order], np.int64) | _ALIGNED
-        self._ndims = np.array([x.ndim for x in arrays], np.int64)
-        self._shapes = np.array([size for x in arrays for size in x.shape], np.int64)
-        self._places = address_of(self._ndims), address_of(self._shapes)
-        self.written = flags | _WRITEABLE
-        """The flags of arrays that are written."""
-        self.of_roles = {
-            (2, True): np.concatenate([self.written, flags]),
-            (2, False): np.concatenate([flags, flags]),
-            (3, False): np.concatenate([flags, flags, self.written]),
-        }
-        """The flags that arrays must have, by how many roles are read and whether in place."""
+        flags = np.tile(np.array(order, np.int64) | _ALIGNED, (roles, 1))
+        if in_place or roles == 3:
+            flags[0 if in_place else 2] |= _WRITEABLE
+        ndims = np.array([x.ndim for x in arrays], np.int64)
+        shapes = np.array([size for x in arrays for size in x.shape], np.int64)
+        self.addresses: Any = np.zeros((roles, len(arrays)), np.int64)
+        """Where they were when they were last read, (roles, tensors)."""
+        self.table: Any = None
+        """The table made of these."""
+        parts = ndims, shapes, flags, self.addresses
+        self._alive = parts, dtype
+        self._own = np.array([id(np.ndarray), id(dtype), *map(address_of, parts), *flags.shape], np.int64)
+        self._address = address_of(self._own)
 
-    def read(self, read: Callable[..., bool], arrays: Any, dtype: Any, flags: Any, table: Any) -> bool:
-        """Read where arrays lie into the first rows of `table`; return whether all of them look as they should.
-
-        Parameters
-        ----------
-        read : callable
-            What `_reader` returns.
-        arrays : ndarray of object
-            For each role, one of each tensor.
-        dtype : dtype
-            That they must have.
-        flags : ndarray of int64, (roles, tensors)
-            That they must have.
-        table : ndarray of int64, (roles or more, tensors)
-            Where the addresses go.
-
-        Returns
-        -------
-        bool
-            Whether they do.
-        """
-        more = address_of(flags), address_of(table), *flags.shape
-        return read(address_of(arrays), id(np.ndarray), id(dtype), *self._places, *more)
+    def read(self, read: Callable[..., int], roles: list[list[Any]]) -> int:
+        """Read where arrays lie into `addresses`; return what `read`, of `_reader`, does."""
+        return read(id(roles[0]), id(roles[1]), id(roles[-1]), self._address)
 
 
 class CompiledGroup(HostGroup):
@@ -104,10 +90,16 @@ class CompiledGroup(HostGroup):
         if self._kernel.whole:  # and computes all numbers of a tensor
             self.ones = None
         self._code = self.compute.char
-        self._usual = np.dtype(self.dtype.type)
-        self._look = _Look([tensor.param for tensor in tensors])
+        # an array that was unpickled has a dtype that is equal to the usual one, and another object
+        look = functools.partial(_Look, [tensor.param for tensor in tensors], np.dtype(self.dtype.type))
+        self._looks = {
+            (2, True): look(2, in_place=True),
+            (2, False): look(2, in_place=False),
+            (3, False): look(3, in_place=False),
+        }
         rows = np.zeros(len(members), np.int64)
         self._where = compiled.places(self._table, compiled.cut(tuple(self.sizes)), rows)
+        self._call: compiled.Call | None = None  # on these
 
     @staticmethod
     def kind(tensor: Tensor) -> Any:
@@ -117,28 +109,30 @@ class CompiledGroup(HostGroup):
     def set_rows(self, rows: list[int]) -> bool:
         """Say which row of numbers each tensor has."""
         self._where = compiled.places(self._where.table, self._where.cut, np.array(self.take_rows(rows), np.int64))
+        self._call = None
         return True
 
-    def read(self, roles: list[list[Any]], in_place: bool, table: Any) -> bool:
-        """Read where arrays lie into the first rows of `table`; return whether they look as they should."""
+    def read(self, roles: list[list[Any]], in_place: bool) -> Any:
+        """Return where arrays lie; None if one does not look as it should."""
         read = _reader()
         if read is None:
-            return super().read(roles, in_place, table)
-        arrays = np.fromiter(itertools.chain.from_iterable(roles), object, len(roles) * len(self.members))
-        flags = self._look.of_roles[len(roles), in_place]
-        # an array that was unpickled has a dtype that is equal to the usual one, and another object
-        return self._look.read(read, arrays, self._usual, flags, table) or super().read(roles, in_place, table)
+            return super().read(roles, in_place)
+        look = self._looks[len(roles), in_place]
+        found = look.read(read, roles)
+        if not found:
+            look.table = None  # which is not of the addresses any more
+            return super().read(roles, in_place)
+        if look.table is None or found != fields.SAME:
+            look.table = self.tabled(look.addresses, in_place)
+        return look.table
 
     def launch(self, bound: Bound, numbers: StepNumbers) -> Launched:
         """Evaluate the numbers."""
         if self.ones is None:
-            keys = self.keys(numbers)
-            if self.clipped or keys is not None:
+            if self.clipped or self.keys(numbers) is not None:
                 return Launched(bound.outs, self.slots, self._begun(bound, numbers).prepare())
             packed = self._kernel.numbers.rows(self.scalars(numbers), (), None, self._code)
-            where = self._places(bound)
-            call = compiled.ready(self._kernel.call, where, packed, helpers=where.cut.helpers())
-            return Launched(bound.outs, self.slots, call)
+            return Launched(bound.outs, self.slots, self._ready(bound, packed))
         return alone(self.staged(bound, numbers))
 
     def staged(self, bound: Bound, numbers: StepNumbers) -> Staged:
@@ -152,6 +146,17 @@ class CompiledGroup(HostGroup):
         grads = self.reals(bound.grads) if self.clipped else bound.grads
         scalars, keys = self.scalars(numbers), self.keys(numbers)
         return compiled.Launch(self._kernel, self._places(bound), scalars, keys, grads)
+
+    def _ready(self, bound: Bound, packed: bytes) -> Callable[[], None]:
+        """Return what calls the kernel: the very call of the last step where nothing has moved since."""
+        where = self._where
+        if where.table is not bound.table:
+            self._call = None
+            where = self._places(bound)
+            return compiled.ready(self._kernel.call, where, packed, helpers=where.cut.helpers())
+        if self._call is None:
+            self._call = compiled.Call(self._kernel.call, where, len(packed))
+        return self._call.prepare(packed)
 
     def _places(self, bound: Bound) -> compiled.Places:
         where = self._where
@@ -172,6 +177,8 @@ class CompiledSingle(HostSingle):
             self.ones = None
             self._slots += [address_of(self.slots[k]) for k in self.rule.ones]
         self._pack = struct.Struct(f"{3 + len(self._slots)}q").pack
+        self._where = compiled.places(b"", self._pieces, _FIRST_ROW, _FIRST_GIVEN)
+        self._call: compiled.Call | None = None  # on these
 
     def launch(
         self, param: Any, grad: Any, result: Any, h: Scalars, key: Key | None, proceed: Any
@@ -179,12 +186,18 @@ class CompiledSingle(HostSingle):
         """Evaluate the numbers."""
         kernel = self._kernel
         table = self._pack(address_of(param), address_of(grad), address_of(result), *self._slots)
-        where = compiled.places(table, self._pieces, _FIRST_ROW, _FIRST_GIVEN)
+        where, has_moved = self._where, self._where.table != table
+        if has_moved:
+            self._where = where = compiled.places(table, self._pieces, _FIRST_ROW, _FIRST_GIVEN)
+            self._call = None
         keys = None if key is None else [key]
         if self.ones is None and not self.clipped:  # nothing is asked of whole arrays
-            numbers = kernel.numbers.rows([h], _FIRST_ROW, keys, kernel.compute.char)
-            pieces = self._pieces
-            return compiled.ready(kernel.call, where, numbers, helpers=pieces.helpers() if pieces.shared else 0)
+            packed = kernel.numbers.rows([h], _FIRST_ROW, keys, kernel.compute.char)
+            if has_moved:
+                return compiled.ready(kernel.call, where, packed, helpers=self._pieces.helpers())
+            if self._call is None:
+                self._call = compiled.Call(kernel.call, where, len(packed))
+            return self._call.prepare(packed)
         grads = [reals_of(grad) if self.clipped and self.parts == 2 else grad]
         begun = compiled.Launch(kernel, where, [h], keys, grads)
         if self.ones is None:

@@ -202,17 +202,53 @@ def ready(
     callable
         It keeps all that the kernel reads but the tensors alive.
     """
+    return _shared(_bound(function, where, ctypes.c_int64(), numbers, factors, *more), helpers)
+
+
+def _bound(function: Any, where: Places, taken: Any, numbers: Any, factors: Any = None, *more: Any) -> Any:
+    """Return the call of a kernel where `taken` counts the pieces that threads have taken."""
     call: Any = functools.partial(  # of arguments that are converted: the call takes no memory, and so cannot fail
         function,
         *where.given,
-        ctypes.byref(ctypes.c_int64()),
+        ctypes.byref(taken),
         where.row,
         place(numbers),
         None if factors is None else place(factors),
         *more,
     )
     call.alive = where, numbers, factors  # of which it has no more than addresses
+    return call
+
+
+def _shared(call: Callable[[], None], helpers: int) -> Callable[[], None]:
     return functools.partial(pool.run, call, helpers) if helpers else call
+
+
+class Call:
+    """A call of a kernel that is made at each step, for tensors that do not move, and clips nothing.
+
+    Parameters
+    ----------
+    function : ctypes function
+        The kernel.
+    where : Places
+        Where the tensors lie.
+    size : int
+        The bytes of the numbers of a step.
+    """
+
+    def __init__(self, function: Any, where: Places, size: int) -> None:
+        numbers: Any = np.empty(size, np.uint8)
+        self._memory = numbers.data
+        self._taken = ctypes.c_int64()
+        self._cut = where.cut
+        self._call = _bound(function, where, self._taken, numbers)
+
+    def prepare(self, packed: bytes) -> Callable[[], None]:
+        """Return the call, with the numbers of a step; it is to be called before the next is prepared."""
+        self._memory[:] = packed
+        self._taken.value = 0
+        return _shared(self._call, self._cut.helpers()) if self._cut.shared else self._call
 
 
 def place(data: Any) -> Any:
