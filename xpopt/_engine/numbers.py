@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from .._arrays.typing import Scalars
 from .._graph.node import Graph
-from .._print.host import print_numbers
+from .._graph.rule import RateRows
+from .._print.host import print_numbers, print_rows
+from .._settings.once import once
 
 Key = tuple[int, int]
 """What stochastic rounding draws from: two integers of 32 bits, signed."""
@@ -29,11 +31,13 @@ class Numbers:
 
     def __init__(self, *graphs: Graph) -> None:
         self.count = sum(len(graph.numbers()) for graph in graphs)
+        self._graphs = graphs
         self._values, *others = map(print_numbers, graphs)
         if others:
             parts = self._values, *others
             self._values = lambda h: tuple(value for part in parts for value in part(h))
         self._pack = {code: struct.Struct(f"{self.count}{code}").pack for code in _CODES}
+        self._pack_rows: dict[tuple[str, int], Callable[..., bytes]] = {}  # by the number of rows
 
     def rows(self, scalars: Sequence[Scalars], row_of: Sequence[int], keys: Sequence[Key] | None, code: str) -> bytes:
         """Return the numbers of a launch.
@@ -57,6 +61,12 @@ class Numbers:
         """
         if keys is None and len(scalars) == 1:
             return self.packed(scalars[0], code)
+        if keys is None and type(scalars) is RateRows and len(self._graphs) == 1:
+            key = code, len(scalars)
+            pack = self._pack_rows.get(key)
+            if pack is None:
+                pack = self._pack_rows[key] = struct.Struct(f"{len(scalars) * self.count}{code}").pack
+            return _floats(pack, self._rows(scalars.first, scalars.rates), code)
         packed = [self.packed(h, code) for h in scalars]
         if keys is not None:
             packed = [packed[row] + _halves(*key) for row, key in zip(row_of, keys, strict=True)]
@@ -77,12 +87,19 @@ class Numbers:
         bytes
             `count` floats.
         """
-        values = self._values(h)
-        try:
-            return self._pack[code](*values)
-        except (OverflowError, struct.error):  # beyond float32, where NumPy rounds to infinity; or no real number
-            with np.errstate(all="ignore"):
-                return np.array(values, code).tobytes()
+        return _floats(self._pack[code], self._values(h), code)
+
+    @once
+    def _rows(self) -> Callable[[Scalars, Iterable[float]], list[Any]]:
+        return print_rows(self._graphs[0])
+
+
+def _floats(pack: Callable[..., bytes], values: Sequence[Any], code: str) -> bytes:
+    try:
+        return pack(*values)
+    except (OverflowError, struct.error):  # beyond float32, where NumPy rounds to infinity; or no real number
+        with np.errstate(all="ignore"):
+            return np.array(values, code).tobytes()
 
 
 def clip_norms(scalars: Sequence[Scalars], row_of: Any) -> Any:

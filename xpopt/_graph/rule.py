@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from types import CodeType
 from typing import Any, NamedTuple
@@ -41,6 +41,31 @@ class StepScalars:
     def __repr__(self) -> str:
         """Write the numbers."""
         return f"h({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
+
+
+class RateRows(Sequence[Scalars]):
+    """The numbers of one step for several learning rates, which are all that differs.
+
+    Parameters
+    ----------
+    first : Scalars
+        Those for some rate.
+    rates : list of float
+        The rates.
+    """
+
+    __slots__ = ("first", "rates")
+
+    def __init__(self, first: Scalars, rates: list[float]) -> None:
+        self.first, self.rates = first, rates
+
+    def __len__(self) -> int:
+        return len(self.rates)
+
+    def __getitem__(self, row: Any) -> Any:
+        h = StepScalars()
+        h.__dict__.update(vars(self.first), lr=self.rates[row])
+        return h
 
 
 def most_to_square(largest: float) -> float:

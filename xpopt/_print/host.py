@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from .._arrays.typing import Scalars
@@ -76,17 +76,48 @@ def print_numbers(graph: Graph) -> Callable[[Scalars], tuple[Any, ...]]:
     """Return the function from `h` to the numbers of the step that meet arrays, in the order of `Graph.numbers`."""
     names: dict[Node, str] = {}
     lines = ["def numbers(h):"]
-    for node in graph.ordered():
-        if node.kind == "scalar" and node.op not in ("factor", "one"):
-            text = expression(node, names)
-            names[node] = text if node.op == "constant" else f"n{len(names)}"
-            if node.op != "constant":
-                lines.append(f"    {names[node]} = {text}")
-    lines.append(f"    return ({''.join(f'{names[node]}, ' for node in graph.numbers())})")
-    scope: dict[str, Any] = {}
-    exec(compile("\n".join(lines), f"<numbers of {graph.name}>", "exec"), scope)
-    function: Callable[[Scalars], tuple[Any, ...]] = scope["numbers"]
+    for node in _folded(graph):
+        text = expression(node, names)
+        names[node] = text if node.op == "constant" else f"n{len(names)}"
+        if node.op != "constant":
+            lines.append(f"    {names[node]} = {text}")
+    lines.append(f"    return {_tuple_of(graph.numbers(), names)}")
+    function: Callable[[Scalars], tuple[Any, ...]] = _compiled(lines, "numbers", graph)
     return function
+
+
+def print_rows(graph: Graph) -> Callable[[Scalars, Iterable[float]], list[Any]]:
+    """Return the function from `h` and learning rates to the numbers with each rate, one row after the other."""
+    names: dict[Node, str] = {}
+    once, each = ["def rows(h, rates):"], ["    rows = []", "    for lr in rates:"]
+    of_rate: set[Node] = set()  # what is to be computed for each
+    for node in _folded(graph):
+        is_rate = node.op == "number" and node.value == "lr"
+        if is_rate or not of_rate.isdisjoint(node.args):
+            of_rate.add(node)
+        text = expression(node, names)
+        names[node] = "lr" if is_rate else text if node.op == "constant" else f"n{len(names)}"
+        if not is_rate and node.op != "constant":
+            line = f"{names[node]} = {text}"
+            each.append(f"        {line}") if node in of_rate else once.append(f"    {line}")
+    each += [f"        rows += {_tuple_of(graph.numbers(), names)}", "    return rows"]
+    function: Callable[[Scalars, Iterable[float]], list[Any]] = _compiled(once + each, "rows", graph)
+    return function
+
+
+def _folded(graph: Graph) -> list[Node]:
+    """Return the numbers that the host computes, and those that they are computed from."""
+    return [node for node in graph.ordered() if node.kind == "scalar" and node.op not in ("factor", "one")]
+
+
+def _tuple_of(nodes: Iterable[Node], names: Mapping[Node, str]) -> str:
+    return f"({''.join(f'{names[node]}, ' for node in nodes)})"
+
+
+def _compiled(lines: Sequence[str], name: str, graph: Graph) -> Any:
+    scope: dict[str, Any] = {}
+    exec(compile("\n".join(lines), f"<{name} of {graph.name}>", "exec"), scope)
+    return scope[name]
 
 
 def print_product(graph: Graph) -> Callable[..., Any]:
@@ -103,7 +134,5 @@ def print_product(graph: Graph) -> Callable[..., Any]:
             text = f" {INFIX['multiply' if node.op == 'square' else node.op]} ".join((args * 2)[:2])
         lines.append(f"    {names[node]} = {text}")
     lines.append(f"    return {names[graph.outputs[0]]}")
-    scope: dict[str, Any] = {}
-    exec(compile("\n".join(lines), f"<product of {graph.name}>", "exec"), scope)
-    function: Callable[..., Any] = scope["product"]
+    function: Callable[..., Any] = _compiled(lines, "product", graph)
     return function

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from .._arrays.tree import show
@@ -193,6 +193,11 @@ class Clock:
     def rate_of(self, number: int, rate: float) -> float:
         """Return the rate of a group where that of the optimizer is `rate`, which has been asked for."""
         return (self._asked if self._undo is not None else self._rates).get(number, rate)
+
+    def rates_of(self, numbers: Iterable[int], rate: float) -> list[float]:
+        """Return the rates of groups, of which 0 is none, where that of the optimizer is `rate`."""
+        rates = self._asked if self._undo is not None else self._rates
+        return [rates.get(number, rate) for number in numbers]
 
     def numbers_of(self, number: int) -> dict[str, float] | None:
         """Return the numbers that schedules have drawn for a group, of the pass under way or else of the last one."""

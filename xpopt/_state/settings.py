@@ -233,6 +233,15 @@ class Settings:
         patterns = ([(group.pattern, group.others) for group in settings.groups] for settings in (self, other))
         return next(patterns) == next(patterns) and all(map(_run_alike, self.each, other.each))
 
+    def differs_in_rate(self, other: Settings) -> bool:
+        """Whether a rule reads the same numbers of other settings without groups, whatever their learning rates are."""
+        if self.rule is not other.rule or self.rule.scalars is not None or self.drawn or other.drawn:
+            return False
+        if self.of_rule.keys() != other.of_rule.keys() or self._climbs != other._climbs:
+            return False
+        pairs = ((value, other.of_rule[name]) for name, value in self.of_rule.items() if name != "lr")
+        return all(a is b or (type(a) is type(b) is float and repr(a) == repr(b)) for a, b in pairs)  # 0.0 is not -0.0
+
     @property
     def constants(self) -> dict[str, PerElement]:
         """Return the arrays that stand in the place of numbers."""

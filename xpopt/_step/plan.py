@@ -65,6 +65,8 @@ class Plan:
         self.counts: list[list[int]] = []
         """Of updates: one for each row of a step's numbers, in a list that the parameters of the row share."""
         self.group_of_row: list[int] = []
+        self.differ_in_rate = False
+        """Whether the rows of a step's numbers differ in nothing but the learning rate."""
         self._rules = list({one.rule: None for one in settings.each})
         self._choice = choose.chosen()  # of the engine, where that was
         new = [i for group in model.groups if not group.in_place for i in group.members]
@@ -79,6 +81,7 @@ class Plan:
             if not settings.runs_as(self.settings):
                 return False
             self.settings = settings
+            self.differ_in_rate = self._differ_in_rate()
         if self._choice != choose.chosen() or self.model.is_outgrown():
             return False
         return not any(map(choose.changed, self._rules))
@@ -95,11 +98,18 @@ class Plan:
         row = {key: k for k, key in enumerate(rows)}
         for record, key in zip(self.records, ts, strict=True):
             record.count = self.counts[row[key]]
+        self.differ_in_rate = self._differ_in_rate()
         return self.model.set_rows([row[key] for key in ts])
+
+    def _differ_in_rate(self) -> bool:
+        of_rows = list(map(self.settings.numbered, self.group_of_row))
+        one_count = len({t for (t,) in self.counts}) == 1
+        return one_count and len(of_rows) > 1 and all(map(of_rows[0].differs_in_rate, of_rows[1:]))
 
     def next_rows(self) -> list[Row]:
         """Return the group and the next count of each row."""
-        return [(group, t + self._step) for group, (t,) in zip(self.group_of_row, self.counts, strict=True)]
+        step = self._step
+        return [(group, t + step) for group, (t,) in zip(self.group_of_row, self.counts, strict=True)]
 
     def of(self, leaves: list[object]) -> list[object]:
         """Return those of all leaves that the groups update."""

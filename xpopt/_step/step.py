@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from .._arrays.typing import Scalars
 from .._engine.together import when_all_are_ready
 from .._graph.reading import reads_model
-from .._graph.rule import StepScalars
+from .._graph.rule import RateRows, StepScalars
+from .._state.clock import Clock
 from .._state.interrupts import HELD, WRITING, enter
 from .._state.parts import Parts
 from .._state.scale import Scale
+from .._state.settings import Settings
 from .commit import forget
 from .finite import Guard
 from .loss import check_loss, read_loss
@@ -125,17 +128,13 @@ def update_all(parts: Parts, params: Any, grads: Any, cur_loss: Any, out: Any) -
                 return _skip(parts, SkippedUpdate(params, out, update.taken), smaller)
             if lr is None:
                 lr = clock.ask_whole(cur_loss, settings.drawn) if settings.step else settings.of_rule["lr"]
-            scalars = {}
-            for row in update.rows:
-                k, t = row
-                own, rate = (settings.numbered(k), clock.rate_of(k, lr)) if k else (settings, lr)
-                drawn = None if settings.drawn is None else clock.numbers_of(k)
-                scalars[row] = own.numbers_at(t, rate, others, drawn)
+            rows = update.rows
+            scalars = _numbers(update, settings, clock, lr, others)
             proceed = None
             if guard is not None:
-                formulas = {row: (settings.numbered(row[0]).rule, h) for row, h in scalars.items()}
+                formulas = {row: (settings.numbered(row[0]).rule, h) for row, h in zip(rows, scalars, strict=True)}
                 if not settings.step:  # each is to pass for a step of itself alone, so that their mean does
-                    each = {(k, t): whole.numbered(k) for k, t in scalars}
+                    each = {(k, t): whole.numbered(k) for k, t in rows}
                     formulas = {
                         row: (own.rule, own.numbers_at(row[1] + 1, others=others, drawn=clock.numbers_of(row[0])))
                         for row, own in each.items()
@@ -170,6 +169,23 @@ def update_all(parts: Parts, params: Any, grads: Any, cur_loss: Any, out: Any) -
         raise
     update.keep()
     return update.answer()
+
+
+def _numbers(
+    update: WholeUpdate, settings: Settings, clock: Clock, lr: float, others: Mapping[str, Any] | None
+) -> Sequence[Scalars]:
+    """Return the numbers of a step for each row of an update."""
+    if update.differ_in_rate:
+        groups = [k for k, _ in update.rows]
+        k, t = update.rows[0]
+        rates = clock.rates_of(groups, lr)
+        return RateRows(settings.numbered(k).numbers_at(t, rates[0], others), rates)
+    scalars = []
+    for k, t in update.rows:
+        own, rate = (settings.numbered(k), clock.rate_of(k, lr)) if k else (settings, lr)
+        drawn = None if settings.drawn is None else clock.numbers_of(k)
+        scalars.append(own.numbers_at(t, rate, others, drawn))
+    return scalars
 
 
 def _skip_one(parts: Parts, param: Any, taken: Any, out: Any, scale: Scale | None) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -46,6 +46,7 @@ class WholeUpdate:
     _plan: Plan | None = None
     _planned: Sequence[Row] = ()
     _tensors: Sequence[Tensor] = ()  # where there is no plan
+    _rows: Sequence[Row] = ()  # of these
     _new: Sequence[Tensor] = ()  # of the plan's, those that get new slots
     _resting: Sequence[tuple[Any, Any]] = ()  # where a parameter without a gradient is copied to, and its value
     _commit: Commit | None = None
@@ -143,6 +144,7 @@ class WholeUpdate:
         if shared is not None:
             first, second = map(show, shared)
             raise ValueError(f"out of {first} and out of {second} share memory; give each its own")
+        self._rows = list({(tensor.group, tensor.t): None for tensor in tensors})
         self._names, self._leaves = list(leaves), list(leaves.values())
 
     def _without_frozen(self, leaves: Mapping[Hashable, Any], gradients: dict[Hashable, Any]) -> dict[Hashable, Any]:
@@ -153,9 +155,14 @@ class WholeUpdate:
         return {**gradients, **dict.fromkeys(frozen)}
 
     @property
-    def rows(self) -> Collection[Row]:
+    def rows(self) -> Sequence[Row]:
         """The groups and the counts to which this update brings parameters, each once."""
-        return {(tensor.group, tensor.t) for tensor in self._tensors} if self._plan is None else self._planned
+        return self._rows if self._plan is None else self._planned
+
+    @property
+    def differ_in_rate(self) -> bool:
+        """Whether the numbers of these are known to differ in nothing but the learning rate."""
+        return self._plan is not None and self._plan.differ_in_rate
 
     @property
     def gradients(self) -> dict[Hashable, Any]:
@@ -180,12 +187,12 @@ class WholeUpdate:
             return {tensor.name: x for tensor, x in zip(self._tensors, checked, strict=True)}
         return dict(zip(self._plan.of(self._names), self._plan.model.each(self._bound, role), strict=True))
 
-    def prepare(self, scalars: Mapping[Row, Scalars], proceed: Any) -> None:
+    def prepare(self, scalars: Sequence[Scalars], proceed: Any) -> None:
         """Do all that can fail.
 
         Parameters
         ----------
-        scalars : mapping
+        scalars : sequence of Scalars
             The numbers of the step for each of `rows`.
         proceed : array of bool, shape (), or None
             As for `Tensor`.
@@ -223,13 +230,14 @@ class WholeUpdate:
         """
         return self._built(self._results) if self._answer is None else self._answer
 
-    def _launch_tensors(self, scalars: Mapping[Row, Scalars], proceed: Any) -> list[Any]:
+    def _launch_tensors(self, scalars: Sequence[Scalars], proceed: Any) -> list[Any]:
         """Prepare all that has a gradient, where there is no plan; return the results."""
         if not self._tensors:
             self._finish = _nothing
             return []
+        of_rows = dict(zip(self._rows, scalars, strict=True))
         for tensor in self._tensors:
-            tensor.h, tensor.proceed = scalars[tensor.group, tensor.t], proceed
+            tensor.h, tensor.proceed = of_rows[tensor.group, tensor.t], proceed
             tensor.key = self._key(tensor.group, tensor.spec, tensor.name, tensor.t)
             complete(tensor)
         (results, slots, self._finish), self._model = choose.launch(list(self._tensors))
@@ -240,20 +248,19 @@ class WholeUpdate:
         own = self._settings.numbered(group)
         return key_of(own.values, spec, name, t) if own.draws else None
 
-    def _launch_plan(self, plan: Plan, scalars: Mapping[Row, Scalars], proceed: Any) -> list[Any]:
+    def _launch_plan(self, plan: Plan, scalars: Sequence[Scalars], proceed: Any) -> list[Any]:
         """Prepare all that has a gradient by the plan; return the results, where they are not in `out`."""
         keys = None
         if plan.draws:
             each = zip(plan.groups, plan.of(plan.names), plan.records, strict=True)
             keys = [self._key(group, one.spec, name, one.t + 1) for group, name, one in each]
-        rows = self._planned
-        launched = plan.launch(self._bound, StepNumbers([scalars[row] for row in rows], keys, proceed))
+        launched = plan.launch(self._bound, StepNumbers(scalars, keys, proceed))
         self._finish = finish(launched)
         if self._new:
             new = zip(self._new, plan.new_slots(launched), strict=True)
             self._commit = commit = Commit(self._state, new)
             self._shared = iter([(record, record.count) for record in commit.records])
-        self._counted = iter([(count, t) for count, (_, t) in zip(plan.counts, rows, strict=True)])
+        self._counted = iter([(count, t) for count, (_, t) in zip(plan.counts, self._planned, strict=True)])
         return [] if self._out is not None else plan.results(launched)
 
     def finish(self) -> None:
