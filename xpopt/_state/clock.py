@@ -196,8 +196,8 @@ class Clock:
 
     def rates_of(self, numbers: Iterable[int], rate: float) -> list[float]:
         """Return the rates of groups, of which 0 is none, where that of the optimizer is `rate`."""
-        rates = self._asked if self._undo is not None else self._rates
-        return [rates.get(number, rate) for number in numbers]
+        known = (self._asked if self._undo is not None else self._rates).get
+        return [known(number, rate) for number in numbers]
 
     def numbers_of(self, number: int) -> dict[str, float] | None:
         """Return the numbers that schedules have drawn for a group, of the pass under way or else of the last one."""

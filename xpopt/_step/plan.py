@@ -106,10 +106,10 @@ class Plan:
         one_count = len({t for (t,) in self.counts}) == 1
         return one_count and len(of_rows) > 1 and all(map(of_rows[0].differs_in_rate, of_rows[1:]))
 
-    def next_rows(self) -> list[Row]:
-        """Return the group and the next count of each row."""
+    def next_counts(self) -> list[int]:
+        """Return the next count of each row."""
         step = self._step
-        return [(group, t + step) for group, (t,) in zip(self.group_of_row, self.counts, strict=True)]
+        return [t + step for (t,) in self.counts]
 
     def of(self, leaves: list[object]) -> list[object]:
         """Return those of all leaves that the groups update."""

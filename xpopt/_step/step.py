@@ -128,10 +128,10 @@ def update_all(parts: Parts, params: Any, grads: Any, cur_loss: Any, out: Any) -
                 return _skip(parts, SkippedUpdate(params, out, update.taken), smaller)
             if lr is None:
                 lr = clock.ask_whole(cur_loss, settings.drawn) if settings.step else settings.of_rule["lr"]
-            rows = update.rows
             scalars = _numbers(update, settings, clock, lr, others)
             proceed = None
             if guard is not None:
+                rows = update.rows
                 formulas = {row: (settings.numbered(row[0]).rule, h) for row, h in zip(rows, scalars, strict=True)}
                 if not settings.step:  # each is to pass for a step of itself alone, so that their mean does
                     each = {(k, t): whole.numbered(k) for k, t in rows}
@@ -175,11 +175,10 @@ def _numbers(
     update: WholeUpdate, settings: Settings, clock: Clock, lr: float, others: Mapping[str, Any] | None
 ) -> Sequence[Scalars]:
     """Return the numbers of a step for each row of an update."""
-    if update.differ_in_rate:
-        groups = [k for k, _ in update.rows]
-        k, t = update.rows[0]
+    if update.alike is not None:
+        groups, t = update.alike
         rates = clock.rates_of(groups, lr)
-        return RateRows(settings.numbered(k).numbers_at(t, rates[0], others), rates)
+        return RateRows(settings.numbered(groups[0]).numbers_at(t, rates[0], others), rates)
     scalars = []
     for k, t in update.rows:
         own, rate = (settings.numbered(k), clock.rate_of(k, lr)) if k else (settings, lr)

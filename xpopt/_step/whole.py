@@ -44,7 +44,7 @@ class WholeUpdate:
 
     # What most steps leave as it is here
     _plan: Plan | None = None
-    _planned: Sequence[Row] = ()
+    _next: Sequence[int] = ()  # the counts of the plan's rows
     _tensors: Sequence[Tensor] = ()  # where there is no plan
     _rows: Sequence[Row] = ()  # of these
     _new: Sequence[Tensor] = ()  # of the plan's, those that get new slots
@@ -105,7 +105,7 @@ class WholeUpdate:
         if outs is not None and plan.model.overlaps(bound, resting):
             return False
         self._plan, self._bound = plan, bound
-        self._planned = plan.next_rows()
+        self._next = plan.next_counts()
         self._names, self._leaves = plan.names, leaves
         return True
 
@@ -157,12 +157,13 @@ class WholeUpdate:
     @property
     def rows(self) -> Sequence[Row]:
         """The groups and the counts to which this update brings parameters, each once."""
-        return self._rows if self._plan is None else self._planned
+        return self._rows if self._plan is None else list(zip(self._plan.group_of_row, self._next, strict=True))
 
     @property
-    def differ_in_rate(self) -> bool:
-        """Whether the numbers of these are known to differ in nothing but the learning rate."""
-        return self._plan is not None and self._plan.differ_in_rate
+    def alike(self) -> tuple[list[int], int] | None:
+        """The groups and the count of these, where their numbers differ in the learning rate only, as far as known."""
+        plan = self._plan
+        return (plan.group_of_row, self._next[0]) if plan is not None and plan.differ_in_rate else None
 
     @property
     def gradients(self) -> dict[Hashable, Any]:
@@ -260,7 +261,7 @@ class WholeUpdate:
             new = zip(self._new, plan.new_slots(launched), strict=True)
             self._commit = commit = Commit(self._state, new)
             self._shared = iter([(record, record.count) for record in commit.records])
-        self._counted = iter([(count, t) for count, (_, t) in zip(plan.counts, self._planned, strict=True)])
+        self._counted = zip(plan.counts, self._next, strict=True)
         return [] if self._out is not None else plan.results(launched)
 
     def finish(self) -> None:
