@@ -155,7 +155,7 @@ class Library:
         return None
 
     def looks(self, xs: list[Any]) -> Any:
-        """Return all of arrays that their views depend on, to be compared with `==`; None if one has no view."""
+        """Return all that views of arrays of one dtype depend on, to be compared with `==`; None if one has no view."""
         return None
 
     def from_host(self, x: np.ndarray[Any, Any]) -> Array:

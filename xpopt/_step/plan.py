@@ -156,9 +156,10 @@ class Plan:
 
     def launch(self, bound: list[Bound], numbers: StepNumbers) -> list[Launched]:
         """Do all that can fail, with a row of numbers for each of `counts`."""
-        for group in self.model.groups:
-            if not group.in_place:
-                group.slots = [self.records[i].slots for i in group.members]
+        if self._new:
+            for group in self.model.groups:
+                if not group.in_place:
+                    group.slots = [self.records[i].slots for i in group.members]
         return self.model.launch(bound, numbers)
 
     def new_slots(self, launched: list[Launched]) -> list[Any]:

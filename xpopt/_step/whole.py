@@ -13,7 +13,7 @@ from .._arrays.parameter import Spec, as_number, check_out, check_resting, exami
 from .._arrays.tree import check_indices, flatten, matched, rebuild, show
 from .._arrays.typing import Scalars, Tree
 from .._engine import choose
-from .._engine.group import Bound, StepNumbers
+from .._engine.group import Bound, StepNumbers, made
 from .._engine.model import Model, finish
 from .._engine.numbers import Key
 from .._engine.start import complete
@@ -255,7 +255,7 @@ class WholeUpdate:
         if plan.draws:
             each = zip(plan.groups, plan.of(plan.names), plan.records, strict=True)
             keys = [self._key(group, one.spec, name, one.t + 1) for group, name, one in each]
-        launched = plan.launch(self._bound, StepNumbers(scalars, keys, proceed))
+        launched = plan.launch(self._bound, made(StepNumbers, (scalars, keys, proceed)))
         self._finish = finish(launched)
         if self._new:
             new = zip(self._new, plan.new_slots(launched), strict=True)

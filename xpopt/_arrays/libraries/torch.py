@@ -104,9 +104,8 @@ class Torch(Library):
 
     def looks(self, xs: list[Any]) -> Any:
         try:
-            return [
-                (type(x), x.data_ptr(), x.shape, x.dtype, x.stride(), x.is_cpu, x.is_neg(), x.is_conj()) for x in xs
-            ]
+            looks = [(type(x), x.data_ptr(), x.shape, x.dtype, x.stride(), x.is_cpu, x.is_neg()) for x in xs]
+            return (looks, [x.is_conj() for x in xs]) if xs[0].is_complex() else looks
         except (AttributeError, RuntimeError):  # no tensor; or as in `on_host`
             return None
 

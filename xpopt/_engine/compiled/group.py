@@ -12,7 +12,7 @@ import numpy as np
 from ..._arrays.address import address_of
 from ..._arrays.typing import Scalars
 from .. import kernels
-from ..group import Bound, Launched, Staged, StepNumbers
+from ..group import Bound, Launched, Staged, StepNumbers, made
 from ..host import HostGroup, HostSingle, reals_of
 from ..numbers import Key
 from ..ones import with_copies
@@ -129,10 +129,10 @@ class CompiledGroup(HostGroup):
     def launch(self, bound: Bound, numbers: StepNumbers) -> Launched:
         """Evaluate the numbers."""
         if self.ones is None:
-            if self.clipped or self.keys(numbers) is not None:
+            if self.clipped or (numbers.keys is not None and self.keys(numbers) is not None):
                 return Launched(bound.outs, self.slots, self._begun(bound, numbers).prepare())
             packed = self._kernel.numbers.rows(self.scalars(numbers), (), None, self._code)
-            return Launched(bound.outs, self.slots, self._ready(bound, packed))
+            return made(Launched, (bound.outs, self.slots, self._ready(bound, packed)))
         return alone(self.staged(bound, numbers))
 
     def staged(self, bound: Bound, numbers: StepNumbers) -> Staged:
