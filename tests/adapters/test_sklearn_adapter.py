@@ -105,6 +105,8 @@ def test_what_it_does_not_take_is_told():
     for wrong, kind in ({"optimizer__lr": -1.0}, ValueError), ({"optimizer__rate": 1.0}, KeyError):
         with pytest.raises(kind):
             model.set_params(**wrong, alpha=5.0)
+    with pytest.raises(ValueError, match="nobody"):
+        model.set_params(alpha=5.0, nobody=1)
     assert (model.optimizer, model.alpha) == ("SGD(lr=0.1)", 0.0001)
 
 

@@ -40,6 +40,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
+class _ByLargest(Transform):
+    """Divide by the largest element of all gradients."""
+
+    @staticmethod
+    def before(xp, param, grad, s, h):
+        return grad / h.model.max(xp.abs(grad))
+
+
 def model(backend: Any, seed: int = 0, dtype: str | None = None) -> dict[str, Any]:
     rng = np.random.default_rng(seed)
     values = {"b": normal(rng, (3,)), "W": normal(rng, (2, 3))}
@@ -355,6 +363,23 @@ def test_what_cannot_be_read_is_named(backend):
     pure = xpopt.Adam(transforms=[_Sorted()]).pure()
     with pytest.raises(TypeError, match=r"Adam has no pure form.*xp\.sort"):
         pure.init({"W": np.ones(2)})
+
+
+@on_numpy
+def test_a_gradient_may_be_a_scalar_of_numpy(backend):
+    opt, params = xpopt.Adam(lr=0.1), {"s": np.array(0.75), "half": np.array(0.5, np.float16)}
+    pure, grads = opt.pure(), {name: 2 * x for name, x in params.items()}
+    assert all(isinstance(x, np.generic) for x in grads.values())
+    new, _ = pure.update(params, grads, pure.init(params), pure.numbers())
+    wanted = opt.update_all(params, grads)
+    assert {name: x.tobytes() for name, x in new.items()} == {name: x.tobytes() for name, x in wanted.items()}
+
+
+@pytest.mark.parametrize("options", [{"clip_global": 0.5}, {"transforms": [_ByLargest()]}], ids=["norm", "largest"])
+def test_sums_over_a_model_without_elements(backend, options):
+    pure, params = xpopt.SGD(lr=1.0, **options).pure(), {"W": backend.array(np.ones((0, 3))), "b": backend.array([])}
+    new, _ = pure.update(params, params, pure.init(params), pure.numbers())
+    assert {name: tuple(x.shape) for name, x in new.items()} == {"W": (0, 3), "b": (0,)}
 
 
 @on_numpy

@@ -82,6 +82,18 @@ def flattens(optimizer, params, grads):
     return {name: x.ravel() for name, x in optimizer.update_all(params, grads).items()}
 
 
+def adds_a_penalty(optimizer, params, grads, loss):
+    return optimizer.update_all(params, grads, loss + 0.25)
+
+
+def takes_the_mean(optimizer, params, grads, loss):
+    return optimizer.update_all(params, grads, loss / 2)
+
+
+def takes_the_sum(optimizer, params, grads, loss):
+    return optimizer.update_all(params, grads, loss * 2)
+
+
 class CopiesOnce:
     """It has a copy of the first optimizer for each, and of copies none."""
 
@@ -126,6 +138,9 @@ WRONG = [
     ("steps", steps_for_each, "step 1"),
     ("losses", keeps_the_loss, "KingScheduler"),
     ("losses", ComesLate(), "KingScheduler.*step 4"),
+    ("losses", adds_a_penalty, "plateau.*step 2"),
+    ("losses", takes_the_mean, "plateau.*step 5"),
+    ("losses", takes_the_sum, "plateau.*step 6"),
     ("names", leaves_out_zeros, "step 3, 'b'"),
     ("inputs", clears_gradients, "the gradients"),
     ("dtypes", widens, "'W' is float64, not float32"),

@@ -252,8 +252,17 @@ class Looks(Right):
         return param - h.lr * grad * (2.0 if float(xp.sum(grad)) > 0 else 1.0), s
 
 
+class DividesByZero(Right):
+    """It counts from 0."""
+
+    @staticmethod
+    def rule(xp, param, grad, s, h):
+        return param - h.lr * grad / (h.t - 1), s
+
+
 WRONG = [
     ("closed form", TwiceTheRate, "step 1, 'matrix'"),
+    ("engines", DividesByZero, "compared with -?(inf|nan), which is not finite"),
     ("determinism", Drawn, "the second time"),
     ("engines", Outside, "beside 'eager'"),
     ("dtypes", Wide, "'matrix' is float64, not float16"),

@@ -150,6 +150,8 @@ class Pure:
         leaves = flatten(params, "params")
         check_names(self.leaves, leaves)
         gradients = matched(leaves, flatten(grads, "grads"), "grads")
+        # NumPy's arithmetic makes scalars of arrays of shape ()
+        gradients = {name: np.asarray(x) if isinstance(x, np.generic) else x for name, x in gradients.items()}
         library = next(iter(self.leaves.values())).library
         for name, leaf in self.leaves.items():
             check_given(leaf, leaves[name], gradients[name])

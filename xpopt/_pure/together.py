@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
@@ -45,10 +46,13 @@ def all_stepped(steps: Mapping[Hashable, Any]) -> dict[Hashable, Stepped]:
 def _joined(library: Library, op: str, arrays: Sequence[Any]) -> Any:
     """Return a reduction of an array of each parameter."""
     xp, wide = library.xp, library.has_float64(arrays[0])
+    filled = [x for x in arrays if 0 not in x.shape]
+    if not filled:
+        return library.full((), -math.inf if op == "model_max" else 0.0, arrays[0].dtype, arrays[0])
     if OF_MODEL[op] == "vector_norm":
-        scale, rest = product_of_norms(xp, [scaled_norm(xp, x, float64=wide) for x in arrays if 0 not in x.shape])
+        scale, rest = product_of_norms(xp, [scaled_norm(xp, x, float64=wide) for x in filled])
         return root_of_norm(xp, scale, rest) if op == "model_root" else scale * rest
-    arrays = [xp.astype(x, xp.float64 if wide else xp.float32, copy=False) for x in arrays]
+    filled = [xp.astype(x, xp.float64 if wide else xp.float32, copy=False) for x in filled]
     if op == "model_max":
-        return xp.max(xp.stack([xp.max(x) for x in arrays if 0 not in x.shape]))
-    return xp.sum(xp.stack([xp.sum(x) for x in arrays]))
+        return xp.max(xp.stack([xp.max(x) for x in filled]))
+    return xp.sum(xp.stack([xp.sum(x) for x in filled]))

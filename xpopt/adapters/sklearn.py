@@ -146,7 +146,9 @@ class _Stepped:
             optimizer = make_optimizer(optimizer).copy()
             optimizer.set_params(changes)
         if params:
-            super().set_params(**params)  # type: ignore[misc]
+            known = super().get_params(deep=False)  # type: ignore[misc]
+            unknown_first = dict(sorted(params.items(), key=lambda item: item[0] in known))  # refused before any is set
+            super().set_params(**unknown_first)  # type: ignore[misc]
         self.optimizer = optimizer
         return self
 

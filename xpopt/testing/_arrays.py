@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import math
 from collections.abc import Hashable, Mapping
 from typing import Any
 
@@ -122,8 +123,9 @@ def assert_close(got: Mapping[Any, Any], want: Mapping[Any, Any], tolerance: flo
     """Assert that arrays differ by no more than a part of the largest number in each."""
     for name, x in want.items():
         assert np.shape(got[name]) == np.shape(x), f"{what}, {name!r}: shape {np.shape(got[name])}, not {np.shape(x)}"
-        allowed = tolerance * np.max(np.abs(x), initial=0.0)
-        assert np.all(np.abs(got[name] - x) <= allowed), f"{what}, {name!r}: {_difference(got[name], x)}"
+        with np.errstate(invalid="ignore", over="ignore"):  # of numbers that are not finite
+            allowed = tolerance * np.max(np.abs(x), initial=0.0)
+            assert np.all(np.abs(got[name] - x) <= allowed), f"{what}, {name!r}: {_difference(got[name], x)}"
 
 
 def _difference(got: Any, want: Any) -> str:
@@ -131,4 +133,8 @@ def _difference(got: Any, want: Any) -> str:
         return f"{got!r} instead of {want!r}"
     distance = np.abs(np.subtract(got, want, dtype=float))
     place = np.unravel_index(int(np.argmax(np.nan_to_num(distance, nan=np.inf))), np.shape(want))
-    return f"{np.asarray(got)[place]:.17g} instead of {np.asarray(want)[place]:.17g} at {tuple(map(int, place))}"
+    found, wanted = float(np.asarray(got)[place]), float(np.asarray(want)[place])
+    at = tuple(map(int, place))
+    if not math.isfinite(wanted):
+        return f"{found:.17g}, compared with {wanted:.17g}, which is not finite, at {at}"
+    return f"{found:.17g} instead of {wanted:.17g} at {at}"

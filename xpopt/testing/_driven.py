@@ -18,6 +18,12 @@ SHAPES = {"W": (3, 2), "V": (3, 2), "b": (2,)}
 ADAM = "Adam(lr=0.125)"
 HALVING = "ExponentialScheduler(initial_lr=0.125, stage_length=1, decay=0.5, staircase=True)"
 KING = "KingScheduler(initial_lr=0.125, patience=2, decay=0.5)"
+PLATEAUS = (
+    "plateau(start=0.125, factor=0.5, patience=0, tol=0.5)",
+    "plateau(start=0.125, factor=0.5, patience=0, tol=0.35, relative=False)",
+)
+HALVES = (8.0, 3.9, 1.9, 0.9, 0.44, 0.2)
+"""Losses of which each is below half the one before, and the last alone less than 0.35 below it."""
 
 
 class Driven:
@@ -98,8 +104,13 @@ def steps(host: Driven) -> None:
 
 
 def losses(host: Driven) -> None:
-    """Train with a rate that falls where the loss rises, which it does after it has fallen: a loss may come late."""
+    """Train with a rate that falls where the loss rises, which it does after it has fallen: a loss may come late.
+
+    Two more rates show a loss that is another number: a sum or a factor.
+    """
     host.beside(lambda: adam(KING), losses=lambda k: abs(k - STEPS / 2))
+    for text in PLATEAUS:
+        host.beside(lambda text=text: make_optimizer(f"Adam(lr={text})"), losses=lambda k: HALVES[k - 1])  # type: ignore[misc]
 
 
 def inputs(host: Driven) -> None:
