@@ -88,3 +88,52 @@ def test_what_is_another_formula_is_told(model):
     own.update_all(jax.tree.map(np.asarray, params), jax.tree.map(np.asarray, params))
     with pytest.raises(ValueError, match=r"had \[1, 2\] updates"):
         to_optax(own, params)
+
+
+COMPLEX = [
+    ("sgd", {"learning_rate": 0.1, "momentum": 0.9}),
+    ("adam", {"learning_rate": 0.1}),
+    ("rmsprop", {"learning_rate": 0.1, "momentum": 0.5}),
+    ("adamax", {"learning_rate": 0.1}),
+    ("yogi", {"learning_rate": 0.1}),
+]
+
+
+@pytest.mark.parametrize(("theirs", "settings"), COMPLEX)
+def test_complex_parameters(backend, theirs, settings):
+    random = np.random.default_rng(8)
+    draw = lambda: {"z": random.normal(size=3) + 1j * random.normal(size=3), "r": random.normal(size=2)}  # noqa: E731
+    params, *grads = [jax.tree.map(jax.numpy.asarray, draw()) for _ in range(11)]
+    solver = getattr(optax, theirs)(**settings)
+    state, params = train(solver, solver.init(params), params, grads[:5])
+    own = from_optax(theirs, state, params, **settings)
+    back, told = to_optax(own, params)
+    values = jax.tree.map(np.asarray, params)
+    for each in grads[5:]:
+        values = own.update_all(values, jax.tree.map(np.asarray, each))
+    _, wanted = train(solver, state, params, grads[5:])
+    assert far(wanted, values) < 1e-12
+    assert far(wanted, train(back, told, params, grads[5:])[1]) < 1e-12
+
+
+def test_complex_parameters_of_another_formula_are_refused(backend):
+    params = {"z": jax.numpy.ones(2, dtype="complex128")}
+    for theirs in ("lion", "lamb", "adadelta"):
+        with pytest.raises(ValueError, match=f"{theirs} of optax computes something else of complex parameters"):
+            from_optax(theirs, getattr(optax, theirs)(0.1).init(params), params, learning_rate=0.1)
+    with pytest.raises(ValueError, match="which is modulus=True here"):
+        to_optax(xpopt.Adam(), params)
+
+
+def test_a_state_without_some_of_the_parameters(model):
+    params, _ = model
+    mask = {"a": True, "b": False, "n": True}
+    state = optax.masked(optax.adam(0.1), mask).init(params)
+    with pytest.raises(ValueError, match="it has nothing of 'b/0'"):
+        from_optax("adam", state, params, learning_rate=0.1)
+    part = {name: x for name, x in params.items() if name != "b"}
+    assert set(from_optax("adam", *train_once(optax.masked(optax.adam(0.1), True), part), learning_rate=0.1).cache)
+
+
+def train_once(solver, params):
+    return train(solver, solver.init(params), params, [params])

@@ -6,7 +6,9 @@ import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..._arrays.tree import flatten, rebuild
+from ..._arrays.library import is_complex
+from ..._arrays.tree import flatten, rebuild, show_all
+from ...config import make_optimizer
 from ...optimizers.base import OptimizerBase
 from . import rows
 from .rows import Host, Remembered, Row
@@ -140,6 +142,9 @@ HOST = Host(
     frozenset(),
 )
 
+_BY_MODULUS = frozenset({"adam", "adamw", "rmsprop", "radam", "yogi", "adamax", "adamaxw"})
+"""What has one second moment for both parts of a complex number, as `modulus` has here."""
+
 
 def from_optax(name: str, state: Any, params: Any, **settings: Any) -> OptimizerBase:
     """Return the optimizer that goes on from one of optax, with its counts and slots.
@@ -181,7 +186,9 @@ def from_optax(name: str, state: Any, params: Any, **settings: Any) -> Optimizer
 
     Notes
     -----
-    Some states, as of sgd, have no count: the count begins at 1, which matters to schedules alone.
+    Some states, as of sgd, have no count: the count begins at 1, which matters to schedules alone. For complex
+    parameters optax has one second moment for both parts, which is ``modulus=True`` here; adadelta, lion, lamb and
+    centered rmsprop compute something else with them, and are refused.
     """
     import optax
 
@@ -191,6 +198,8 @@ def from_optax(name: str, state: Any, params: Any, **settings: Any) -> Optimizer
     bound.apply_defaults()
     row, ours = HOST.read(name, bound.arguments)
     leaves = flatten(params, "params")
+    if _has_complex(leaves) and _check_complex(row):
+        ours["modulus"] = True
     found: dict[str, Any] = {}
     counts = []
     for slot, place in row.slots.items():
@@ -203,11 +212,19 @@ def from_optax(name: str, state: Any, params: Any, **settings: Any) -> Optimizer
     shapes = {name: tuple(x.shape) for name, x in leaves.items()}
     for each in found.values():
         rows.check_names({name: tuple(x.shape) for name, x in each.items()}, shapes)
+        if missing := leaves.keys() - each.keys():
+            raise ValueError(
+                f"the state is of another model: it has nothing of {show_all(missing)}; of a masked transformation, pass "
+                f"the parameters that are not masked"
+            )
     updates = max(counts, default=1)
+    moments = type(make_optimizer(row.ours[0])).moments
     told = {}
     for name_of, param in leaves.items():
         theirs = {row.slots[slot]: each[name_of] for slot, each in found.items()}
         slots = rows.here(row, ours["lr"], theirs)
+        if "modulus" in ours:
+            slots |= {slot: x.real.copy() for slot, x in slots.items() if slot in moments}
         told[name_of] = Remembered(tuple(param.shape), str(param.dtype), updates, slots)
     rows.warn_of_rate(row, told.values())
     return rows.made(row, ours, told if updates and row.slots else {})
@@ -252,7 +269,11 @@ def to_optax(optimizer: OptimizerBase, params: Any) -> tuple[Any, Any]:
     rows.check_no_groups(optimizer)
     leaves = flatten(params, "params")
     known = rows.state_of(optimizer, {name: tuple(x.shape) for name, x in leaves.items()})
-    row, settings = HOST.write(type(optimizer).__name__, optimizer.hyperparameters)
+    row, settings = HOST.write(type(optimizer).__name__, {**optimizer.hyperparameters, "modulus": False})
+    if _has_complex(leaves) and _check_complex(row) and not optimizer.hyperparameters["modulus"]:
+        raise ValueError(
+            f"{row.theirs} of optax has one second moment for both parts of a complex number, which is modulus=True here"
+        )
     solver = getattr(optax, row.theirs)(**settings)
     state, updates = solver.init(params), rows.check_one_count(known.values())
     rows.warn_of_rate(row, known.values())
@@ -265,6 +286,22 @@ def to_optax(optimizer: OptimizerBase, params: Any) -> tuple[Any, Any]:
         }
         state = _with(state, kind, {field: rebuild(params, values.__getitem__), "count": jnp.int32(updates)})
     return solver, state
+
+
+def _has_complex(leaves: Mapping[Any, Any]) -> bool:
+    return any(is_complex(x.dtype) for x in leaves.values())
+
+
+def _check_complex(row: Row) -> bool:
+    """Return whether a formula is that with `modulus` for complex parameters; a ValueError says that it is another."""
+    if row.theirs == "sgd":
+        return False
+    if row.theirs not in _BY_MODULUS or row.here.get("centered"):
+        raise ValueError(
+            f"{row.theirs} of optax computes something else of complex parameters than {row.ours[0]}; pass their real "
+            f"and imaginary parts as parameters in both"
+        )
+    return True
 
 
 def _nodes(state: Any) -> Iterator[Any]:
