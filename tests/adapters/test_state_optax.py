@@ -121,7 +121,7 @@ def test_complex_parameters_of_another_formula_are_refused(backend):
     for theirs in ("lion", "lamb", "adadelta"):
         with pytest.raises(ValueError, match=f"{theirs} of optax computes something else of complex parameters"):
             from_optax(theirs, getattr(optax, theirs)(0.1).init(params), params, learning_rate=0.1)
-    with pytest.raises(ValueError, match="which is modulus=True here"):
+    with pytest.raises(ValueError, match="as modulus=True has here"):
         to_optax(xpopt.Adam(), params)
 
 

@@ -86,6 +86,18 @@ def test_a_dtype_may_be_cast(backend, tmp_path):
 
 
 @pytest.mark.backends("numpy")
+@pytest.mark.parametrize("kinds", [("complex128", "float64"), ("float32", "complex64")])
+def test_a_cast_keeps_real_and_complex_numbers_apart(backend, kinds):
+    saved, like = ({"z": np.ones(2, dtype)} for dtype in kinds)
+    opt, one = Adam(), Adam()
+    opt.update_all(saved, saved)
+    for options in {"cast": True}, {}:
+        with pytest.raises(CheckpointError, match=rf"'z' is {kinds[0]} in the .* {kinds[1]} in like; no state"):
+            one.load_state_dict(opt.state_dict(), like=like, **options)
+    assert one.cache == {}
+
+
+@pytest.mark.backends("numpy")
 def test_a_header_that_is_not_of_its_arrays(backend):
     opt = Adam()
     opt.update(np.ones(3, complex), np.ones(3, complex), "z")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Any
 
-from .._arrays.library import compute_of
+from .._arrays.library import compute_of, is_complex
 from .._arrays.namespace import library_of
 from .._arrays.parameter import Spec, dtype_text
 from .._graph.rule import Rule
@@ -133,8 +133,9 @@ def _faults_of_home(
     found, wanted = [parameter.dtype], spec.dtype
     if parameter.dtype is None:  # then its slots must be what those of `like` would be
         found, wanted = [dtype_text(arrays[key].dtype) for key in keys if library_of(arrays.get(key))], spec.compute
-    if not cast and any(dtype != dtype_text(wanted) for dtype in found):
-        lines.append(
-            f"{name!r} is {found[0]} in the checkpoint, and {dtype_text(wanted)} in like; cast=True converts it"
-        )
+    differs = f"{name!r} is {found[0]} in the checkpoint, and {dtype_text(wanted)} in like" if found else ""
+    if parameter.dtype is not None and is_complex(parameter.dtype) != is_complex(spec.dtype):
+        lines.append(f"{differs}; no state of complex numbers is one of real numbers")
+    elif not cast and any(dtype != dtype_text(wanted) for dtype in found):
+        lines.append(f"{differs}; cast=True converts it")
     return lines

@@ -214,8 +214,8 @@ def from_optax(name: str, state: Any, params: Any, **settings: Any) -> Optimizer
         rows.check_names({name: tuple(x.shape) for name, x in each.items()}, shapes)
         if missing := leaves.keys() - each.keys():
             raise ValueError(
-                f"the state is of another model: it has nothing of {show_all(missing)}; of a masked transformation, pass "
-                f"the parameters that are not masked"
+                f"the state is of another model: it has nothing of {show_all(missing)}; of a masked transformation, "
+                f"pass the parameters that are not masked"
             )
     updates = max(counts, default=1)
     moments = type(make_optimizer(row.ours[0])).moments
@@ -272,7 +272,7 @@ def to_optax(optimizer: OptimizerBase, params: Any) -> tuple[Any, Any]:
     row, settings = HOST.write(type(optimizer).__name__, {**optimizer.hyperparameters, "modulus": False})
     if _has_complex(leaves) and _check_complex(row) and not optimizer.hyperparameters["modulus"]:
         raise ValueError(
-            f"{row.theirs} of optax has one second moment for both parts of a complex number, which is modulus=True here"
+            f"{row.theirs} of optax has one second moment for both parts of a complex number, as modulus=True has here"
         )
     solver = getattr(optax, row.theirs)(**settings)
     state, updates = solver.init(params), rows.check_one_count(known.values())
