@@ -140,6 +140,10 @@ def _join(value: str, way: Way, lane: str, compute: str) -> list[str]:
     if way.factor != 1.0:
         lines += [f"%{lane}scaled = fmul double {value}, {literal(way.factor)}"]
         value = f"%{lane}scaled"
+    if way.square and way.join == "add" and compute == "float":  # an exact square: with one rounding, fused or not
+        values = f"double {value}, double {value}, double %{lane}old"
+        lines += [f"%{lane}new = call double @llvm.fmuladd.f64({values})"]
+        return [*lines, f"store double %{lane}new, ptr %{lane}at"]
     if way.square:
         lines += [f"%{lane}square = fmul double {value}, {value}"]
         value = f"%{lane}square"

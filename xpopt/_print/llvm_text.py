@@ -17,6 +17,7 @@ SUFFIX = {"float": "f32", "double": "f64"}
 _MATH = {
     **{f"llvm.{name}.$S": f"declare $T @llvm.{name}.$S($T)" for name in ("fabs", "sqrt", "exp", "log", "floor")},
     "llvm.pow.$S": "declare $T @llvm.pow.$S($T, $T)",
+    "llvm.fmuladd.f64": "declare double @llvm.fmuladd.f64(double, double, double)",
     "llvm.smin.i64": "declare i64 @llvm.smin.i64(i64, i64)",
     "llvm.smax.i64": "declare i64 @llvm.smax.i64(i64, i64)",
     "llvm.memcpy.p0.p0.i64": "declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)",
@@ -143,25 +144,28 @@ done:
 
 def _fold(name: str) -> str:
     """Return what the lanes of a piece come to: the upper half is joined to the lower one, until there is one."""
-    lines = []
     width = LANES // 2
-    while width:
+    lines = [
+        f"%x{width} = load <{width} x double>, ptr %lanes, align 8",
+        f"%upper = getelementptr double, ptr %lanes, i64 {width}",
+        f"%y{width} = load <{width} x double>, ptr %upper, align 8",
+    ]
+    while True:
         of = f"<{width} x double>"
-        lines += [
-            f"%upper{width}.at = getelementptr double, ptr %lanes, i64 {width}",
-            f"%x{width} = load {of}, ptr %lanes, align 8",
-            f"%y{width} = load {of}, ptr %upper{width}.at, align 8",
-            *(
-                [f"%joined{width} = fadd {of} %x{width}, %y{width}"]
-                if name == "add"
-                else _chosen(_BETTER[name], of, f"<{width} x i1>", str(width))
-            ),
-            f"store {of} %joined{width}, ptr %lanes, align 8",
-        ]
-        width //= 2
+        if name == "add":
+            lines.append(f"%joined{width} = fadd {of} %x{width}, %y{width}")
+        else:
+            lines += _chosen(_BETTER[name], of, f"<{width} x i1>", str(width))
+        if width == 1:
+            break
+        half = width // 2
+        for part, first in (("x", 0), ("y", half)):
+            places = ", ".join(f"i32 {k}" for k in range(first, width)[:half])
+            lines.append(f"%{part}{half} = shufflevector {of} %joined{width}, {of} poison, <{half} x i32> <{places}>")
+        width = half
+    lines += ["%result = extractelement <1 x double> %joined1, i64 0", "ret double %result"]
     body = "".join(f"  {line}\n" for line in lines)
-    head, end = f"define internal double @fold_{name}(ptr %lanes) {{", "  %result = load double, ptr %lanes"
-    return f"{head}\n{body}{end}\n  ret double %result\n}}\n"
+    return f"define internal double @fold_{name}(ptr %lanes) {{\n{body}}}\n"
 
 
 _JOINS = {
