@@ -86,3 +86,19 @@ def test_bits_depend_neither_on_threads_nor_on_the_order_of_tensors(backend):
 def test_transforms_go_along(backend, options):
     with xpopt.engine("compiled"):
         compare(lambda: xpopt.LARS(**options), [(), (3, 5), (4097,), (9000,)], "float32", 3)
+
+
+@compiled
+@pytest.mark.parametrize("change", [{"lr": 0.3}, {"lr": 0.3, "weight_decay": 0.5}], ids=str)
+def test_groups_have_numbers_of_their_own(backend, change):
+    rng = np.random.default_rng(9)
+    params, grads = ({k: normal(rng, (size,)) for k, size in (("a", 300), ("b", 5000), ("c", 7))} for _ in range(2))
+    of_engine = []
+    for engine in ("eager", "compiled"):
+        opt, new = xpopt.LAMB(groups={"b": change}), params
+        with xpopt.engine(engine):
+            for _ in range(3):
+                new = opt.update_all(new, grads)
+        of_engine.append((new, opt.cache))
+    assert all(same_bits(eager, here) for eager, here in zip(*of_engine, strict=True))
+    assert not same_bits(xpopt.LAMB().update_all(params, grads)["b"], of_engine[0][0]["b"])
