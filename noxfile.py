@@ -24,7 +24,7 @@ DEMO = EXTRAS["demo"]  # with these, the suite tests the demo too
 
 # Each: what to install beside xpopt, and the variants that the suite runs in one go.
 BACKENDS = {
-    "numpy": (["ml_dtypes", "autograd", "array-api-strict", *DEMO], ["numpy", "numpy-readonly"]),
+    "numpy": (["ml_dtypes", "autograd", "thinc", "array-api-strict", *DEMO], ["numpy", "numpy-readonly"]),
     "compiled": (["ml_dtypes", "llvmlite"], ["numpy"]),
     "array-api-strict": (["array-api-strict"], ["array-api-strict"]),
     # This exact release, for it comes as a CPU build; a plain torch pulls gigabytes of CUDA libraries.
@@ -41,6 +41,10 @@ ENGINES = {"compiled": ["eager", "compiled"]}
 # With MPI as a wheel, and its mpiexec. The torch of the tests, for it comes as a CPU build.
 DISTRIBUTED = ["mpi4py", "mpich", *BACKENDS["torch"][0], *BACKENDS["jax"][0], "dask[array,distributed]", "zarr>=3"]
 
+# Libraries that the guide names; numpy-ml needs SciPy and does not say so.
+HOSTS = [*BACKENDS["torch"][0], *BACKENDS["jax"][0], *BACKENDS["numpy"][0], "dask[array]", "mpi4py", "mpich"]
+HOSTS += ["keras>=3", "pennylane", "quimb", "numpy-ml", "scipy"]
+
 # Seconds that each may take on two processors, installs apart; each says in the end what it took.
 BUDGETS = {
     "tests(numpy)": 85,
@@ -54,6 +58,7 @@ BUDGETS = {
     "soak": 150,
     "distributed": 120,
     "distributed_full": 600,
+    "hosts": 120,
     "mutants": 600,
     "lint": 10,
     "types": 30,
@@ -192,6 +197,16 @@ def distributed(session: nox.Session) -> None:
 def distributed_full(session: nox.Session) -> None:
     """Run all of it: every dtype and option, processes that are killed, other numbers of processes (opt-in)."""
     run_distributed(session, "tests/distributed")
+
+
+@nox.session
+def hosts(session: nox.Session) -> None:
+    """Run the samples of all pages, and the tests of some adapters, with every library that they name (opt-in)."""
+    install_beside(session, "test checkpoint cpu", *HOSTS)
+    adapters = [f"tests/adapters/test_{name}.py" for name in ("sklearn_adapter", "state_keras", "thinc_adapter")]
+    variants = ["--backend=numpy", "--backend=torch"]
+    with budget(session):
+        session.run("python", "-m", "pytest", *variants, "tests/text/test_samples.py", *adapters, *session.posargs)
 
 
 @nox.session(python=PYTHONS)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import collections.abc
 import hashlib
 import json
+import os
 import re
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 import xpopt
@@ -43,7 +46,7 @@ def arrays():
     decays = dict.fromkeys(("b1", "beta1"), 0.9) | dict.fromkeys(("b2", "beta2"), 0.999)
     given = {"W": W, "dW": dW, "opt": xpopt.Adam(), "params": {"W": W}, "grads": {"W": dW}, "x0": W, "start": W}
     given |= {"weights": [W], "averaged": [dW], "fun": lambda x: (float(x @ x), 2 * x)}
-    made = {"AdamState": AdamState, "Momentum": OfSamples, "NDArray": np.ndarray, "json": json, "hashlib": hashlib}
+    made = {"AdamState": AdamState, "Momentum": OfSamples, "NDArray": npt.NDArray, "json": json, "hashlib": hashlib}
     return formula | decays | given | made | {"np": np, "xpopt": xpopt}
 
 
@@ -53,7 +56,7 @@ def tensors():
     model = torch.nn.Linear(3, 2)
     loss = model(torch.ones(4, 3)).square().mean()
     loss.backward(retain_graph=True)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(model.named_parameters(), lr=1e-3, weight_decay=0.01)
     optimizer.step()
     return arrays() | {"torch": torch, "model": model, "loss": loss, "optimizer": optimizer}
 
@@ -90,6 +93,70 @@ def of(*libraries):
         return arrays() | {(root := name.partition(".")[0]): sys.modules[root] for name in libraries}
 
     return given
+
+
+def optax_state():
+    """Names of a training with optax."""
+    given = jax_arrays()
+    return given | {"state": given["optax"].adamw(1e-3).init(given["params"])}
+
+
+def keras_model():
+    """Names of Keras: a model that has made a step."""
+    os.environ.setdefault("KERAS_BACKEND", "torch")
+    keras = pytest.importorskip("keras")
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    optimizer = keras.optimizers.Adam()
+    variables = model.trainable_variables
+    grads = [keras.ops.ones(x.shape) for x in variables]
+    optimizer.apply(grads, variables)
+    return {"keras": keras, "model": model, "optimizer": optimizer, "grads": grads, "variables": variables}
+
+
+def thinc_layer():
+    """Names of thinc: a layer, and one of its weights."""
+    thinc = pytest.importorskip("thinc.api")
+    given = {name: np.ones((2, 3), np.float32) for name in ("W", "dW")}
+    return given | {"thinc": sys.modules["thinc"], "layer": thinc.Linear(2, 3)}
+
+
+def autograd_loss():
+    """Names of autograd, and a loss."""
+    autograd = pytest.importorskip("autograd")
+    return arrays() | {"autograd": autograd, "loss": lambda params: (params["W"] ** 2).sum()}
+
+
+def numpy_ml():
+    """Names of numpy-ml, whose last release imports a name that Python 3.10 has removed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(collections, "Hashable", collections.abc.Hashable, raising=False)
+        pytest.importorskip("numpy_ml.neural_nets.layers")
+    return arrays() | {"numpy_ml": sys.modules["numpy_ml"]}
+
+
+def circuit():
+    """Names of PennyLane, and a circuit of one qubit."""
+    qml = pytest.importorskip("pennylane")
+
+    @qml.qnode(qml.device("default.qubit", wires=1))
+    def circuit(x):
+        qml.RX(x[0], wires=0)
+        return qml.expval(qml.PauliZ(0))
+
+    return arrays() | {"qml": qml, "circuit": circuit, "x": np.array([0.1])}
+
+
+def tensor_network():
+    """Names of quimb: the overlap of two tensor networks, to be optimized."""
+    quimb = pytest.importorskip("quimb.tensor")
+    pytest.importorskip("autograd")
+
+    def loss(state, target):
+        return -((state @ target) ** 2) / (state @ state)
+
+    constants = {"target": quimb.MPS_rand_state(4, 2, seed=1)}
+    start = quimb.MPS_rand_state(4, 2, seed=2)
+    return arrays() | {"tnopt": quimb.TNOptimizer(start, loss, loss_constants=constants, autodiff_backend="autograd")}
 
 
 def process_group():
@@ -165,7 +232,7 @@ def chunks():
     return {"opt": xpopt.Adam()} | {name: {"W": x} for name, x in arrays_of.items()}
 
 
-# By page, in order: what gives the names of each sample; None for one that needs a library that no session installs.
+# By page, in order: what gives the names of each sample. Without their libraries, samples are skipped.
 SAMPLES = {
     "README.md": [first_page, arrays],
     "docs/benchmarks.md": [arrays],
@@ -175,13 +242,13 @@ SAMPLES = {
         *(dtensors, dtensors, shardings, chunks),
     ],
     "docs/guide/checkpoints.md": [arrays, arrays],
-    "docs/guide/coming_from.md": [tensors, tensors, jax_arrays, None, None, arrays],
+    "docs/guide/coming_from.md": [tensors, tensors, jax_arrays, keras_model, thinc_layer, arrays],
     "docs/guide/complex.md": [jax_arrays],
-    "docs/guide/embedding.md": [None],
+    "docs/guide/embedding.md": [arrays],
     "docs/guide/hosts.md": [
         *(tensors, tensors, jax_arrays, jax_arrays),
         *(of("sklearn.neural_network"), of("sklearn.neural_network"), of("scipy.optimize"), of("scipy.optimize")),
-        *(None, None, None, None, arrays, None),
+        *(tensors, optax_state, keras_model, autograd_loss, numpy_ml, circuit, arrays, tensor_network),
     ],
     "docs/guide/own_rule.md": [arrays],
     "docs/guide/precision.md": [arrays],
@@ -214,8 +281,9 @@ def alone(tmp_path, monkeypatch):
         distributed.destroy_process_group()
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of Keras's variables
 @pytest.mark.parametrize(
-    ("page", "number"), [(page, k) for page, names in SAMPLES.items() for k, given in enumerate(names) if given]
+    ("page", "number"), [(page, k) for page, names in SAMPLES.items() for k in range(len(names))]
 )
 def test_a_sample_runs(page, number, alone):
     names = SAMPLES[page][number]()
