@@ -80,11 +80,11 @@ def test_what_it_does_not_take_is_told(backend):
     state = solver.init(params)
     with pytest.raises(ValueError, match="params is None"):
         solver.update(params, state)
-    with pytest.raises(TypeError, match="wanted what init of this transformation returned"):
+    with pytest.raises(TypeError, match="wanted the state that init of this transformation returned"):
         solver.update(params, optax.sgd(0.1).init(params), params)
     with pytest.raises(ValueError, match="slots"):
         solver.update([params[0], params[0]], state, [params[0], params[0]])
-    with pytest.raises(ValueError, match="two parameters are named 'a/b'; give one of the keys"):
+    with pytest.raises(ValueError, match="two parameters have the path 'a/b'; rename one of the keys"):
         solver.init({"a/b": params[0], "a": {"b": params[0]}})
     with pytest.raises(ValueError, match="nonfinite"):
         transformation(xpopt.Adam(nonfinite="raise"))

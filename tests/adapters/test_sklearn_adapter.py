@@ -93,7 +93,7 @@ def test_parameters_copies_and_searches():
 
 
 def test_what_it_does_not_take_is_told():
-    with pytest.raises(TypeError, match=r"takes no momentum here.*optimizer='Adam\(lr"):
+    with pytest.raises(TypeError, match=r"momentum is a parameter of scikit-learn's solvers.*optimizer='Adam\(lr"):
         MLPClassifier(momentum=0.5)
     with pytest.raises(TypeError, match="unexpected keyword argument 'layers'"):
         MLPRegressor(layers=3)

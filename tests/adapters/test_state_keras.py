@@ -62,12 +62,14 @@ def test_what_is_another_formula_is_told():
     with pytest.raises(ValueError, match=r"Adam of Keras cannot be converted with use_ema=True: .*; amsgrad=True"):
         from_keras(theirs)
     theirs.settings = {"learning_rate": {"class_name": "CosineDecay"}}
-    with pytest.raises(ValueError, match="the rate of Adam follows a schedule, which stays there"):
+    with pytest.raises(ValueError, match="the learning rate of Adam follows a schedule, which is not converted"):
         from_keras(theirs)
     with pytest.raises(TypeError, match="wanted one of Keras, such as Adam"):
         from_keras(xpopt.Adam())
     adamax = type("Adamax", (Adam,), {})(np.ones(2))
-    with pytest.raises(ValueError, match="Adamax of Keras cannot be converted: epsilon is added to the largest"):
+    with pytest.raises(
+        ValueError, match="Adamax of Keras cannot be converted: its epsilon is added to the running maximum"
+    ):
         from_keras(adamax)
 
 

@@ -14,7 +14,7 @@ from xpopt.adapters.state import from_torch, to_torch  # noqa: E402
 SHAPES = {"w": (3, 2), "b": (2,), "n": ()}
 GRADS = [{name: np.random.default_rng((3, k)).normal(size=shape) for name, shape in SHAPES.items()} for k in range(60)]
 STARTS = {name: np.full(shape, 0.5) for name, shape in SHAPES.items()}
-INSIDE = pytest.warns(UserWarning, match="the learning rate is inside the velocity")
+INSIDE = pytest.warns(UserWarning, match="the learning rate is part of velocity")
 ROWS = [
     ("SGD", "SGD", {"lr": 0.1, "momentum": 0.9, "nesterov": True}),
     ("SGD", "SGD", {"lr": 0.1, "momentum": 0.9, "dampening": 0.2, "maximize": True}),
@@ -116,18 +116,18 @@ def test_groups_and_what_is_frozen():
 
 def test_what_is_another_formula_is_told():
     w = torch.nn.Parameter(torch.ones(2))
-    with pytest.raises(ValueError, match=r"RAdam of torch\.optim cannot be converted: eps is added before"):
+    with pytest.raises(ValueError, match=r"RAdam of torch\.optim cannot be converted: its eps is added before"):
         from_torch(torch.optim.RAdam([w]))
-    with pytest.raises(ValueError, match=r"Adafactor of torch\.optim cannot be converted: its rate"):
+    with pytest.raises(ValueError, match=r"Adafactor of torch\.optim cannot be converted: its learning rate"):
         from_torch(torch.optim.Adafactor([w]))
     with pytest.raises(TypeError, match=r"SGD; wanted one of torch\.optim"):
         from_torch(xpopt.SGD(lr=0.1))
     for optimizer, message in (
-        (xpopt.Muon(others=xpopt.AdamW()), "not known to have what Muon computes; wanted one of SGD"),
-        (xpopt.Lion(), "not known to have what Lion computes; wanted one of SGD"),
+        (xpopt.Muon(others=xpopt.AdamW()), "not known to have the formula of Muon; wanted one of SGD"),
+        (xpopt.Lion(), "not known to have the formula of Lion; wanted one of SGD"),
         (xpopt.Adam(eps_place="uncorrected", agc=0.1), r"Adam computes with eps_place='uncorrected', agc=0\.1"),
         (xpopt.Adam(weight_decay=0.1, l2=0.1), "Adam computes with"),
-        (xpopt.Adam(lr=xpopt.schedulers.cosine(0.1, steps=5)), "the rate follows"),
+        (xpopt.Adam(lr=xpopt.schedulers.cosine(0.1, steps=5)), "the learning rate follows"),
         (xpopt.Adam(groups={"w": xpopt.SGD(lr=0.1)}), "has an optimizer of its own"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -138,7 +138,7 @@ def test_the_state_of_another_model_is_told_with_every_reason():
     own = xpopt.Adam()
     own.update_all(STARTS, STARTS)
     with pytest.raises(
-        ValueError, match=r"there is no parameter 'b'; .* 'n'; 'w' is of shape \(5,\), .* is of \(3, 2\)"
+        ValueError, match=r"the model has no parameter 'b'; .* 'n'; 'w' has shape \(5,\), .* has \(3, 2\)"
     ):
         to_torch(own, {"w": torch.ones(5, requires_grad=True), "c": torch.ones(1, requires_grad=True)})
 
@@ -147,11 +147,11 @@ def test_names_of_two_parameters_and_none_at_all_are_told():
     models = [torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)]
     named = [pair for model in models for pair in model.named_parameters()]
     own = xpopt.Adam()
-    with pytest.raises(ValueError, match=r"two parameters are named 'weight'.* wanted names of their own"):
+    with pytest.raises(ValueError, match=r"two parameters are named 'weight'.* wanted unique names"):
         from_torch(torch.optim.Adam(named))
     with pytest.raises(ValueError, match="two parameters are named 'weight'"):
         to_torch(own, iter(named))
-    with pytest.raises(TypeError, match=r"wanted pairs, such as model\.named_parameters\(\)"):
+    with pytest.raises(TypeError, match=r"wanted pairs \(name, tensor\), such as model\.named_parameters\(\)"):
         to_torch(own, models[0].parameters())
     kept = from_torch(torch.optim.Adam([(f"{k}/{name}", x) for k, (name, x) in enumerate(named)]))
     assert kept.lr == 0.001

@@ -177,7 +177,7 @@ def test_a_folder_in_the_place_of_an_anchor_is_told(tmp_path):
     (tmp_path / "1").mkdir()
     (tmp_path / "1" / "weights").write_text("mine")
     params = walk(opt, params, 1)
-    with pytest.raises(FileExistsError, match="wanted a folder for anchors alone"):
+    with pytest.raises(FileExistsError, match="wanted a folder for anchors only"):
         opt.persist(params, anchor=tmp_path, every=1)
     assert [path.name for path in tmp_path.rglob("*")] == ["1", "weights"]
 
@@ -187,7 +187,7 @@ def test_what_is_no_anchor_is_refused(anchored, tmp_path):
     before = opt.cur_step
     with pytest.raises(FileNotFoundError, match="has no anchor"):
         opt.restore_anchor(tmp_path / "elsewhere", params)
-    with pytest.raises(xpopt.CheckpointError, match=r"has the parameters 'W', 'b', 'empty', and like has 'W'"):
+    with pytest.raises(xpopt.CheckpointError, match=r"has the parameters 'W', 'b', 'empty', like has 'W'"):
         opt.restore_anchor(folder, {"W": params["W"]})
     (folder / "6" / "anchor.json").write_text("{}")
     with pytest.raises(xpopt.CheckpointError, match="damaged"):

@@ -182,12 +182,12 @@ def misplaced(on):
         assert text in str(raised), raised
 
     layer = torch.nn.Linear(2, 2)
-    raises("rank 1: Sharded: parameter 'weight' does not lie", dict(layer.named_parameters()), lambda: moved(on, layer))
+    raises("rank 1: Sharded: parameter 'weight' is no longer", dict(layer.named_parameters()), lambda: moved(on, layer))
     table = torch.nn.Embedding(3, 2, sparse=True)
     raises("layout torch.sparse_coo", {"E": table.weight}, lambda: sparse(torch, table))
     bias = torch.nn.Parameter(torch.ones(2), requires_grad=False)
-    raises("'b' does not lie", {"W": torch.nn.Parameter(torch.ones(3)), "b": bias}, bias.requires_grad_)
-    raises("'a' and 'b' are one tensor", {"a": layer.weight, "b": layer.weight})
+    raises("'b' is no longer a view", {"W": torch.nn.Parameter(torch.ones(3)), "b": bias}, bias.requires_grad_)
+    raises("'a' and 'b' are the same tensor", {"a": layer.weight, "b": layer.weight})
 
 
 def sparse(torch, table):

@@ -332,7 +332,7 @@ def with_state():
 
 WRONG = {
     "optimizer": (lambda comm: Sharded("adam", comm), TypeError, "opt is a str"),
-    "state": (lambda comm: Sharded(with_state(), comm), ValueError, "opt has state of 1 whole parameter"),
+    "state": (lambda comm: Sharded(with_state(), comm), ValueError, "opt has state of 1 parameter"),
     "reduce": (lambda comm: Sharded(xpopt.Adam(), comm, reduce="max"), ValueError, "reduce='max'; wanted 'mean' or"),
     "order": (lambda comm: Sharded(xpopt.Adam(), comm, order=1), ValueError, "order=1; wanted 'engine' or 'ranks'"),
     "not bound": (lambda comm: Sharded(xpopt.Adam(), comm).update_all(), RuntimeError, "opt.bind"),
@@ -352,12 +352,12 @@ WRONG = {
     "shapes": (
         lambda comm: Sharded(xpopt.Adam(), comm).bind({"W": np.ones(3 + comm.rank)}),
         ValueError,
-        r"'W': float64 \(4,\), where rank 0 has 'W': float64 \(3,\)",
+        r"'W': float64 \(4,\), rank 0 has 'W': float64 \(3,\)",
     ),
     "elements beside the model": (
         lambda comm: Sharded(xpopt.Adam(clip_global=1.0, lr_scale=np.ones(3)), comm).bind({"W": np.ones(3)}),
         ValueError,
-        "give numbers in the place of arrays",
+        "use numbers instead of arrays",
     ),
 }
 
@@ -380,7 +380,7 @@ def test_a_second_bind_is_refused(monkeypatch):
 
     for result in run_ranks(2, work, monkeypatch):
         assert isinstance(result, RuntimeError)
-        assert "bind was called already" in str(result)
+        assert "bind was already called" in str(result)
 
 
 def test_other_communicators_are_refused():

@@ -172,9 +172,11 @@ def test_right_ones_pass():
 def test_what_is_asked_wrongly_is_told():
     with pytest.raises(CheckError, match=r"^ascends fails \d of 8 checks:\n- numbers: expected that steps are those"):
         check_host(ascends)
-    with pytest.raises(CheckError, match="update returned a list, not the parameters by name"):
+    with pytest.raises(CheckError, match="update returned a list; wanted a dict of the parameters by name"):
         check_host(lambda *args: [])
-    with pytest.raises(TypeError, match="update is a dict; wanted a function of optimizer, params and grads"):
+    with pytest.raises(
+        TypeError, match="update is a dict; wanted a function with the arguments optimizer, params and grads"
+    ):
         check_host({})
     with pytest.raises(ValueError, match=r"skip=\['loss'\]; wanted a list of names of checks"):
         host_checks(right, skip=["loss"])

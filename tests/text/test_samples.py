@@ -282,9 +282,7 @@ def alone(tmp_path, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of Keras's variables
-@pytest.mark.parametrize(
-    ("page", "number"), [(page, k) for page, names in SAMPLES.items() for k in range(len(names))]
-)
+@pytest.mark.parametrize(("page", "number"), [(page, k) for page, names in SAMPLES.items() for k in range(len(names))])
 def test_a_sample_runs(page, number, alone):
     names = SAMPLES[page][number]()
     exec(compile(samples(page)[number], f"{page}, sample {number}", "exec"), names)

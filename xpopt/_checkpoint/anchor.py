@@ -53,7 +53,9 @@ def write(parts: Parts, folder: Path, params: Mapping[Hashable, Any]) -> list[An
     run = there[-1].run + (step <= there[-1].step) if there else 1
     final = folder / (str(step) if run == 1 else f"{run}-{step}")
     if final.exists():
-        raise FileExistsError(f"{final} is there, and not written by this optimizer; wanted a folder for anchors alone")
+        raise FileExistsError(
+            f"{final} exists, and was not written by this optimizer; wanted a folder for anchors only"
+        )
     partial = final.with_suffix(".partial")
     _remove(partial)
     partial.mkdir(parents=True, exist_ok=True)
@@ -97,7 +99,9 @@ def read(folder: Path, params: Mapping[Hashable, Any]) -> tuple[Any, dict[str, A
     """
     there = anchors(folder)
     if not there:
-        raise FileNotFoundError(f"{folder} has no anchor; wanted the folder that persist(params, anchor=...) was given")
+        raise FileNotFoundError(
+            f"{folder} has no anchor; wanted the folder that was passed to persist(params, anchor=...)"
+        )
     place = there[-1].place
     try:
         written = json.loads((place / _HEADER).read_text("utf-8"))
@@ -106,11 +110,13 @@ def read(folder: Path, params: Mapping[Hashable, Any]) -> tuple[Any, dict[str, A
         slots = {decode(of["name"]): list(of["slots"]) for of in header["parameters"]}
         known = written["anchor"] == _FORMAT
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{place} is no anchor, or damaged: {error!r}") from None
+        raise CheckpointError(f"{place} is not an anchor, or is damaged: {error!r}") from None
     if not known:
         raise CheckpointError(f"{place} is an anchor of format {written['anchor']}; wanted {_FORMAT}")
     if set(names) != set(params):
-        raise CheckpointError(f"{place} has the parameters {show_all(names)}, and like has {show_all(params)}")
+        raise CheckpointError(
+            f"{place} has the parameters {show_all(names)}, like has {show_all(params)}; wanted the same names"
+        )
     like = {array_key(name, slot): params[name] for name in names for slot in slots.get(name, ())}
     found = [_read(place, k, x) for k, x in enumerate([*(params[name] for name in names), *map(like.get, keys)])]
     arrays = dict(zip(keys, found[len(names) :], strict=True))

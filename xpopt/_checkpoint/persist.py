@@ -20,7 +20,7 @@ from .anchor import is_deferred
 _EVERY = Range(low=1, kind="int")
 
 Anchored = tuple[Path, int]
-"""Where the anchors of an optimizer are, and the step of the last one."""
+"""The folder of the anchors of an optimizer, and the step of the last one."""
 
 
 def persist(
@@ -48,7 +48,7 @@ def persist(
     leaves = flatten(params, "params")
     if not any(map(is_deferred, leaves.values())):
         kinds = ", ".join(dict.fromkeys(type(x).__name__ for x in leaves.values())) or "nothing"
-        raise TypeError(f"{owner}: params holds {kinds}; wanted Dask arrays, for others are computed already")
+        raise TypeError(f"{owner}: params holds {kinds}; wanted Dask arrays; others need no persist")
     slots, skipped, scale = parts.state.arrays(), parts.skipped, parts.scale
     if anchor is not None and _is_due(owner, folder := Path(anchor).absolute(), step, every, last):
         skipped, scale = Skipped(parts.count_skipped()), None if scale is None else scale.read()
@@ -88,18 +88,18 @@ def restore(anchor: str | os.PathLike[str], like: Tree) -> tuple[Any, dict[str, 
 
 
 def _persisted(values: list[Any]) -> list[Any]:
-    """Let all of Dask's arrays among some values be computed, in one graph."""
+    """Compute all Dask arrays among some values, in one graph."""
     done = iter(sys.modules["dask"].persist(*filter(is_deferred, values)))
     return [next(done) if is_deferred(x) else x for x in values]
 
 
 def _is_due(owner: str, folder: Path, step: int, every: int, last: Anchored | None) -> bool:
-    """Return whether it is time for an anchor; a ValueError says that the folder has those of another run."""
+    """Return whether an anchor is due; raise a ValueError if the folder has anchors of another run."""
     if last is not None and last[0] == folder:
         return not 0 <= step - last[1] < every  # also if the step has gone back
     if found := files.anchors(folder):
         raise ValueError(
-            f"{owner}: {folder} has an anchor of step {found[-1].step}, which this optimizer has not written; go on "
-            f"from it with restore_anchor, or take an empty folder"
+            f"{owner}: {folder} has an anchor of step {found[-1].step}, which this optimizer has not written; continue "
+            f"from it with restore_anchor, or use an empty folder"
         )
     return step >= every

@@ -1,1 +1,1 @@
-"""Other libraries' ways in: one module for each, over the public API."""
+"""Adapters to other libraries: one module for each, over the public API."""

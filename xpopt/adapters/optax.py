@@ -1,4 +1,4 @@
-"""Optimizers as transformations of optax: for what takes an `optax.GradientTransformation`."""
+"""Optimizers of xpopt as an `optax.GradientTransformation`."""
 
 from __future__ import annotations
 
@@ -17,43 +17,43 @@ __all__ = ["State", "transformation"]
 
 
 class State(NamedTuple):
-    """What is remembered after some steps: arrays alone, so that it is traced, sharded and saved as any other."""
+    """The state of a transformation: arrays only, so that it can be traced, sharded and saved like any pytree."""
 
     count: Any
-    """How many steps, int32 of shape ()."""
+    """The number of steps made, int32 of shape ()."""
     slots: Any
-    """By the path of each parameter, a dict of its slots."""
+    """A dict of the slots of each parameter, by the path of the parameter."""
 
 
 def transformation(optimizer: str | Mapping[str, Any] | OptimizerBase = "Adam") -> Any:
-    """Return what optax takes as a `GradientTransformation`.
+    """Return an optimizer as an `optax.GradientTransformation`.
 
     Parameters
     ----------
     optimizer : str, mapping or OptimizerBase
-        As for `make_optimizer`; copied.
+        As for `make_optimizer`. It is copied.
 
     Returns
     -------
     optax.GradientTransformation
-        Its ``update`` needs the parameters. It composes with other transformations, also under ``jax.jit``.
+        Its ``update`` requires the parameters. It can be chained with other transformations, also under ``jax.jit``.
 
     Raises
     ------
     TypeError, ValueError
-        `optimizer` is none, or one without a pure form; or, of ``update``, as for `OptimizerBase.pure`; there are no
-        parameters, or two of one path, or the state is of another transformation, or of another model.
+        `optimizer` is not an optimizer, or has no pure form. Of ``update``: as for `OptimizerBase.pure`; the parameters
+        are missing, two of them have the same path, or the state is that of another transformation or model.
 
     See Also
     --------
-    OptimizerBase.pure : What makes the steps.
+    OptimizerBase.pure : The form of the optimizer that makes the steps.
 
     Notes
     -----
-    The update is the difference of the new parameters and the old, so that bounds and decay are in it; adding it
-    rounds once more. The numbers of a step, such as its rate, are computed on the host from the count in the state:
-    under ``jax.jit`` by a callback, for which a device waits. `OptimizerBase.pure` has them as an argument. A schedule
-    is asked for a step, and gets no loss.
+    The update is the difference between the new parameters and the old ones, so it includes bounds and decay. Adding
+    it rounds a second time. The numbers of a step, such as its learning rate, are computed on the host from the count
+    in the state. Under ``jax.jit``, a callback computes them, and the device waits for it. `OptimizerBase.pure` takes
+    them as an argument instead. Schedules are evaluated without a loss.
 
     Examples
     --------
@@ -75,7 +75,9 @@ def transformation(optimizer: str | Mapping[str, Any] | OptimizerBase = "Adam") 
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, State]:
         if not isinstance(state, State):
-            raise TypeError(f"state is a {type(state).__name__}; wanted what init of this transformation returned")
+            raise TypeError(
+                f"state is a {type(state).__name__}; wanted the state that init of this transformation returned"
+            )
         if params is None:
             raise ValueError("params is None; wanted the parameters, solver.update(grads, state, params)")
         named = _leaves(params)
@@ -88,7 +90,7 @@ def transformation(optimizer: str | Mapping[str, Any] | OptimizerBase = "Adam") 
 
 
 class _Model:
-    """The pure form of an optimizer for the parameters of one model.
+    """The pure form of an optimizer, for the parameters of one model.
 
     Parameters
     ----------
@@ -114,24 +116,24 @@ class _Model:
         Returns
         -------
         dict
-            By path.
+            The slots, by path.
         """
         with self._turn:
             self.pure.steps = 0
             return self.pure.init(named)
 
     def numbers(self, count: Any) -> dict[str, Any]:
-        """Return the numbers of the step after so many.
+        """Return the numbers of the next step.
 
         Parameters
         ----------
         count : array of int, shape ()
-            How many; it may be traced.
+            The number of steps made; it may be traced.
 
         Returns
         -------
         dict of array
-            As of the pure form.
+            As `numbers` of the pure form returns them.
         """
         if not isinstance(count, jax.core.Tracer):
             return self._numbers_at(count)
@@ -152,7 +154,7 @@ class _Model:
 
 
 class _Models:
-    """The models that a transformation has seen, which differ in names, shapes or dtypes.
+    """The models that a transformation has been used for, which differ in names, shapes or dtypes.
 
     Parameters
     ----------
@@ -162,11 +164,11 @@ class _Models:
 
     def __init__(self, optimizer: OptimizerBase) -> None:
         self._optimizer = optimizer
-        optimizer.pure()  # says at once that there is none
+        optimizer.pure()  # raises early if there is no pure form
         self._seen: dict[Any, _Model] = {}
 
     def of(self, named: dict[str, Any]) -> _Model:
-        """Return the one that has these parameters.
+        """Return the model that has these parameters.
 
         Parameters
         ----------
@@ -176,7 +178,7 @@ class _Models:
         Returns
         -------
         _Model
-            It.
+            The same object for the same names, shapes and dtypes.
         """
         key = tuple((name, x.shape, str(x.dtype)) for name, x in named.items())
         if key not in self._seen:
@@ -185,11 +187,11 @@ class _Models:
 
 
 def _leaves(tree: Any) -> dict[str, Any]:
-    """Return the arrays of a pytree by path, such as ``layers/0/w``; a ValueError says that two have one."""
+    """Return the arrays of a pytree by path, such as ``layers/0/w``; raise a ValueError if two have the same path."""
     named: dict[str, Any] = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         name = jax.tree_util.keystr(path, simple=True, separator="/")
         if name in named:
-            raise ValueError(f"two parameters are named {name!r}; give one of the keys on their way another name")
+            raise ValueError(f"two parameters have the path {name!r}; rename one of the keys in the path")
         named[name] = leaf
     return named

@@ -18,28 +18,28 @@ __all__ = ["method"]
 
 
 def method(optimizer: str | Mapping[str, Any] | Method | OptimizerBase) -> Callable[..., Any]:
-    """Return what `scipy.optimize.minimize` takes as ``method=``.
+    """Return an optimizer or solver as the argument ``method`` of `scipy.optimize.minimize`.
 
     Parameters
     ----------
     optimizer : str, mapping, Method or OptimizerBase
-        As for `minimize`; copied at each call.
+        As for `minimize`. It is copied at each call.
 
     Returns
     -------
     callable
-        It needs ``jac``, and takes ``bounds``, ``tol`` (the largest gradient element at the end), ``callback``, which
-        is called at the start too, and the options ``maxiter``, ``stop`` and ``disp``. It refuses ``hess``, ``hessp``
-        and ``constraints``. Of its result, ``jac`` is the gradient at ``x``, and ``status`` is 0 where a rule about
-        values or gradients has stopped it, 1 where steps or time have, 2 where no lower value was found, and 99 where
-        the callback raised StopIteration.
+        It requires ``jac``. It takes ``bounds``, ``tol`` (it stops when no gradient element is larger), ``callback``,
+        which is also called at the start, and the options ``maxiter``, ``stop`` and ``disp``. It refuses ``hess``,
+        ``hessp`` and ``constraints``. In its result, ``jac`` is the gradient at ``x``, and ``status`` is 0 if a rule
+        about values or gradients stopped it, 1 if it ran out of steps or time, 2 if no lower value was found, and 99
+        if the callback raised StopIteration.
 
     Raises
     ------
     TypeError, ValueError
-        `optimizer` is none.
+        `optimizer` is not an optimizer or solver.
     """
-    solver_of(optimizer, np.zeros(1), None, None)  # says at once what is wrong with it
+    solver_of(optimizer, np.zeros(1), None, None)  # raises early if it is not one
 
     def minimize(
         fun: Callable[..., Any],
@@ -63,12 +63,14 @@ def method(optimizer: str | Mapping[str, Any] | Method | OptimizerBase) -> Calla
         if constraints is not None and not (isinstance(constraints, list | tuple) and not constraints):
             unknown.append("constraints")
         if unknown:
-            raise TypeError(f"a method of xpopt takes no {', '.join(unknown)}")
+            raise TypeError(f"{', '.join(unknown)}: not supported by a method of xpopt; leave it out")
         if not callable(jac):
-            raise TypeError("a method of xpopt needs the gradient: jac=True where fun returns both, or a function")
+            raise TypeError(
+                "a method of xpopt needs the gradient; pass jac=True if fun returns value and gradient, or a function"
+            )
         if np.iscomplexobj(x0):
             raise TypeError(
-                "x0 is complex, and SciPy minimizes over real numbers; xpopt.minimize takes complex parameters"
+                "x0 is complex, and scipy.optimize.minimize takes real numbers only; use xpopt.minimize instead"
             )
         rule = None if stop is None else rules.as_rule(stop)
         if tol is not None:
@@ -122,11 +124,11 @@ def method(optimizer: str | Mapping[str, Any] | Method | OptimizerBase) -> Calla
 
 
 class _StoppedError(Exception):
-    """The callback wants no more steps."""
+    """The callback raised StopIteration."""
 
 
 def _called_back(callback: Callable[..., Any]) -> Callable[[dict[str, Any]], None]:
-    """Return what calls a callback as SciPy does: with the point, or with a result where it asks for that by name."""
+    """Return a function that calls a callback as SciPy does: with the point, or with ``intermediate_result``."""
     from scipy.optimize import OptimizeResult
 
     whole = set(inspect.signature(callback).parameters) == {"intermediate_result"}
@@ -151,6 +153,8 @@ def _pair(bounds: Any, shape: tuple[int, ...]) -> tuple[Any, Any]:
     else:
         bounds = list(bounds)
         if len(bounds) != math.prod(shape):
-            raise ValueError(f"there are {len(bounds)} bounds and {math.prod(shape)} unknowns; wanted a pair for each")
+            raise ValueError(
+                f"bounds has {len(bounds)} pairs, x0 has {math.prod(shape)} elements; wanted a pair for each element"
+            )
         low, high = zip(*((-np.inf if a is None else a, np.inf if b is None else b) for a, b in bounds), strict=True)
     return tuple(np.array(np.broadcast_to(np.asarray(end, np.float64), shape)) for end in (low, high))  # type: ignore[return-value]

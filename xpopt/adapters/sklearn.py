@@ -17,24 +17,24 @@ _OF_SOLVERS = {
     *("solver", "learning_rate", "learning_rate_init", "power_t", "momentum", "nesterovs_momentum"),
     *("beta_1", "beta_2", "epsilon", "max_fun"),
 }
-"""Parameters of the host that are about its own solvers."""
+"""Parameters of scikit-learn's class that only its own solvers use."""
 
 _NESTED = "optimizer__"
 
 
 class _Updates:
-    """An optimizer as the host's loop calls it.
+    """An optimizer with the methods that scikit-learn's training loop calls.
 
     Parameters
     ----------
     optimizer : OptimizerBase
-        What makes the updates.
+        The optimizer that updates the weights.
     """
 
     def __init__(self, optimizer: OptimizerBase) -> None:
         self.optimizer = optimizer
         self.loss: float | None = None
-        """Of the batch of which gradients come next."""
+        """The loss of the batch that the next gradients are of."""
 
     def update_params(self, params: list[Any], grads: list[Any]) -> None:
         """Update all weights in place.
@@ -42,27 +42,27 @@ class _Updates:
         Parameters
         ----------
         params, grads : list of ndarray
-            Weights of all layers, and behind them their intercepts; and the gradients.
+            Weights of all layers, followed by the intercepts of all layers; and their gradients.
         """
         named, gradients = _named(params), _named(grads)
         self.optimizer.update_all(named, gradients, self.loss, out=named)
 
     def iteration_ends(self, time_step: int) -> None:
-        """Do nothing at the end of an epoch: schedules count updates.
+        """Do nothing at the end of an epoch, since schedules count updates.
 
         Parameters
         ----------
         time_step : int
-            Samples seen so far.
+            The number of samples seen.
         """
 
     def trigger_stopping(self, msg: str, verbose: bool) -> bool:
-        """Say that training stops where nothing gets better.
+        """Let the training stop when there is no more improvement.
 
         Parameters
         ----------
         msg : str
-            What did not.
+            The reason.
         verbose : bool
             Whether to print it.
 
@@ -77,13 +77,13 @@ class _Updates:
 
 
 def _named(arrays: list[Any]) -> dict[str, list[Any]]:
-    """Return the arrays of all layers by kind: the host puts the weights first, then as many intercepts."""
+    """Return the arrays of all layers by kind: scikit-learn lists all weights, then all intercepts."""
     half = len(arrays) // 2
     return {"coefs": arrays[:half], "intercepts": arrays[half:]}
 
 
 class _Stepped:
-    """What makes a perceptron of the host take its steps with an optimizer of xpopt."""
+    """A mixin that makes a perceptron of scikit-learn use an optimizer of xpopt."""
 
     optimizer: Any
 
@@ -92,10 +92,12 @@ class _Stepped:
         try:
             return vars(self)["_optimizer"]
         except KeyError:
-            raise AttributeError("it has not been fitted, and so has no optimizer") from None
+            raise AttributeError(
+                "the estimator has no optimizer before it is fitted; call fit or partial_fit first"
+            ) from None
 
     @_optimizer.setter
-    def _optimizer(self, theirs: Any) -> None:  # the host has made one of its own, for a training that begins
+    def _optimizer(self, theirs: Any) -> None:  # scikit-learn assigns one of its own when a training starts
         self.optimizer_ = make_optimizer(self.optimizer).copy()
         vars(self)["_optimizer"] = _Updates(self.optimizer_)
 
@@ -110,7 +112,7 @@ class _Stepped:
         Parameters
         ----------
         deep : bool
-            Whether to return the settings of the optimizer too, as ``optimizer__lr``.
+            Whether to include the settings of the optimizer, as ``optimizer__lr``.
 
         Returns
         -------
@@ -128,7 +130,7 @@ class _Stepped:
         Parameters
         ----------
         **params : object
-            New values by name. A setting of the optimizer, ``optimizer__lr``, goes to a copy of it.
+            New values by name. Settings of the optimizer, such as ``optimizer__lr``, are set on a copy of it.
 
         Returns
         -------
@@ -138,7 +140,7 @@ class _Stepped:
         Raises
         ------
         KeyError, TypeError, ValueError
-            An unknown name, or a value that the optimizer does not take. Nothing has changed.
+            A name is unknown, or the optimizer does not accept a value. Nothing has changed.
         """
         changes = {name.removeprefix(_NESTED): params.pop(name) for name in [*params] if name.startswith(_NESTED)}
         optimizer = params.pop("optimizer", self.optimizer)
@@ -154,7 +156,7 @@ class _Stepped:
 
 
 def _settings(optimizer: Any) -> dict[str, Any]:
-    """Return the settings of an optimizer as plain data; none of what is no optimizer, as `fit` will say."""
+    """Return the settings of an optimizer as plain data; an empty dict if it is not one, for which `fit` raises."""
     try:
         settings = make_optimizer(optimizer).hyperparameters
     except (TypeError, ValueError):
@@ -164,7 +166,7 @@ def _settings(optimizer: Any) -> dict[str, Any]:
 
 
 def _constructor(host: type[Any]) -> Callable[..., None]:
-    """Return an ``__init__`` with the host's parameters, but `optimizer` in place of those of its solvers."""
+    """Return an ``__init__`` with the parameters of `host`, and `optimizer` instead of those of its solvers."""
     own = inspect.Parameter("optimizer", inspect.Parameter.KEYWORD_ONLY, default="Adam")
     theirs = inspect.signature(host.__init__).parameters.values()
     signature = inspect.Signature([*(one for one in theirs if one.name not in _OF_SOLVERS), own])
@@ -172,8 +174,8 @@ def _constructor(host: type[Any]) -> Callable[..., None]:
     def __init__(*args: Any, **keywords: Any) -> None:  # noqa: N807
         for name in _OF_SOLVERS.intersection(keywords):
             raise TypeError(
-                f"{host.__name__} takes no {name} here, which is a setting of scikit-learn's solvers; give it to the "
-                f"optimizer, such as optimizer='Adam(lr=0.01)'"
+                f"{name} is a parameter of scikit-learn's solvers, which this {host.__name__} does not have; set it in "
+                f"the optimizer instead, for example optimizer='Adam(lr=0.01)'"
             )
         given = signature.bind(*args, **keywords).arguments
         self = given.pop("self")
@@ -185,32 +187,32 @@ def _constructor(host: type[Any]) -> Callable[..., None]:
 
 
 class MLPClassifier(_Stepped, neural_network.MLPClassifier):  # type: ignore[misc]
-    """The multi-layer perceptron of scikit-learn for classes, with an optimizer of xpopt.
+    """The multi-layer perceptron classifier of scikit-learn with an optimizer of xpopt.
 
     Parameters
     ----------
     optimizer : str, mapping or OptimizerBase
-        As for `make_optimizer`; each training begins with a copy.
+        As for `make_optimizer`. Each training starts with a copy.
     **parameters : object
-        Those of scikit-learn's class but for what is about its solvers: ``solver``, ``learning_rate``,
+        As for scikit-learn's class, without those of its solvers: ``solver``, ``learning_rate``,
         ``learning_rate_init``, ``power_t``, ``momentum``, ``nesterovs_momentum``, ``beta_1``, ``beta_2``, ``epsilon``
-        and ``max_fun``. Its ``alpha`` is the weight of a penalty in the gradient.
+        and ``max_fun``. ``alpha`` is still the weight of the L2 penalty, which is part of the gradient.
 
     Attributes
     ----------
     optimizer_ : OptimizerBase
-        The optimizer, once there is a training. Parameters are named ``("coefs", 0)`` and ``("intercepts", 0)`` by
-        layer, so that ``groups={"intercepts/*": {"weight_decay": 0}}`` is of the intercepts.
+        The optimizer of the training. Parameters are named ``("coefs", 0)`` and ``("intercepts", 0)`` by layer, so
+        ``groups={"intercepts/*": {"weight_decay": 0}}`` applies to the intercepts.
 
     Raises
     ------
     TypeError, ValueError
-        Of ``fit`` and ``partial_fit``: `optimizer` is none; or as for `OptimizerBase.update_all`.
+        Of ``fit`` and ``partial_fit``: `optimizer` is not an optimizer; or as for `OptimizerBase.update_all`.
 
     Notes
     -----
-    Settings of the optimizer are parameters too, such as ``optimizer__lr``, for `set_params` and for searches over
-    them. A schedule counts updates, and not epochs; one that reads the loss gets that of the batch.
+    Settings of the optimizer are parameters as well, such as ``optimizer__lr``, so `set_params` and parameter searches
+    can change them. Schedules count updates, not epochs. A schedule that reads the loss gets the loss of the batch.
 
     Examples
     --------
@@ -229,7 +231,7 @@ class MLPClassifier(_Stepped, neural_network.MLPClassifier):  # type: ignore[mis
 
 
 class MLPRegressor(_Stepped, neural_network.MLPRegressor):  # type: ignore[misc]
-    """The multi-layer perceptron of scikit-learn for numbers, with an optimizer of xpopt.
+    """The multi-layer perceptron regressor of scikit-learn with an optimizer of xpopt.
 
     Parameters
     ----------

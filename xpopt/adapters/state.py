@@ -1,4 +1,4 @@
-"""Optimizers of other libraries with their state: from there, and to there."""
+"""Convert optimizers with their state from other libraries, and to them."""
 
 from ._state.keras import from_keras, to_keras
 from ._state.optax import from_optax, to_optax

@@ -1,4 +1,4 @@
-"""Optimizers as those of thinc: for its models, and for spaCy's, whose configs name them."""
+"""Optimizers of xpopt for models of thinc, and for spaCy, whose configs refer to them by name."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ __all__ = ["Optimizer"]
 
 
 class Optimizer(theirs.Optimizer):  # type: ignore[misc]
-    """An optimizer of xpopt behind the interface of `thinc.optimizers.Optimizer`.
+    """An optimizer of xpopt with the interface of `thinc.optimizers.Optimizer`.
 
     Parameters
     ----------
     optimizer : str, mapping or OptimizerBase
-        As for `make_optimizer`; copied.
+        As for `make_optimizer`. It is copied.
 
     Attributes
     ----------
     optimizer : OptimizerBase
-        The optimizer inside. A parameter's name there is the pair of the id of its layer, and its own name.
+        The wrapped optimizer. The name of a parameter in it is the pair of its layer's id and its own name.
 
     Raises
     ------
     TypeError, ValueError
-        `optimizer` is none.
+        `optimizer` is not an optimizer.
 
     See Also
     --------
-    OptimizerBase.update : What makes the steps.
+    OptimizerBase.update : The method that makes the updates.
 
     Notes
     -----
-    Each optimizer that updates one parameter at a time is in thinc's registry, as ``xpopt.Adam.v1``, with its settings;
-    a schedule is a text there, such as ``"cosine(start=0.1, steps=1000)"``. Decay, clipping and averages are settings
-    of the optimizer, and not of thinc's. `step_schedules` counts a step.
+    Each optimizer that updates one parameter at a time is in thinc's registry, for example as ``xpopt.Adam.v1``, with
+    its settings as arguments. Schedules are given as text there, such as ``"cosine(start=0.1, steps=1000)"``. Weight
+    decay, clipping and averages are settings of the xpopt optimizer. `step_schedules` counts a step.
 
     Examples
     --------
@@ -62,16 +62,16 @@ class Optimizer(theirs.Optimizer):  # type: ignore[misc]
         self._last_score = None  # type: ignore[misc]  # a slot of the class of thinc
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copy and pickle the optimizer inside, of which thinc's own attributes are made."""
+        """Copy and pickle the wrapped optimizer, from which thinc's own attributes are computed."""
         return _again, (self.optimizer, self._last_score)
 
     @property
-    def _step(self) -> int:  # from which thinc's class answers
+    def _step(self) -> int:  # which thinc's class reads
         return self.optimizer.cur_step
 
     @property
     def averages(self) -> dict[Any, Any] | None:
-        """The averages of the parameters by name, for ``use_params``; None where the optimizer keeps none."""
+        """The averages of the parameters by name, for ``use_params``; None if the optimizer keeps none."""
         entries = self.optimizer.copy().cache.items()
         found = {name: x["average"] for name, x in entries if isinstance(x, dict) and "average" in x}
         return found or None
@@ -86,11 +86,11 @@ class Optimizer(theirs.Optimizer):  # type: ignore[misc]
         Parameters
         ----------
         key : tuple of (int, str)
-            Its name.
+            The name of the parameter: the id of its layer, and its name there.
         weights, gradient : array
-            The parameter and its gradient, both written.
+            The parameter and its gradient. Both are written in place.
         lr_scale : float
-            1, for the rate is the optimizer's.
+            Must be 1: the learning rate is set in the optimizer.
 
         Returns
         -------
@@ -100,30 +100,32 @@ class Optimizer(theirs.Optimizer):  # type: ignore[misc]
         Raises
         ------
         TypeError, ValueError, FloatingPointError
-            As for `OptimizerBase.update`; or another `lr_scale`. Nothing has changed.
+            As for `OptimizerBase.update`; or `lr_scale` is not 1. Nothing has changed.
         """
         if lr_scale != 1:
-            raise ValueError(f"lr_scale={lr_scale!r}; wanted 1: a factor on the rate is lr_scale of the optimizer")
+            raise ValueError(
+                f"lr_scale={lr_scale!r}; wanted 1. To scale the learning rate, set lr_scale of the optimizer instead"
+            )
         weights = self.optimizer.update(weights, gradient, key, out=weights)
         gradient[...] = 0
         return weights, gradient
 
     def to_gpu(self) -> None:
-        """Do nothing: state goes to where a parameter is."""
+        """Do nothing: the state of a parameter moves to the device of the parameter."""
 
     def to_cpu(self) -> None:
-        """Do nothing: state goes to where a parameter is."""
+        """Do nothing: the state of a parameter moves to the device of the parameter."""
 
 
 def _again(optimizer: OptimizerBase, last_score: Any) -> Optimizer:
-    """Return what was copied."""
+    """Return a copy from its parts."""
     found = Optimizer(optimizer)
     found._last_score = last_score  # type: ignore[misc]
     return found
 
 
 def __getattr__(name: str) -> Callable[..., Optimizer]:
-    """Return the function that thinc's registry has of an optimizer's name, which takes its settings."""
+    """Return the function that thinc's registry has for the name of an optimizer; it takes the settings."""
     cls = getattr(optimizers, name, None)
     if not (isinstance(cls, type) and issubclass(cls, OptimizerBase) and hasattr(cls, "rule")):
         raise AttributeError(f"module {__name__!r} has no attribute {short(name)}")

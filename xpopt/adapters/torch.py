@@ -1,4 +1,4 @@
-"""Optimizers as those of PyTorch: for what takes a `torch.optim.Optimizer`."""
+"""Optimizers of xpopt as a `torch.optim.Optimizer`."""
 
 from __future__ import annotations
 
@@ -16,48 +16,49 @@ from ._state.torch import from_torch, names_of
 __all__ = ["Optimizer"]
 
 _APART = ("id", "groups", "lr_scheduler", "nonfinite")
-"""What no group shows: it is of the whole optimizer, or shown as ``lr``."""
+"""Settings that groups do not show: those of the whole optimizer, and what is shown as ``lr``."""
 
 
-_FOLLOWS = "lr follows a schedule of xpopt; to write it, give the optimizer a number"
+_FOLLOWS = "lr follows a schedule of xpopt; to write it, make the optimizer with a number as lr"
 
 
 class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
-    """An optimizer of xpopt behind the interface of `torch.optim.Optimizer`.
+    """An optimizer of xpopt with the interface of `torch.optim.Optimizer`.
 
     Parameters
     ----------
     params : iterable
-        Parameters, pairs of name and parameter, or groups of them: dicts with ``"params"`` and the settings that differ
-        in this group.
+        Parameters, pairs of name and parameter, or groups of them: dicts with ``"params"`` and the settings in which
+        the group differs.
     optimizer : str, mapping or OptimizerBase
-        As for `make_optimizer`; copied.
+        As for `make_optimizer`. It is copied.
 
     Attributes
     ----------
     optimizer : OptimizerBase
-        The optimizer inside. A parameter's name there is the pair of the index of its group, and its own name or index.
+        The wrapped optimizer. The name of a parameter in it is the pair of the index of its group and its own name or
+        index.
 
     Raises
     ------
     TypeError, ValueError
-        `optimizer` is none; a parameter is no tensor, or no leaf; there is no parameter; two of a group have one
-        name; or both `optimizer` and `params` have groups.
+        `optimizer` is not an optimizer; a parameter is not a tensor, or not a leaf; there are no parameters; two
+        parameters of a group have the same name; or both `optimizer` and `params` have groups.
     KeyError
-        A group has a setting that the optimizer has not.
+        A group has a setting that the optimizer does not have.
 
     See Also
     --------
-    OptimizerBase.update_all : What makes the steps.
+    OptimizerBase.update_all : The method that makes the steps.
 
     Notes
     -----
-    In `param_groups` stand the rate and the other settings. A write to ``"lr"``, as of a scheduler of PyTorch, counts
-    from the next step; one to another setting is a TypeError. What `set_params` of the optimizer inside sets counts,
-    too. Where the rate follows a schedule of xpopt, ``"lr"`` is not written either.
+    `param_groups` shows the learning rate and the other settings. A change of ``"lr"`` in a group, as by a scheduler
+    of PyTorch, applies from the next step. Writing another setting raises a TypeError, and so does writing ``"lr"`` if
+    the rate follows a schedule of xpopt. `set_params` of the wrapped optimizer can change all settings.
 
-    A step is of the whole model: after an error nothing has changed, and `clip_global` is of all groups together. A
-    parameter without a gradient stays as it is.
+    A step updates all groups in one call of `update_all`: after an error nothing has changed, and `clip_global` is
+    the norm of all gradients. A parameter whose gradient is None is not updated.
 
     Examples
     --------
@@ -73,7 +74,7 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
 
     param_groups: list[Any]
 
-    # What was found in the groups before, to be found again where it does not hold
+    # What was read from the groups, until they change
     _sizes: list[int] = []
     _names: list[tuple[int, Any]] = []
     _rates: list[float | None] = []
@@ -86,17 +87,17 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
 
     @classmethod
     def from_torch(cls, optimizer: Any) -> Self:
-        """Return one that goes on from an optimizer of `torch.optim`, over the same parameters.
+        """Return an optimizer that continues from one of `torch.optim`, over the same parameters.
 
         Parameters
         ----------
         optimizer : torch.optim.Optimizer
-            As for `xpopt.adapters.state.from_torch`; only read.
+            As for `xpopt.adapters.state.from_torch`. It is only read.
 
         Returns
         -------
         Optimizer
-            With its groups, settings, counts and slots.
+            An optimizer with the same groups, settings, counts and slots.
 
         Raises
         ------
@@ -106,7 +107,7 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
         Warns
         -----
         UserWarning
-            The formulas are the same while the learning rate stays as it is.
+            The formulas are the same only while the learning rate is constant.
         """
         known = from_torch(optimizer)
         groups = [
@@ -119,7 +120,7 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
             for index, group in enumerate(optimizer.param_groups)
         ]
         state = known.state_dict()
-        if len(groups) == 1:  # where a name has no index of a group
+        if len(groups) == 1:  # then names have no index of a group
             known.load_state_dict(state, rename={name: (0, name) for name in known.cache})
             state = known.state_dict()
         known.cache = {}
@@ -133,7 +134,7 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
         return {name: value for name, value in self.optimizer.hyperparameters.items() if name not in _APART}
 
     def _free(self, group: Mapping[str, Any]) -> bool:
-        """Return whether the rate of a group is a number that nothing of xpopt changes."""
+        """Return whether the rate of a group is a number that xpopt does not change."""
         constant = isinstance(self.optimizer.lr_scheduler, ConstantScheduler)
         return constant and "lr_scheduler" not in group and isinstance(group["lr"], float | int | torch.Tensor)
 
@@ -143,7 +144,7 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
         Parameters
         ----------
         param_group : dict
-            ``"params"``, and the settings that differ in this group.
+            ``"params"``, and the settings in which the group differs.
 
         Raises
         ------
@@ -157,15 +158,15 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
         for name, parameter in _named(group).items():
             if not parameter.is_leaf:
                 raise ValueError(
-                    f"parameter {name!r} of group {index} is not a leaf; pass the tensor that it is computed from"
+                    f"parameter {name!r} of group {index} is not a leaf; pass the tensor from which it is computed"
                 )
         if not index:
             self.optimizer.set_params(own)
             self._first = frozenset(own)
         elif self._grouped:
             raise ValueError(
-                "the optimizer has groups, and so has params; wanted groups in one of them: pairs (name, parameter) "
-                "and patterns such as '*bias', or groups of PyTorch"
+                "both the optimizer and params have groups; wanted groups in one of them: patterns such as '*bias' in "
+                "the optimizer, with params as pairs (name, parameter), or groups of PyTorch in params"
             )
         else:
             own = {name: group[name] for name in {*self._first, *own}}
@@ -179,22 +180,22 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
         return _Group(group, frozenset(self._settings()) - ({"lr"} if self._free(group) else set()))
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Make one step with the gradients that the parameters have.
+        """Make one step with the gradients of the parameters.
 
         Parameters
         ----------
         closure : callable, optional
-            What computes them anew, and returns the loss, which a schedule may read.
+            A function that computes the gradients and returns the loss, which schedules may read.
 
         Returns
         -------
         object
-            What `closure` returned; None without one.
+            The return value of `closure`; None without one.
 
         Raises
         ------
         TypeError, ValueError, FloatingPointError
-            As for `OptimizerBase.update_all`; or a rate out of its range. Nothing has changed.
+            As for `OptimizerBase.update_all`; or the learning rate in a group is out of range. Nothing has changed.
         """
         loss = None
         if closure is not None:
@@ -208,7 +209,7 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
         return loss
 
     def _stepping(self, params: Mapping[tuple[int, Any], Any]) -> OptimizerBase | DTensors:
-        """Return what updates the parameters: where some are on several processes, all decide together."""
+        """Return what updates the parameters: `DTensors` if some of them are DTensors, else the optimizer."""
         if self._together is None:
             spread = any(hasattr(x, "to_local") for x in params.values())
             self._together = DTensors(self.optimizer, params) if spread else self.optimizer
@@ -229,7 +230,7 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
         return self._names
 
     def _take_rates(self) -> None:
-        """Make what was written to the groups the rates of the optimizer."""
+        """Set the rates of the optimizer to those that were written to the groups."""
         first, *rates = shown = [None if "lr" in group.fixed else float(group["lr"]) for group in self.param_groups]
         before = self._rates
         if shown == before and (first is None or first == self.optimizer.lr):
@@ -242,10 +243,10 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
                 self.optimizer.set_params({"groups": {**groups, **changed}})
         if first is not None and first != self.optimizer.lr:
             is_written = before[:1] != [first]
-            if not isinstance(self.optimizer.lr_scheduler, ConstantScheduler):  # since a set_params of the optimizer
+            if not isinstance(self.optimizer.lr_scheduler, ConstantScheduler):  # set by set_params of the optimizer
                 if is_written and before:
                     raise TypeError(_FOLLOWS)
-            elif is_written:  # which costs a large model less than set_params of the optimizer
+            elif is_written:  # cheaper for a large model than set_params of the optimizer
                 self.optimizer.lr_scheduler.set_params({"lr": first})
             else:
                 shown[0] = self.param_groups[0]["lr"] = self.optimizer.lr
@@ -254,40 +255,42 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
     # Copies and checkpoints
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state: ``"param_groups"`` as PyTorch has them, and ``"state"``, of `OptimizerBase.state_dict`.
+        """Return the state: ``"param_groups"`` as in PyTorch, and ``"state"`` as from `OptimizerBase.state_dict`.
 
         Returns
         -------
         dict
-            Plain data and tensors, which are copies.
+            Plain data, and copies of tensors.
         """
         self._take_rates()
         return {**super().state_dict(), "state": self._stepping(self._all()).state_dict()}
 
     def load_state_dict(self, state_dict: Any) -> None:
-        """Become the optimizer that a state describes.
+        """Load what `state_dict` returned.
 
         Parameters
         ----------
         state_dict : mapping
-            What `state_dict` returned, of an optimizer with groups of the same sizes; it is copied.
+            The state of an optimizer with groups of the same sizes. It is copied.
 
         Raises
         ------
         TypeError
-            It is of no optimizer of this class.
+            It is not a state of this class.
         ValueError
-            It is of another model; every reason is listed, and nothing has changed.
+            It is the state of another model. The message lists every reason, and nothing has changed.
         """
         state = state_dict.get("state") if isinstance(state_dict, Mapping) else None
         if not isinstance(state, Mapping) or "header" not in state or "param_groups" not in state_dict:
             raise TypeError(
                 "this is not a state dict of xpopt.adapters.torch.Optimizer; wanted what its state_dict() returned, "
-                "with 'state' and 'param_groups'; Optimizer.from_torch(...) goes on from one of torch.optim"
+                "with 'state' and 'param_groups'; to continue from torch.optim, use Optimizer.from_torch(optimizer)"
             )
         both = self.param_groups, state_dict["param_groups"]
         here, there = ([group.get("param_names") or len(group["params"]) for group in groups] for groups in both)
-        reasons = [] if here == there else [f"the parameters of its groups are {there}, here they are {here}"]
+        reasons = (
+            [] if here == there else [f"its groups have the parameters {there}, those of this optimizer have {here}"]
+        )
         together = self._stepping(self._all())
         try:
             if not isinstance(together, DTensors):
@@ -298,14 +301,14 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
         except ValueError as error:
             reasons.append(str(error))
         if reasons:
-            raise ValueError("the state dict is of another model: " + "; ".join(reasons))
+            raise ValueError("the state dict is that of another model: " + "; ".join(reasons))
         self._grouped = len(here) == 1 and bool(self.optimizer.groups)
         super().load_state_dict({**state_dict, "state": {}})
         self.param_groups = [self._guarded(group) for group in self.param_groups]
         self._forget()
 
     def _updated(self, state: Mapping[str, Any]) -> list[dict[Any, Any]]:
-        """Return the parameters of each group that a state knows."""
+        """Return the parameters of each group for which a state has an entry."""
         known = [tuple(row["name"]) for row in state["header"]["parameters"] if isinstance(row["name"], list)]
         return [
             {name: x for name, x in _named(group).items() if (index, name) in known}
@@ -313,17 +316,17 @@ class Optimizer(torch.optim.Optimizer):  # type: ignore[misc]
         ]
 
     def _forget(self) -> None:
-        """Look at the groups anew."""
+        """Read the groups again at the next step."""
         self._sizes, self._rates, self._together = [], [], None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Copy and pickle the optimizer inside, too."""
+        """Include the wrapped optimizer in copies and pickles."""
         own = ("optimizer", "_grouped", "_first", "_rates")
         return {**super().__getstate__(), **{name: getattr(self, name) for name in own}}
 
 
 class _Group(dict[str, Any]):
-    """A group of parameters, in which all settings but the rate stay as they are; other keys are the host's."""
+    """A group of parameters whose settings, except the rate, cannot be written; other keys belong to PyTorch."""
 
     def __init__(self, items: Mapping[str, Any], fixed: frozenset[str]) -> None:
         super().__init__(items)
@@ -334,8 +337,8 @@ class _Group(dict[str, Any]):
             if name == "lr":
                 raise TypeError(_FOLLOWS)
             raise TypeError(
-                f"{name!r} of a group cannot be written, only 'lr' can; wanted optimizer.optimizer.set_params, or a "
-                f"group that was made with it"
+                f"{name!r} of a group cannot be written, only 'lr' can; use optimizer.optimizer.set_params, or make "
+                f"the group with that setting"
             )
         super().__setitem__(name, value)
 

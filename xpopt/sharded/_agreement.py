@@ -1,4 +1,4 @@
-"""What processes decide as one: sums of numbers, and the error of one of them, which all raise."""
+"""What processes decide together: numbers combined over all of them, and errors, which all raise."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from .._step.loss import check_loss
 from ._processes import Processes
 
 _OTHERWISE = UnicodeError, BaseExceptionGroup, StopIteration, StopAsyncIteration
-"""Errors that take more than a message, or that mean something else where they come out of a context."""
+"""Errors that take more than a message, or have a special meaning when they leave a context."""
 
 _JOIN: dict[str, Any] = {"add": np.add, "maximum": np.maximum}
 
 
 class Agreement:
-    """Numbers and errors of some processes.
+    """Numbers and errors that processes exchange.
 
     Parameters
     ----------
@@ -39,31 +39,31 @@ class Agreement:
         Parameters
         ----------
         number : float
-            The number, which is to be the same on all processes; at least 0.
+            The number, at least 0. It must be the same on all processes.
         unlike : str
-            What this process then says in a ValueError, if it is not.
+            The message of the ValueError on this process if it is not.
         """
         self._alike, self._unlike = number, unlike
 
     def decide(self, numbers: Sequence[tuple[str, float]]) -> list[float]:
-        """Return what numbers come to, those of the ranks joined in their order.
+        """Combine numbers over all ranks, in the order of the ranks.
 
         Parameters
         ----------
         numbers : sequence of (str, float)
-            How each is joined, ``"add"`` or ``"maximum"``, and that of this process.
+            How each number is combined, ``"add"`` or ``"maximum"``, and the number of this process.
 
         Returns
         -------
         list of float
-            The same on all processes.
+            The results, the same on all processes.
 
         Raises
         ------
         Exception
-            What another process has failed with, before it came here.
+            Another process has failed before this call: its error.
         ValueError
-            What `expect_alike` was given is not the same on all.
+            The numbers given to `expect_alike` differ.
         """
         found = self._processes.gather([0.0, float(len(numbers)), self._alike])
         if found[:, 0].any():
@@ -73,7 +73,7 @@ class Agreement:
             raise self._agreed
         if (found[:, 1] != len(numbers)).any():
             self._agreed = RuntimeError(
-                "Sharded: the ranks are at different points of a step; all must make the same calls"
+                "Sharded: the ranks are at different points of a step; all ranks must make the same calls"
             )
             raise self._agreed
         if not numbers:
@@ -83,14 +83,14 @@ class Agreement:
             return [float(_JOIN[join].reduce(of_ranks[:, k])) for k, (join, _) in enumerate(numbers)]
 
     def loss(self, cur_loss: Any, reduce: str) -> float | None:
-        """Return the loss of all ranks, the ``"mean"`` or the ``"sum"`` of theirs; None if none has one."""
+        """Return the ``"mean"`` or the ``"sum"`` of the losses of all ranks; None if no rank has one."""
         check_loss(cur_loss, "")
         mine = 0.0 if cur_loss is None else float(cur_loss)
         total, given = self.decide([("add", mine), ("add", float(cur_loss is not None))])
         ranks = self._processes.size
         if 0 < given < ranks:
             raise ValueError(
-                f"Sharded: cur_loss is None on {ranks - int(given)} of {ranks} ranks; give it on all, or none"
+                f"Sharded: cur_loss is None on {ranks - int(given)} of {ranks} ranks; pass it on all ranks, or on none"
             )
         if not given:
             return None
@@ -98,7 +98,7 @@ class Agreement:
 
     @contextmanager
     def all_or_none(self) -> Iterator[None]:
-        """Let what fails in the context on one process be raised by all of them, where they next decide.
+        """Let an error in the context on one process be raised by all, when they next decide.
 
         Yields
         ------
@@ -120,13 +120,13 @@ class Agreement:
         rank = int(np.flatnonzero(found[:, 0])[0])
         kind, message = json.loads(self._processes.broadcast(text, rank))
         self._agreed = getattr(builtins, kind)(f"rank {rank}: {message}")
-        if own is not None and not isinstance(own, Exception):  # an interrupt stays what it is where it came
+        if own is not None and not isinstance(own, Exception):  # an interrupt keeps its class on its own rank
             self._agreed = own
-        raise self._agreed from None if isinstance(own, StopIteration) else own  # a context would let its cause out
+        raise self._agreed from None if isinstance(own, StopIteration) else own  # else its context would be shown
 
 
 def _described(error: BaseException) -> tuple[str, str]:
-    """Return the first of an error's classes that all processes have and that takes a message alone, and this."""
+    """Return the first built-in class of an error that takes only a message, and the message."""
     for kind in type(error).__mro__:
         if kind.__module__ == "builtins" and not issubclass(kind, _OTHERWISE):
             if issubclass(kind, Exception) and kind is not Exception:

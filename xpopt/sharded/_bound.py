@@ -1,4 +1,4 @@
-"""The arrays that `Sharded.bind` returned, and the tensors of the caller's that lie in them."""
+"""The arrays that `Sharded.bind` returns, and the tensors of the caller that are views of them."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Bound:
     processes : Processes
         The ranks.
     model : Model
-        The model, laid out.
+        The model, with its flat arrays.
     params : container of array
-        The caller's parameters. Those that require a gradient are made to lie in the model's arrays.
+        The caller's parameters. Those that require a gradient become views of the flat arrays.
     """
 
     def __init__(self, processes: Processes, model: Model, params: Tree) -> None:
@@ -38,20 +38,20 @@ class Bound:
         self.grads: Any = rebuild(params, grads.__getitem__)
 
     def collect(self) -> None:
-        """Raise if arrays that `bind` returned were replaced; write gradients that lie elsewhere."""
+        """Raise if arrays that `bind` returned were replaced; copy gradients that are not views of the flat arrays."""
         params, grads = flatten(self.params, "params"), flatten(self.grads, "grads")
         for name, param, grad in self._views:
             for what, found, wanted in (("params", params, param), ("grads", grads, grad)):
                 if found.get(name) is not wanted:
                     raise ValueError(
-                        f"Sharded: {show(name)} of the {what} that bind returned was replaced by another array; write "
-                        f"into it, {what}[...][:] = values, for what lies elsewhere is neither read nor sent"
+                        f"Sharded: {show(name)} of the {what} that bind returned was replaced by another array, which "
+                        f"would not be read; write into the array that bind returned, {what}[...][:] = values"
                     )
         for name, x, param, grad in self._laid:
             if wrong := self._processes.collect(x, param, grad):
                 raise ValueError(f"Sharded: parameter {show(name)} {wrong}")
 
     def built(self, arrays: list[Any]) -> Any:
-        """Return parameters in the caller's containers, out of one array for each section."""
+        """Return parameters in the caller's containers, as views of one array for each section."""
         views: dict[Hashable, Any] = self.model.views(arrays)
         return rebuild(self.params, views.__getitem__)

@@ -1,4 +1,4 @@
-"""Which parameters may be cut into pieces: those of which each element is updated alone."""
+"""Which parameters may be cut into pieces: those whose update is elementwise."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from .._state.settings import Settings
 
 
 def why_whole(own: Settings, dtype: str, shape: tuple[int, ...]) -> str:
-    """Return why a parameter stays on one rank, "" if pieces of it are updated as it would be.
+    """Return the reason why a parameter must be updated whole, or "" if it may be cut.
 
     Parameters
     ----------
     own : Settings
-        The parameter's.
+        The settings of the parameter.
     dtype : str
         The name of its dtype.
     shape : tuple of int
@@ -35,13 +35,13 @@ def why_whole(own: Settings, dtype: str, shape: tuple[int, ...]) -> str:
     if own.values["clip_norm"] is not None:
         return "clip_norm takes the norm of each parameter"
     if own.draws and dtype in LOW:
-        return "rounding='stochastic' draws by the place of an element in its parameter"
+        return "the random bits of rounding='stochastic' depend on the place of an element in its parameter"
     if own.rule.among or own.cls.axes is not None:
         return f"{name} chooses a rule by the shape of a parameter"
     if own.constants:
         return f"an option of {name} is an array of the parameter's shape"
     if any(spec.shape not in (None, one, moduli) for spec in rule.specs):
-        return f"{name} keeps slots of another shape than the parameter's"
+        return f"{name} has slots with another shape than the parameter"
     try:
         reductions = trace(rule).reductions() if rule.fused else None
     except (InPlaceError, UntraceableError):
@@ -53,17 +53,17 @@ def why_whole(own: Settings, dtype: str, shape: tuple[int, ...]) -> str:
 
 
 def asks_model(rules: Iterable[Rule]) -> bool:
-    """Return whether a rule reads what is found of the whole model, as far as is known: one that cannot be traced may.
+    """Return whether a rule takes sums or norms over the whole model; one that cannot be traced is assumed to.
 
     Parameters
     ----------
     rules : iterable of Rule
-        Those of some parameters.
+        The rules of some parameters.
 
     Returns
     -------
     bool
-        Whether one does.
+        Whether one of them does.
     """
     for rule in rules:
         try:

@@ -1,4 +1,4 @@
-"""State on disk: a file for each rank, and an index of which elements of a parameter lie in which file."""
+"""State on disk: a file for each rank, and an index that says which file has which elements."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ from ._model import Model
 from ._processes import Processes
 
 INDEX, FORMAT = "index.json", 1
-_OF_A_RANK = re.compile(r"\d{9,}-[0-9a-f]{8}-\d{5,}-of-\d{5,}\.safetensors")  # other files in the folder are the user's
+_OF_A_RANK = re.compile(
+    r"\d{9,}-[0-9a-f]{8}-\d{5,}-of-\d{5,}\.safetensors"
+)  # other files in the folder belong to the user
 
 
 def save(
@@ -68,7 +70,7 @@ def save(
 
 
 def _check_index(path: Path) -> None:
-    """Raise a FileExistsError if there is an index that `save` has not written, and would replace."""
+    """Raise a FileExistsError if `save` would replace an index that it has not written."""
     if not path.exists():
         return
     try:
@@ -77,11 +79,13 @@ def _check_index(path: Path) -> None:
     except (OSError, ValueError, TypeError, KeyError):
         mine = None
     if mine is None:
-        raise FileExistsError(f"{path} is not of a checkpoint; wanted a folder for checkpoints alone")
+        raise FileExistsError(
+            f"{path} is not the index of a checkpoint, and would be replaced; wanted a folder for checkpoints only"
+        )
 
 
 def _described(model: Model, ranks: int) -> list[dict[str, Any]]:
-    """Return what the index says of each parameter: which rank's file has which of its elements."""
+    """Return the entries of the index: for each parameter, which file has which of its elements."""
     found = []
     for name, spec in model.specs.items():
         section = model.section(name)
@@ -92,7 +96,7 @@ def _described(model: Model, ranks: int) -> list[dict[str, Any]]:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
+    """Write a file atomically."""
     fresh = path.with_suffix(".new")
     with fresh.open("w") as out:
         out.write(text)
@@ -129,7 +133,7 @@ def load(
 
 
 Pieces = Sequence[tuple[int, int, int]]
-"""Which file has which elements of a parameter: its number, the first element, how many."""
+"""The elements of a parameter in each file: the number of the file, the first element, and their count."""
 
 
 def _index(model: Model, path: Path) -> tuple[list[Path], dict[Hashable, tuple[bool, Pieces]]]:
@@ -148,18 +152,18 @@ def _index(model: Model, path: Path) -> tuple[list[Path], dict[Hashable, tuple[b
             lacking = show_all(name for key, name in names.items() if key not in found)
             others = ", ".join(key for key in found if key not in names)
             raise CheckpointError(
-                f"the parameters are others: it lacks {lacking or 'none'}, and has {others or 'none'}"
+                f"its parameters are others: it lacks {lacking or 'none'}, and this model lacks {others or 'none'}"
             )
         for key, name in names.items():
             shape, dtype = found[key]["shape"], found[key]["dtype"]
             spec = model.specs[name]
             if shape != list(spec.shape) or dtype != dtype_text(spec.dtype):
                 raise CheckpointError(
-                    f"{show(name)} is {dtype} of shape {tuple(shape)} there, and {dtype_text(spec.dtype)} of shape "
-                    f"{spec.shape} here"
+                    f"{show(name)} is {dtype} with shape {tuple(shape)} in the checkpoint, and "
+                    f"{dtype_text(spec.dtype)} with shape {spec.shape} here"
                 )
         if any(Path(one).name != one for one in index["files"]):
-            raise CheckpointError(f"{INDEX} names files outside of the folder")
+            raise CheckpointError(f"{INDEX} refers to files outside of the folder")
         files = [path / one for one in index["files"]]
         pieces: dict[Hashable, tuple[bool, Pieces]] = {
             name: (found[key]["cut"], [(rank, at, count) for rank, at, count in found[key]["pieces"]])
@@ -173,12 +177,12 @@ def _index(model: Model, path: Path) -> tuple[list[Path], dict[Hashable, tuple[b
 
 
 class _Source:
-    """A file of one rank, of which slices are read."""
+    """The file of a rank, from which slices are read."""
 
     def __init__(self, path: Path) -> None:
         safetensors = file._safetensors()
         if not path.is_file():
-            raise FileNotFoundError(f"{path} is not there; wanted all files that {INDEX} names")
+            raise FileNotFoundError(f"{path} does not exist; wanted all files that {INDEX} refers to")
         with file._damage(safetensors.SafetensorError):
             self._file = safetensors.safe_open(path, framework="np")
             _, _, header = file._read_metadata(self._file.metadata() or {})
@@ -186,16 +190,16 @@ class _Source:
         self.parameters: dict[Hashable, Parameter] = {one.name: one for one in self.header.parameters}
 
     def settings(self) -> dict[str, Any]:
-        """Return arrays that stand in the place of settings."""
+        """Return the arrays that are values of settings."""
         slots = {array_key(one.name, slot) for one in self.header.parameters for slot in one.slots}
         return {key: self._file.get_tensor(key) for key in set(self._file.keys()) - slots}
 
     def whole(self, name: Hashable, slot: str) -> Any:
-        """Return a slot."""
+        """Return a whole slot."""
         return self._file.get_tensor(array_key(name, slot))
 
     def elements(self, name: Hashable, slot: str, described: Slot, low: int, high: int) -> Any:
-        """Return some of the elements of a slot, in C order; of a complex one, pairs."""
+        """Return a range of the elements of a slot, in C order; pairs if it is complex."""
         shape, key = described.shape, array_key(name, slot)
         first, row = 0, prod(map(int, shape[1:]))
         if shape and 0 not in shape:
@@ -214,7 +218,7 @@ def _share(
     of_files: tuple[bool, Pieces],
     sources: Sequence[_Source],
 ) -> tuple[Parameter, dict[str, Any]] | None:
-    """Return what this rank keeps of a parameter; None where that is nothing, or there is no state of it."""
+    """Return the state of a parameter that this rank keeps; None if there is none."""
     was_cut, pieces = of_files
     section, spec = model.section(name), model.specs[name]
     if not section.cut and not section.owns(name, rank):
@@ -233,12 +237,16 @@ def _share(
         if is_number or (not was_cut and not section.cut):
             x, of_shape = known[0][1].whole(name, slot), described.shape
         elif described.shape != first.shape:
-            raise CheckpointError(f"slot {slot!r} of {show(name)} is of a shape of its own, and cannot be cut")
+            raise CheckpointError(
+                f"slot {slot!r} of {show(name)} has another shape than the parameter, and cannot be cut"
+            )
         else:
             parts = list(_overlaps(known, name, slot, at, count))
             x = np.concatenate(parts) if parts else known[0][1].elements(name, slot, described, 0, 0)
             if len(x) != count:
-                raise CheckpointError(f"there are {len(x)} of {count} elements of {slot!r} of {show(name)}")
+                raise CheckpointError(
+                    f"slot {slot!r} of {show(name)} has {len(x)} of {count} elements; the checkpoint is incomplete"
+                )
             x, of_shape = x.reshape(*shape, *x.shape[1:]), shape
         arrays[array_key(name, slot)] = x
         slots[slot] = Slot(of_shape, described.dtype)
@@ -246,7 +254,7 @@ def _share(
 
 
 def _overlaps(known: Sequence[Any], name: Hashable, slot: str, at: int, count: int) -> Iterator[Any]:
-    """Yield what the pieces in the files have of some elements of a slot, in their order."""
+    """Yield the parts of a range of elements of a slot that the files have, in order."""
     for parameter, source, start, size in sorted(known, key=lambda one: one[2]):
         low, high = max(at, start), min(at + count, start + size)
         if low < high and parameter is not None:

@@ -1,4 +1,4 @@
-"""Gradients of all ranks, added up: each rank gets the sum for its region of a flat array."""
+"""Sum gradients over all ranks: each rank gets the sum for its region of a flat array."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from .._arrays.parameter import dtype_text
 from ._processes import Processes
 
 _BLOCK = 65_536
-"""Elements of all ranks that are added up together, so that the sum stays in the processor's cache."""
+"""Elements summed at a time, so that they stay in the processor's cache."""
 
 
 class Gradients:
-    """The flat array of gradients of a section, and what it comes to in the region of this rank.
+    """The flat array of gradients of a section, and the sum over ranks for the region of this rank.
 
     Parameters
     ----------
     processes : Processes
         All ranks.
     borders : sequence of int
-        Those of the regions.
+        The first elements of the regions, and the end of the last.
     like : array
         The flat array of parameters.
     wide : dtype
-        That of float32, in which sums of 16 bits are taken.
+        float32, in which 16-bit gradients are summed.
     mean : bool
         Whether the sum is divided by the number of ranks.
     by_rank : bool
-        Whether it is taken in the order of the ranks, whatever would be faster.
+        Whether to sum in the order of the ranks.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Gradients:
             self._received = zeros(count * processes.size, like.dtype, like)
 
     def reduce(self) -> None:
-        """Write `own`."""
+        """Write the sum into `own`."""
         ranks = self._processes.size
         if ranks == 1 or not self._borders[-1]:
             return

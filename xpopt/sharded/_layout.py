@@ -1,4 +1,4 @@
-"""Where parameters lie in one flat array, and which part of it each rank updates."""
+"""Where parameters are in a flat array, and which part of it each rank updates."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from .._arrays.sums import PIECE as BLOCK
 
 
 class Piece(NamedTuple):
-    """What a rank updates of a parameter."""
+    """The part of a parameter that a rank updates."""
 
-    at: int  # the first element, counted in the parameter
-    size: int  # how many there are
+    at: int  # its first element in the parameter
+    size: int  # its number of elements
 
 
 class Section:
@@ -22,12 +22,12 @@ class Section:
     Parameters
     ----------
     sizes : mapping of hashable to int
-        The elements of each parameter, by name.
+        The number of elements of each parameter, by name.
     ranks : int
-        How many processes there are.
+        The number of processes.
     cut : bool
-        Whether parameters may be cut: then regions are of equal size, a multiple of `BLOCK`. If not, each parameter
-        lies in one region, and the largest are given away first, each to the rank that has least.
+        Whether parameters may be cut. If so, all regions have the same size, a multiple of `BLOCK`. If not, each
+        parameter is in one region: from the largest on, each is assigned to the rank with the fewest elements.
     """
 
     def __init__(self, sizes: Mapping[Hashable, int], ranks: int, *, cut: bool) -> None:
@@ -49,7 +49,7 @@ class Section:
 
     @property
     def length(self) -> int:
-        """The elements of the flat array."""
+        """The number of elements of the flat array."""
         return self.borders[-1]
 
     def region(self, rank: int) -> slice:
@@ -57,13 +57,13 @@ class Section:
         return slice(self.borders[rank], self.borders[rank + 1])
 
     def owns(self, name: Hashable, rank: int) -> bool:
-        """Whether a rank keeps some of the state of a parameter, or, of one without elements, what there is of it."""
+        """Return whether a rank keeps state of a parameter; rank 0 keeps that of one without elements."""
         if not self.cut:
             return self.owners[name] == rank
         return self.piece(name, rank).size > 0 or (self.sizes[name] == 0 and rank == 0)
 
     def piece(self, name: Hashable, rank: int) -> Piece:
-        """Return what a rank updates of a parameter; it may be empty."""
+        """Return the part of a parameter that a rank updates; it may be empty."""
         start, size = self.starts[name], self.sizes[name]
         if not self.cut:
             return Piece(0, size if self.owners[name] == rank else 0)

@@ -1,4 +1,4 @@
-"""The parameters of a model in flat arrays, and the pieces of them that this rank updates."""
+"""The parameters of a model in flat arrays, and the pieces that this rank updates."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ class Model:
     processes : Processes
         The ranks.
     settings : Settings
-        Those of the optimizer.
+        The settings of the optimizer.
     leaves : mapping of hashable to array
         The parameters by name.
 
     Raises
     ------
     TypeError
-        One is no array of the library that the processes send.
+        A parameter is not an array of the library that the processes send.
     ValueError
-        An option cannot be kept beside one that reads the whole model.
+        An option with a number for each element is used with one that reads the whole model.
     """
 
     def __init__(self, processes: Processes, settings: Settings, leaves: Mapping[Hashable, Any]) -> None:
@@ -49,7 +49,7 @@ class Model:
         by_id: dict[int, Hashable] = {}
         for name, leaf in leaves.items():
             if (other := by_id.setdefault(id(leaf), name)) is not name and processes.library == "torch":
-                raise ValueError(f"Sharded: {show(other)} and {show(name)} are one tensor; give it once")
+                raise ValueError(f"Sharded: {show(other)} and {show(name)} are the same tensor; pass it once")
         examined = {name: self._examined(name, leaf) for name, leaf in leaves.items()}
         self.specs: dict[Hashable, Spec] = {name: spec for name, (spec, _) in examined.items()}
         self._values = {name: value for name, (_, value) in examined.items()}
@@ -62,19 +62,19 @@ class Model:
         library, wanted = library_of(leaf), self._processes.library
         if library is None:
             raise TypeError(
-                f"Sharded: parameter {show(name)} is a {type(leaf).__name__}; wanted an array of {wanted}, "
-                f"which can be written, also for a number"
+                f"Sharded: parameter {show(name)} is a {type(leaf).__name__}; wanted a writable array of {wanted}, "
+                f"of shape () for a number"
             )
         if library.name != wanted:
             raise TypeError(
-                f"Sharded: parameter {show(name)} is an array of {library.name}, and these processes send arrays of "
-                f"{wanted}; MPI takes NumPy's arrays, a process group of PyTorch takes tensors"
+                f"Sharded: parameter {show(name)} is an array of {library.name}; wanted one of {wanted}: over MPI, "
+                f"parameters are NumPy arrays, over a process group of PyTorch, tensors"
             )
         _, spec, value, _ = examine(leaf, leaf, name)
         return spec, value
 
     def _cut(self, settings: Settings) -> tuple[dict[Hashable, str], bool]:
-        """Return which parameters stay whole under some settings, and why; and whether a rule may read the model."""
+        """Return the parameters that settings need whole, with the reasons; and whether a rule may read the model."""
         found, rules = {}, []
         for name, spec in self.specs.items():
             own, dtype = settings.of(name, spec.shape), dtype_text(spec.dtype)
@@ -86,25 +86,25 @@ class Model:
         for name, why in found.items() if asks else ():
             if settings.of(name, self.specs[name].shape).constants:
                 raise ValueError(
-                    f"Sharded: {why}, for {show(name)}, beside an option or a rule that may read the whole model; give "
-                    f"numbers in the place of arrays, or leave that out"
+                    f"Sharded: {why}, for {show(name)}, and another option or the rule may read the whole model, which "
+                    f"cannot be combined; use numbers instead of arrays, or leave one of them out"
                 )
         return found, asks
 
     def check_layout(self, settings: Settings) -> None:
-        """Raise a ValueError if settings would cut other parameters than those that are cut.
+        """Raise a ValueError if settings would cut other parameters than now.
 
         Parameters
         ----------
         settings : Settings
-            What the optimizer is to have.
+            The new settings of the optimizer.
         """
         whole, asks = self._cut(settings)
         others = whole.keys() ^ self.whole.keys()
         if others or asks != self.asks:
             raise ValueError(
-                f"Sharded: with the settings that come, {show_all(others) or 'the model'} would be laid out in another "
-                f"way; make the optimizer with these settings before Sharded: {settings.values}"
+                f"Sharded: the new settings need another layout of {show_all(others) or 'the model'}; make an optimizer "
+                f"with these settings, and a new Sharded: {settings.values}"
             )
 
     def described(self) -> list[str]:
@@ -112,7 +112,7 @@ class Model:
         return [f"{show(name)}: {dtype_text(one.dtype)} {one.shape}" for name, one in self.specs.items()]
 
     def lay_out(self, *, mean: bool, by_rank: bool) -> None:
-        """Make the arrays, with the values of the parameters.
+        """Make the flat arrays, with the values of the parameters.
 
         Parameters
         ----------
@@ -138,7 +138,7 @@ class Model:
         self.grads = self._own_gradients()
 
     def section(self, name: Hashable) -> Section:
-        """Return the one that a parameter lies in."""
+        """Return the section of a parameter."""
         return next(flat.section for flat in self.flats if name in flat.section.sizes)
 
     def _view(self, name: Hashable, section: Section, x: Any) -> Any:
@@ -146,23 +146,23 @@ class Model:
         return x[start : start + section.sizes[name]].reshape(self.specs[name].shape)
 
     def views(self, arrays: Sequence[Any]) -> dict[Hashable, Any]:
-        """Return all parameters by name, out of one array for each section."""
+        """Return views of all parameters by name, of one array for each section."""
         pairs = list(zip(self.flats, arrays, strict=True))
         return {name: self._view(name, flat.section, x) for flat, x in pairs for name in flat.section.sizes}
 
     def piece(self, name: Hashable, flat: Flat, x: Any, first: int = 0) -> Any:
-        """Return what this rank updates of a parameter; that is empty where other ranks update all of it.
+        """Return the piece of a parameter that this rank updates; it is empty if other ranks update all of it.
 
         Parameters
         ----------
         name : hashable
             The parameter.
         flat : Flat
-            The section it lies in.
+            The flat array of its section.
         x : array
-            An array like the flat one, or a part of it.
+            An array like the flat array, or a part of it.
         first : int
-            The element of the flat one that `x` begins with.
+            The index of the first element of `x` in the flat array.
 
         Returns
         -------
@@ -178,15 +178,15 @@ class Model:
         return piece.reshape(shape if section.owns(name, rank) else (0, *shape[1:]))
 
     def _own_gradients(self) -> dict[Hashable, Any]:
-        """Return the gradients of all pieces; None where there is nothing to do.
+        """Return the gradients of all pieces; None for those that are not updated.
 
-        Where something is found of the whole model, each rank asks for all parameters, also for those of which it has
-        no element: so all ask the same.
+        If something is computed over the whole model, each rank updates all parameters, including those of which it has
+        no element, so that all ranks make the same calls.
 
         Returns
         -------
         dict
-            By name.
+            The gradients, by name.
         """
         rank, found = self._processes.rank, {}
         for flat in self.flats:
@@ -197,7 +197,7 @@ class Model:
         return {name: found[name] for name in self.own}
 
     def share(self, arrays: Sequence[Any]) -> None:
-        """Send the region of this rank to all, and receive theirs, in one array for each section."""
+        """Exchange the regions of all ranks, in one array for each section."""
         for flat, x in zip(self.flats, arrays, strict=True):
             if self._processes.size > 1 and flat.section.length:
                 self._processes.share(x, flat.section.borders)

@@ -1,4 +1,4 @@
-"""Settings that all ranks have alike."""
+"""Settings that must be the same on all ranks."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def check_same(processes: Processes, what: str, lines: Sequence[str]) -> None:
     Parameters
     ----------
     processes : Processes
-        The ranks, which all make this call.
+        The ranks. All of them must make this call.
     what : str
         What differs then, for the message.
     lines : sequence of str
-        What is to be the same.
+        The text to compare.
     """
     mine = "\n".join(lines)
     first = processes.broadcast(mine, 0)
@@ -34,22 +34,22 @@ def check_same(processes: Processes, what: str, lines: Sequence[str]) -> None:
         pairs = zip_longest(mine.split("\n"), first.split("\n"), fillvalue="nothing")
         here, there = next(pair for pair in pairs if pair[0] != pair[1])
         raise ValueError(
-            f"Sharded: {what} from those of rank 0: {here}, where rank 0 has {there}; make them alike on all ranks"
+            f"Sharded: {what} from those of rank 0: {here}, rank 0 has {there}; make them the same on all ranks"
         )
 
 
 def trial_of(opt: OptimizerBase) -> OptimizerBase:
-    """Return an optimizer to try changes of settings on: one like another, whose arrays it shares.
+    """Return an optimizer on which to try changes of settings: a copy that shares the arrays.
 
     Parameters
     ----------
     opt : OptimizerBase
-        The other one; its next update does not write to its arrays.
+        The optimizer. Its next update makes new arrays.
 
     Returns
     -------
     OptimizerBase
-        Not to be updated.
+        The copy. It must not be updated.
     """
     trial, parts = object.__new__(type(opt)), opt._parts
     clock = copy.deepcopy(parts.clock, {id(opt): trial})

@@ -1,4 +1,4 @@
-"""Processes of PyTorch: a process group, whose tensors may be on CPUs (gloo) or on GPUs (NCCL)."""
+"""Processes of a PyTorch process group, with tensors on CPUs (gloo) or on GPUs (NCCL)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ._processes import is_even
 
 _reduce_scatter = getattr(distributed, "reduce_scatter_single", None) or distributed.reduce_scatter_tensor
 _all_gather = getattr(distributed, "all_gather_single", None) or distributed.all_gather_into_tensor
-"""Earlier versions have them under the other names."""
+"""Older versions of PyTorch have these under other names."""
 
 
 class OverTorch:
@@ -54,14 +54,14 @@ class OverTorch:
             if not leaf.requires_grad:
                 return ""
             return (
-                "does not lie where bind puts what requires a gradient, as after `p.data = x`, `module.to(...)` or "
-                "`p.requires_grad_()`, and would not be updated; write into it, `p.data.copy_(x)`, and move, convert "
-                "or unfreeze a module before bind"
+                "is no longer a view of the array that bind made, as after `p.data = x`, `module.to(...)` or "
+                "`p.requires_grad_()`, and would not be updated; write into it with `p.data.copy_(x)`, and move, "
+                "convert or unfreeze a module before bind"
             )
         if leaf.grad is None:  # as `zero_grad` leaves it
             grad.zero_()
         elif leaf.grad.layout is not torch.strided:
-            return f"has a gradient of layout {leaf.grad.layout}; wanted a dense one, as of Embedding(sparse=False)"
+            return f"has a gradient of layout {leaf.grad.layout}; wanted a dense one, as from Embedding(sparse=False)"
         elif leaf.grad.data_ptr() != grad.data_ptr():
             grad.copy_(leaf.grad)
         leaf.grad = grad

@@ -1,4 +1,4 @@
-"""An optimizer of tensors that lie on several processes: each updates its part, and all decide as one."""
+"""An optimizer of tensors that are divided among processes: each updates its parts, and all decide together."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ from ._cutting import asks_model, why_whole
 
 
 class DTensors:
-    """An optimizer of PyTorch's DTensors, as FSDP2 makes them of parameters.
+    """An optimizer of PyTorch's DTensors, such as the parameters under FSDP2.
 
-    Each process updates the parts of the parameters that it has, on the engine that would update a plain tensor, and
-    keeps the state of these alone. What is found of all of them is decided together: norms of the model, gradients that
-    are not finite, the loss that a schedule reads, and errors. All processes of the mesh make the same calls.
+    Each process updates its parts of the parameters, with the engine for plain tensors, and keeps only the state of
+    these parts. Norms of the model, non-finite gradients, the loss that a schedule reads, and errors are handled by all
+    processes together. All processes of the mesh must make the same calls.
 
     Parameters
     ----------
     opt : OptimizerBase
-        The optimizer. It is not copied: its cache holds the parts.
+        The optimizer. It is not copied, and its cache has the state of the parts.
     params : container of torch.Tensor, nested at will
-        The parameters, of which at least one is a DTensor, all on one mesh; only looked at. A plain tensor is the same
-        on all processes, and so is its gradient.
+        The parameters. At least one must be a DTensor, and all DTensors must be on the same mesh. A plain tensor must
+        be the same on all processes, and so must its gradient. They are only read.
 
     Raises
     ------
     TypeError
-        `opt` is no optimizer, or no parameter is a DTensor.
+        `opt` is not an optimizer, or no parameter is a DTensor.
     ValueError
-        A parameter is cut, and its rule or an option needs the whole of it; or it is ``Partial``; or two are on
-        different meshes.
+        A parameter is divided among processes, and its rule or an option needs the whole parameter; a parameter is
+        ``Partial``; or two are on different meshes.
 
     See Also
     --------
-    xpopt.adapters.torch.Optimizer : An optimizer of PyTorch, which does this by itself.
-    Sharded : State on several processes of parameters that each of them has.
+    xpopt.adapters.torch.Optimizer : A `torch.optim.Optimizer` that uses this class for DTensors.
+    Sharded : Divides the state of parameters that each process has as a whole.
 
     Examples
     --------
@@ -63,42 +63,45 @@ class DTensors:
         self._layouts = {name: layout for name, layout in found.items() if layout is not None}
         if not self._layouts:
             kinds = ", ".join(dict.fromkeys(type(x).__name__ for x in leaves.values())) or "nothing"
-            raise TypeError(f"DTensors: params holds {kinds}; wanted DTensors, for plain tensors need no wrapper")
+            raise TypeError(f"DTensors: params holds {kinds}; wanted DTensors; plain tensors need no wrapper")
         self._mesh = next(iter(self._layouts.values())).mesh
         for name, layout in self._layouts.items():
             if layout.mesh != self._mesh:
-                raise ValueError(f"DTensors: {show(name)} is on {layout.mesh}, others on {self._mesh}; wanted one mesh")
+                raise ValueError(
+                    f"DTensors: {show(name)} is on {layout.mesh}, others on {self._mesh}; wanted a single mesh"
+                )
             if layout.is_partial:
-                raise ValueError(f"DTensors: {show(name)} is Partial; wanted parameters that are Shard or Replicate")
+                raise ValueError(f"DTensors: {show(name)} is Partial; wanted placements Shard or Replicate")
         self._parts = {name: _mesh.described(self._part(x, name, "parameter")) for name, x in leaves.items()}
         self._names = Layout(list(self._parts))
         self._check()
         self._agreement = Agreement(_mesh.processes_of(self._mesh))
 
     def update_all(self, params: Tree, grads: Tree, cur_loss: Any = None, *, out: Tree | None = None) -> Any:
-        """Update the whole model, as `OptimizerBase.update_all`.
+        """Make one step, as `OptimizerBase.update_all`.
 
         Parameters
         ----------
         params : container of torch.Tensor, nested at will
-            The parameters, in the layouts that the first ones had.
+            The parameters, with the layouts of those that were passed to the constructor.
         grads : container with the names of `params`
-            Their gradients, in the same layouts; None, on all processes, leaves a parameter alone.
+            Their gradients, with the same layouts. A parameter whose gradient is None is not updated; it must be None on
+            all processes.
         cur_loss : float or tensor of shape (), optional
-            The loss of this process; a schedule reads the mean of all.
+            The loss of this process. Schedules read the mean over all processes.
         out : container with the names of `params`, optional
-            Where to write the results; may be `params`, which is the fastest.
+            Where to write the results. ``out=params`` is fastest.
 
         Returns
         -------
         containers of the kinds of `params`
-            The new values, in the layouts of the parameters: `out` if given.
+            The new values, with the layouts of the parameters; `out` if given.
 
         Raises
         ------
         TypeError, ValueError, FloatingPointError
-            As for `OptimizerBase.update_all`, on all processes what one of them raised; a gradient that is ``Partial``
-            or in another layout than its parameter, or None on some processes alone. Nothing has changed.
+            As for `OptimizerBase.update_all`, raised on all processes if one of them fails; or a gradient is
+            ``Partial``, has another layout than its parameter, or is None on some processes only. Nothing has changed.
         """
         with self._torch.no_grad(), self._agreement.all_or_none():
             if self.optimizer._parts.settings is not self._checked:
@@ -123,12 +126,12 @@ class DTensors:
             here = f"{show_all(absent)} {'is' if len(absent) == 1 else 'are'}"
         self._agreement.expect_alike(
             number,
-            f"DTensors: some gradients are None on some processes, and not on others; here {here}. Pass zeros where a "
-            f"process adds nothing to a gradient, or None on all processes. Nothing has changed",
+            f"DTensors: some gradients are None on some processes and not on others; here {here}. If a process has "
+            f"nothing to add to a gradient, pass zeros, or None on all processes. Nothing has changed",
         )
 
     def _own(self, tree: Tree, role: str, what: str) -> dict[Hashable, Any]:
-        """Return the parts of tensors that this process has, by name."""
+        """Return the parts of tensors on this process, by name."""
         leaves = self._names.leaves(tree)
         if leaves is None:  # of other containers, or with other names
             found = matched(self._parts, flatten(tree, role), role)
@@ -136,17 +139,18 @@ class DTensors:
         return {name: self._part(x, name, what) for name, x in zip(self._parts, leaves, strict=True)}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state as `torch.distributed.checkpoint` saves and loads it, on any number of processes.
+        """Return the state for `torch.distributed.checkpoint`, which can load it on any number of processes.
 
         Returns
         -------
         dict
-            ``"header"``, text; and by the flat name of each slot a DTensor, or a tensor that all processes have. They
-            are the slots themselves, to be read only. Of an optimizer without state they are zeros to load into.
+            ``"header"``, a text, and one entry for each slot: a DTensor, or a tensor that is the same on all processes.
+            The tensors are the slots, not copies; do not write them. For an optimizer without state they are zeros,
+            into which a checkpoint can be loaded.
         """
         state = self.optimizer.state_dict(copy=False)
         header, arrays = state["header"], state["arrays"]
-        if not header["parameters"]:  # zeros of the slots that there will be
+        if not header["parameters"]:  # zeros in the shapes of the future slots
             arrays = self._begun().state_dict(copy=False)["arrays"] | arrays
         for name, described in self._described(header):
             for of in (described, *described["slots"].values()):
@@ -161,17 +165,17 @@ class DTensors:
         return found
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Become the optimizer that a state describes.
+        """Load a state.
 
         Parameters
         ----------
         state : mapping
-            What `state_dict` returned, here or on another number of processes, once it has been loaded.
+            What `state_dict` returned, after `torch.distributed.checkpoint` has loaded into it.
 
         Raises
         ------
         CheckpointError
-            It does not fit; every reason is listed, and nothing has changed.
+            The state does not fit. The message lists every reason, and nothing has changed.
         """
         header = json.loads(state["header"])
         known = {decode(row["name"]) for row in header["parameters"]}
@@ -189,19 +193,19 @@ class DTensors:
         self.optimizer.load_state_dict({"header": header, "arrays": arrays}, like=like)
 
     def _described(self, header: Mapping[str, Any]) -> list[tuple[Hashable, Any]]:
-        """Return what a header says of each DTensor."""
+        """Return the entries of a header for DTensors, by name."""
         rows = [(decode(row["name"]), row) for row in header["parameters"]]
         return [(name, row) for name, row in rows if name in self._layouts]
 
     def _begun(self) -> OptimizerBase:
-        """Return an optimizer with the state that this one will have."""
+        """Return a copy of the optimizer that has made a step, so that it has state."""
         twin = self.optimizer.copy()
         params, grads = ({name: part.zeros() for name, part in self._parts.items()} for _ in range(2))
         twin.update_all(params, grads, 0.0)
         return twin
 
     def _check(self) -> None:
-        """Raise a ValueError unless each process can update its parts alone, with what it is told of the model."""
+        """Raise a ValueError unless each process can update its parts, with numbers of the whole model."""
         settings = self.optimizer._parts.settings
         rules, cuts = [], set()
         self._updated: list[Hashable] = []
@@ -214,39 +218,39 @@ class DTensors:
             self._updated.append(name)
             if layout is not None and cut and (reason := why_whole(own, dtype, shape)):
                 raise ValueError(
-                    f"DTensors: {show(name)} is cut, {layout.placements}, and {reason}; make it whole on each process, "
-                    f"x.redistribute(placements=[Replicate()]), or give it other settings, groups={{...}}; a norm of "
-                    f"the whole model is clipped by clip_global"
+                    f"DTensors: {show(name)} is cut, {layout.placements}, and {reason}; replicate it, "
+                    f"x.redistribute(placements=[Replicate()]), or give it other settings with groups={{...}}; to clip "
+                    f"the norm of the whole model, use clip_global"
                 )
             rules.append(own.rule.of(dtype, shape))
             cuts.add(cut)
         if len(cuts) > 1 and asks_model(rules):
             raise ValueError(
-                f"DTensors: {type(self.optimizer).__name__}, or an option of it, reads what is found of the whole "
-                f"model, of which some parameters are on more processes than others; lay all out alike"
+                f"DTensors: {type(self.optimizer).__name__}, or an option of it, takes sums over the whole model, in "
+                f"which some parameters are cut along other dimensions of the mesh than others; cut all along the same"
             )
         self._counts = len(cuts) != 1 or self._torch.is_first(self._mesh, next(iter(cuts)))
         self._checked = settings
 
     def _decide(self, numbers: Sequence[tuple[str, float]]) -> list[float]:
-        """Return what numbers of all parts come to: sums count what several processes have once."""
+        """Combine numbers over all parts; a part that several processes have counts once in sums."""
         mine = [(join, x if self._counts or join != "add" else 0.0) for join, x in numbers]
         return self._agreement.decide(mine)
 
     def _part(self, x: Any, name: Hashable, what: str) -> Any:
-        """Return the part of a tensor that this process has, of a layout that is its parameter's."""
+        """Return the part of a tensor on this process; raise if it has another layout than its parameter."""
         wanted = self._layouts.get(name)
         if x is None or (wanted is not None and self._torch.is_laid_out(x, wanted)):
             return None if x is None else self._torch.part_of(x)
         layout = self._torch.layout_of(x)
         if (layout is None) != (wanted is None):
             kinds = ["a DTensor" if one is not None else f"a {type(x).__name__}" for one in (layout, wanted)]
-            raise TypeError(f"{what} of {show(name)} is {kinds[0]}, and the parameter was {kinds[1]}; pass such a one")
+            raise TypeError(f"{what} of {show(name)} is {kinds[0]}, the parameter was {kinds[1]}; wanted {kinds[1]}")
         if layout is None or wanted is None:
             return x
         if layout.is_partial:
             raise TypeError(
-                f"{what} of {show(name)} is Partial: the processes have terms of a sum, of which a rule needs the sum; "
+                f"{what} of {show(name)} is Partial: the processes have terms of a sum, and the rule needs the sum; "
                 f"pass x.redistribute(placements=param.placements)"
             )
         if layout[:3] != wanted[:3]:

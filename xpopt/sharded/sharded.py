@@ -1,4 +1,4 @@
-"""An optimizer on several processes, each of which updates its share of the parameters."""
+"""An optimizer on several processes, each of which updates a share of the parameters."""
 
 from __future__ import annotations
 
@@ -25,34 +25,35 @@ ORDERS = ("engine", "ranks")
 
 
 class Sharded:
-    """An optimizer that several processes share: each keeps and updates its part of the state.
+    """An optimizer on several processes, among which its state is divided.
 
-    All ranks hold the whole parameters and compute gradients of their own data. A step adds the gradients up, each rank
-    updates its share, and the new parameters go to all (ZeRO, stage 1 [1]_). Elementwise rules see pieces of
-    parameters; a rule or an option that needs a whole parameter keeps it on one rank (see `whole`). Norms of the
-    model, gradients that are not finite, the loss that a schedule reads, and errors are decided for all ranks together.
+    Each process, called a rank, has all parameters and computes gradients of its own data. A step sums the gradients
+    over the ranks, each rank updates its share of the parameters, and the new values are sent to all ranks (ZeRO,
+    stage 1 [1]_). An elementwise rule updates pieces of parameters. If a rule or an option needs a whole parameter, one
+    rank updates that parameter (see `whole`). Norms of the model, non-finite gradients, the loss that a schedule reads,
+    and errors are handled by all ranks together.
 
-    Every rank makes the same calls in the same order.
+    Every rank must make the same calls in the same order.
 
     Parameters
     ----------
     opt : OptimizerBase
-        An optimizer without state, the same on all ranks; copied.
+        An optimizer without state, with the same settings on all ranks. It is copied.
     comm : mpi4py.MPI.Comm or torch.distributed.ProcessGroup
-        The processes. Those of MPI take NumPy arrays, those of PyTorch tensors.
+        The processes. With MPI, parameters are NumPy arrays; with PyTorch, tensors.
     reduce : {"mean", "sum"}
-        What becomes of the gradients, and of the loss, of all ranks.
+        How the gradients and the losses of the ranks are combined.
     order : {"engine", "ranks"}
-        How gradients are added up: as the communication library does, or in the order of the ranks, which has the same
-        bits on every network and takes memory for one more copy of the gradients. Of 16 bits, MPI's are always added
-        in the order of the ranks, in float32.
+        The order in which gradients are summed: that of the communication library, or that of the ranks. The latter
+        gives the same bits on every network, and takes memory for one more copy of the gradients. Over MPI, gradients
+        of 16 bits are always summed in the order of the ranks, in float32.
 
     Raises
     ------
     TypeError
-        `opt` is no optimizer, or `comm` is neither of the two.
+        `opt` is not an optimizer, or `comm` is neither a communicator nor a process group.
     ValueError
-        `opt` has state, or an option is unknown.
+        `opt` has state, or `reduce` or `order` has an unknown value.
 
     References
     ----------
@@ -75,8 +76,8 @@ class Sharded:
                 raise ValueError(f"Sharded: {name}={short(value)}; wanted {' or '.join(map(repr, known))}")
         if opt._parts.state.names:
             raise ValueError(
-                f"Sharded: opt has state of {len(opt._parts.state.names)} whole parameters; wanted an optimizer "
-                f"without any. Save it with opt.save(path), and load that with Sharded.load(path)"
+                f"Sharded: opt has state of {len(opt._parts.state.names)} parameters; wanted an optimizer without "
+                f"state. Save this one with opt.save(path), and read the file with Sharded.load(path) after bind"
             )
         self._opt = opt.copy()
         self._processes = processes_of(comm)
@@ -91,55 +92,55 @@ class Sharded:
 
     @property
     def cur_step(self) -> int:
-        """How many steps have been made, the same on all ranks."""
+        """The number of steps made, the same on all ranks."""
         return self._opt.cur_step
 
     @property
     def skipped(self) -> int:
-        """How many steps ``nonfinite="skip"`` has left out, the same on all ranks."""
+        """The number of steps skipped by ``nonfinite="skip"``, the same on all ranks."""
         return self._opt.skipped
 
     @property
     def cur_loss_scale(self) -> Any:
-        """What the next loss is to be multiplied by, as `OptimizerBase.cur_loss_scale`; the same on all ranks."""
+        """The factor for the next loss, as `OptimizerBase.cur_loss_scale`; the same on all ranks."""
         return self._opt.cur_loss_scale
 
     @property
     def whole(self) -> Mapping[Hashable, str]:
-        """The parameters that are not cut, each of which one rank updates, and why."""
+        """The parameters that are updated whole, each by one rank, with the reasons."""
         return MappingProxyType({} if self._bound is None else self._bound.model.whole)
 
     @property
     def state_bytes(self) -> int:
-        """The bytes of the slots that this rank keeps."""
+        """The size of the state on this rank, in bytes."""
         entries = self._opt._parts.state.cache.values()
         arrays = [x for entry in entries for x in (entry.values() if isinstance(entry, dict) else [entry])]
         return sum(x.nbytes for x in arrays if hasattr(x, "nbytes"))
 
     def __repr__(self) -> str:
-        """Write the optimizer, and which rank this is."""
+        """Return the text of the optimizer, with the rank."""
         return f"Sharded({self._opt!r}, rank {self._processes.rank} of {self._processes.size})"
 
     def __reduce__(self) -> Never:
-        """Refuse copies and pickles: the other ranks know nothing of them."""
+        """Refuse copies and pickles, which would be made on one rank only."""
         raise TypeError(
-            "Sharded: an optimizer on several processes is neither copied nor pickled; opt.save(folder) on all ranks "
-            "writes its state, which another Sharded loads after bind, with load(folder)"
+            "Sharded: an optimizer on several processes cannot be copied or pickled; opt.save(folder) on all ranks "
+            "writes its state, which load(folder) of another Sharded reads after bind"
         )
 
     def set_params(self, hparam_dict: Mapping[str, Any]) -> None:
-        """Change hyperparameters, on all ranks together.
+        """Change hyperparameters on all ranks.
 
         Parameters
         ----------
         hparam_dict : mapping
-            New values by name, as for `OptimizerBase.set_params`; the same on all ranks.
+            New values by name, as for `OptimizerBase.set_params`. They must be the same on all ranks.
 
         Raises
         ------
         KeyError, TypeError, ValueError
-            As for `OptimizerBase.set_params`, on any rank; or the ranks have different values; or other parameters
-            would be cut than those that are. Nothing has changed.
+            As for `OptimizerBase.set_params`, on any rank; or the values differ between ranks; or the new settings
+            would cut other parameters than now. Nothing has changed.
         """
         with self._agreement.all_or_none():
             trial = trial_of(self._opt)
@@ -152,51 +153,51 @@ class Sharded:
             self._opt.set_params(hparam_dict)
 
     def explain(self) -> Explanation:
-        """Return which engine updates what this rank has of each parameter, and why not a faster one.
+        """Return which engine updates the piece of each parameter on this rank, and why not a faster one.
 
         Returns
         -------
         tuple
-            As `OptimizerBase.explain`, of the parameters of which this rank updates elements.
+            As `OptimizerBase.explain`, for the parameters of which this rank updates elements.
 
         Raises
         ------
         RuntimeError
-            `bind` was not called.
+            `bind` was not called before.
         """
         own = self._bound_for("explain").model.own
         return Explanation(row for row in self._opt.explain(own) if 0 not in own[row.name].shape)
 
     def bind(self, params: Tree) -> tuple[Any, Any]:
-        """Lay parameters out in one array for each dtype, of which all ranks get the values of rank 0.
+        """Copy the parameters of rank 0 into one flat array for each dtype, on all ranks.
 
         Parameters
         ----------
         params : container of array, nested at will
-            The parameters, of the same names, shapes and dtypes on all ranks. Tensors of PyTorch that require a
-            gradient are made to lie in these arrays, and their gradients with them; others are only read.
+            The parameters, with the same names, shapes and dtypes on all ranks. PyTorch tensors that require a
+            gradient become views of the flat arrays, and so do their gradients. Other arrays are only read.
 
         Returns
         -------
         params : containers of the kinds of `params`
-            Views of these arrays, which `update_all` writes.
+            Views of the flat arrays, into which `update_all` writes.
         grads : the same
-            Arrays of zeros like them, into which the gradients of this rank are to be written before each step. Those
-            of such tensors get there by themselves.
+            Arrays of the same shapes, which are 0. Write the gradients of this rank into them before each step. For
+            PyTorch tensors that require a gradient, ``backward`` does this.
 
         Raises
         ------
         RuntimeError
-            There are parameters already.
+            `bind` was already called.
         TypeError
-            `params` is no container of arrays of the library that the processes send.
+            `params` is not a container of arrays of the library that `comm` needs.
         ValueError
-            Optimizers or parameters differ between ranks, or an option cannot be kept beside one that reads the whole
-            model.
+            The optimizers or the parameters differ between ranks; or an option with a number for each element is used
+            together with a rule or an option that reads the whole model.
         """
         with self._agreement.all_or_none():
             if self._bound is not None:
-                raise RuntimeError("Sharded: bind was called already; make another Sharded for another model")
+                raise RuntimeError("Sharded: bind was already called; make a new Sharded for another model")
             model = Model(self._processes, self._opt._parts.settings, flatten(params, "params"))
             self._agreement.decide([])
             settings = f"{settings_text(self._opt)} {self._reduce} {self._order}"
@@ -214,21 +215,22 @@ class Sharded:
         Parameters
         ----------
         cur_loss : float or array of shape (), optional
-            The loss of this rank; schedules and rules that read it get that of all, reduced as gradients are.
+            The loss of this rank. Schedules and rules get the losses of all ranks, combined according to `reduce`.
 
         Returns
         -------
         containers of the kinds of the parameters
-            Those that `bind` returned, with new values.
+            The parameters that `bind` returned, with new values.
 
         Raises
         ------
         RuntimeError
-            `bind` was not called.
+            `bind` was not called before.
         ValueError
-            An array that `bind` returned was replaced by another one.
+            An array that `bind` returned was replaced by another array.
         Exception
-            What the update raised on any rank, on all of them, with that rank's number. Nothing has changed.
+            If the update raises on one rank, all ranks raise its error, with the number of that rank. Nothing has
+            changed.
         """
         bound = self._bound_for("update_all")
         model = bound.model
@@ -243,15 +245,15 @@ class Sharded:
         return bound.params
 
     def shared_errors(self) -> AbstractContextManager[None]:
-        """Return a context in which what one rank raises is raised by all of them, at their next call.
+        """Return a context in which an error of one rank is raised by all ranks, in their next call.
 
-        It is for what comes between two steps, such as reading data and computing gradients. Without it, the other
-        ranks wait in their next step for the one that has failed.
+        Use it for code between two steps, such as reading data and computing gradients. Without it, the other ranks
+        would wait in their next step for the rank that has failed.
 
         Returns
         -------
         context manager
-            Nothing is sent where nothing fails.
+            If no rank fails, no message is sent.
 
         Examples
         --------
@@ -262,7 +264,7 @@ class Sharded:
         return self._agreement.all_or_none()
 
     def averaged(self) -> Any:
-        """Return the parameters to evaluate the model with, as `OptimizerBase.averaged`.
+        """Return the averaged parameters, as `OptimizerBase.averaged`.
 
         Returns
         -------
@@ -272,9 +274,9 @@ class Sharded:
         Raises
         ------
         RuntimeError
-            `bind` was not called.
+            `bind` was not called before.
         ValueError
-            The optimizer has no `average`, or has made no step.
+            The optimizer keeps no averages, or has made no step.
         """
         bound = self._bound_for("averaged")
         model = bound.model
@@ -292,21 +294,22 @@ class Sharded:
         return bound.built(found)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write the state: a file for each rank, and an index that makes them one checkpoint.
+        """Write the state: a file for each rank, and an index of the files.
 
-        The index is written last, in one move. Whatever interrupts a save, an older checkpoint in the folder stays.
+        The index is written last, in one move, so that an interrupted save leaves an older checkpoint in the folder
+        valid.
 
         Parameters
         ----------
         folder : path-like
-            Where to, a folder that all ranks see; it is made if it is not there.
+            A folder that all ranks can write. It is created if it does not exist.
 
         Raises
         ------
         RuntimeError
-            `bind` was not called.
+            `bind` was not called before.
         ImportError, OSError, TypeError, ValueError
-            As for `OptimizerBase.save`, on all ranks.
+            As for `OptimizerBase.save`, raised on all ranks.
         """
         model = self._bound_for("save").model
         from ._files import save
@@ -315,9 +318,9 @@ class Sharded:
             save(self._opt, model, self._processes, self._agreement, folder)
 
     def load(self, path: str | os.PathLike[str]) -> None:
-        """Load settings, schedule, step and state: what `save` wrote on any number of ranks, or one optimizer's file.
+        """Load settings, schedule, step count and state, saved by any number of ranks or by a single optimizer.
 
-        Each rank reads its share alone, without the checksums, which are of whole files.
+        Each rank reads only its share. It does not verify the checksums, which are those of whole files.
 
         Parameters
         ----------
@@ -327,11 +330,11 @@ class Sharded:
         Raises
         ------
         RuntimeError
-            `bind` was not called.
+            `bind` was not called before.
         FileNotFoundError, OSError
-            There is no such checkpoint, or it cannot be read.
+            The checkpoint does not exist or cannot be read.
         ValueError
-            It is damaged or does not fit, on any rank; nothing has changed.
+            The checkpoint is damaged or does not fit, on any rank. Nothing has changed.
         """
         model = self._bound_for("load").model
         from ._files import load
@@ -343,5 +346,5 @@ class Sharded:
 
     def _bound_for(self, what: str) -> Bound:
         if self._bound is None:
-            raise RuntimeError(f"Sharded: {what} needs parameters; call params, grads = opt.bind(params) first")
+            raise RuntimeError(f"Sharded: {what} was called before bind; call params, grads = opt.bind(params) first")
         return self._bound

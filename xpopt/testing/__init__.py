@@ -1,4 +1,4 @@
-"""Checks for those who write an optimizer, and for those whose library has a place for one."""
+"""Checks of an optimizer that you write, and of a library that uses optimizers."""
 
 from .. import _names
 

@@ -1,4 +1,4 @@
-"""The array libraries that are installed, and models of their arrays."""
+"""The array libraries that are installed, and models made of their arrays."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MODULES = {
     "dask": "array_api_compat.dask.array",
     "cupy": "array_api_compat.cupy",
 }
-"""By library, its namespace of the array API standard."""
+"""The namespace of the array API standard of each library."""
 
 
 class Arrays:
@@ -43,7 +43,7 @@ class Arrays:
 
     @property
     def dtypes(self) -> list[str]:
-        """The floating dtypes that there are, the widest last."""
+        """The floating dtypes of the library, from narrow to wide."""
         if self.name == "array_api_strict":
             return ["float32", "float64"]
         has_bfloat16 = self.name != "dask" and (self.name == "torch" or importlib.util.find_spec("ml_dtypes"))
@@ -57,7 +57,7 @@ class Arrays:
         return np.dtype(importlib.import_module("ml_dtypes").bfloat16 if name == "bfloat16" else name)
 
     def array(self, values: Any, dtype: str = "") -> Any:
-        """Return a new array; of the widest dtype where none is named."""
+        """Return a new array, by default of the widest dtype."""
         wanted = self.dtype(dtype or self.dtypes[-1])
         if self.name == "torch":
             return self.xp.tensor(np.array(values), dtype=wanted)
@@ -79,12 +79,12 @@ class Arrays:
         return np.asarray(x).astype(np.float64)  # a copy
 
     def model(self, shapes: Shapes, seed: int, dtype: str = "") -> dict[Hashable, Any]:
-        """Return an array of each shape, of numbers that follow from the seed."""
+        """Return an array of each shape, of random numbers that depend on the seed only."""
         rng = np.random.default_rng([20170814, seed])
         return {name: self.array(rng.normal(size=shape), dtype) for name, shape in shapes.items()}
 
     def values(self, tree: Any) -> Any:
-        """Return NumPy's float64 in the place of all arrays in dicts; what is lazy is computed together."""
+        """Return dicts with all arrays converted to NumPy's float64; lazy arrays are computed together."""
         if self.name == "dask":
             (tree,) = importlib.import_module("dask").compute(tree)
         return self._values(tree)
@@ -96,7 +96,7 @@ class Arrays:
 
 
 def installed(name: str) -> bool:
-    """Whether a library is there: CuPy also needs a device."""
+    """Return whether a library is installed; for CuPy, also whether there is a device."""
     if importlib.util.find_spec(name) is None:
         return False
     return name != "cupy" or _has_device()
@@ -110,7 +110,7 @@ def _has_device() -> bool:
 
 
 def assert_same(got: Any, want: Any, what: str) -> None:
-    """Assert that dicts of NumPy arrays hold the same numbers."""
+    """Assert that dicts of NumPy arrays have equal names and values."""
     if isinstance(want, Mapping):
         assert list(got) == list(want), f"{what}: the names are {list(got)} instead of {list(want)}"
         for key in want:
@@ -120,7 +120,7 @@ def assert_same(got: Any, want: Any, what: str) -> None:
 
 
 def assert_close(got: Mapping[Any, Any], want: Mapping[Any, Any], tolerance: float, what: str) -> None:
-    """Assert that arrays differ by no more than a part of the largest number in each."""
+    """Assert that arrays differ by no more than the tolerance times the largest number of each."""
     for name, x in want.items():
         assert np.shape(got[name]) == np.shape(x), f"{what}, {name!r}: shape {np.shape(got[name])}, not {np.shape(x)}"
         with np.errstate(invalid="ignore", over="ignore"):  # of numbers that are not finite

@@ -1,4 +1,4 @@
-"""A host under test: the function that makes a step of it, and the same steps by the optimizer alone."""
+"""A host under test, and the same steps by the optimizer without it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ._arrays import Arrays, assert_close, assert_same
 from ._subject import STEPS, loss
 
 SHAPES = {"W": (3, 2), "V": (3, 2), "b": (2,)}
-"""Two parameters of one shape: they are told apart by their names alone."""
+"""Two parameters have the same shape, so that only their names differ."""
 ADAM = "Adam(lr=0.125)"
 HALVING = "ExponentialScheduler(initial_lr=0.125, stage_length=1, decay=0.5, staircase=True)"
 KING = "KingScheduler(initial_lr=0.125, patience=2, decay=0.5)"
@@ -27,7 +27,7 @@ HALVES = (8.0, 3.9, 1.9, 0.9, 0.44, 0.2)
 
 
 class Driven:
-    """A host, driven by calls of one function.
+    """A host that makes steps through calls of one function.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class Driven:
     loss : bool
         Whether it takes the loss.
     tolerance : float
-        How far its numbers may be from the optimizer's, as a part of the largest.
+        The largest difference to the optimizer's numbers, relative to the largest.
     """
 
     def __init__(self, update: Callable[..., Any], *, loss: bool, tolerance: float) -> None:
@@ -46,11 +46,11 @@ class Driven:
         self._numpy = Arrays("numpy")
 
     def params(self, *names: str, dtype: str = "float64") -> dict[str, Any]:
-        """Return parameters at the start; all without names."""
+        """Return the initial parameters of these names; all of them without names."""
         return self._model(0, names, dtype)
 
     def grads(self, k: int, *names: str, dtype: str = "float64") -> dict[str, Any]:
-        """Return gradients of step `k`, from 1; those of b are 0 in the middle, which a step is made with, too."""
+        """Return the gradients of step `k`, from 1. Those of b are 0 in one step, which must not be skipped."""
         found = self._model(k, names, dtype)
         if k == STEPS // 2 and "b" in found:
             found["b"] = np.zeros_like(found["b"])
@@ -60,13 +60,15 @@ class Driven:
         return self._numpy.model({name: SHAPES[name] for name in names or SHAPES}, k, dtype)  # type: ignore[return-value]
 
     def step(self, opt: OptimizerBase, params: Any, grads: Any, k: int, *, losses: Any = loss) -> Any:
-        """Let the host make a step; return its parameters."""
+        """Let the host make a step; return the new parameters."""
         new = self._update(opt, params, grads, *([losses(k)] if self._loss else []))
-        assert isinstance(new, Mapping), f"update returned a {type(new).__name__}, not the parameters by name"
+        assert isinstance(new, Mapping), (
+            f"update returned a {type(new).__name__}; wanted a dict of the parameters by name"
+        )
         return new
 
     def beside(self, make: Callable[[], OptimizerBase], *names: str, losses: Any = loss) -> None:
-        """Train by the host and by the optimizer, and compare after each step."""
+        """Train with the host and with the optimizer only, and compare after each step."""
         driven, alone = make(), make()
         params, want = self.params(*names), self.params(*names)
         for k in range(1, STEPS + 1):
@@ -75,12 +77,12 @@ class Driven:
             self.compare(params, want, f"{alone}, step {k}")
 
     def compare(self, params: Mapping[Any, Any], want: Mapping[Any, Any], what: str) -> None:
-        """Assert that parameters are those of the optimizer alone."""
+        """Assert that parameters equal those of the optimizer without the host."""
         assert_close(params, want, self._tolerance, what)
 
 
 def adam(schedule: Any = None) -> OptimizerBase:
-    """Return an Adam, with a schedule if there is one."""
+    """Return an Adam, with a schedule if one is given."""
     opt = make_optimizer(ADAM)
     if schedule is not None:
         opt.lr_scheduler = make_scheduler(schedule)
@@ -94,19 +96,19 @@ def numbers(host: Driven) -> None:
 
 
 def names(host: Driven) -> None:
-    """Train parameters of one shape."""
+    """Train parameters of the same shape."""
     host.beside(adam)
 
 
 def steps(host: Driven) -> None:
-    """Train with a rate that halves at each step."""
+    """Train with a rate that is halved at each step."""
     host.beside(lambda: adam(HALVING))
 
 
 def losses(host: Driven) -> None:
-    """Train with a rate that falls where the loss rises, which it does after it has fallen: a loss may come late.
+    """Train with a rate that falls when the loss rises. The loss falls first, so that a late loss is detected.
 
-    Two more rates show a loss that is another number: a sum or a factor.
+    Two more rates detect losses with other values, such as a sum, or a multiple of the loss.
     """
     host.beside(lambda: adam(KING), losses=lambda k: abs(k - STEPS / 2))
     for text in PLATEAUS:
@@ -114,14 +116,14 @@ def losses(host: Driven) -> None:
 
 
 def inputs(host: Driven) -> None:
-    """Compare gradients before and after."""
+    """Compare the gradients before and after a step."""
     grads, want = host.grads(1), host.grads(1)
     host.step(adam(), host.params(), grads, 1)
     assert_same(grads, want, "the gradients")
 
 
 def dtypes(host: Driven) -> None:
-    """Look at parameters of float32."""
+    """Check dtype and shape of parameters in float32."""
     opt, params = adam(), host.params(dtype="float32")
     for k in (1, 2):
         params = host.step(opt, params, host.grads(k, dtype="float32"), k)
@@ -131,7 +133,7 @@ def dtypes(host: Driven) -> None:
 
 
 def resume(host: Driven) -> None:
-    """Put a copy in the place of the optimizer, in the middle."""
+    """Replace the optimizer by a copy in the middle of a training."""
     opt = adam()
     params = host.params()
     for k in range(1, STEPS + 1):
@@ -146,7 +148,7 @@ def resume(host: Driven) -> None:
 
 
 def apart(host: Driven) -> None:
-    """Train two models in turns."""
+    """Train two models alternately."""
     opts, models = [adam(), adam()], [host.params(), host.params()]
     for k in range(1, STEPS + 1):
         for place in (0, 1):
@@ -159,7 +161,7 @@ def apart(host: Driven) -> None:
 
 
 def errors(host: Driven) -> None:
-    """Give it a gradient of another shape and one that is not finite, and go on."""
+    """Pass a gradient of another shape and one that is not finite, and continue."""
     opt, params = adam(), host.params()
     opt.set_params({"nonfinite": "raise"})
     wrong = {"of another shape": np.ones((7, 7)), "that is not finite": np.full(SHAPES["b"], np.nan)}

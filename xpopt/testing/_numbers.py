@@ -1,4 +1,4 @@
-"""What is computed: by the formula, on every engine and library, in every dtype, shape and layout."""
+"""Checks of numbers: against the formula, on every engine and library, in every dtype, shape and layout."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ._arrays import Arrays, assert_close, assert_same
 from ._subject import STEPS, Subject, loss
 
 ROUNDING = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-22, "float64": 2.0**-50}
-"""What two ways to compute a step may differ by, of the largest number: four roundings."""
+"""The largest relative difference between two ways to compute a step: four roundings."""
 
 
 def closed_form(subject: Subject, oracle: Callable[..., Any], tolerance: float) -> None:
-    """Walk beside the formula."""
+    """Compare each step with the oracle."""
     opt, params = subject.make(), subject.params()
     settings = _settings_of(oracle, opt.hyperparameters)
     arrays = subject.arrays
@@ -36,7 +36,7 @@ def closed_form(subject: Subject, oracle: Callable[..., Any], tolerance: float) 
 
 
 def _settings_of(oracle: Callable[..., Any], settings: Any) -> dict[str, Any]:
-    """Return the settings that a formula takes by name."""
+    """Return the settings that the signature of an oracle names."""
     taken = inspect.signature(oracle).parameters.values()
     if any(one.kind is one.VAR_KEYWORD for one in taken):
         return dict(settings)
@@ -44,9 +44,9 @@ def _settings_of(oracle: Callable[..., Any], settings: Any) -> dict[str, Any]:
 
 
 def determinism(subject: Subject) -> None:
-    """Train twice."""
+    """Train twice, and compare bits."""
     first, second = (subject.outcome(opt, subject.train(opt, subject.params())) for opt in _two(subject))
-    assert_same(second, first, "the second time")
+    assert_same(second, first, "the second run")
 
 
 def _two(subject: Subject) -> Iterator[Any]:
@@ -55,30 +55,32 @@ def _two(subject: Subject) -> Iterator[Any]:
 
 
 def engines(subject: Subject) -> None:
-    """Call the rule, and let it be read."""
+    """Compare the engines that trace the rule with the eager one."""
     for dtype in ("float32", "float64"):
         found = {}
         for name in ("eager", "blocked", "compiled"):
             with engine(name), warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # one that cannot be read says so, and is called everywhere
+                warnings.simplefilter("ignore")  # a rule that cannot be traced warns, and runs eagerly
                 found[name] = subject.arrays.values(subject.train(subject.make(), subject.params(dtype)))
         for name in ("blocked", "compiled"):
             tolerance = STEPS * ROUNDING[dtype]
-            assert_close(found[name], found["eager"], tolerance, f"{dtype} on the engine {name!r}, beside 'eager'")
+            assert_close(
+                found[name], found["eager"], tolerance, f"{dtype} on the engine {name!r}, compared with 'eager'"
+            )
 
 
 def as_on_numpy(subject: Subject) -> None:
-    """Walk beside NumPy's arrays."""
+    """Compare with NumPy's arrays."""
     beside = Subject(subject.make(), Arrays("numpy"), subject.shapes)
     dtype = subject.arrays.dtypes[-1]
     got = subject.train(subject.make(), subject.params(dtype))
     want = beside.train(beside.make(), beside.params(dtype))
     tolerance = 4 * STEPS * ROUNDING[dtype]  # libraries contract products and sums
-    assert_close(subject.arrays.values(got), beside.arrays.values(want), tolerance, "beside NumPy")
+    assert_close(subject.arrays.values(got), beside.arrays.values(want), tolerance, "compared with NumPy")
 
 
 def dtypes(subject: Subject) -> None:
-    """Look at results and state of each dtype; 16 bits are float32, rounded."""
+    """Check the results and the state in each dtype; 16 bits are computed in float32 and rounded."""
     arrays = subject.arrays
     for dtype in arrays.dtypes:
         opt, params = subject.make(), subject.params(dtype)
@@ -95,11 +97,11 @@ def dtypes(subject: Subject) -> None:
         got = arrays.values(subject.make().update_all(start, grads, loss(1)))
         start, grads = (_in_float32(arrays, one) for one in (start, grads))
         want = arrays.values(subject.make().update_all(start, grads, loss(1)))
-        assert_close(got, want, 1.5 * ROUNDING[dtype], f"{dtype}, beside float32")
+        assert_close(got, want, 1.5 * ROUNDING[dtype], f"{dtype}, compared with float32")
 
 
 def _slots(opt: OptimizerBase, params: Mapping[Hashable, Any]) -> Iterator[tuple[Hashable, str, Any]]:
-    """Yield all arrays that an optimizer remembers of parameters, with the names of parameter and slot."""
+    """Yield all arrays of the state, with the names of parameter and slot."""
     for name in params:
         entry = opt.cache.get(name, {})
         for slot, x in entry.items() if isinstance(entry, Mapping) else [("state", entry)]:
@@ -112,7 +114,7 @@ def _in_float32(arrays: Arrays, tree: dict[Hashable, Any]) -> dict[Hashable, Any
 
 
 def shapes(subject: Subject) -> None:
-    """Look at the results, of parameters and of arrays in other orders and with other strides."""
+    """Check the shapes of results, and the values for arrays in other orders and with other strides."""
     arrays, xp = subject.arrays, subject.arrays.xp
     params = subject.params()
     opt, new = subject.make(), params
@@ -128,18 +130,18 @@ def shapes(subject: Subject) -> None:
             laid, grads = ({name: lay(xp, x) for name, x in one.items()} for one in (laid, subject.grads(k)))
             laid = other.update_all(laid, grads, loss(k))
         tolerance = STEPS * ROUNDING[arrays.dtypes[-1]]
-        assert_close(arrays.values(laid), arrays.values(new), tolerance, f"{how}, beside contiguous arrays")
+        assert_close(arrays.values(laid), arrays.values(new), tolerance, f"{how}, compared with contiguous arrays")
 
 
 def _transposed(xp: Any, x: Any) -> Any:
-    """Return an array of the same values whose axes lie in memory in the other order."""
+    """Return an array with the same values and the axes in reverse order in memory."""
     turned = xp.permute_dims(x, tuple(reversed(range(len(x.shape)))))
     laid = xp.reshape(xp.reshape(turned, (-1,)), turned.shape)  # reshaping copies, in the order of the axes
     return xp.permute_dims(laid, tuple(reversed(range(len(x.shape)))))
 
 
 def _sliced(xp: Any, x: Any) -> Any:
-    """Return an array of the same values, every second one of a longer one."""
+    """Return an array with the same values that is a view of every second element of another."""
     if not math.prod(x.shape) or not x.shape:
         return x
     return xp.stack([x, x], axis=-1)[..., 0]

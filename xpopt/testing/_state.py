@@ -1,4 +1,4 @@
-"""What is remembered: by copies, files and text, after errors, and nothing of the caller's."""
+"""Checks of state: copies, files and text, errors, and arrays of the caller."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HALF = STEPS // 2
 
 
 def resume(subject: Subject) -> None:
-    """Save in the middle, and go on with another optimizer."""
+    """Save in the middle of a training, and continue with another optimizer."""
     opt = subject.make()
     middle = subject.train(opt, subject.params(), last=HALF)
     state = opt.state_dict()
@@ -31,7 +31,7 @@ def resume(subject: Subject) -> None:
 
 
 def copies(subject: Subject) -> None:
-    """Copy in the middle, and go on with each."""
+    """Copy in the middle of a training, and continue with each copy."""
     opt = subject.make()
     middle = subject.train(opt, subject.params(), last=HALF)
     twins = {"a copy": opt.copy(), "a deep copy": copy.deepcopy(opt)}
@@ -50,7 +50,7 @@ def _go_on(subject: Subject, opt: Any, others: Mapping[str, Any], middle: Any) -
 
 
 def text(subject: Subject) -> None:
-    """Make one of the text."""
+    """Make an optimizer from the text of another."""
     opt = subject.make()
     again = make_optimizer(str(opt))
     assert type(again) is subject.cls, f"{opt} makes a {type(again).__module__}.{type(again).__qualname__}"
@@ -71,41 +71,41 @@ def one_by_one(subject: Subject) -> None:
         opt.step()
     whole = subject.make()
     want = subject.outcome(whole, subject.train(whole, subject.params(), last=HALF))
-    assert_same(subject.outcome(opt, params), want, "by update and step, beside update_all")
+    assert_same(subject.outcome(opt, params), want, "with update and step, compared with update_all")
 
 
 def inputs(subject: Subject) -> None:
-    """Compare parameters and gradients before and after, and overwrite them between two steps."""
+    """Compare parameters and gradients before and after a step, and overwrite them between steps."""
     opt, params = subject.make(), subject.params()
     arrays = subject.arrays
     for k in range(1, HALF + 1):
         grads = subject.grads(k)
         before = arrays.values({"params": params, "grads": grads})
         new = opt.update_all(params, grads, loss(k))
-        assert_same(arrays.values({"params": params, "grads": grads}), before, "what came in")
+        assert_same(arrays.values({"params": params, "grads": grads}), before, "the arrays that were passed")
         if arrays.is_mutable:
             for x in [*params.values(), *grads.values()]:
-                if not any(x is one for one in new.values()):  # as a parameter that is frozen
+                if not any(x is one for one in new.values()):  # such as a frozen parameter
                     x[...] = np.nan
         params = new
     other = subject.make()
     want = subject.outcome(other, subject.train(other, subject.params(), last=HALF))
-    assert_same(subject.outcome(opt, params), want, "after what came in was overwritten")
+    assert_same(subject.outcome(opt, params), want, "after the arrays that were passed were overwritten")
 
 
 def in_place(subject: Subject) -> None:
-    """Write into the parameters themselves."""
+    """Write the results into the parameters."""
     opt, params = subject.make(), subject.params()
     for k in range(1, HALF + 1):
         new = opt.update_all(params, subject.grads(k), loss(k), out=params)
-        assert new is params, "what is returned is not out"
+        assert new is params, "the return value is not out"
     other = subject.make()
     want = subject.outcome(other, subject.train(other, subject.params(), last=HALF))
     assert_same(subject.outcome(opt, params), want, "with out=params")
 
 
 def bad_input(subject: Subject) -> None:
-    """Give it what is no gradient, at the first step and in the middle, and go on."""
+    """Pass invalid gradients at the first step and in the middle, and continue."""
     arrays = subject.arrays
     opt, params = subject.make(), subject.params()
     for k in range(1, HALF + 1):
@@ -116,7 +116,7 @@ def bad_input(subject: Subject) -> None:
             "a gradient of integers": {**good, last: arrays.xp.zeros(params[last].shape, dtype=arrays.xp.int32)},
             "a gradient that is text": {**good, last: "gradient"},
             "a missing gradient": {name: x for name, x in good.items() if name != last},
-            "a gradient of no parameter": {**good, "nobody's": arrays.array(np.ones(1))},
+            "a gradient without a parameter": {**good, "unknown": arrays.array(np.ones(1))},
         }
         for what, grads in wrong.items():
             before = subject.outcome(opt, params)
@@ -125,7 +125,7 @@ def bad_input(subject: Subject) -> None:
         params = opt.update_all(params, good, loss(k))
     other = subject.make()
     want = subject.outcome(other, subject.train(other, subject.params(), last=HALF))
-    assert_same(subject.outcome(opt, params), want, "after what was refused")
+    assert_same(subject.outcome(opt, params), want, "after invalid gradients")
 
 
 def _refused(call: Callable[[], object], what: str) -> None:
@@ -137,7 +137,7 @@ def _refused(call: Callable[[], object], what: str) -> None:
 
 
 def no_wait(subject: Subject) -> None:
-    """Give it Dask's arrays that cannot be computed, or trace it with JAX."""
+    """Update Dask arrays that cannot be computed, or trace the update with JAX."""
     if subject.arrays.name == "jax":
         jax: Any = sys.modules["jax"]
         pure, params = subject.make().pure(), subject.params()
@@ -147,7 +147,7 @@ def no_wait(subject: Subject) -> None:
     dask: Any = sys.modules["dask.array"]
 
     def refuse(block: Any) -> Any:
-        raise AssertionError("values were computed before they were asked for")
+        raise AssertionError("an update computed values of a lazy array")
 
     opt, params = subject.make(), subject.params()
     for k in (1, 2):

@@ -1,4 +1,4 @@
-"""An optimizer under test: made anew for each check, and trained on a small model."""
+"""An optimizer under test, of which each check trains a new copy on a small model."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Subject:
     Parameters
     ----------
     optimizer : OptimizerBase or subclass
-        It is copied, or made with its defaults.
+        The optimizer, which is copied, or its class, of which an instance is made with the defaults.
     arrays : Arrays
-        Of which library the model is.
+        The array library of the model.
     shapes : mapping
         The shapes of its parameters.
     """
@@ -36,11 +36,11 @@ class Subject:
         return self._optimizer if isinstance(self._optimizer, type) else type(self._optimizer)
 
     def make(self) -> OptimizerBase:
-        """Return an optimizer that has updated nothing."""
+        """Return an optimizer without state."""
         return self._optimizer() if isinstance(self._optimizer, type) else self._optimizer.copy()
 
     def params(self, dtype: str = "") -> dict[Hashable, Any]:
-        """Return the parameters at the start."""
+        """Return the initial parameters."""
         return self.arrays.model(self.shapes, 0, dtype)
 
     def grads(self, k: int, dtype: str = "") -> dict[Hashable, Any]:
@@ -55,7 +55,7 @@ class Subject:
         return params
 
     def outcome(self, opt: OptimizerBase, params: Any) -> Any:
-        """Return all that a training has come to, as NumPy's numbers."""
+        """Return the results of a training, as NumPy arrays."""
         return {"params": self.arrays.values(params), "cache": self.arrays.values(opt.cache), "step": opt.cur_step}
 
 

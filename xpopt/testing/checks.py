@@ -1,4 +1,4 @@
-"""A check: a promise, and what finds out whether it is kept."""
+"""A check: a promise, and the function that tests it."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ __all__ = ["Check", "CheckError"]
 
 
 class CheckError(AssertionError):
-    """A promise is not kept: which one, what was expected and what came."""
+    """A promise is not kept; the message gives the promise and what was found instead."""
 
 
 class Check:
-    """One promise of an optimizer or a host. Called, it returns, or raises a `CheckError`.
+    """One promise of an optimizer or a host. A call returns if it is kept, and raises a `CheckError` if not.
 
     Parameters
     ----------
     name : str
-        What it is called; also its text.
+        The name of the check, also returned by `str`.
     promise : str
-        What is expected.
+        The promise, in words.
     run : callable
-        Finds out; whatever it raises is a failure.
+        A function that tests the promise. Any exception is a failure.
 
     Examples
     --------
@@ -32,7 +32,7 @@ class Check:
     >>> checks = {str(check): check for check in optimizer_checks(Adam, libraries=["numpy"])}
     >>> checks["resume"]()
     >>> checks["resume"].promise
-    'a training that was saved and loaded goes on with the same bits'
+    'a training that is saved and loaded continues with the same bits'
     """
 
     def __init__(self, name: str, promise: str, run: Callable[[], object]) -> None:
@@ -41,7 +41,7 @@ class Check:
         self._run = run
 
     def __call__(self) -> None:
-        """Find out whether the promise is kept."""
+        """Test the promise; raise a `CheckError` if it is not kept."""
         try:
             self._run()
         except Exception as error:
@@ -53,47 +53,47 @@ class Check:
 
 
 def chosen(checks: Iterable[Check], skip: Collection[str]) -> list[Check]:
-    """Return the checks but for those that are left out.
+    """Return the checks without those that are skipped.
 
     Parameters
     ----------
     checks : iterable of Check
-        All there are.
+        All checks.
     skip : collection of str
-        The names of those to leave out.
+        The names of the checks to skip.
 
     Returns
     -------
     list of Check
-        The others.
+        The remaining checks.
 
     Raises
     ------
     ValueError
-        A name is that of no check.
+        No check has such a name.
     """
     every = list(checks)
     unknown = [name for name in skip if name not in {check.name for check in every}]
     if unknown or isinstance(skip, str):
         names = ", ".join(repr(check.name) for check in every)
-        raise ValueError(f"skip={short(skip)}; wanted a list of names of checks, which are {names}")
+        raise ValueError(f"skip={short(skip)}; wanted a list of names of checks, some of {names}")
     return [check for check in every if check.name not in skip]
 
 
 def run_all(checks: Iterable[Check], subject: str) -> None:
-    """Run checks, all of them, and raise one error that tells what failed.
+    """Run all checks, and raise one error that lists the failures.
 
     Parameters
     ----------
     checks : iterable of Check
         The checks.
     subject : str
-        What they are of, for the message.
+        What the checks test, for the message.
 
     Raises
     ------
     CheckError
-        One at least has failed.
+        At least one check fails.
     """
     count, failed = 0, list[CheckError]()
     for check in checks:

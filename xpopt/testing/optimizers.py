@@ -1,4 +1,4 @@
-"""Checks for those who write an optimizer."""
+"""Checks of an optimizer that you write."""
 
 from __future__ import annotations
 
@@ -19,37 +19,43 @@ class _Promise(NamedTuple):
     name: str
     text: str
     run: Callable[[Subject], None]
-    everywhere: bool = False  # also for libraries that are not the first
+    everywhere: bool = False  # also on libraries that are not the first
     only: Collection[str] = MODULES
 
 
 _PROMISES = (
-    _Promise("determinism", "the same training has the same bits twice", _numbers.determinism),
+    _Promise("determinism", "two runs of the same training have the same bits", _numbers.determinism),
     _Promise(
-        "engines", "a rule that is read computes what it computes when it is called", _numbers.engines, only=["numpy"]
+        "engines",
+        "the engines that trace the rule compute what a call of it computes",
+        _numbers.engines,
+        only=["numpy"],
     ),
     _Promise(
-        "dtypes", "results are of the dtype of their parameters, 16 bits computed in float32", _numbers.dtypes, True
+        "dtypes",
+        "results have the dtype of their parameters, and 16 bits are computed in float32",
+        _numbers.dtypes,
+        True,
     ),
-    _Promise("shapes", "results have the shape of their parameters, whatever their layout in memory", _numbers.shapes),
-    _Promise("one by one", "update for each parameter and a step are an update_all", _state.one_by_one),
-    _Promise("inputs", "parameters and gradients are only read, and not kept", _state.inputs),
+    _Promise("shapes", "results have the shape of their parameters, in any memory layout", _numbers.shapes),
+    _Promise("one by one", "update for each parameter, and step, give the result of update_all", _state.one_by_one),
+    _Promise("inputs", "parameters and gradients are only read, and no reference is kept", _state.inputs),
     _Promise(
-        *("in place", "results in out are those in new arrays", _state.in_place),
+        *("in place", "results written to out equal those in new arrays", _state.in_place),
         only=["numpy", "array_api_strict", "torch", "cupy"],
     ),
-    _Promise("resume", "a training that was saved and loaded goes on with the same bits", _state.resume),
-    _Promise("copies", "copies and pickles go on with the same bits", _state.copies),
+    _Promise("resume", "a training that is saved and loaded continues with the same bits", _state.resume),
+    _Promise("copies", "copies and pickles continue with the same bits", _state.copies),
     _Promise("text", "the text of an optimizer makes an equal one", _state.text),
     _Promise(
         "bad input",
-        "what is no gradient is refused by a TypeError or ValueError, and changes nothing",
+        "an invalid gradient raises a TypeError or ValueError, and nothing changes",
         _state.bad_input,
     ),
     _Promise(
-        "as on NumPy", "results are NumPy's, but for roundings", _numbers.as_on_numpy, True, MODULES.keys() - {"numpy"}
+        "as on NumPy", "results equal NumPy's up to rounding", _numbers.as_on_numpy, True, MODULES.keys() - {"numpy"}
     ),
-    _Promise("no wait", "nothing waits for a value", _state.no_wait, True, ["dask", "jax"]),
+    _Promise("no wait", "an update never waits for a value", _state.no_wait, True, ["dask", "jax"]),
 )
 
 
@@ -62,42 +68,43 @@ def optimizer_checks(
     libraries: Iterable[str] | None = None,
     skip: Collection[str] = (),
 ) -> list[Check]:
-    """Return the checks of an optimizer, to be run one by one.
+    """Return the checks of an optimizer, to run one by one.
 
     Parameters
     ----------
     optimizer : OptimizerBase or subclass
-        A class is made with its defaults; an optimizer is copied for each training, and left as it is.
+        The optimizer, or its class, of which an instance is made with the defaults. It is copied, and not changed.
     oracle : callable, optional
-        The formula once more, written from the paper: ``oracle(param, grad, memory, t, **settings)`` returns the new
-        parameter and what it remembers, which is None at first. Arrays are NumPy's, of float64, one parameter at a
-        time; `t` counts from 1. It gets those settings that it takes by name. Without one, no formula is checked.
+        An independent implementation of the formula: ``oracle(param, grad, memory, t, **settings)`` returns the new
+        parameter and the new memory, an object of any kind, which is None in the first step. Arrays are NumPy's, in
+        float64, one parameter at a time; `t` counts from 1. It gets the settings that its signature names. Without an
+        oracle, the formula is not checked.
     tolerance : float
-        How far the optimizer may be from the oracle, after any of 12 steps, as a part of the largest element.
+        The largest difference to the oracle after any of 12 steps, relative to the largest element.
     shapes : mapping
-        The shapes of the parameters, by name. By default a matrix, a vector, a number, and a matrix without elements.
+        The shapes of the parameters, by name. By default a matrix, a vector, an array of shape (), and an empty matrix.
     libraries : iterable of str, optional
-        Of "numpy", "array_api_strict", "torch", "jax", "dask" and "cupy". On the first all checks run, on the others
-        those in which libraries differ. By default all that are installed, which imports them.
+        Names among "numpy", "array_api_strict", "torch", "jax", "dask" and "cupy". All checks run on the first library;
+        on the others, only those in which libraries differ. By default, all that are installed; they are imported.
     skip : collection of str
-        Names of checks to leave out.
+        Names of checks to skip.
 
     Returns
     -------
     list of Check
-        Called, each raises a `CheckError` where its promise is not kept. Its text is its name, with the library in
-        front where that is not the first.
+        A call of a check raises a `CheckError` if its promise is not kept. `str` gives its name, which begins with the
+        library if that is not the first.
 
     Raises
     ------
     TypeError
-        `optimizer` is none, or a class without a rule, or one that is not made without arguments.
+        `optimizer` is not an optimizer, or a class without a rule, or a class that requires arguments.
     ValueError
-        There is no such library or check, or no shape.
+        A library or a check is unknown, or `shapes` is empty.
 
     Examples
     --------
-    With pytest, a test for each:
+    Run each check:
 
     >>> from xpopt import Adam
     >>> from xpopt.testing import optimizer_checks
@@ -106,10 +113,10 @@ def optimizer_checks(
     """
     cls = optimizer if isinstance(optimizer, type) else type(optimizer)
     if not shapes:
-        raise ValueError(f"shapes={shapes!r}; wanted one shape at least, such as {{'matrix': (3, 2)}}")
+        raise ValueError(f"shapes={shapes!r}; wanted at least one shape, such as {{'matrix': (3, 2)}}")
     if not issubclass(cls, OptimizerBase):
         raise TypeError(f"optimizer is a {cls.__name__}; wanted an optimizer, or its class")
-    Subject(optimizer, Arrays("numpy"), shapes).make()  # what cannot be made is told at once
+    Subject(optimizer, Arrays("numpy"), shapes).make()  # raises early if it cannot be made
     names = [name for name in MODULES if installed(name)] if libraries is None else list(libraries)
     unknown = [name for name in names if name not in MODULES]
     if unknown or not names:
@@ -122,7 +129,7 @@ def _checks(optimizer: Any, oracle: Any, tolerance: float, shapes: Shapes, names
         subject = Subject(optimizer, Arrays(name), shapes)
         if place == 0 and oracle is not None:
             run = partial(_numbers.closed_form, subject, oracle, tolerance)
-            yield Check("closed form", "every step is that of the oracle", run)
+            yield Check("closed form", "every step equals that of the oracle", run)
         for promise in _PROMISES:
             if name in promise.only and (place == 0 or promise.everywhere):
                 label = promise.name if place == 0 else f"{name}: {promise.name}"
@@ -130,7 +137,7 @@ def _checks(optimizer: Any, oracle: Any, tolerance: float, shapes: Shapes, names
 
 
 def check_optimizer(optimizer: OptimizerBase | type[OptimizerBase], **options: Any) -> None:
-    """Run all checks of an optimizer, and tell in one error which fail.
+    """Run all checks of an optimizer, and raise one error that lists the failures.
 
     Parameters
     ----------
@@ -142,7 +149,7 @@ def check_optimizer(optimizer: OptimizerBase | type[OptimizerBase], **options: A
     Raises
     ------
     CheckError
-        A check fails; the message has all that do, and what each expected.
+        At least one check fails; the message lists them, with what each expected.
     TypeError, ValueError
         As for `optimizer_checks`.
 

@@ -1,4 +1,4 @@
-"""Checks as tests of pytest."""
+"""The checks as tests for pytest."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ __all__ = ["parametrize"]
 
 
 def parametrize(*optimizers: Any, **options: Any) -> Any:
-    """Return a decorator of pytest that runs a test for each check of each optimizer; its argument is ``check``.
+    """Return a pytest decorator that runs a test once for each check of each optimizer, as argument ``check``.
 
-    It imports pytest, which nothing else here does.
+    This function imports pytest; no other function of this module does.
 
     Parameters
     ----------
     *optimizers : OptimizerBase or subclass
         As for `optimizer_checks`.
     **options : object
-        As for `optimizer_checks`, the same for all.
+        As for `optimizer_checks`. They apply to all optimizers.
 
     Returns
     -------
     pytest.MarkDecorator
-        For a test with the argument ``check``, which it calls.
+        A decorator for a test with an argument ``check``, which the test calls.
 
     Raises
     ------

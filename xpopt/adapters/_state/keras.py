@@ -1,4 +1,4 @@
-"""Optimizers of Keras with their state, from there and to there."""
+"""Convert optimizers of Keras with their state, and to Keras."""
 
 from __future__ import annotations
 
@@ -50,19 +50,19 @@ HOST = Host(
         Row("Lion", ("Lion",), {**_COMMON, "beta_1": "decay1", "beta_2": "decay2"}, {"mean": "momentum"}),
     ),
     {
-        "Adagrad": "epsilon is inside the root there",
-        "Adamax": "epsilon is added to the largest gradient there, and not to each",
-        "Ftrl": "its rate has a power of its own there",
-        "Adafactor": "its rate and its means have other schedules there",
-        "Muon": "the matrix of a step is scaled and iterated otherwise there",
-        "Lamb": "its trust has other bounds there",
-        "LossScaleOptimizer": "it is around another one; give its inner_optimizer",
+        "Adagrad": "its epsilon is inside the square root",
+        "Adamax": "its epsilon is added to the running maximum, not to each gradient",
+        "Ftrl": "its learning rate has an exponent, learning_rate_power",
+        "Adafactor": "its learning rate and its decay have other schedules",
+        "Muon": "it scales and iterates the matrix of a step differently",
+        "Lamb": "its trust ratio has other bounds",
+        "LossScaleOptimizer": "it wraps another optimizer; pass its inner_optimizer",
     },
     {
-        "amsgrad": "whose largest mean is divided before epsilon is added",
-        "use_ema": "whose average stays there: see average",
-        "gradient_accumulation_steps": "whose sums stay there: see accumulate",
-        "loss_scale_factor": "see loss_scale",
+        "amsgrad": "which adds epsilon after the bias correction",
+        "use_ema": "whose average is not converted; use the option average here",
+        "gradient_accumulation_steps": "whose sums are not converted; use the option accumulate here",
+        "loss_scale_factor": "use the option loss_scale here",
     },
     frozenset({"name", "ema_momentum", "ema_overwrite_frequency"}),
 )
@@ -70,30 +70,30 @@ _OFF = {"use_ema": False, "gradient_accumulation_steps": None, "loss_scale_facto
 
 
 def from_keras(optimizer: Any) -> OptimizerBase:
-    """Return the optimizer that goes on from one of Keras 3, with its settings, counts and slots.
+    """Convert an optimizer of Keras 3, with its settings, counts and slots, to one of xpopt.
 
     Parameters
     ----------
     optimizer : keras.optimizers.Optimizer
-        SGD, Adam, AdamW, RMSprop, Nadam, Adadelta or Lion, which has been built; only read.
+        SGD, Adam, AdamW, RMSprop, Nadam, Adadelta or Lion, which has been built. It is only read.
 
     Returns
     -------
     OptimizerBase
-        A parameter has the path that its variable has there, such as ``"dense/kernel"``. State goes to the library and
-        device of a parameter at its first update.
+        An optimizer that continues the training. The names of parameters are the paths of Keras's variables, such as
+        ``"dense/kernel"``. State is moved to the library and device of a parameter at its first update.
 
     Raises
     ------
     TypeError
-        It is no optimizer of Keras.
+        `optimizer` is not an optimizer of Keras.
     ValueError
-        It computes something else than any optimizer here, or with such a setting; the message says what. Or its rate
-        follows a schedule of Keras.
+        No optimizer of xpopt has its formula, or has it with these settings; the message gives the difference. Or its
+        learning rate follows a schedule of Keras.
 
     See Also
     --------
-    to_keras : The way back.
+    to_keras : The reverse.
     """
     kind = type(optimizer).__name__
     if not hasattr(optimizer, "get_config") or not hasattr(optimizer, "iterations"):
@@ -101,13 +101,15 @@ def from_keras(optimizer: Any) -> OptimizerBase:
     settings = optimizer.get_config()
     if not isinstance(settings["learning_rate"], float | int):
         raise ValueError(
-            f"the rate of {kind} follows a schedule, which stays there; set its learning_rate to that of the next "
-            f"step, and give lr=... to the optimizer that is made"
+            f"the learning rate of {kind} follows a schedule, which is not converted; set its learning_rate to the "
+            f"rate of the next step, and set a schedule in the optimizer that is returned"
         )
     if getattr(optimizer, "_exclude_from_weight_decay_pattern", None) or getattr(
         optimizer, "_exclude_from_weight_decay", None
     ):
-        raise ValueError(f"{kind} leaves variables out of the decay; convert it without weight_decay, and give groups")
+        raise ValueError(
+            f"{kind} excludes variables from weight decay; convert it without weight_decay, and set groups instead"
+        )
     row, ours = HOST.read(kind, {name: x for name, x in settings.items() if name not in _OFF or x != _OFF[name]})
     state = {}
     updates = int(optimizer.iterations.value)
@@ -118,33 +120,34 @@ def from_keras(optimizer: Any) -> OptimizerBase:
 
 
 def to_keras(optimizer: OptimizerBase, variables: Iterable[Any]) -> Any:
-    """Return the optimizer of Keras 3 that goes on from one of xpopt, with its settings, counts and slots.
+    """Convert an optimizer, with its settings, counts and slots, to one of Keras 3.
 
     Parameters
     ----------
     optimizer : OptimizerBase
-        One that Keras has, without groups, of which parameters have the paths of variables as names; only read.
+        An optimizer that Keras has, without groups. The names of its parameters must be the paths of the variables.
+        It is only read.
     variables : iterable of keras.Variable
-        The variables, ``model.trainable_variables``.
+        The variables of the model, ``model.trainable_variables``.
 
     Returns
     -------
     keras.optimizers.Optimizer
-        It has been built.
+        An optimizer that continues the training. It has been built.
 
     Raises
     ------
     ValueError
-        Keras is not known to have the formula, or a setting; the rate follows a schedule; parameters have had different
-        numbers of updates; or the state is of another model. Every reason is listed.
+        Keras is not known to have the formula or a setting; the learning rate follows a schedule; parameters have had
+        different numbers of updates; or the state is that of another model.
 
     See Also
     --------
-    from_keras : The way back.
+    from_keras : The reverse.
 
     Notes
     -----
-    Keras keeps the learning rate in float32, and rounds some other settings to it.
+    Keras stores the learning rate in float32, and rounds some other settings to float32.
     """
     import keras
 
@@ -164,7 +167,7 @@ def to_keras(optimizer: OptimizerBase, variables: Iterable[Any]) -> Any:
 
 
 def _slots_of(optimizer: Any, row: Row, variable: Any) -> Mapping[str, Any]:
-    """Return the variables of an optimizer that belong to one of the model, and those that are of all, by name."""
+    """Return the optimizer's variables for a variable of the model, and those for all of them, by name."""
     prefix = f"{optimizer.name}/{variable.path.replace('/', '_')}_"
     found = {x.path.removeprefix(prefix): x for x in optimizer.variables if x.path.startswith(prefix)}
     if "u_product" in row.slots.values():

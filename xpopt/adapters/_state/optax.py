@@ -122,71 +122,71 @@ HOST = Host(
         ),
     ),
     {
-        "adagrad": "eps is inside the root there",
-        "amsgrad": "the largest mean is taken of corrected ones there",
-        "adan": "differences count 1 - b2 there, where the paper has b2",
-        "rprop": "each step is made one update later there",
-        "nadam": "its momentum is constant there, and has no product of momenta",
-        "nadamw": "its momentum is constant there, and has no product of momenta",
-        "adabelief": "its two eps are two settings there",
-        "lars": "the norms are of other things there",
+        "adagrad": "its eps is inside the square root",
+        "amsgrad": "it takes the maximum of bias-corrected means",
+        "adan": "its differences have the factor 1 - b2, where the paper has b2",
+        "rprop": "it makes each step one update later",
+        "nadam": "its momentum is constant, without a product of momenta",
+        "nadamw": "its momentum is constant, without a product of momenta",
+        "adabelief": "its two eps are two settings",
+        "lars": "it takes norms of other arrays",
     },
     {
-        "eps_root": "which is added inside the root: here eps is outside",
-        "nesterov": "which has a momentum of its own",
-        "mask": "a part of the parameters: give groups to the optimizer that is made without it",
-        "weight_decay_mask": "a part of the parameters: give groups to the optimizer that is made without it",
-        "mu_dtype": "one mean is of another dtype then: see slots_dtype",
-        "bias_correction": "which has no formula here",
+        "eps_root": "which is added inside the square root; here eps is outside",
+        "nesterov": "which has another momentum",
+        "mask": "which selects parameters; convert without it, and set groups instead",
+        "weight_decay_mask": "which selects parameters; convert without it, and set groups instead",
+        "mu_dtype": "which gives one mean another dtype; use the option slots_dtype here",
+        "bias_correction": "which no formula here has",
     },
     frozenset(),
 )
 
 _BY_MODULUS = frozenset({"adam", "adamw", "rmsprop", "radam", "yogi", "adamax", "adamaxw"})
-"""What has one second moment for both parts of a complex number, as `modulus` has here."""
+"""Optimizers with one second moment for both parts of a complex number, as with `modulus` here."""
 
 
 def from_optax(name: str, state: Any, params: Any, **settings: Any) -> OptimizerBase:
-    """Return the optimizer that goes on from one of optax, with its counts and slots.
+    """Convert an optimizer of optax, with its counts and slots, to one of xpopt.
 
     Parameters
     ----------
     name : str
-        The function of optax that made it: sgd, adam, adamw, rmsprop, adadelta, adamax, adamaxw, lion, radam, yogi or
-        lamb.
+        The function of optax that made the optimizer: sgd, adam, adamw, rmsprop, adadelta, adamax, adamaxw, lion,
+        radam, yogi or lamb.
     state : tuple
-        Its state, of which it may be a part, as of a chain; only read.
+        The state of the optimizer, or one that contains it, such as that of a chain. It is only read.
     params : mapping, list or tuple of array, nested at will
-        The parameters that `state` is of.
+        The parameters to which `state` belongs.
     **settings : object
-        What that function was given, by keyword, since no state has it; a learning rate is a number, or a schedule of
-        xpopt. What is not given is what it is in optax by default.
+        The arguments of that function, by keyword, since optax's states do not have them. The learning rate is a
+        number or a schedule of xpopt. Arguments that are not given have optax's defaults.
 
     Returns
     -------
     OptimizerBase
-        With the names that `update_all` gives to `params`.
+        An optimizer that continues the training, with the names that `update_all` gives to `params`.
 
     Raises
     ------
     TypeError
-        `name` has no such setting in optax, or one is missing.
+        A setting is not an argument of optax's function, or a required one is missing.
     ValueError
-        It computes something else than any optimizer here, or with such a setting; the message says what. Or `state` is
-        of another optimizer, or of another model; every reason is listed.
+        No optimizer of xpopt has its formula, or has it with these settings; the message gives the difference. Or
+        `state` is that of another optimizer, or of another model.
 
     Warns
     -----
     UserWarning
-        The formulas are the same while the learning rate stays as it is.
+        The formulas are the same only while the learning rate is constant.
 
     See Also
     --------
-    to_optax : The way back.
+    to_optax : The reverse.
 
     Notes
     -----
-    Some states, as of sgd, have no count: the count begins at 1, which matters to schedules alone. For complex
+    Some states, such as that of sgd, have no count. The count starts at 1, which only affects schedules. For complex
     parameters optax has one second moment for both parts, which is ``modulus=True`` here; adadelta, lion, lamb and
     centered rmsprop compute something else with them, and are refused.
     """
@@ -206,7 +206,10 @@ def from_optax(name: str, state: Any, params: Any, **settings: Any) -> Optimizer
         kind, field = place.split(".")
         nodes = [node for node in _nodes(state) if type(node).__name__ == kind]
         if len(nodes) != 1:
-            raise ValueError(f"the state of {name} has one {kind} in it, and this one has {len(nodes)}")
+            raise ValueError(
+                f"state has {len(nodes)} {kind}, the state of {name} has one; wanted the state of {name}, or one that "
+                f"contains it"
+            )
         found[slot] = flatten(getattr(nodes[0], field), f"{field} of the state")
         counts += [int(nodes[0].count)] if "count" in nodes[0]._fields else []
     shapes = {name: tuple(x.shape) for name, x in leaves.items()}
@@ -214,8 +217,8 @@ def from_optax(name: str, state: Any, params: Any, **settings: Any) -> Optimizer
         rows.check_names({name: tuple(x.shape) for name, x in each.items()}, shapes)
         if missing := leaves.keys() - each.keys():
             raise ValueError(
-                f"the state is of another model: it has nothing of {show_all(missing)}; of a masked transformation, "
-                f"pass the parameters that are not masked"
+                f"the state is that of another model: it has nothing for {show_all(missing)}; for a masked "
+                f"transformation, pass the parameters that are not masked"
             )
     updates = max(counts, default=1)
     moments = type(make_optimizer(row.ours[0])).moments
@@ -231,36 +234,36 @@ def from_optax(name: str, state: Any, params: Any, **settings: Any) -> Optimizer
 
 
 def to_optax(optimizer: OptimizerBase, params: Any) -> tuple[Any, Any]:
-    """Return the optimizer of optax that goes on from one of xpopt, and its state.
+    """Convert an optimizer, with its settings, counts and slots, to one of optax.
 
     Parameters
     ----------
     optimizer : OptimizerBase
-        One that optax has, without groups; only read.
+        An optimizer that optax has, without groups. It is only read.
     params : mapping, list or tuple of array, nested at will
-        The parameters, by the names of their updates.
+        The parameters, in containers that give the names which they have in `cache`.
 
     Returns
     -------
     solver : optax.GradientTransformation
-        With the same settings.
+        The optimizer, with the same settings.
     state : tuple
-        What its ``update`` takes.
+        Its state, which continues the training.
 
     Raises
     ------
     ValueError
-        optax is not known to have the formula, or a setting; the rate follows a schedule; parameters have had different
-        numbers of updates; or the state is of another model. Every reason is listed.
+        optax is not known to have the formula or a setting; the learning rate follows a schedule; parameters have had
+        different numbers of updates; or the state is that of another model.
 
     Warns
     -----
     UserWarning
-        The formulas are the same while the learning rate stays as it is.
+        The formulas are the same only while the learning rate is constant.
 
     See Also
     --------
-    from_optax : The way back.
+    from_optax : The reverse.
     """
     import jax.numpy as jnp
     import optax
@@ -272,7 +275,7 @@ def to_optax(optimizer: OptimizerBase, params: Any) -> tuple[Any, Any]:
     row, settings = HOST.write(type(optimizer).__name__, {**optimizer.hyperparameters, "modulus": False})
     if _has_complex(leaves) and _check_complex(row) and not optimizer.hyperparameters["modulus"]:
         raise ValueError(
-            f"{row.theirs} of optax has one second moment for both parts of a complex number, as modulus=True has here"
+            f"{row.theirs} of optax has one second moment for both parts of a complex number, as with modulus=True here"
         )
     solver = getattr(optax, row.theirs)(**settings)
     state, updates = solver.init(params), rows.check_one_count(known.values())
@@ -293,19 +296,19 @@ def _has_complex(leaves: Mapping[Any, Any]) -> bool:
 
 
 def _check_complex(row: Row) -> bool:
-    """Return whether a formula is that with `modulus` for complex parameters; a ValueError says that it is another."""
+    """Return whether a formula for complex parameters is that of `modulus`; raise a ValueError if it is another."""
     if row.theirs == "sgd":
         return False
     if row.theirs not in _BY_MODULUS or row.here.get("centered"):
         raise ValueError(
-            f"{row.theirs} of optax computes something else of complex parameters than {row.ours[0]}; pass their real "
-            f"and imaginary parts as parameters in both"
+            f"{row.theirs} of optax has another formula for complex parameters than {row.ours[0]}; in both, pass real "
+            f"and imaginary parts as parameters"
         )
     return True
 
 
 def _nodes(state: Any) -> Iterator[Any]:
-    """Yield the parts of a state that are tuples."""
+    """Yield all tuples in a state, nested ones included."""
     if isinstance(state, tuple):
         yield state
         for part in state:
@@ -316,7 +319,7 @@ def _nodes(state: Any) -> Iterator[Any]:
 
 
 def _with(state: Any, kind: str, changes: Mapping[str, Any]) -> Any:
-    """Return a state with other fields in its part of a kind."""
+    """Return a state in which the tuple of a kind has other fields."""
     if type(state).__name__ == kind:
         return state._replace(**{name: x for name, x in changes.items() if name in state._fields})
     if type(state) is tuple:

@@ -1,4 +1,4 @@
-"""What is the same in another library: algorithms, their settings, and what they remember."""
+"""Which optimizers of other libraries have the same formula: their settings and their state."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Row(NamedTuple):
-    """That an algorithm of a host computes what an optimizer of xpopt does, with these settings.
+    """An optimizer `theirs` of another library that computes the same as one of xpopt, with these settings.
 
-    `ours` are classes, of which the first one is made. `same` are settings there by which they are called here; `there`
-    and `here` what the others must be for the formulas to be one, and where nothing is said, their defaults. `slots`
-    are names there by those here. Of `factors`, a number, or ``"lr"``, is what the values here are of those there;
-    ``"sign"`` says that only their signs matter. `counted` is the name there of the number of updates, if there is one.
+    `ours` are classes of xpopt; the first one is made. `same` maps settings there to settings here. `there` and `here`
+    are the values that other settings must have; those that are not listed must have their defaults. `slots` maps slots
+    here to names there. `factors` maps slots to the factor by which values here differ from those there, a number or
+    ``"lr"``; ``"sign"`` means that only the signs are used. `counted` is the name there of the number of updates.
     """
 
     theirs: str
@@ -39,7 +39,7 @@ class Row(NamedTuple):
 
 
 class Remembered(NamedTuple):
-    """What is remembered of a parameter, in NumPy arrays by the names of slots here."""
+    """The state of a parameter: NumPy arrays, by the names of slots here."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -48,10 +48,10 @@ class Remembered(NamedTuple):
 
 
 class Host(NamedTuple):
-    """What is known of a library.
+    """The optimizers of a library.
 
-    `refused` says by algorithm why it is not in `rows`, `notes` by setting what it does to the formula. Settings that
-    are `unread` are about how it runs.
+    `refused` gives the reason why an optimizer is not in `rows`, `notes` the effect of a setting on the formula.
+    Settings that are `unread` do not change what is computed.
     """
 
     name: str
@@ -61,10 +61,10 @@ class Host(NamedTuple):
     unread: frozenset[str]
 
     def read(self, theirs: str, settings: Mapping[str, Any]) -> tuple[Row, dict[str, Any]]:
-        """Return the row of an algorithm there, and the settings here."""
+        """Return the row of an optimizer of the library, and the settings here."""
         rows = [row for row in self.rows if row.theirs == theirs]
         if not rows:
-            why = self.refused.get(theirs, "no optimizer here is known to compute the same")
+            why = self.refused.get(theirs, "no optimizer of xpopt is known to have its formula")
             known = ", ".join(dict.fromkeys(row.theirs for row in self.rows))
             raise ValueError(f"{theirs} of {self.name} cannot be converted: {why}; wanted one of {known}")
         row, faults = min(((row, self._unlike(row, settings)) for row in rows), key=_how_many)
@@ -81,20 +81,20 @@ class Host(NamedTuple):
         ]
 
     def write(self, ours: str, settings: Mapping[str, Any]) -> tuple[Row, dict[str, Any]]:
-        """Return the row of an optimizer with these `hyperparameters`, and the settings there."""
+        """Return the row of an optimizer of xpopt with these `hyperparameters`, and the settings there."""
         rows = [row for row in self.rows if ours in row.ours]
         if not rows:
             known = ", ".join(dict.fromkeys(name for row in self.rows for name in row.ours))
-            raise ValueError(f"{self.name} is not known to have what {ours} computes; wanted one of {known}")
+            raise ValueError(f"{self.name} is not known to have the formula of {ours}; wanted one of {known}")
         defaults = {name: x for name, x in make_optimizer(ours).hyperparameters.items() if name not in _APART}
         row, faults = min(((row, _unlike(row, settings, {**defaults, **row.here})) for row in rows), key=_how_many)
         if faults:
-            raise ValueError(f"{self.name} is not known to have what {ours} computes with {', '.join(faults)}")
+            raise ValueError(f"{self.name} is not known to have the formula of {ours} with {', '.join(faults)}")
         return row, {**row.there, **{there: settings[here] for there, here in row.same.items()}}
 
 
 def _unlike(row: Row, settings: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """Return what of the settings here is neither as `wanted` nor a number that is a setting there."""
+    """Return the settings here that are neither as `wanted` nor a number that has a setting there."""
     free = set(row.same.values()).difference(row.here)
     return [
         f"{name}={settings[name]!r}"
@@ -110,7 +110,7 @@ def _how_many(found: tuple[Row, list[str]]) -> int:
 _APART = ("id", "groups", "lr_scheduler")
 
 _MAY_BE_NONE = ("weight_decay", "l2", "momentum")
-"""Settings of which None is 0 where it may be."""
+"""Settings in which None means 0."""
 
 
 def _value(x: Any, name: str) -> Any:
@@ -120,28 +120,28 @@ def _value(x: Any, name: str) -> Any:
 
 
 def check_rate(optimizer: OptimizerBase) -> None:
-    """Raise a ValueError where the rate is not a number that the other library could have."""
+    """Raise a ValueError if the learning rate follows a schedule."""
     if not isinstance(optimizer.lr_scheduler, ConstantScheduler):
         raise ValueError(
-            f"the rate follows {optimizer.lr_scheduler}, which stays here; set the rate of the next step, "
-            f"set_params({{'lr': ..., 'lr_scheduler': None}}), and give the other library a schedule of its own"
+            f"the learning rate follows {optimizer.lr_scheduler}, which is not converted; set it to the rate of the "
+            f"next step, set_params({{'lr': ..., 'lr_scheduler': None}}), and use a schedule of the other library"
         )
 
 
 def check_no_groups(optimizer: OptimizerBase) -> None:
-    """Raise a ValueError where parameters have settings of their own."""
+    """Raise a ValueError if there are groups."""
     if optimizer.groups:
-        raise ValueError(f"groups={dict(optimizer.groups)!r} cannot be converted; make an optimizer for each of them")
+        raise ValueError(f"groups={dict(optimizer.groups)!r} cannot be converted; make an optimizer for each group")
 
 
 def here(row: Row, lr: float, theirs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return slots as they are here: those that there are."""
+    """Convert slots from another library; those that it has."""
     found = {ours: on_host(theirs[name]) for ours, name in row.slots.items() if theirs.get(name) is not None}
     return {name: _scaled(row, name, x, lr, there=False) for name, x in found.items()}
 
 
 def there(row: Row, lr: float, ours: Mapping[str, Any]) -> dict[str, Any]:
-    """Return slots as they are there."""
+    """Convert slots to another library."""
     return {row.slots[name]: _scaled(row, name, on_host(x), lr, there=True) for name, x in ours.items()}
 
 
@@ -151,24 +151,26 @@ def _scaled(row: Row, name: str, x: Any, lr: float, *, there: bool) -> Any:
         return x if there else np.asarray(np.sign(x))
     if factor == "lr":
         if not lr:
-            raise ValueError(f"a {name} cannot be converted with a learning rate of 0, which one of them has inside")
+            raise ValueError(
+                f"slot {name!r} cannot be converted with lr=0, since one of the libraries multiplies it by the rate"
+            )
         factor = lr
     assert not isinstance(factor, str)
-    return np.asarray(x if factor == 1.0 else x / factor if there else x * factor)  # products of shape () are scalars
+    return np.asarray(x if factor == 1.0 else x / factor if there else x * factor)  # a product of shape () is a scalar
 
 
 def warn_of_rate(row: Row, state: Iterable[Remembered]) -> None:
-    """Warn where the learning rate is inside of what is remembered here, and outside of it there."""
+    """Warn if the learning rate is part of a slot here, and not of the slot there."""
     inside = {slot for known in state for slot in known.slots if row.factors.get(slot) == "lr"}
     if inside:
         warn(
-            f"the learning rate is inside the {inside.pop()} of {row.ours[0]}, and outside of it in {row.theirs}: they "
-            f"are the same while it does not change"
+            f"the learning rate is part of {inside.pop()} in {row.ours[0]} of xpopt, but not in {row.theirs} of the "
+            f"other library; the steps are the same only while the learning rate is constant"
         )
 
 
 def on_host(x: Any) -> Any:
-    """Return the values of an array of any library as one of NumPy, with 16 bits in 32."""
+    """Return the values of an array of any library in a NumPy array; those of 16 bits in float32."""
     library = library_of(x)
     (values,) = [np.asarray(x)] if library is None else library.to_numpy([x])
     return np.array(values, np.float32) if values.dtype.itemsize == 2 else np.array(values)
@@ -177,7 +179,7 @@ def on_host(x: Any) -> Any:
 def made(
     row: Row, settings: Mapping[str, Any], state: Mapping[Hashable, Remembered], groups: Mapping[str, Any] = NOTHING
 ) -> OptimizerBase:
-    """Return an optimizer with the state that another library had, which goes to where the parameters are."""
+    """Return an optimizer with the state from another library, which moves to the devices of the parameters."""
     optimizer = make_optimizer({"id": row.ours[0], **settings, "groups": groups})
     own = optimizer.state_dict()
     header, arrays = own["header"], own["arrays"]
@@ -192,24 +194,24 @@ def made(
 
 
 def state_of(optimizer: OptimizerBase, shapes: Mapping[Hashable, tuple[int, ...]]) -> dict[Hashable, Remembered]:
-    """Return what an optimizer remembers of the parameters of a model.
+    """Return the state of an optimizer for the parameters of a model.
 
     Parameters
     ----------
     optimizer : OptimizerBase
         The optimizer.
     shapes : mapping
-        Of all parameters of the model, by name.
+        The shapes of all parameters of the model, by name.
 
     Returns
     -------
     dict
-        By name.
+        The state of each parameter, by name.
 
     Raises
     ------
     ValueError
-        It is the state of another model; every reason is listed.
+        It is the state of another model. The message lists every reason.
     """
     state = optimizer.state_dict(copy=False)
     found = {}
@@ -223,20 +225,22 @@ def state_of(optimizer: OptimizerBase, shapes: Mapping[Hashable, tuple[int, ...]
 
 
 def check_names(state: Mapping[Hashable, tuple[int, ...]], shapes: Mapping[Hashable, tuple[int, ...]]) -> None:
-    """Raise a ValueError with every reason why there is state of other parameters than those of a model."""
-    reasons = [f"there is no parameter {show(name)}" for name in state if name not in shapes]
+    """Raise a ValueError that lists every reason why a state does not belong to a model."""
+    reasons = [f"the model has no parameter {show(name)}" for name in state if name not in shapes]
     reasons += [
-        f"{show(name)} is of shape {tuple(shapes[name])}, and its state is of {tuple(shape)}"
+        f"{show(name)} has shape {tuple(shapes[name])}, and its state has {tuple(shape)}"
         for name, shape in state.items()
         if name in shapes and tuple(shape) != tuple(shapes[name])
     ]
     if reasons:
-        raise ValueError(f"the state is of another model: {'; '.join(reasons)}")
+        raise ValueError(f"the state is that of another model: {'; '.join(reasons)}")
 
 
 def check_one_count(state: Iterable[Remembered]) -> int:
-    """Return how many updates all parameters have had; a ValueError says that they have had different ones."""
+    """Return the number of updates of all parameters; raise a ValueError if the numbers differ."""
     counts = sorted({known.updates for known in state})
     if len(counts) > 1:
-        raise ValueError(f"parameters have had {counts} updates, and there is one count for all in the other library")
+        raise ValueError(
+            f"parameters have had different numbers of updates, {counts}; the other library has one count for all"
+        )
     return counts[0] if counts else 0

@@ -1,4 +1,4 @@
-"""Optimizers of torch.optim with their state, from there and to there."""
+"""Convert optimizers of torch.optim with their state, and to torch.optim."""
 
 from __future__ import annotations
 
@@ -74,12 +74,12 @@ HOST = Host(
         ),
     ),
     {
-        "RAdam": "eps is added before the bias correction there, which none of its settings here does",
-        "ASGD": "the average of its parameters has a rate of its own there; SGD(average=SWA(...)) is near to it",
-        "Adafactor": "its rate and its means have other schedules there",
-        "Muon": "the matrix of a step is scaled and iterated otherwise there",
-        "LBFGS": "its pairs of points belong to a search that is under way; begin one with xpopt.minimize",
-        "SparseAdam": "it leaves out elements without a gradient",
+        "RAdam": "its eps is added before the bias correction, which no setting of RAdam here does",
+        "ASGD": "its average of the parameters has a rate of its own; SGD(average=SWA(...)) is similar",
+        "Adafactor": "its learning rate and its decay have other schedules",
+        "Muon": "it scales and iterates the matrix of a step differently",
+        "LBFGS": "its pairs of points belong to a search in progress; start one with xpopt.minimize",
+        "SparseAdam": "it does not update elements without a gradient",
     },
     {},
     frozenset({"foreach", "fused", "capturable", "differentiable"}),
@@ -88,40 +88,40 @@ _PAIRS = {"betas": ("beta1", "beta2"), "etas": ("eta1", "eta2"), "step_sizes": (
 
 
 def from_torch(optimizer: Any) -> OptimizerBase:
-    """Return the optimizer that goes on from one of `torch.optim`, with its settings, counts and slots.
+    """Convert an optimizer of `torch.optim`, with its settings, counts and slots, to one of xpopt.
 
     Parameters
     ----------
     optimizer : torch.optim.Optimizer
-        SGD, Adam, AdamW, NAdam, Adamax, RMSprop, Adagrad, Adadelta or Rprop; only read.
+        SGD, Adam, AdamW, NAdam, Adamax, RMSprop, Adagrad, Adadelta or Rprop. It is only read.
 
     Returns
     -------
     OptimizerBase
-        A parameter has the name that it has there, or else its index; with several groups, the pair of the index of the
-        group and of that. The groups are `groups` then. State goes to the library and device of a parameter at its
-        first update.
+        An optimizer that continues the training. The name of a parameter is its name there, or its index if it has
+        none. With several groups, which become `groups`, it is the pair of the index of the group and that name. State
+        is moved to the library and device of a parameter at its first update.
 
     Raises
     ------
     TypeError
-        It is no optimizer of `torch.optim`.
+        `optimizer` is not an optimizer of `torch.optim`.
     ValueError
-        It is one that computes something else than any optimizer here, or with such a setting; the message says what.
-        Or two parameters of a group have one name.
+        No optimizer of xpopt has its formula, or has it with these settings; the message gives the difference. Or two
+        parameters of a group have the same name.
 
     Warns
     -----
     UserWarning
-        The formulas are the same while the learning rate stays as it is.
+        The formulas are the same only while the learning rate is constant.
 
     See Also
     --------
-    to_torch : The way back.
+    to_torch : The reverse.
 
     Notes
     -----
-    PyTorch's SGD counts no updates: the count begins at 1, which matters to schedules alone.
+    PyTorch's SGD does not count updates. The count starts at 1, which only affects schedules.
     """
     kind = type(optimizer).__name__
     is_theirs = f"{type(optimizer).__module__}.".startswith("torch.optim.")
@@ -145,7 +145,7 @@ def from_torch(optimizer: Any) -> OptimizerBase:
     (first, settings), *others = read
     if any(row is not first for row, _ in others):
         kinds = ", ".join(f"{row.ours[0]}" for row, _ in read)
-        raise ValueError(f"the groups of {kind} compute by several formulas, {kinds}; wanted groups of one formula")
+        raise ValueError(f"the groups of {kind} need several formulas, {kinds}; wanted groups with one formula")
     rows.warn_of_rate(first, state.values())
     groups = {
         f"{index}/*": {name: x for name, x in own.items() if x != settings[name]}
@@ -156,42 +156,44 @@ def from_torch(optimizer: Any) -> OptimizerBase:
 
 
 def to_torch(optimizer: OptimizerBase, params: Mapping[Hashable, Any] | Iterable[tuple[Hashable, Any]]) -> Any:
-    """Return the optimizer of `torch.optim` that goes on from one of xpopt, with its settings, counts and slots.
+    """Convert an optimizer, with its settings, counts and slots, to one of `torch.optim`.
 
     Parameters
     ----------
     optimizer : OptimizerBase
-        One that PyTorch has; only read.
+        An optimizer that PyTorch has. It is only read.
     params : mapping of str to tensor, or iterable of pairs
-        The parameters by the names that they have in `cache`, such as ``model.named_parameters()``.
+        The parameters by their names in `cache`, such as ``model.named_parameters()``.
 
     Returns
     -------
     torch.optim.Optimizer
-        With a group for each of `groups`; parameters that are frozen are in none.
+        An optimizer that continues the training, with a group for each of `groups`. Frozen parameters are in no group.
 
     Raises
     ------
     TypeError
         `params` are tensors without names.
     ValueError
-        A name is of two parameters; PyTorch is not known to have the formula, or a setting; the rate follows a
-        schedule; or the state is of another model. Every reason is listed.
+        Two parameters have the same name; PyTorch is not known to have the formula or a setting; the learning rate
+        follows a schedule; or the state is that of another model.
 
     Warns
     -----
     UserWarning
-        The formulas are the same while the learning rate stays as it is.
+        The formulas are the same only while the learning rate is constant.
 
     See Also
     --------
-    from_torch : The way back.
+    from_torch : The reverse.
     """
     import torch
 
     pairs = [*(params.items() if isinstance(params, Mapping) else params)]
     if any(isinstance(pair, torch.Tensor) for pair in pairs):
-        raise TypeError("params has tensors without names; wanted pairs, such as model.named_parameters()")
+        raise TypeError(
+            "params has tensors without names; wanted pairs (name, tensor), such as model.named_parameters()"
+        )
     check_once([name for name, _ in pairs])
     named = dict(pairs)
     rows.check_rate(optimizer)
@@ -211,14 +213,14 @@ def to_torch(optimizer: OptimizerBase, params: Mapping[Hashable, Any] | Iterable
         own = optimizer.groups.get(pattern, {})  # of none where an optimizer has others for some shapes
         if "id" in own:
             raise ValueError(
-                f"group {pattern!r} has an optimizer of its own, {own['id']}; wanted one with other settings"
+                f"group {pattern!r} has an optimizer of its own, {own['id']}; wanted a group with other settings only"
             )
         row, settings = HOST.write(type(optimizer).__name__, {**whole, **own})
         kinds[row.theirs] = row
         groups.append({"params": [named[name] for name in names], **_together(settings)})
         states += [_there(row, settings["lr"], state.get(name)) for name in names]
     if len(kinds) != 1:
-        raise ValueError(f"groups are of {len(kinds)} algorithms there ({', '.join(kinds)}); wanted one")
+        raise ValueError(f"the groups need {len(kinds)} optimizers of PyTorch, {', '.join(kinds)}; wanted one")
     ((kind, row),) = kinds.items()
     cls = getattr(torch.optim, kind)
     takes = {"params", *inspect.signature(cls).parameters}
@@ -230,7 +232,7 @@ def to_torch(optimizer: OptimizerBase, params: Mapping[Hashable, Any] | Iterable
 
 
 def names_of(group: Mapping[str, Any]) -> Sequence[Hashable]:
-    """Return the names of the parameters of a group, or their indices; a ValueError says that one is of two.
+    """Return the names of the parameters of a group, or their indices; raise a ValueError if two are the same.
 
     Parameters
     ----------
@@ -248,7 +250,7 @@ def names_of(group: Mapping[str, Any]) -> Sequence[Hashable]:
 
 
 def check_once(names: Sequence[Hashable]) -> None:
-    """Raise a ValueError where a name is of two parameters.
+    """Raise a ValueError if two parameters have the same name.
 
     Parameters
     ----------
@@ -258,13 +260,13 @@ def check_once(names: Sequence[Hashable]) -> None:
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(
-            f"two parameters are named {twice!r}, as where the named_parameters() of two models are put together; "
-            f"wanted names of their own, such as named_parameters(prefix='first')"
+            f"two parameters are named {twice!r}, as happens with the named_parameters() of two models; wanted unique "
+            f"names, such as those of named_parameters(prefix='first')"
         )
 
 
 def _there(row: Row, lr: float, known: Remembered | None) -> dict[str, Any]:
-    """Return the state of a parameter as PyTorch has it."""
+    """Return the state of a parameter in PyTorch's form."""
     import torch
 
     if known is None:
@@ -274,7 +276,7 @@ def _there(row: Row, lr: float, known: Remembered | None) -> dict[str, Any]:
 
 
 def _apart(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings with each number by a name of its own."""
+    """Return settings in which each number has a name of its own."""
     found = {name: x for name, x in settings.items() if name not in _PAIRS}
     for pair, names in _PAIRS.items():
         found.update(zip(names, settings.get(pair, ()), strict=False))
@@ -282,7 +284,7 @@ def _apart(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _together(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return them as PyTorch has them."""
+    """Return settings in PyTorch's form."""
     found = dict(settings)
     for pair, names in _PAIRS.items():
         if names[0] in found:
