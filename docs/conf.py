@@ -48,6 +48,7 @@ html_logo = "_static/logo.svg"
 html_favicon = "_static/logo.svg"
 html_static_path = ["_static"]
 html_css_files = ["pages.css"]
+html_search_scorer = str(Path(__file__).with_name("scorer.js"))
 
 plot_formats = ["svg"]
 plot_html_show_formats = False

@@ -1,4 +1,4 @@
-"""What Sphinx makes of these pages beside what it does of itself: navigation, rules, examples, widths."""
+"""What Sphinx makes of these pages beside what it does of itself: navigation, rules, examples, widths, search."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 from docutils import nodes
 from docutils.parsers.rst import Directive
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 from sphinx.ext.autosummary import autosummary_toc
 from sphinx.util import logging
 
@@ -18,6 +19,23 @@ import xpopt
 
 WIDEST = 88
 """Columns of code that a page shows without scrolling."""
+
+
+FOUND = {
+    "bounds": "guide/transforms",
+    "checkpoint": "guide/checkpoints",
+    "complex": "guide/complex",
+    "early stopping": "guide/solvers",
+    "global norm": "guide/clipping",
+    "gradient clipping": "guide/clipping",
+    "l-bfgs": "guide/solvers",
+    "learning rate schedule": "guide/schedules",
+    "mixed precision": "guide/precision",
+    "momentum": "guide/methods",
+    "parameter groups": "guide/groups",
+    "weight decay": "guide/transforms",
+}
+"""The page that a search finds first, by main entries of the index, which it puts before all else."""
 
 
 class Rules(Directive):
@@ -89,6 +107,20 @@ def too_wide(doctree: nodes.document) -> Iterator[tuple[nodes.Node, str]]:
         yield from ((block, line) for line in block.astext().splitlines() if len(line) > WIDEST)
 
 
+def check_search(app: Sphinx, env: BuildEnvironment) -> None:
+    """Warn, and so fail the build, about words of which a search does not find the page first."""
+    entries = env.domains.index_domain.entries
+    pages: dict[str, list[str]] = {}
+    for page, of_page in entries.items():
+        for _, text, _, main, _ in of_page:
+            if main == "main":
+                pages.setdefault(text.lower(), []).append(page)
+    for words, page in FOUND.items():
+        if pages.get(words) != [page]:
+            warn = logging.getLogger(__name__).warning
+            warn("a search for %r finds %s first; wanted %s", words, pages.get(words, "any page"), page)
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register what is defined here."""
     app.extensions["sphinx-mathjax-offline"].parallel_read_safe = True  # it copies files, and does not say so
@@ -96,5 +128,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("doctree-read", leave_out_of_navigation, priority=400)  # before Sphinx looks for what is in it
     app.connect("doctree-read", trim_examples)
     app.connect("doctree-read", check_widths, priority=600)
+    app.connect("env-check-consistency", check_search)
     app.connect("html-page-context", share_navigation, priority=400)  # before the theme asks
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -217,7 +217,7 @@ DAMAGES = {
         ValueError,
         r"with shape \(2,\) in the checkpoint",
     ),
-    "hole": (edited(lambda index: index["parameters"][0]["pieces"].pop()), ValueError, "elements of"),
+    "hole": (edited(lambda index: index["parameters"][0]["pieces"].pop()), ValueError, "the checkpoint is incomplete"),
 }
 
 
@@ -261,6 +261,6 @@ def test_settings_that_would_cut_other_parameters_are_refused(tmp_path, monkeypa
     for result in run_ranks(2, work, monkeypatch):
         assert isinstance(result, ValueError)
         assert (
-            "the settings in the checkpoint need another layout of .*; make the optimizer with these settings"
+            "the settings in the checkpoint need another layout of 'a'"
             in str(result)
         )

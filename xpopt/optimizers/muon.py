@@ -70,7 +70,9 @@ class Muon(OptimizerBase):
         Whether :math:`u_t` is as above; if not, it is :math:`m_t`.
     others : OptimizerBase or None
         The optimizer of the parameters that are not matrices, such as ``AdamW(lr=3e-4)``. Its algorithm, settings and
-        schedule are copied. A group with a dict of settings applies to both: each of the two takes those that it has.
+        schedule are copied. Options of Muon such as `clip_norm`, `clip_global` and `weight_decay` do not apply to these
+        parameters; set them in this optimizer as well. A group with a dict of settings applies to both optimizers,
+        each of which takes the settings that it has.
     **options
         Options common to all optimizers: see `OptimizerBase`.
 
