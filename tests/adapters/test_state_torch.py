@@ -125,8 +125,8 @@ def test_what_is_another_formula_is_told():
     for optimizer, message in (
         (xpopt.Muon(others=xpopt.AdamW()), "not known to have the formula of Muon; wanted one of SGD"),
         (xpopt.Lion(), "not known to have the formula of Lion; wanted one of SGD"),
-        (xpopt.Adam(eps_place="uncorrected", agc=0.1), r"Adam computes with eps_place='uncorrected', agc=0\.1"),
-        (xpopt.Adam(weight_decay=0.1, l2=0.1), "Adam computes with"),
+        (xpopt.Adam(eps_place="uncorrected", agc=0.1), r"the formula of Adam with eps_place='uncorrected', agc=0\.1"),
+        (xpopt.Adam(weight_decay=0.1, l2=0.1), "the formula of Adam with"),
         (xpopt.Adam(lr=xpopt.schedulers.cosine(0.1, steps=5)), "the learning rate follows"),
         (xpopt.Adam(groups={"w": xpopt.SGD(lr=0.1)}), "has an optimizer of its own"),
     ):

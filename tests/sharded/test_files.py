@@ -260,7 +260,4 @@ def test_settings_that_would_cut_other_parameters_are_refused(tmp_path, monkeypa
 
     for result in run_ranks(2, work, monkeypatch):
         assert isinstance(result, ValueError)
-        assert (
-            "the settings in the checkpoint need another layout of 'a'"
-            in str(result)
-        )
+        assert "the new settings need another layout of 'a', 'b/c'" in str(result)

@@ -100,11 +100,11 @@ class Model:
             The new settings of the optimizer.
         """
         whole, asks = self._cut(settings)
-        others = whole.keys() ^ self.whole.keys()
+        others = [name for name in self.specs if (name in whole) != (name in self.whole)]
         if others or asks != self.asks:
             raise ValueError(
-                f"Sharded: the new settings need another layout of {show_all(others) or 'the model'}; make an optimizer "
-                f"with these settings, and a new Sharded: {settings.values}"
+                f"Sharded: the new settings need another layout of {show_all(others) or 'the model'}; make an "
+                f"optimizer with these settings, and a new Sharded: {settings.values}"
             )
 
     def described(self) -> list[str]:

@@ -85,8 +85,8 @@ class DTensors:
         params : container of torch.Tensor, nested at will
             The parameters, with the layouts of those that were passed to the constructor.
         grads : container with the names of `params`
-            Their gradients, with the same layouts. A parameter whose gradient is None is not updated; it must be None on
-            all processes.
+            Their gradients, with the same layouts. A parameter whose gradient is None is not updated; the gradient must
+            be None on all processes.
         cur_loss : float or tensor of shape (), optional
             The loss of this process. Schedules read the mean over all processes.
         out : container with the names of `params`, optional

@@ -187,8 +187,8 @@ def from_optax(name: str, state: Any, params: Any, **settings: Any) -> Optimizer
     Notes
     -----
     Some states, such as that of sgd, have no count. The count starts at 1, which only affects schedules. For complex
-    parameters optax has one second moment for both parts, which is ``modulus=True`` here; adadelta, lion, lamb and
-    centered rmsprop compute something else with them, and are refused.
+    parameters, optax has one second moment for both parts, which is ``modulus=True`` here. adadelta, lion, lamb and
+    centered rmsprop have other formulas for complex parameters, and are refused.
     """
     import optax
 
