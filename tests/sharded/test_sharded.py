@@ -256,7 +256,7 @@ def test_settings_change_on_all_ranks_together(monkeypatch):
     wrong = [
         (lambda rank: {"lr": -1.0 if rank == 1 else 0.5}, "rank 1: Adam: lr=-1.0"),
         (lambda rank: {"lr": 0.5 + rank}, r"rank 1: .*settings would differ.*'lr': 1\.5.* rank 0 has .*'lr': 0\.5"),
-        (lambda rank: {"clip_norm": 1.0}, "would be laid out in another way"),
+        (lambda rank: {"clip_norm": 1.0}, "the new settings need another layout of"),
         (lambda rank: {"momentum": 1.0}, "no hyperparameter .*momentum"),
     ]
 
@@ -289,7 +289,7 @@ def test_each_rank_explains_what_it_updates(monkeypatch):
 
     def work(comm):
         opt = Sharded(xpopt.Adam(), comm)
-        with pytest.raises(RuntimeError, match=r"explain needs parameters.*opt\.bind"):
+        with pytest.raises(RuntimeError, match=r"explain was called before bind.*opt\.bind"):
             opt.explain()
         _, grads = opt.bind(filled(shapes, 0))
         explained = opt.explain()
@@ -306,7 +306,7 @@ def test_each_rank_explains_what_it_updates(monkeypatch):
 @pytest.mark.parametrize("take", [copy.copy, copy.deepcopy, pickle.dumps])
 def test_copies_and_pickles_are_refused(take, monkeypatch):
     def work(comm):
-        with pytest.raises(TypeError, match=r"neither copied nor pickled; opt\.save\(folder\).*load\(folder\)"):
+        with pytest.raises(TypeError, match=r"cannot be copied or pickled; opt\.save\(folder\).*load\(folder\)"):
             take(Sharded(xpopt.Adam(), comm))
 
     of_all(1, work, monkeypatch)
