@@ -12,7 +12,7 @@ from _kit.rows import rows
 from _kit.table import PROMISES
 
 import xpopt
-from xpopt import SGD, Adam, CheckpointError, OptimizerBase, setting, slot
+from xpopt import SGD, Adam, CheckpointError, OptimizerBase, ScheduleFreeSGD, setting, slot
 
 pytestmark = pytest.mark.any_immutable
 
@@ -309,6 +309,13 @@ def test_a_rule_that_has_one_rate_alone_says_so(backend):
     x = np.ones(2)
     opt = OnHost(lr_scale=np.ones(2))
     with pytest.raises(TypeError, match=r"OnHost.scalars reads h.lr, which is an array here, for lr_scale is one"):
+        opt.update(x, x, "W")
+    assert opt.cache == {}
+    opt = ScheduleFreeSGD(lr_scale=np.ones(2))
+    with (
+        xpopt.engine("eager"),
+        pytest.raises(TypeError, match=r"'weights'; .* of shape \(\); where it is .* lr_scale must be a number"),
+    ):
         opt.update(x, x, "W")
     assert opt.cache == {}
     with pytest.raises(ValueError, match=r"Started starts the slot 'step' at lr, one number; give lr_scale a number"):

@@ -229,9 +229,11 @@ def _own(
     except TypeError as error:
         raise TypeError(f"what {rule.name} returned as {field!r} {error}") from None
     if x.dtype != spec.compute or tuple(x.shape) != shape:
+        of_elements = shape == () and tuple(x.shape) == spec.shape
         raise TypeError(
             f"{rule.name} returned {dtype_text(x.dtype)} of shape {tuple(x.shape)} as {field!r}; "
             f"wanted {dtype_text(spec.compute)} of shape {shape}"
+            + ("; where it is computed from h.lr, lr_scale must be a number, and not an array" if of_elements else "")
         )
     if any(x is other for other in taken) or library.may_share(x, taken):
         x = library.copy(x)
