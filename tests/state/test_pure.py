@@ -388,6 +388,8 @@ def test_what_is_not_of_its_model_is_told(backend):
     with pytest.raises(RuntimeError, match="there is none; call pure"):
         opt.take({})
     pure, params = opt.pure(), {"W": np.ones(2), "b": np.ones(1)}
+    with pytest.raises(RuntimeError, match=r"has none; call its init"):
+        opt.take({})
     with pytest.raises(RuntimeError, match="call init"):
         pure.numbers()
     slots = pure.init(params)
@@ -410,3 +412,22 @@ def test_what_is_not_of_its_model_is_told(backend):
     assert (opt.cache, opt.cur_step) == ({}, 0)
     with pytest.raises(TypeError, match="'W' is a float; wanted an array"):
         pure.init({"W": 1.0})
+
+
+@on_numpy
+@pytest.mark.parametrize(
+    "changes", [{"lr": 0.5}, {"groups": {"W": {"lr": 0.3}}}, {"groups": {"b": {"lr_scale": np.array([2.0])}}}]
+)
+def test_settings_that_changed_meanwhile(backend, changes):
+    opt, params = xpopt.Adam(groups={"b": {"lr_scale": np.array([0.5])}}), {"W": np.ones(2), "b": np.ones(1)}
+    pure = opt.pure()
+    slots = pure.init(params)
+    _, slots = pure.update(params, params, slots, pure.numbers())
+    before = opt.hyperparameters
+    opt.set_params(changes)
+    with pytest.raises(ValueError, match=r"settings of this Adam have changed since pure\(\)"):
+        opt.take(slots)
+    assert (opt.cur_step, opt.cache) == (0, {})
+    opt.set_params({name: before[name] for name in changes})
+    opt.take(slots)
+    assert opt.cache["W"]["t"] == 1

@@ -53,7 +53,7 @@ class Pure:
 
     def __init__(self, parts: Parts, memo: dict[int, Any]) -> None:
         check_options(parts.settings)
-        self._settings = parts.settings
+        self.settings = parts.settings
         self._state = parts.state.snapshot()
         self.clock: Clock = copy.deepcopy(parts.clock, memo)
         self.skipped = parts.skipped
@@ -162,8 +162,8 @@ class Pure:
         given = flatten(params, "params")
         if not given:
             raise ValueError("params is empty; wanted a container of arrays")
-        if self._settings.groups:
-            check_matched(self._settings, given)
+        if self.settings.groups:
+            check_matched(self.settings, given)
         where = paths(params)
         found: dict[Hashable, Leaf] = {}
         states: dict[Hashable, Any] = {}
@@ -180,7 +180,7 @@ class Pure:
         self, name: Hashable, path: tuple[Hashable, ...], library: Library, param: Any, made: dict[Any, Any]
     ) -> tuple[Leaf, Any]:
         """Return what is known of a parameter, and the slots that it has."""
-        own = self._settings.of(name, param.shape)
+        own = self.settings.of(name, param.shape)
         traced = library.is_traced(param)
         device = None if traced else library.place(param)
         spec = Spec(library.name, param.dtype, tuple(param.shape), device or "", library.compute_dtype(param.dtype))
@@ -208,20 +208,20 @@ class Pure:
         """Return what computes a step: the rule as it is read, or else called."""
         if rule.fused or rule.whole:
             return Formula(rule, h)
-        draws = () if self._settings.drawn is None else self._settings.drawn.draws
+        draws = () if self.settings.drawn is None else self.settings.drawn.draws
         return Called(rule, h, own.of_rule, {one.name for one in draws if one.group == own.number})
 
     def _first(self, own: Settings, made: dict[Any, Any]) -> Any:
         """Return the numbers of the next step, which is not counted, for slots that start at one of them."""
         if own.number not in made:
             clock = copy.deepcopy(self.clock)
-            lr = clock.ask_whole(None, self._settings.drawn)
+            lr = clock.ask_whole(None, self.settings.drawn)
             rate = clock.rate_of(own.number, lr)
             made[own.number] = own.numbers_at(1, rate, drawn=clock.numbers_of(own.number))
         return made[own.number]
 
     def _numbers(self, cur_loss: Any) -> dict[str, Any]:
-        settings, clock = self._settings, self.clock
+        settings, clock = self.settings, self.clock
         check_loss(cur_loss, "params")
         others = read_loss(cur_loss, settings.cls.__name__) if settings.reads_loss else None
         try:
@@ -270,7 +270,7 @@ class Pure:
             steps[name] = leaf.step(leaves[name], gradients[name], states[name], *given.of(row_key(leaf), leaf), key)
         stepped = all_stepped(steps)
         proceed = None
-        if self._settings.values["nonfinite"] == "skip" and stepped:
+        if self.settings.values["nonfinite"] == "skip" and stepped:
             xp = given.library.xp
             proceed = xp.all(xp.stack([flag for one in stepped.values() for flag in one.is_finite()]))
         ended = {name: one.ended(leaves[name], states[name], proceed) for name, one in stepped.items()}

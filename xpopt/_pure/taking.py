@@ -9,6 +9,7 @@ from .._arrays.namespace import copy_array
 from .._state.entry import Record
 from .._state.interrupts import WRITING, enter
 from .._state.parts import Parts
+from .._state.settings import Settings
 from .._state.skipped import Skipped
 from .checks import check_state
 from .leaf import SKIPPED
@@ -30,6 +31,15 @@ def take(parts: Parts, pure: Pure, slots: Any, memo: dict[int, Any]) -> None:
     memo : dict
         For copies of schedules: the optimizer by its id.
     """
+    if not pure.leaves:
+        raise RuntimeError(
+            "take needs the state of a model, and the last pure form has none; call its init(params) first"
+        )
+    if parts.settings is not pure.settings and _values(parts.settings) != _values(pure.settings):
+        raise ValueError(
+            f"the settings of this {pure.settings.cls.__name__} have changed since pure(), and the slots were computed "
+            f"with those from before; set them back, take, and change them afterwards"
+        )
     entries: dict[Any, Any] = {}
     records: dict[Any, Record] = {}
     skipped = 0
@@ -55,3 +65,9 @@ def take(parts: Parts, pure: Pure, slots: Any, memo: dict[int, Any]) -> None:
     enter(WRITING)
     parts.state, parts.clock = twin, clock
     parts.skipped = Skipped(pure.skipped.read().on_host + skipped)
+
+
+def _values(settings: Settings) -> list[Any]:
+    """Return the settings of the optimizer and of its groups, to be compared."""
+    groups = [(group.pattern, group.others, group.settings) for group in settings.groups]
+    return [settings.values, *((*where, one.cls, one.frozen, one.values) for *where, one in groups)]

@@ -669,9 +669,9 @@ class OptimizerBase(Scheduled, Declared):
         Raises
         ------
         RuntimeError
-            There is no pure form.
+            There is no pure form, or its `init` was not called.
         ValueError
-            They are not those of its model. Nothing has changed.
+            They are not those of its model, or settings have changed since `pure`. Nothing has changed.
         """
         pure = self._pure
         if pure is None:
