@@ -245,7 +245,7 @@ PHASES = {
     "write": ("opt", "update_all"),
     "share": ("processes", "share"),
     "file": ("files", "write"),
-    "index": ("files", "_sync_folder"),
+    "index": ("files", "sync_folder"),
 }
 
 

@@ -55,7 +55,7 @@ def write(
     OSError
         The file cannot be written.
     """
-    safetensors = _safetensors()
+    safetensors = safetensors_module()
     with _naming_errors(path):
         target = _target(path)
     report = reporter(progress, f"saving {target.name}")
@@ -86,7 +86,7 @@ def write(
         with file.open("rb+") as written:
             os.fsync(written.fileno())
         file.replace(target)
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
     report(total, total)
 
 
@@ -116,16 +116,16 @@ def read(path: str | os.PathLike[str], progress: Progress) -> tuple[Any, dict[st
     CheckpointError
         It is damaged, of a newer format, or not of xpopt.
     """
-    safetensors = _safetensors()
+    safetensors = safetensors_module()
     report = reporter(progress, f"loading {Path(path).name}")
     arrays: dict[str, Host] = {}
     # To open it here says in the usual way what is missing or forbidden.
-    with _opened(path) as raw, _damage(safetensors.SafetensorError):
+    with _opened(path) as raw, damage(safetensors.SafetensorError):
         file = safetensors.safe_open(path, framework="np")
         _refuse_duplicates(raw)
     with file:
-        with _damage(safetensors.SafetensorError):
-            text, digest, header = _read_metadata(file.metadata() or {})
+        with damage(safetensors.SafetensorError):
+            text, digest, header = read_metadata(file.metadata() or {})
             views = {key: file.get_slice(key) for key in sorted(file.keys())}
             kinds = {view.get_dtype() for view in views.values()}
         if not kinds <= _SIZES.keys():
@@ -136,7 +136,7 @@ def read(path: str | os.PathLike[str], progress: Progress) -> tuple[Any, dict[st
         checksum = _Checksum(text)
         done = 0
         for key in views:
-            with _damage(safetensors.SafetensorError):
+            with damage(safetensors.SafetensorError):
                 arrays[key] = file.get_tensor(key)
             checksum.add(arrays[key])
             done += arrays[key].nbytes
@@ -170,7 +170,7 @@ class _Checksum:
         return self._hash.hexdigest()
 
 
-def _read_metadata(metadata: dict[str, str]) -> tuple[str, str, Any]:
+def read_metadata(metadata: dict[str, str]) -> tuple[str, str, Any]:
     """Return the header's text, the checksum, and the header, of this format."""
     if "xpopt" not in metadata:
         raise CheckpointError("a safetensors file without the header of an optimizer")
@@ -209,7 +209,7 @@ def _parse_int(text: str) -> int:
 
 
 @contextmanager
-def _damage(error: type[Exception]) -> Iterator[None]:
+def damage(error: type[Exception]) -> Iterator[None]:
     """Say in one way what the readers of safetensors, of JSON and of arrays raise for what is none."""
     try:
         yield
@@ -259,7 +259,7 @@ def _opened(path: str | os.PathLike[str]) -> BinaryIO:
     return open(descriptor, "rb")
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Bring a new name in a folder to the disk, where folders can be opened."""
     if os.name != "posix":
         return
@@ -273,7 +273,7 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _safetensors() -> Any:
+def safetensors_module() -> Any:
     try:
         import safetensors.numpy
     except ImportError as error:

@@ -103,7 +103,7 @@ def _replace(path: Path, text: str) -> None:
         out.flush()
         os.fsync(out.fileno())
     fresh.replace(path)
-    file._sync_folder(path.parent)
+    file.sync_folder(path.parent)
 
 
 def load(
@@ -180,12 +180,12 @@ class _Source:
     """The file of a rank, from which slices are read."""
 
     def __init__(self, path: Path) -> None:
-        safetensors = file._safetensors()
+        safetensors = file.safetensors_module()
         if not path.is_file():
             raise FileNotFoundError(f"{path} does not exist; wanted all files that {INDEX} refers to")
-        with file._damage(safetensors.SafetensorError):
+        with file.damage(safetensors.SafetensorError):
             self._file = safetensors.safe_open(path, framework="np")
-            _, _, header = file._read_metadata(self._file.metadata() or {})
+            _, _, header = file.read_metadata(self._file.metadata() or {})
         self.header: Header = from_json(header, owned=True)
         self.parameters: dict[Hashable, Parameter] = {one.name: one for one in self.header.parameters}
 
