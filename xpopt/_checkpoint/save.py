@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import operator
+import os
 from collections.abc import Hashable, Mapping
 from typing import Any
 
 from .._arrays.library import PAIRS
-from .._arrays.namespace import library_of
+from .._arrays.namespace import copy_array, library_of
 from .._arrays.parameter import dtype_text
 from .._arrays.tree import show
 from .._arrays.typing import Array
@@ -26,6 +27,26 @@ from .._transforms.make import as_text
 from ..schedulers import SchedulerBase
 from .constants import as_reference
 from .header import LR, Current, Gathered, Grouped, Header, LossScale, Parameter, Remembered, Schedule, Slot
+from .progress import Progress
+from .writing import to_json
+
+
+def as_dict(parts: Parts, copy: bool) -> dict[str, Any]:
+    """Return what `OptimizerBase.state_dict` does."""
+    header, arrays = take_down(parts)
+    if copy:
+        arrays = {key: copy_array(x) for key, x in arrays.items()}
+    else:
+        parts.state.ownership.show()  # from now on the next update writes none of them
+    return {"header": to_json(header), "arrays": arrays}
+
+
+def to_file(parts: Parts, path: str | os.PathLike[str], progress: Progress) -> None:
+    """Write what `as_dict` returns to a file."""
+    from . import file  # here, for only files need what it imports
+
+    header, arrays = take_down(parts)
+    file.write(path, to_json(header), to_host(arrays), progress)
 
 
 def take_down(parts: Parts) -> tuple[Header, dict[str, Array]]:

@@ -22,10 +22,11 @@ from .._settings.patterns import Patterns
 from .._settings.peers import ATTRIBUTES, hint
 from .._settings.ranges import FLAG, LEARNING_RATE, NON_NEGATIVE, POSITIVE, Choice, OrNone, Range
 from .._settings.registry import Registry
-from .._settings.setting import Guard, option, setting
+from .._settings.setting import option, setting
 from .._settings.table import html_table
 from .._settings.text import format_call, short
 from .._settings.values import Hyperparameters, complete, shown
+from .._state.attributes import ScheduleOf, SettingOf
 from .._state.groups import other_of, with_others
 from .._state.interrupts import WRITING, enter
 from .._state.parts import Parts
@@ -36,6 +37,7 @@ from .._step.explanation import Explanation
 from .._step.scaling import scale_of
 from .._step.stationarity import stationarity
 from .._step.step import update, update_all
+from .._transforms.combinations import check_combinations
 from .._transforms.make import BoundsOrMap, Map, NumberOr, OfKind, Several, as_text
 from ..prox.base import Proximal
 from ..schedulers import SchedulerBase
@@ -56,33 +58,6 @@ if TYPE_CHECKING:  # what reads and writes states is imported where one is read 
     from .._pure.pure import Pure
     from .._solvers.first_order import FirstOrder
     from ..stop import StopRule
-
-
-class _Value(Guard):
-    """The attribute of a setting."""
-
-    def __get__(self, instance: OptimizerBase | None, owner: type[Any]) -> Any:
-        if instance is None:
-            return self
-        if "_parts" not in vars(instance):  # in a constructor of the user's own
-            return owner._defaults.get(self.name)
-        return instance._parts.value(self.name)
-
-
-class _Schedule:
-    """The attribute of the schedule, which may be assigned."""
-
-    @overload
-    def __get__(self, instance: None, owner: type[Any]) -> Self: ...
-
-    @overload
-    def __get__(self, instance: OptimizerBase, owner: type[Any]) -> SchedulerBase: ...
-
-    def __get__(self, instance: OptimizerBase | None, owner: type[Any]) -> Self | SchedulerBase:
-        return self if instance is None else instance._parts.clock.scheduler
-
-    def __set__(self, instance: OptimizerBase, spec: str | Mapping[str, Any] | SchedulerBase | None) -> None:
-        instance.set_params({"lr_scheduler": spec})
 
 
 _GROUPS = Patterns("{'enc/*': {'lr': 0.1}, 'embed': 'freeze'}")
@@ -195,7 +170,7 @@ class OptimizerBase(Scheduled, Declared):
 
     lr: float = setting(range=LEARNING_RATE)
     clip_norm: float | None = setting(default=None, range=OrNone(POSITIVE), neutral=None, kw_only=True)
-    lr_scheduler: _Schedule = setting(default=None, kw_only=True)
+    lr_scheduler: ScheduleOf = setting(default=None, kw_only=True)
     """The schedule of the learning rate; assign what the constructor takes."""
     nonfinite: Literal["propagate", "skip", "raise"] = option(
         default="propagate", range=Choice(("propagate", "skip", "raise")), kw_only=True, of_step=True
@@ -268,30 +243,11 @@ class OptimizerBase(Scheduled, Declared):
 
     @classmethod
     def _attribute(cls, name: str) -> Any:
-        return _Schedule() if name == "lr_scheduler" else _Value(name)
+        return ScheduleOf() if name == "lr_scheduler" else SettingOf(name)
 
     @classmethod
     def _check_together(cls, values: Mapping[str, Any]) -> None:
-        if values["master"] and values["rounding"] == "stochastic":
-            raise ValueError(
-                f"{cls.__name__}: master=True and rounding='stochastic' cannot be combined: a master copy loses "
-                f"nothing by rounding; choose one of them"
-            )
-        if cls._settings["modulus"].option and values["modulus"] and not cls.moments:
-            raise ValueError(
-                f"{cls.__name__}: modulus=True needs a second moment, which it does not have; leave it out"
-            )
-        if values["bounds"] is not None and values["prox"] is not None:
-            raise ValueError(
-                f"{cls.__name__}: bounds={values['bounds']!r} and prox={values['prox']!r} are two projections; give "
-                f"one, which may be a function of your own; a group with the other takes "
-                f"{{'bounds': None, 'prox': ...}} or {{'prox': None, 'bounds': ...}}"
-            )
-        if isinstance(values["loss_scale"], DynamicLossScale) and values["nonfinite"] != "skip":
-            raise ValueError(
-                f"{cls.__name__}: a DynamicLossScale needs nonfinite='skip', which skips the steps after which it "
-                f"becomes smaller; it is {values['nonfinite']!r}"
-            )
+        check_combinations(cls, values)
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Refuse what an optimizer of another library would take, before Python says something less helpful."""
@@ -951,7 +907,9 @@ class OptimizerBase(Scheduled, Declared):
         --------
         load_state_dict, save
         """
-        return self._exclusive.read(COPY, self._state_dict, copy)
+        from .._checkpoint.save import as_dict
+
+        return self._exclusive.read(COPY, lambda: as_dict(self._parts, copy))
 
     def load_state_dict(
         self,
@@ -1029,7 +987,9 @@ class OptimizerBase(Scheduled, Declared):
         --------
         load, xpopt.load_optimizer
         """
-        self._exclusive.read(SAVE, self._save, path, progress)
+        from .._checkpoint.save import to_file
+
+        self._exclusive.read(SAVE, lambda: to_file(self._parts, path, progress))
 
     def load(
         self,
@@ -1078,7 +1038,7 @@ class OptimizerBase(Scheduled, Declared):
         --------
         save, xpopt.load_optimizer
         """
-        from .._checkpoint import file  # here, as in _save: only files need what it imports
+        from .._checkpoint import file
 
         options: dict[str, Any] = {"strict": strict, "rename": rename, "like": like, "cast": cast}
         with file.naming(path):
@@ -1111,25 +1071,6 @@ class OptimizerBase(Scheduled, Declared):
         memo[id(self)] = twin  # which a schedule may refer to
         twin.__setstate__(copy.deepcopy({**self._others(), "_parts": self._parts}, memo))
         return twin
-
-    def _state_dict(self, copy: bool) -> dict[str, Any]:
-        from .._checkpoint.save import take_down
-        from .._checkpoint.writing import to_json
-
-        header, arrays = take_down(self._parts)
-        if copy:
-            arrays = {key: copy_array(x) for key, x in arrays.items()}
-        else:
-            self._parts.state.ownership.show()  # from now on the next update writes none of them
-        return {"header": to_json(header), "arrays": arrays}
-
-    def _save(self, path: str | os.PathLike[str], progress: Progress) -> None:
-        from .._checkpoint import file
-        from .._checkpoint.save import take_down, to_host
-        from .._checkpoint.writing import to_json
-
-        header, arrays = take_down(self._parts)
-        file.write(path, to_json(header), to_host(arrays), progress)
 
     def _become(self, header: Any, arrays: Mapping[str, Any], **options: Any) -> LoadReport:
         from .._checkpoint.load import load
