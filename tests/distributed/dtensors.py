@@ -1,6 +1,8 @@
 """DTensors on some processes of gloo: what `walk` and the others find is asserted in each of them."""
 
 import contextlib
+import copy
+import pickle
 import sys
 from pathlib import Path
 
@@ -113,6 +115,9 @@ def refusals():
         opt.update_all(params, {**grads, "W": whole}, out=params)
     with pytest.raises(TypeError, match=r"DTensors\(opt, params\)"):
         xpopt.Adam().update_all(params, grads)
+    for take in (copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match=r"neither copied nor pickled; state_dict\(\)"):
+            take(opt)
     with pytest.raises(TypeError, match="wanted DTensors"):
         DTensors(xpopt.Adam(), given(0))
     if SIZE > 1:  # one of them fails: all say so

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from typing import Any, Never
 
 from .._arrays.layout import Layout
 from .._arrays.parameter import dtype_text
@@ -76,6 +76,13 @@ class DTensors:
         self._names = Layout(list(self._parts))
         self._check()
         self._agreement = Agreement(_mesh.processes_of(self._mesh))
+
+    def __reduce__(self) -> Never:
+        """Refuse copies and pickles: the other processes know nothing of them."""
+        raise TypeError(
+            "DTensors: an optimizer on several processes is neither copied nor pickled; state_dict() returns its state "
+            "for torch.distributed.checkpoint, and load_state_dict() of another DTensors takes it"
+        )
 
     def update_all(self, params: Tree, grads: Tree, cur_loss: Any = None, *, out: Tree | None = None) -> Any:
         """Make one step, as `OptimizerBase.update_all`.
