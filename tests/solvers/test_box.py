@@ -146,6 +146,18 @@ def test_an_optimizer_stops_where_its_projected_gradient_vanishes(opt):
     assert found.params == pytest.approx([2, 0], abs=1e-7)
 
 
+@pytest.mark.parametrize("options", [{}, {"restart": "gradient"}, {"groups": {"*": {"lr": 0.0078125}}}])
+def test_the_result_of_fista_is_inside_the_set(options):
+    """The points where it asks for values are not, and have lower values."""
+    scale, end = np.array([1.0, 10.0, 100.0]), stop.steps(300)
+    opt = xpopt.FISTA(lr=0.0078125, bounds=(0, 0.2), **options)
+    found = xpopt.minimize(lambda x: (0.5 * x @ (scale * x) - x.sum(), scale * x - 1), np.zeros(3), opt, stop=end)
+    assert found.params == pytest.approx([0.2, 0.1, 0.01], abs=1e-6)
+    assert np.max(found.params) <= 0.2
+    assert found.value == found.history[-1].value == pytest.approx(-0.235, abs=1e-3)
+    assert min(row.value for row in found.history) < found.value - 1e-3
+
+
 @pytest.mark.parametrize(
     ("method", "bounds", "error", "words"),
     [

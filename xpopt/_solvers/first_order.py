@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from .._checkpoint.reading import from_json
 from ..transforms.loss_scale import DynamicLossScale
 from .conjugates import RISES, Conjugates
 from .numbers import largest, read
+from .result import Result
 from .saving import like_of
 from .solver import Solver
 
@@ -51,6 +53,7 @@ class FirstOrder(Solver):
         self._params = [copy_array(x) for x in self._model.start()]
         self._here = self._top = self._params
         self._rejected = 0
+        self._is_between = _has_projected_iterate(self._optimizer)
         self._conjugates = Conjugates(self._model.library) if any(map(is_complex, self._model.dtypes)) else None
 
     _tells_again = True
@@ -65,10 +68,20 @@ class FirstOrder(Solver):
         """The optimizer: a copy of the one that was given, with the state of the steps made."""
         return self._optimizer
 
+    @property
+    def result(self) -> Result:
+        """What has come of it so far."""
+        found = super().result
+        return replace(found, value=self._history[-1].value) if self._is_between and self._history else found
+
     def _wanted(self) -> list[Array]:
         return [copy_array(x) for x in self._params]
 
     def _best(self) -> list[Array]:
+        if self._is_between and self._optimizer.cur_step:
+            names = self._model.names
+            iterate = self._optimizer.averaged(dict(zip(names, self._params, strict=True)))
+            return [iterate[name] for name in names]
         return [copy_array(x) for x in self._top]
 
     def _current(self) -> list[Array]:
@@ -171,3 +184,11 @@ class FirstOrder(Solver):
 
     def _named(self) -> Any:
         return zip(self._model.names, self._params, strict=True)
+
+
+def _has_projected_iterate(optimizer: Any) -> bool:
+    """Whether only the last iterate is in the set, as of FISTA: values at the points between may be below its own."""
+    settings = optimizer.hyperparameters
+    maps = any(settings.get(name) is not None for name in ("bounds", "prox")) or bool(optimizer.groups)
+    own = getattr(type(optimizer), "evaluated", None) is not None and settings.get("average") is None
+    return maps and own and type(optimizer).proximal
