@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .._arrays.address import address_of
+from .._arrays.address import address_of, addressed
 from .._arrays.library import PARTS, is_complex, real_of
 from .._arrays.parameter import Spec
 from .._graph.passes import passes_of
@@ -38,6 +38,7 @@ class HostGroup(FusedMembers):
         self.ones = _ones(tensors[0], blocks, self.sizes, self.compute)
         self.couples = bool(self.questions)
         self._orders = [_order_of(tensor.param) for tensor in tensors]
+        self._viewed: tuple[Any, Any] = None, None  # a table, and views of the arrays there, which keep none alive
         self._last: dict[Any, tuple[list[int], Any]] = {}  # the addresses that were last read, and the table of these
 
     @property
@@ -84,9 +85,20 @@ class HostGroup(FusedMembers):
             table[2] = [address_of(x) for x in new]
         return made(Bound, (mine, of_mine, new, table))
 
-    def reals(self, arrays: list[Any]) -> list[Any]:
-        """Return arrays of this group as the reals that a kernel sees."""
-        return arrays if self.parts == 1 else list(map(reals_of, arrays))
+    def reals(self, bound: Bound) -> Sequence[list[Any]]:
+        """Return params, grads and outs of one step as the reals that a kernel sees."""
+        roles = bound.params, bound.grads, bound.outs
+        if self.parts == 1:
+            return roles
+        table, views = self._viewed
+        if table is not bound.table:
+            self._viewed = bound.table, None
+            return [list(map(reals_of, arrays)) for arrays in roles]
+        if views is None:  # nothing has moved since the last step
+            params, grads = ([_unowned(reals_of(x)) for x in arrays] for arrays in roles[:2])
+            outs = params if bound.outs is bound.params else [_unowned(reals_of(x)) for x in bound.outs]
+            self._viewed = table, views = table, (params, grads, outs)
+        return views
 
     def read(self, roles: list[list[Any]], in_place: bool) -> Any:
         """Return where arrays lie.
@@ -201,6 +213,11 @@ def reals_of(x: Any) -> Any:
     if x.ndim == 0:
         x = x.reshape(1)
     return (x if x.flags.c_contiguous else x.T).view(PARTS[x.itemsize])
+
+
+def _unowned(x: Any) -> Any:
+    """Return the same array in C order without what owns its memory: to be used only while arrays are there."""
+    return addressed(address_of(x), None, x.shape, x.dtype, None)
 
 
 def _ones(tensor: Tensor, blocks: list[Any], sizes: Sequence[int], compute: Any) -> Ones | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from operator import methodcaller
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -124,16 +123,17 @@ class BlockedGroup(HostGroup):
     def staged(self, bound: Bound, numbers: StepNumbers) -> Staged:
         """Evaluate the numbers, with those of each tensor."""
         params, grads, outs, _ = bound
+        reals = self.reals(bound)
         scalars, compute = self.scalars(numbers), self.compute
         factors = []
         if self.clipped:
-            pairs = zip(self.reals(grads), self._row_of, strict=True)
+            pairs = zip(reals[1], self._row_of, strict=True)
             factors = [blocked.factors(x, scalars[row].clip_norm) for x, row in pairs]
         ones = copies = None
         if self.ones is not None:
 
             def measure(k: int, mine: Any) -> list[Any]:
-                return self._measured(k, mine, params, grads, scalars, factors)
+                return self._measured(k, mine, reals, scalars, factors)
 
             ones, copies = yield from self.ones.launch(scalars, self._row_of, measure)
         runs: list[blocked.Call] = []
@@ -147,19 +147,19 @@ class BlockedGroup(HostGroup):
             for k in self._alone:
                 row = packed[self._row_of[k]] + (b"" if ones is None else ones[k].tobytes())
                 row += factors[k].tobytes() if factors else b""
-                param, grad, out = self.reals([params[k], grads[k], outs[k]])
+                param, grad, out = (of[k] for of in reals)
                 inputs, outputs = (param, grad, *self.wide[k]), (out, *self.wide[k])
                 runs.append(blocked.Run(self._kernel, inputs, outputs, row, compute))
         call = blocked.together(runs, self._size)
         return Launched(outs, self.slots, call if copies is None else functools.partial(with_copies, call, copies))
 
     def _measured(
-        self, k: int, ones: Any, params: list[Any], grads: list[Any], scalars: Sequence[Scalars], factors: list[Any]
+        self, k: int, ones: Any, reals: Sequence[list[Any]], scalars: Sequence[Scalars], factors: list[Any]
     ) -> list[Any]:
         """Return all that pass `k` finds, of each tensor."""
         one, code = self._kernel.measures[k], self.compute.char
         packed, found = [one.numbers.packed(h, code) for h in scalars], []
-        for i, (param, grad) in enumerate(zip(self.reals(params), self.reals(grads), strict=True)):
+        for i, (param, grad) in enumerate(zip(*reals[:2], strict=True)):
             row = packed[self._row_of[i]] + (b"" if ones is None else ones[i].tobytes())
             row += factors[i].tobytes() if factors else b""
             found.append(one.run([flat(x) for x in (param, grad, *self.wide[i])], row, self.compute))
@@ -215,8 +215,7 @@ class BlockedSingle(HostSingle):
         self._one_call = self.size <= blocked.SMALL and (self.dtype == self.compute or self.parts == 2)
         self._code = self.compute.char
         self._turned = self._order == "f_contiguous" and self.parts == 1  # a kernel's own arrays are in C order
-        plain = self.shape and self._order == "c_contiguous"
-        self._reals: Callable[[Any], Any] = methodcaller("view", self.compute) if plain else reals_of
+        self._is_plain = bool(self.shape) and self._order == "c_contiguous"
 
     def launch(
         self, param: Any, grad: Any, result: Any, h: Scalars, key: Key | None, proceed: Any
@@ -227,8 +226,13 @@ class BlockedSingle(HostSingle):
         kernel, slots = self._kernel, self.wide
         if self.parts == 2:
             at_once = result is param
-            param, grad = self._reals(param), self._reals(grad)
-            result = param if at_once else self._reals(result)
+            if self._is_plain:
+                compute = self.compute
+                param, grad = param.view(compute), grad.view(compute)
+                result = param if at_once else result.view(compute)
+            else:
+                param, grad = reals_of(param), reals_of(grad)
+                result = param if at_once else reals_of(result)
         if self._turned:
             param, grad, result, *slots = (x.T for x in (param, grad, result, *slots))
         packed = kernel.numbers.packed(h, self._code)

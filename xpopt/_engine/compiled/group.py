@@ -143,7 +143,7 @@ class CompiledGroup(HostGroup):
         return Launched(bound.outs, self.slots, functools.partial(with_copies, begun.prepare(ones), copies))
 
     def _begun(self, bound: Bound, numbers: StepNumbers) -> compiled.Launch:
-        grads = self.reals(bound.grads) if self.clipped else bound.grads
+        grads = self.reals(bound)[1] if self.clipped else bound.grads
         scalars, keys = self.scalars(numbers), self.keys(numbers)
         return compiled.Launch(self._kernel, self._places(bound), scalars, keys, grads)
 
