@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,6 @@ from .._arrays.typing import Scalars
 from .._graph.node import Graph
 from .._graph.rule import RateRows
 from .._print.host import print_numbers, print_rows
-from .._settings.once import once
 
 Key = tuple[int, int]
 """What stochastic rounding draws from: two integers of 32 bits, signed."""
@@ -37,7 +36,7 @@ class Numbers:
             parts = self._values, *others
             self._values = lambda h: tuple(value for part in parts for value in part(h))
         self._pack = {code: struct.Struct(f"{self.count}{code}").pack for code in _CODES}
-        self._pack_rows: dict[tuple[str, int], Callable[..., bytes]] = {}  # by the number of rows
+        self._of_rates: dict[tuple[str, int], Any] = {}  # what computes and packs so many rows
 
     def rows(self, scalars: Sequence[Scalars], row_of: Sequence[int], keys: Sequence[Key] | None, code: str) -> bytes:
         """Return the numbers of a launch.
@@ -62,11 +61,13 @@ class Numbers:
         if keys is None and len(scalars) == 1:
             return self.packed(scalars[0], code)
         if keys is None and type(scalars) is RateRows and len(self._graphs) == 1:
-            key = code, len(scalars)
-            pack = self._pack_rows.get(key)
-            if pack is None:
-                pack = self._pack_rows[key] = struct.Struct(f"{len(scalars) * self.count}{code}").pack
-            return _floats(pack, self._rows(scalars.first, scalars.rates), code)
+            count = len(scalars.rates)
+            key = code, count
+            if key not in self._of_rates:
+                pack = struct.Struct(f"{count * self.count}{code}").pack
+                self._of_rates[key] = print_rows(self._graphs[0], count), pack
+            values, pack = self._of_rates[key]
+            return _floats(pack, values(scalars.first, scalars.rates), code)
         packed = [self.packed(h, code) for h in scalars]
         if keys is not None:
             packed = [packed[row] + _halves(*key) for row, key in zip(row_of, keys, strict=True)]
@@ -88,10 +89,6 @@ class Numbers:
             `count` floats.
         """
         return _floats(self._pack[code], self._values(h), code)
-
-    @once
-    def _rows(self) -> Callable[[Scalars, Iterable[float]], list[Any]]:
-        return print_rows(self._graphs[0])
 
 
 def _floats(pack: Callable[..., bytes], values: Sequence[Any], code: str) -> bytes:

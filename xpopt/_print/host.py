@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .._arrays.typing import Scalars
@@ -81,37 +81,41 @@ def print_numbers(graph: Graph) -> Callable[[Scalars], tuple[Any, ...]]:
         names[node] = text if node.op == "constant" else f"n{len(names)}"
         if node.op != "constant":
             lines.append(f"    {names[node]} = {text}")
-    lines.append(f"    return {_tuple_of(graph.numbers(), names)}")
+    lines.append(f"    return ({''.join(f'{names[node]}, ' for node in graph.numbers())})")
     function: Callable[[Scalars], tuple[Any, ...]] = _compiled(lines, "numbers", graph)
     return function
 
 
-def print_rows(graph: Graph) -> Callable[[Scalars, Iterable[float]], list[Any]]:
-    """Return the function from `h` and learning rates to the numbers with each rate, one row after the other."""
-    names: dict[Node, str] = {}
-    once, each = ["def rows(h, rates):"], ["    rows = []", "    for lr in rates:"]
-    of_rate: set[Node] = set()  # what is to be computed for each
-    for node in _folded(graph):
-        is_rate = node.op == "number" and node.value == "lr"
-        if is_rate or not of_rate.isdisjoint(node.args):
+def print_rows(graph: Graph, count: int) -> Callable[[Scalars, Sequence[float]], tuple[Any, ...]]:
+    """Return the function from `h` and `count` learning rates to the numbers with each rate, row after row."""
+    nodes, of_rate = _folded(graph), set[Node]()  # what is to be computed for each rate
+    for node in nodes:
+        if (node.op == "number" and node.value == "lr") or not of_rate.isdisjoint(node.args):
             of_rate.add(node)
-        text = expression(node, names)
-        names[node] = "lr" if is_rate else text if node.op == "constant" else f"n{len(names)}"
-        if not is_rate and node.op != "constant":
-            line = f"{names[node]} = {text}"
-            each.append(f"        {line}") if node in of_rate else once.append(f"    {line}")
-    each += [f"        rows += {_tuple_of(graph.numbers(), names)}", "    return rows"]
-    function: Callable[[Scalars, Iterable[float]], list[Any]] = _compiled(once + each, "rows", graph)
+    names: dict[Node, str] = {}
+    rates = [f"lr{row}" for row in range(count)]
+    lines, found = ["def rows(h, rates):", f"    {', '.join(rates)}, = rates"], []
+    for node in nodes:
+        if node not in of_rate:
+            text = expression(node, names)
+            names[node] = text if node.op == "constant" else f"n{len(names)}"
+            if node.op != "constant":
+                lines.append(f"    {names[node]} = {text}")
+    for rate in rates:
+        for node in nodes:
+            if node in of_rate:
+                text = rate if node.op == "number" else expression(node, names)
+                names[node] = f"n{len(lines)}_{rate}"
+                lines.append(f"    {names[node]} = {text}")
+        found += [names[node] for node in graph.numbers()]
+    lines.append(f"    return ({''.join(f'{name}, ' for name in found)})")
+    function: Callable[[Scalars, Sequence[float]], tuple[Any, ...]] = _compiled(lines, "rows", graph)
     return function
 
 
 def _folded(graph: Graph) -> list[Node]:
     """Return the numbers that the host computes, and those that they are computed from."""
     return [node for node in graph.ordered() if node.kind == "scalar" and node.op not in ("factor", "one")]
-
-
-def _tuple_of(nodes: Iterable[Node], names: Mapping[Node, str]) -> str:
-    return f"({''.join(f'{names[node]}, ' for node in nodes)})"
 
 
 def _compiled(lines: Sequence[str], name: str, graph: Graph) -> Any:

@@ -275,9 +275,9 @@ class Clock:
         for number, scheduler in self.others.items():
             if type(scheduler) is ConstantScheduler:
                 rates[number] = scheduler.lr
-                continue
-            self._undo_others[number] = scheduler.state()
-            rates[number] = self._answer(scheduler, cur_loss, shared)
+            else:
+                self._undo_others[number] = scheduler.state()
+                rates[number] = self._answer(scheduler, cur_loss, shared)
         return rates
 
     def _answer(self, scheduler: SchedulerBase, cur_loss: Any, shared: Shared) -> float:
