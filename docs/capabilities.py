@@ -14,7 +14,7 @@ from _kit.variants import DEFAULTS
 
 import xpopt
 from xpopt._arrays.library import LOW, SUPPORTED
-from xpopt._engine.choose import _FUSED
+from xpopt._engine.refusals import _FUSED
 from xpopt._names import NAMES
 from xpopt.explain import TARGETS
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import xpopt
-from xpopt._engine.choose import ENGINES
+from xpopt._engine.choice import ENGINES
 from xpopt._names import NAMES
 
 HEADINGS = {

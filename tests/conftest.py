@@ -20,7 +20,7 @@ from _kit.rows import FULL
 
 import xpopt
 from xpopt._arrays.machine import why_not
-from xpopt._engine.choose import ENGINES
+from xpopt._engine.choice import ENGINES
 from xpopt._engine.compiled.build import why_no_compiler
 
 JAX_CACHE = {

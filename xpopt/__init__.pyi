@@ -14,7 +14,7 @@ from . import testing as testing
 from . import transforms as transforms
 from ._arrays.machine import default_namespace as default_namespace
 from ._checkpoint.header import CheckpointError as CheckpointError
-from ._engine.choose import engine as engine
+from ._engine.choice import engine as engine
 from ._engine.pool import num_threads as num_threads
 from ._graph.rule import Rule as Rule
 from ._graph.slots import cols as cols

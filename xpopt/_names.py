@@ -156,7 +156,7 @@ NAMES = {
         "CheckError": "testing.checks",
     },
     "Engines": {
-        "engine": "_engine.choose",
+        "engine": "_engine.choice",
         "kernel_source": "explain",
         "num_threads": "_engine.pool",
     },

@@ -18,7 +18,7 @@ from _kit.trajectories import read
 
 import xpopt
 from xpopt._arrays import namespace
-from xpopt._engine import choose, pool
+from xpopt._engine import choice, choose, pool
 from xpopt._engine import kernels as one_cache
 from xpopt._engine.blocked import kernel as blocked
 from xpopt._engine.compiled import build
@@ -62,7 +62,7 @@ def first_use(monkeypatch, tmp_path) -> None:
 
 def at_once(tasks: Sequence[Callable[[], Any]]) -> list[Any]:
     """Call each in a thread of its own, all from the same moment on, on this context's engine; return the results."""
-    barrier, engine = threading.Barrier(len(tasks)), choose.chosen()
+    barrier, engine = threading.Barrier(len(tasks)), choice.chosen()
     results: list[Any] = [None] * len(tasks)
     errors: list[BaseException] = []
 

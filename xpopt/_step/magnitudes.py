@@ -14,7 +14,7 @@ from .._arrays.namespace import library_of
 from .._arrays.norms import clip
 from .._arrays.parameter import dtype_text
 from .._arrays.typing import Array
-from .._engine import choose
+from .._engine.choice import chosen
 from .._engine.cuda import finite as cuda_finite
 from .._engine.limits import LARGEST
 
@@ -55,7 +55,7 @@ class Place(NamedTuple):
             for x, bound in zip(limits, bounds, strict=True)
         ]
         known = [x for x in limits if isinstance(x, float)]
-        fused = self.library.name == "cupy" and choose.chosen() != "eager"
+        fused = self.library.name == "cupy" and chosen() != "eager"
         if fused and not any(clipped) and len(known) == len(limits):
             found = cuda_finite.all_within([self.library.reals(grad) for grad in grads], known)
             if found is not None:

@@ -9,6 +9,7 @@ from typing import Any
 from .._arrays.parameter import check_out
 from .._arrays.typing import Scalars
 from .._engine import choose
+from .._engine.choice import chosen
 from .._engine.group import Single
 from .._engine.start import complete
 from .._graph.rule import Rule
@@ -77,7 +78,7 @@ class OneUpdate:
         """After all is stored, keep what makes the next update shorter."""
         if self._single is not None:
             with suppress(MemoryError):
-                self._record.single = self._single, choose.chosen(), self._settings, len(self.rule.made)
+                self._record.single = self._single, chosen(), self._settings, len(self.rule.made)
 
 
 class BoundUpdate:
@@ -160,7 +161,7 @@ def bind(state: State, settings: Settings, param: Any, grad: Any, name: Hashable
         return None
     single, choice, before, made = record.single
     rule = single.rule
-    if single.slots is not record.slots or choice != choose.chosen():
+    if single.slots is not record.slots or choice != chosen():
         return None
     if before is not settings:
         if not settings.runs_as(before):

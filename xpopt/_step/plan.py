@@ -8,7 +8,8 @@ from typing import Any
 
 from .._arrays.layout import Layout
 from .._arrays.parameter import as_number, is_number
-from .._engine import choose
+from .._engine import choose, refusals
+from .._engine.choice import chosen
 from .._engine.group import Bound, Launched, StepNumbers
 from .._engine.model import Model
 from .._engine.tensor import Tensor
@@ -68,11 +69,11 @@ class Plan:
         self.differ_in_rate = False
         """Whether the rows of a step's numbers differ in nothing but the learning rate."""
         self._rules = list({one.rule: None for one in settings.each})
-        self._choice = choose.chosen()  # of the engine, where that was
+        self._choice = chosen()  # of the engine, where that was
         new = [i for group in model.groups if not group.in_place for i in group.members]
         self._new = {i: dataclasses.replace(tensors[i], param=None, grad=None, out=None, owned=True) for i in new}
         """The tensors that get new slots at each step."""
-        self._waiting = {i for i in new if choose.awaits_arrays(tensors[i])}
+        self._waiting = {i for i in new if refusals.awaits_arrays(tensors[i])}
         self._in_place = {id(record) for i, record in enumerate(records) if i not in self._new}
 
     def fits(self, settings: Settings) -> bool:
@@ -82,7 +83,7 @@ class Plan:
                 return False
             self.settings = settings
             self.differ_in_rate = self._differ_in_rate()
-        if self._choice != choose.chosen() or self.model.is_outgrown():
+        if self._choice != chosen() or self.model.is_outgrown():
             return False
         return not any(map(choose.changed, self._rules))
 
@@ -139,7 +140,7 @@ class Plan:
         for i, tensor in self._new_tensors(bound) if self._new else ():
             if tensor.as_float != (outs is None and is_number(params[i])):
                 return None
-            if i in self._waiting and not choose.awaits_arrays(tensor):
+            if i in self._waiting and not refusals.awaits_arrays(tensor):
                 return None
             tensors.append(tensor)
         return bound, tensors

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .._engine.choose import engine
+from .._engine.choice import engine
 from ..optimizers.base import OptimizerBase
 from ._arrays import Arrays, assert_close, assert_same
 from ._subject import STEPS, Subject, loss
