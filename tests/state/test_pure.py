@@ -375,6 +375,13 @@ def test_a_gradient_may_be_a_scalar_of_numpy(backend):
     assert {name: x.tobytes() for name, x in new.items()} == {name: x.tobytes() for name, x in wanted.items()}
 
 
+def test_a_model_of_numbers(backend):
+    params = {"s": backend.array(0.75)}
+    pure = xpopt.SGD(lr=1.0, maximize=True, clip_global=0.5).pure()
+    new, _ = pure.update(params, params, pure.init(params), pure.numbers())
+    assert float(new["s"]) == pytest.approx(1.25, rel=1e-6)
+
+
 @pytest.mark.parametrize("options", [{"clip_global": 0.5}, {"transforms": [_ByLargest()]}], ids=["norm", "largest"])
 def test_sums_over_a_model_without_elements(backend, options):
     pure, params = xpopt.SGD(lr=1.0, **options).pure(), {"W": backend.array(np.ones((0, 3))), "b": backend.array([])}

@@ -6,6 +6,8 @@ import math
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from .._arrays.library import Library
 from .._arrays.namespace import library_of
 from .._arrays.norms import product_of_norms, root_of_norm, scaled_norm
@@ -29,7 +31,7 @@ def all_stepped(steps: Mapping[Hashable, Any]) -> dict[Hashable, Stepped]:
                 done[name] = stopped.value
         answers = {}
         for question in {question for question, _ in waiting.values()}:
-            of = {name: x for name, (asked, x) in waiting.items() if asked == question}
+            of = {name: _as_array(x) for name, (asked, x) in waiting.items() if asked == question}
             if question in answered:
                 raise TypeError(
                     "two rules of one model read h.model in different orders; let them read it in the same order, or "
@@ -41,6 +43,11 @@ def all_stepped(steps: Mapping[Hashable, Any]) -> dict[Hashable, Stepped]:
             total = _joined(library, question.op, list(of.values()))
             answers |= {name: library.xp.astype(total, x.dtype, copy=False) for name, x in of.items()}
     return {name: done[name] for name in steps}
+
+
+def _as_array(x: Any) -> Any:
+    """Return what NumPy's arithmetic makes a scalar of, as the array of shape () that it was."""
+    return np.asarray(x) if isinstance(x, np.generic) else x
 
 
 def _joined(library: Library, op: str, arrays: Sequence[Any]) -> Any:
