@@ -108,8 +108,8 @@ class CompiledGroup(HostGroup):
 
     def set_rows(self, rows: list[int]) -> bool:
         """Say which row of numbers each tensor has."""
-        self._where = compiled.places(self._where.table, self._where.cut, np.array(self.take_rows(rows), np.int64))
         self._call = None
+        self._where = compiled.places(self._where.table, self._where.cut, np.array(self.take_rows(rows), np.int64))
         return True
 
     def read(self, roles: list[list[Any]], in_place: bool) -> Any:
@@ -118,13 +118,14 @@ class CompiledGroup(HostGroup):
         if read is None:
             return super().read(roles, in_place)
         look = self._looks[len(roles), in_place]
+        table, look.table = look.table, None  # an interrupt may leave addresses that it is not of
         found = look.read(read, roles)
         if not found:
-            look.table = None  # which is not of the addresses any more
             return super().read(roles, in_place)
-        if look.table is None or found != fields.SAME:
-            look.table = self.tabled(look.addresses, in_place)
-        return look.table
+        if table is None or found != fields.SAME:
+            table = self.tabled(look.addresses, in_place)
+        look.table = table
+        return table
 
     def launch(self, bound: Bound, numbers: StepNumbers) -> Launched:
         """Evaluate the numbers."""
@@ -188,8 +189,8 @@ class CompiledSingle(HostSingle):
         table = self._pack(address_of(param), address_of(grad), address_of(result), *self._slots)
         where, has_moved = self._where, self._where.table != table
         if has_moved:
+            self._call = None  # first, for an interrupt may come in between
             self._where = where = compiled.places(table, self._pieces, _FIRST_ROW, _FIRST_GIVEN)
-            self._call = None
         keys = None if key is None else [key]
         if self.ones is None and not self.clipped:  # nothing is asked of whole arrays
             packed = kernel.numbers.rows([h], _FIRST_ROW, keys, kernel.compute.char)
