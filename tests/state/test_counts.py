@@ -321,3 +321,14 @@ def test_what_no_float_can_hold_is_refused_in_one_way(fused, backend, value):
             update()
     assert opt.cur_step == 0
     assert opt.cache["W"] is entry
+
+
+@pytest.mark.backends("numpy")
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_a_gradient_that_is_missing_after_steps_by_a_plan(backend, steps):
+    """The other parameter is not contiguous: its slots are new, and the plan of both is kept until there is another."""
+    opt, b = xpopt.Adam(lr=0.5), np.ones(2)
+    for _ in range(steps):
+        b = opt.update_all({"W": np.ones((4, 4))[::2, ::2], "b": b}, {"W": np.ones((2, 2)), "b": np.ones(2)})["b"]
+    opt.update_all({"W": np.ones((4, 4))[::2, ::2], "b": b}, {"W": np.ones((2, 2)), "b": None})
+    assert {name: entry["t"] for name, entry in opt.cache.items()} == {"W": steps + 1, "b": steps}

@@ -59,6 +59,7 @@ class Ownership:
         """Keep a plan whose parameters have just been stored, each with its state, unless a caller may reach it."""
         mark = self.mark()
         if mark != SEEN:
+            self.settled()  # by the plan before, which may have more parameters
             self._plan, self._plan_mark = plan, mark
             self.counts_moved = True
 
