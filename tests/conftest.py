@@ -20,6 +20,7 @@ from _kit.rows import FULL
 
 import xpopt
 from xpopt._arrays.machine import why_not
+from xpopt._engine import kernels
 from xpopt._engine.choice import ENGINES
 from xpopt._engine.compiled.build import why_no_compiler
 
@@ -63,6 +64,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", f"any_immutable: {immutable}")
     config.addinivalue_line("markers", "any_engine: what no engine bears on, or names its own; left out with --engine")
     config.addinivalue_line("markers", "llvmlite: what needs llvmlite, which compiles")
+    config.addinivalue_line("markers", "uncompiled: where a kernel cannot be compiled, which is an error elsewhere")
     config.addinivalue_line("markers", "long: of several processes, what the short session leaves out")
 
 
@@ -171,6 +173,18 @@ def engine(request: pytest.FixtureRequest) -> Any:
     name = request.config.getoption("--engine")
     with xpopt.engine(name):
         yield name
+
+
+@pytest.fixture(autouse=True)
+def _compiled(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make an error of a kernel that cannot be compiled: blocks would run in its place, and have the same bits."""
+
+    class Unwanted(kernels.Refusal):
+        def __new__(cls, reason: str) -> Unwanted:
+            raise AssertionError(reason)
+
+    if request.node.get_closest_marker("uncompiled") is None:
+        monkeypatch.setattr(kernels, "Refusal", Unwanted)
 
 
 @pytest.fixture(params=FUSED)

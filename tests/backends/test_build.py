@@ -305,6 +305,7 @@ def test_explain_compiles_nothing(backend, monkeypatch):
 
 
 @needs_llvmlite
+@pytest.mark.uncompiled
 def test_what_cannot_be_compiled_runs_in_blocks(backend, monkeypatch):
     def fail(*args: Any) -> Any:
         raise NotImplementedError("no such intrinsic")

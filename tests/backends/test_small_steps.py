@@ -133,6 +133,7 @@ def test_without_a_compiler_blocks_go_on(backend, monkeypatch):
     assert {(row.engine, row.reason) for row in opt.explain(params)} == {("blocked", "llvmlite is not installed")}
 
 
+@pytest.mark.uncompiled
 @pytest.mark.parametrize("broken", ["its import", "a kernel"])
 def test_what_cannot_be_compiled_is_tried_once(backend, monkeypatch, broken):
     tried = []
