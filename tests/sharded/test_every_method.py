@@ -106,7 +106,7 @@ def test_as_in_one_process(name, method, option, monkeypatch):
             raise result
     assert {result.opt.skipped for result in results} == {one.skipped} == {int(infinite)}
     assert {result.opt.cur_step for result in results} == {one.cur_step}
-    model = results[0].opt._model
+    model = results[0].opt._bound.model
     cut = {name for name in SHAPES if 0 < model.section(name).piece(name, 1).size < np.prod(SHAPES[name])}
     assert cut == {"a", "bias"} - model.whole.keys()  # so that what is done by the piece would be seen
     exact = not model.asks
