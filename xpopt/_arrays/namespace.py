@@ -84,10 +84,9 @@ _KINDS: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (
 
 def _identify(x: Any) -> Library | None:
     kind: type[Library]
-    found = next(((name, of) for name, of, is_one in _KINDS if is_one(x)), None)
-    if isinstance(x, np.ndarray):
+    if isinstance(x, np.ndarray):  # first, for the others would remember the class
         name, kind = "numpy", NumPy
-    elif found is not None:
+    elif found := next(((name, of) for name, of, is_one in _KINDS if is_one(x)), None):
         name, kind = found[0], getattr(importlib.import_module(f".libraries.{found[0]}", __package__), found[1])
     elif isinstance(x, np.generic | type) or not hasattr(x, "__array_namespace__"):
         return None
