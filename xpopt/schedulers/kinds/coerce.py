@@ -53,7 +53,18 @@ def as_schedule(value: Any) -> Schedule:
 
 
 def stands_for_one(value: Any) -> bool:
-    """Whether an operator takes a value as a schedule."""
+    """Return whether an operator takes a value as a schedule.
+
+    Parameters
+    ----------
+    value : object
+        Any object.
+
+    Returns
+    -------
+    bool
+        Whether it is a schedule, a number or a function.
+    """
     if isinstance(value, bool | type | str):
         return False
     return isinstance(value, numbers.Real | Schedule | SchedulerBase) or callable(value)
