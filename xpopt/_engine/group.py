@@ -147,6 +147,7 @@ class Members:
         self._pick = itemgetter(*members) if len(members) > 1 else itemgetter(slice(first, first + 1))
         self.slots = slots
         self._rows: list[int] = []  # of a step's numbers, that its tensors have
+        self._all_rows = True  # whether these are all that there are
 
     @property
     def questions(self) -> Collection[Question] | None:
@@ -161,12 +162,13 @@ class Members:
         """Note which rows of a step's numbers its tensors have; return that of each, counted among these alone."""
         mine = self.mine(rows)
         self._rows = sorted(set(mine))
+        self._all_rows = mine is rows or len(self._rows) == len(set(rows))
         place = {row: k for k, row in enumerate(self._rows)}
         return [place[row] for row in mine]
 
     def scalars(self, numbers: StepNumbers) -> Sequence[Scalars]:
         """Return the rows that its tensors have: those of other groups may be of other rules."""
-        if len(self._rows) == len(numbers.scalars):
+        if self._all_rows:
             return numbers.scalars
         return [numbers.scalars[row] for row in self._rows]
 

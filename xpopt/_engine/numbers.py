@@ -36,7 +36,7 @@ class Numbers:
             parts = self._values, *others
             self._values = lambda h: tuple(value for part in parts for value in part(h))
         self._pack = {code: struct.Struct(f"{self.count}{code}").pack for code in _CODES}
-        self._of_rates: dict[tuple[str, int], Any] = {}  # what computes and packs so many rows
+        self._of_rates: dict[str, dict[int, Any]] = {code: {} for code in _CODES}  # what computes and packs so many rows
 
     def rows(self, scalars: Sequence[Scalars], row_of: Sequence[int], keys: Sequence[Key] | None, code: str) -> bytes:
         """Return the numbers of a launch.
@@ -58,16 +58,16 @@ class Numbers:
         bytes
             One row after the other.
         """
+        if keys is None and type(scalars) is RateRows and len(self._graphs) == 1:
+            rates = scalars.rates
+            made = self._of_rates[code].get(len(rates))
+            if made is None:
+                pack = struct.Struct(f"{len(rates) * self.count}{code}").pack
+                made = self._of_rates[code][len(rates)] = print_rows(self._graphs[0], len(rates)), pack
+            values, pack = made
+            return _floats(pack, values(scalars.first, rates), code)
         if keys is None and len(scalars) == 1:
             return self.packed(scalars[0], code)
-        if keys is None and type(scalars) is RateRows and len(self._graphs) == 1:
-            count = len(scalars.rates)
-            key = code, count
-            if key not in self._of_rates:
-                pack = struct.Struct(f"{count * self.count}{code}").pack
-                self._of_rates[key] = print_rows(self._graphs[0], count), pack
-            values, pack = self._of_rates[key]
-            return _floats(pack, values(scalars.first, scalars.rates), code)
         packed = [self.packed(h, code) for h in scalars]
         if keys is not None:
             packed = [packed[row] + _halves(*key) for row, key in zip(row_of, keys, strict=True)]

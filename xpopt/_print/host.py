@@ -103,9 +103,10 @@ def print_rows(graph: Graph, count: int) -> Callable[[Scalars, Sequence[float]],
                 lines.append(f"    {names[node]} = {text}")
     for rate in rates:
         for node in nodes:
-            if node in of_rate:
-                text = rate if node.op == "number" else expression(node, names)
-                names[node] = f"n{len(lines)}_{rate}"
+            if node in of_rate and node.op == "number":
+                names[node] = rate
+            elif node in of_rate:
+                text, names[node] = expression(node, names), f"r{len(lines)}"
                 lines.append(f"    {names[node]} = {text}")
         found += [names[node] for node in graph.numbers()]
     lines.append(f"    return ({''.join(f'{name}, ' for name in found)})")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from .._arrays.tree import show
@@ -49,6 +49,8 @@ class Clock:
         self.others = others or {}
         self._rates: dict[int, float] = {}  # of groups
         self._asked: dict[int, float] = {}  # the same, of a pass that is not confirmed
+        self._constant: Sequence[tuple[ConstantScheduler, float]] = ()  # what they were, if none of the schedules moves
+        self._listed: tuple[Any, ...] = (None,) * 4  # the arguments of the last `rates_of`, and its answer
         self._undo_others: dict[int, dict[str, Any]] = {}
         self._numbers: dict[int, dict[str, float]] = {}  # that schedules have drawn, of groups
         self.states: States = {}
@@ -71,7 +73,7 @@ class Clock:
         twin = copy.copy(self)
         twin.scheduler = copy.deepcopy(self.scheduler, memo)
         twin.others = copy.deepcopy(self.others, memo)
-        twin._undo_others = dict(self._undo_others)
+        twin._undo_others, twin._constant = dict(self._undo_others), ()
         twin._names = dict(self._names)
         twin._warned = set(self._warned)
         twin.passes = self.passes.copy()
@@ -111,7 +113,7 @@ class Clock:
         """Follow other schedules from the next update on; `numbers` are those of the last step."""
         self.scheduler, self.others, self.states = scheduler, others, states
         self._numbers = {} if numbers is None else numbers
-        self._asked, self._undo_others = {}, {}  # of groups that had the numbers before
+        self._asked, self._undo_others, self._constant = {}, {}, ()  # of groups that had the numbers before
         self._rate = None
 
     def move(self, step: int) -> None:
@@ -194,10 +196,14 @@ class Clock:
         """Return the rate of a group where that of the optimizer is `rate`, which has been asked for."""
         return (self._asked if self._undo is not None else self._rates).get(number, rate)
 
-    def rates_of(self, numbers: Iterable[int], rate: float) -> list[float]:
+    def rates_of(self, numbers: list[int], rate: float) -> list[float]:
         """Return the rates of groups, of which 0 is none, where that of the optimizer is `rate`."""
-        known = (self._asked if self._undo is not None else self._rates).get
-        return [known(number, rate) for number in numbers]
+        known = self._asked if self._undo is not None else self._rates
+        last_numbers, last_rate, last_known, rates = self._listed
+        if last_numbers is not numbers or last_rate is not rate or last_known is not known:
+            rates = [known.get(number, rate) for number in numbers]
+            self._listed = numbers, rate, known, rates
+        return rates
 
     def numbers_of(self, number: int) -> dict[str, float] | None:
         """Return the numbers that schedules have drawn for a group, of the pass under way or else of the last one."""
@@ -256,7 +262,7 @@ class Clock:
     def _call(self, cur_loss: Any, drawn: Drawn | None) -> float:
         """Ask the schedules, and note what each was before."""
         shared: Shared = {}
-        if self.others:
+        if self._undo_others:
             self._undo_others = {}
         if type(self.scheduler) is ConstantScheduler:
             self._undo = _NOTHING
@@ -265,20 +271,28 @@ class Clock:
             self._undo = self.scheduler.state()
             rate = self._answer(self.scheduler, cur_loss, shared)
         if self.others:
-            self._asked = self._ask_others(cur_loss, shared)
+            changed = not self._constant
+            for scheduler, last in self._constant:
+                if scheduler.lr is not last:  # `any` of a generator takes longer
+                    changed = True
+            if changed:
+                self._ask_others(cur_loss, shared)
         if drawn is not None:
             self._drawing = drawn.at(self.cur_step, cur_loss, self.states, shared)
         return rate
 
-    def _ask_others(self, cur_loss: Any, shared: Shared) -> dict[int, float]:
-        rates = {}
+    def _ask_others(self, cur_loss: Any, shared: Shared) -> None:
+        self._constant = ()
+        rates, constant = {}, []
         for number, scheduler in self.others.items():
             if type(scheduler) is ConstantScheduler:
                 rates[number] = scheduler.lr
+                constant.append((scheduler, scheduler.lr))
             else:
                 self._undo_others[number] = scheduler.state()
                 rates[number] = self._answer(scheduler, cur_loss, shared)
-        return rates
+        self._asked = rates
+        self._constant = constant if len(constant) == len(rates) else ()
 
     def _answer(self, scheduler: SchedulerBase, cur_loss: Any, shared: Shared) -> float:
         """Ask a schedule; where it is the user's code, or may wait for a loss, handlers of signals run meanwhile."""

@@ -175,8 +175,9 @@ def _numbers(
     update: WholeUpdate, settings: Settings, clock: Clock, lr: float, others: Mapping[str, Any] | None
 ) -> Sequence[Scalars]:
     """Return the numbers of a step for each row of an update."""
-    if update.alike is not None:
-        groups, t = update.alike
+    alike = update.alike
+    if alike is not None:
+        groups, t = alike
         rates = clock.rates_of(groups, lr)
         return RateRows(settings.numbered(groups[0]).numbers_at(t, rates[0], others), rates)
     scalars = []
