@@ -42,11 +42,43 @@ def test_groups_that_differ_in_the_rate_have_the_bits_of_optimizers_apart(backen
         apart[name].lr_scheduler.set_params({"lr": 0.05})
     for only in ("abc", "abc", "ab", "abc", "abc"):
         step(only)
+    before, opt = opt, opt.copy()
+    before.set_params({"groups": {"b*": {"lr": 5.0}, "c*": {"lr": 6.0}}})
+    step()
+    groups = {**groups, "c*": {"lr": 0.4}}
+    opt.set_params({"groups": groups})
+    for name in ("c0", "c1"):
+        apart[name].set_params({"lr": 0.4})
+    step()
+    step()
     opt.set_params({"groups": {**groups, "b*": {"lr": 0.2, "l2": 0.5}}})
     for name in ("b0", "b1"):
         apart[name].set_params({"l2": 0.5})
     for _ in range(3):
         step()
+
+
+def test_a_rate_that_moves_beside_one_that_stands(backend, fused):
+    """A group with a schedule, one without, and a schedule that comes and goes."""
+    halving = "exponential(initial_lr=0.5, decay=0.5, stage_length=1)"
+    opt = xpopt.SGD(lr=0.125, groups={"b": {"lr_scheduler": halving}, "c": {"lr": 0.25}})
+    names, zero, one = "abc", np.zeros(1), np.ones(1)
+    found = []
+    for step in range(6):
+        if step == 3:
+            opt.set_params({"groups": {"b": {"lr": 2.0}, "c": {"lr": 0.25}}})
+        if step == 5:
+            opt.set_params({"lr": 4.0})
+        new = opt.update_all(dict.fromkeys(names, zero), dict.fromkeys(names, one))
+        found.append([-float(new[name][0]) for name in names])
+    assert found == [
+        [0.125, 0.5, 0.25],
+        [0.125, 0.25, 0.25],
+        [0.125, 0.125, 0.25],
+        [0.125, 2.0, 0.25],
+        [0.125, 2.0, 0.25],
+        [4.0, 2.0, 0.25],
+    ]
 
 
 @pytest.mark.parametrize("cls", [xpopt.Adam, xpopt.SGD])

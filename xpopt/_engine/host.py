@@ -167,21 +167,43 @@ class HostSingle:
         self.shape, self.dtype = spec.shape, spec.dtype
         self._bytes = param.nbytes
         self._order = _order_of(param)
+        self._is_plain = bool(self.shape) and self._order == "c_contiguous"
+        self._addresses: tuple[int, int] | None = None  # of param and grad, where the result goes in param's place
+        self._viewed: tuple[Any, Any] = None, None  # the last of these, and the arrays there as reals
 
     def bind(self, param: Any, grad: Any, out: Any) -> tuple[Any, Any] | None:
         """Return what is read and where the result goes: one array where they are the same memory."""
+        self._addresses = None
         if not (self._looks_right(param) and self._looks_right(grad)):
             return None
         if out is None:
             return param, np.empty_like(param)
         if not out.flags.writeable if out is param else not (self._looks_right(out) and out.flags.writeable):
             return None
-        start, size = address_of(out), self._bytes
-        if abs(address_of(grad) - start) < size:
+        start, of_grad, size = address_of(out), address_of(grad), self._bytes
+        if abs(of_grad - start) < size:
             return None
         if out is param or (apart := abs(address_of(param) - start)) == 0:
+            self._addresses = start, of_grad
             return out, out  # all are contiguous in one order
         return None if apart < size else (param, out)
+
+    def reals(self, param: Any, grad: Any, result: Any) -> tuple[Any, Any, Any]:
+        """Return the complex arrays of one step, which have been bound, as the reals that a kernel sees."""
+        addresses, (last, views) = self._addresses, self._viewed
+        if addresses is None:
+            if not self._is_plain:
+                return reals_of(param), reals_of(grad), reals_of(result)
+            compute = self.compute
+            return param.view(compute), grad.view(compute), result.view(compute)
+        if addresses != last:
+            self._viewed = addresses, None
+            param = reals_of(param)
+            return param, reals_of(grad), param
+        if views is None:  # nothing has moved since the last step
+            views = _unowned(reals_of(param)), _unowned(reals_of(grad))
+            self._viewed = addresses, views
+        return views[0], views[1], views[0]
 
     def _looks_right(self, x: Any) -> bool:
         return (

@@ -36,7 +36,8 @@ class Numbers:
             parts = self._values, *others
             self._values = lambda h: tuple(value for part in parts for value in part(h))
         self._pack = {code: struct.Struct(f"{self.count}{code}").pack for code in _CODES}
-        self._of_rates: dict[str, dict[int, Any]] = {code: {} for code in _CODES}  # what computes and packs so many rows
+        # what computes and packs rows that differ in the rate, by how many there are
+        self._of_rates: dict[str, dict[int, Any]] = {code: {} for code in _CODES}
 
     def rows(self, scalars: Sequence[Scalars], row_of: Sequence[int], keys: Sequence[Key] | None, code: str) -> bytes:
         """Return the numbers of a launch.

@@ -14,7 +14,7 @@ from ..._arrays.typing import Scalars
 from .. import kernels
 from ..compiled.break_even import SmallSteps
 from ..group import Bound, Launched, Staged, StepNumbers
-from ..host import BLOCK, SHARED, HostGroup, HostSingle, reals_of
+from ..host import BLOCK, SHARED, HostGroup, HostSingle
 from ..kernel import Variant
 from ..numbers import Key
 from ..ones import Ones, with_copies
@@ -24,13 +24,14 @@ from . import kernel as blocked
 
 
 class _Bundle(NamedTuple):
-    """Tensors of one row that share a block."""
+    """Tensors that share a block."""
 
     tensors: list[int]  # of the group
     spans: list[slice]  # where each lies in the block
     places: list[slice]  # the same, counted in its own numbers, of which a complex one is two reals
     size: int
-    row: int
+    rows: Any  # of numbers, that the tensors have: ndarray of int64; one alone if they have the same
+    sizes: Any  # how many elements of the block each tensor has: ndarray of int64
     slots: list[Any]  # for each field, all of them as one flat array
 
 
@@ -42,16 +43,20 @@ class _SharedRun:
         kernel: blocked.Kernel,
         bundle: _Bundle,
         arrays: tuple[list[Any], list[Any], list[Any]],
-        packed: bytes,
+        numbers: Any,
+        varying: Sequence[int],
         factors: list[Any],
-        compute: Any,
     ) -> None:
         self._kernel = kernel
         self._bundle = bundle
         self._arrays = arrays
-        self._packed = packed
         self._factors = factors
-        self._compute = compute
+        self._compute = numbers.dtype
+        self._packed = numbers[bundle.rows[0]].tobytes()
+        self._varying: dict[int, Any] = {}  # numbers that are not the same for all, of each element
+        if len(bundle.rows) > 1:
+            for k in varying:
+                self._varying[k] = numbers[:, k][bundle.rows].repeat(bundle.sizes)
 
     def warm(self) -> blocked.Working:
         """Return this thread's arrays to work in."""
@@ -70,6 +75,7 @@ class _SharedRun:
         gathered, new = param, grad
         if bundle.places is not bundle.spans:
             gathered, new = (x.view(params[0].dtype) for x in (param, grad))
+        numbers = [self._varying.get(k, number) for k, number in enumerate(working.numbers)]
         return [
             (functools.partial(np.concatenate, out=gathered), (params,)),
             (functools.partial(np.concatenate, out=new), (grads,)),
@@ -79,7 +85,7 @@ class _SharedRun:
                 for factor in factors
             ),
             (working.memory.__setitem__, (slice(None), self._packed)),
-            (self._kernel.call, (param, grad, *bundle.slots, param, *bundle.slots, *arrays, *working.numbers)),
+            (self._kernel.call, (param, grad, *bundle.slots, param, *bundle.slots, *arrays, *numbers)),
             (_scatter, (zip(outs, [gathered[place] for place in bundle.places], strict=True),)),
         ]
 
@@ -103,11 +109,11 @@ class BlockedGroup(HostGroup):
 
     @staticmethod
     def kind(tensor: Tensor) -> Any:
-        """Return dtype and settings: small tensors share a block where they share a row, and so follow each other."""
-        return tensor.spec.dtype, tensor.group
+        """Return the dtype."""
+        return tensor.spec.dtype
 
     def set_rows(self, rows: list[int]) -> bool:
-        """Choose which tensors share a block: those of one row."""
+        """Choose which tensors share a block."""
         row_of = self.take_rows(rows)
         if row_of != self._row_of:
             self._row_of = row_of
@@ -138,10 +144,13 @@ class BlockedGroup(HostGroup):
             ones, copies = yield from self.ones.launch(scalars, self._row_of, measure)
         runs: list[blocked.Call] = []
         if self._bundles:
-            packed = [self._shared.numbers.packed(h, compute.char) for h in scalars]
+            found = self._shared.numbers
+            of_rows = np.frombuffer(found.rows(scalars, (), None, compute.char), compute)
+            of_rows = of_rows.reshape(len(scalars), found.count)
+            varying = (of_rows != of_rows[0]).any(axis=0).nonzero()[0].tolist() if len(of_rows) > 1 else []
             for bundle in self._bundles:
                 mine = [factors[k] for k in bundle.tensors] if factors else []
-                runs.append(_SharedRun(self._shared, bundle, (params, grads, outs), packed[bundle.row], mine, compute))
+                runs.append(_SharedRun(self._shared, bundle, (params, grads, outs), of_rows, varying, mine))
         if self._alone:
             packed = [self._kernel.numbers.packed(h, compute.char) for h in scalars]
             for k in self._alone:
@@ -175,7 +184,10 @@ class BlockedGroup(HostGroup):
                     spans = [slice(end - of, end) for end, of in zip(ends, sizes[first:k], strict=True)]
                     slots = [_from(x, total) for x in self.wide[first]]
                     places = spans if self.parts == 1 else [slice(of.start // 2, of.stop // 2) for of in spans]
-                    yield _Bundle(list(range(first, k)), spans, places, total, self._row_of[first], slots)
+                    rows = np.array(self._row_of[first:k], np.int64)
+                    rows = rows[:1] if (rows == rows[0]).all() else rows
+                    of_each = np.array(sizes[first:k], np.int64)
+                    yield _Bundle(list(range(first, k)), spans, places, total, rows, of_each, slots)
                 first, total = k, 0
             total += size
 
@@ -185,7 +197,7 @@ class BlockedGroup(HostGroup):
         return (
             self.ones is None  # whose numbers are each tensor's own
             and max(sizes[k - 1 : k + 1]) <= SHARED
-            and self._row_of[k - 1] == self._row_of[k]
+            and (self._shared.any_rows or self._row_of[k - 1] == self._row_of[k])
             and bool((before + sizes[k - 1] * self.compute.itemsize == here).all())
             and all(x.base is not None and x.base is y.base for x, y in zip(*self.wide[k - 1 : k + 1], strict=True))
         )
@@ -215,7 +227,6 @@ class BlockedSingle(HostSingle):
         self._one_call = self.size <= blocked.SMALL and (self.dtype == self.compute or self.parts == 2)
         self._code = self.compute.char
         self._turned = self._order == "f_contiguous" and self.parts == 1  # a kernel's own arrays are in C order
-        self._is_plain = bool(self.shape) and self._order == "c_contiguous"
 
     def launch(
         self, param: Any, grad: Any, result: Any, h: Scalars, key: Key | None, proceed: Any
@@ -225,14 +236,7 @@ class BlockedSingle(HostSingle):
             self._small.count()
         kernel, slots = self._kernel, self.wide
         if self.parts == 2:
-            at_once = result is param
-            if self._is_plain:
-                compute = self.compute
-                param, grad = param.view(compute), grad.view(compute)
-                result = param if at_once else result.view(compute)
-            else:
-                param, grad = reals_of(param), reals_of(grad)
-                result = param if at_once else reals_of(result)
+            param, grad, result = self.reals(param, grad, result)
         if self._turned:
             param, grad, result, *slots = (x.T for x in (param, grad, result, *slots))
         packed = kernel.numbers.packed(h, self._code)

@@ -82,6 +82,8 @@ class Kernel:
         self.measures = [Measure(one) for one in passes.before]
         self.source = print_numpy(graph)
         self.numbers = Numbers(graph)
+        self.any_rows = all(node.op != "pow" for node in graph.arrays())
+        """Whether numbers may differ between elements. NumPy may take squares where all exponents are 2, and no powers."""
         names: dict[str, Any] = {name: getattr(np, name) for name in CALLED}
         exec(compile(self.source.text, f"<{graph.name} for NumPy>", "exec"), names)
         self.call = names["kernel"]
