@@ -30,8 +30,7 @@ class _Bundle(NamedTuple):
     spans: list[slice]  # where each lies in the block
     places: list[slice]  # the same, counted in its own numbers, of which a complex one is two reals
     size: int
-    rows: Any  # of numbers, that the tensors have: ndarray of int64; one alone if they have the same
-    sizes: Any  # how many elements of the block each tensor has: ndarray of int64
+    rows: list[tuple[int, slice]]  # of numbers: which one the tensors of each part of the block have
     slots: list[Any]  # for each field, all of them as one flat array
 
 
@@ -52,15 +51,12 @@ class _SharedRun:
         self._arrays = arrays
         self._factors = factors
         self._compute = numbers.dtype
-        self._packed = numbers[bundle.rows[0]].tobytes()
-        self._varying: dict[int, Any] = {}  # numbers that are not the same for all, of each element
-        if len(bundle.rows) > 1:
-            for k in varying:
-                self._varying[k] = numbers[:, k][bundle.rows].repeat(bundle.sizes)
+        self._numbers = numbers
+        self._varying = varying if len(bundle.rows) > 1 else ()
 
     def warm(self) -> blocked.Working:
         """Return this thread's arrays to work in."""
-        return self._kernel.working((BLOCK,), self._compute, 2)
+        return self._kernel.working((BLOCK,), self._compute, 2 + len(self._varying))
 
     def shares(self) -> Iterator[Callable[[], None]]:
         """Yield itself: it is one block."""
@@ -70,12 +66,17 @@ class _SharedRun:
         """Return the steps that gather, compute and scatter."""
         working, bundle, size = self.warm(), self._bundle, self._bundle.size
         params, grads, outs = ([flat(of[k]) for k in bundle.tensors] for of in self._arrays)
-        param, grad = (x[:size] for x in working.blocks)
+        param, grad, *filled = (x[:size] for x in working.blocks)
         arrays = [x[:size] for x in working.arrays]
         gathered, new = param, grad
         if bundle.places is not bundle.spans:
             gathered, new = (x.view(params[0].dtype) for x in (param, grad))
-        numbers = [self._varying.get(k, number) for k, number in enumerate(working.numbers)]
+        numbers = list(working.numbers)
+        fills: list[blocked.Step] = []
+        for k, x in zip(self._varying, filled, strict=False):  # other tensors may have needed more
+            numbers[k], values = x, self._numbers[:, k].tolist()
+            fills += [(x[part].fill, (values[row],)) for row, part in bundle.rows]
+        packed = self._numbers[bundle.rows[0][0]].tobytes()
         return [
             (functools.partial(np.concatenate, out=gathered), (params,)),
             (functools.partial(np.concatenate, out=new), (grads,)),
@@ -84,7 +85,8 @@ class _SharedRun:
                 for span, factors in zip(bundle.spans, self._factors, strict=False)  # none if nothing is clipped
                 for factor in factors
             ),
-            (working.memory.__setitem__, (slice(None), self._packed)),
+            (working.memory.__setitem__, (slice(None), packed)),
+            *fills,
             (self._kernel.call, (param, grad, *bundle.slots, param, *bundle.slots, *arrays, *numbers)),
             (_scatter, (zip(outs, [gathered[place] for place in bundle.places], strict=True),)),
         ]
@@ -184,10 +186,8 @@ class BlockedGroup(HostGroup):
                     spans = [slice(end - of, end) for end, of in zip(ends, sizes[first:k], strict=True)]
                     slots = [_from(x, total) for x in self.wide[first]]
                     places = spans if self.parts == 1 else [slice(of.start // 2, of.stop // 2) for of in spans]
-                    rows = np.array(self._row_of[first:k], np.int64)
-                    rows = rows[:1] if (rows == rows[0]).all() else rows
-                    of_each = np.array(sizes[first:k], np.int64)
-                    yield _Bundle(list(range(first, k)), spans, places, total, rows, of_each, slots)
+                    rows = _joined(self._row_of[first:k], spans)
+                    yield _Bundle(list(range(first, k)), spans, places, total, rows, slots)
                 first, total = k, 0
             total += size
 
@@ -201,6 +201,16 @@ class BlockedGroup(HostGroup):
             and bool((before + sizes[k - 1] * self.compute.itemsize == here).all())
             and all(x.base is not None and x.base is y.base for x, y in zip(*self.wide[k - 1 : k + 1], strict=True))
         )
+
+
+def _joined(rows: list[int], spans: list[slice]) -> list[tuple[int, slice]]:
+    """Return each row with the span of the tensors of it that follow each other."""
+    joined: list[tuple[int, slice]] = []
+    for row, span in zip(rows, spans, strict=True):
+        if joined and joined[-1][0] == row:
+            span = slice(joined.pop()[1].start, span.stop)
+        joined.append((row, span))
+    return joined
 
 
 def _from(x: Any, size: int) -> Any:

@@ -83,7 +83,7 @@ class Kernel:
         self.source = print_numpy(graph)
         self.numbers = Numbers(graph)
         self.any_rows = all(node.op != "pow" for node in graph.arrays())
-        """Whether numbers may differ between elements. NumPy may take squares where all exponents are 2, and no powers."""
+        """Whether numbers may differ between elements: where all exponents are 2, NumPy may square, and else raise."""
         names: dict[str, Any] = {name: getattr(np, name) for name in CALLED}
         exec(compile(self.source.text, f"<{graph.name} for NumPy>", "exec"), names)
         self.call = names["kernel"]
@@ -167,7 +167,7 @@ class Run:
         if size > BLOCK:
             return [step for start in range(0, size, BLOCK) for step in self._block(start)]
         working = self.warm()
-        arrays, blocks = working.arrays, working.blocks if self._low else []
+        arrays, blocks = working.arrays, working.blocks[:2] if self._low else []
         if size > SMALL:
             arrays = [x[:size].reshape(self._shape) for x in arrays]
             blocks = [x[:size].reshape(self._shape) for x in blocks]
@@ -181,7 +181,7 @@ class Run:
         stop = min(start + BLOCK, self._size)
         inputs, outputs = ([flat(x)[start:stop] for x in arrays] for arrays in (self._inputs, self._outputs))
         arrays = [x[: stop - start] for x in working.arrays]
-        blocks = [x[: stop - start] for x in working.blocks] if self._low else []
+        blocks = [x[: stop - start] for x in working.blocks[:2]] if self._low else []
         return self._steps(working, inputs, outputs, arrays, blocks)
 
     def _steps(
