@@ -111,3 +111,14 @@ def test_complex_arrays_may_stay_and_move(backend, shape, order):
             real = wanted.update(real, np.stack([grad.real, grad.imag]), "W")
         wanted.step()
         np.testing.assert_array_equal(np.stack([param.real, param.imag]), real)
+
+
+def test_numbers_that_differ_in_the_sign_of_a_zero_are_not_the_same(backend):
+    opt = xpopt.SGD(lr=1.0, bounds=(0.0, 1.0), groups={"b*": {"bounds": (-0.0, 1.0)}})
+    params = {name: np.ones(3, np.float32) for name in ("a0", "b0", "a1", "b1")}
+    with xpopt.engine("blocked"):
+        for _ in range(2):
+            params = opt.update_all(params, {name: np.full(3, 2, np.float32) for name in params})
+    assert {name: np.signbit(x).tolist() for name, x in params.items()} == {
+        name: [name[0] == "b"] * 3 for name in params
+    }

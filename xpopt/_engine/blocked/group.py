@@ -149,7 +149,7 @@ class BlockedGroup(HostGroup):
             found = self._shared.numbers
             of_rows = np.frombuffer(found.rows(scalars, (), None, compute.char), compute)
             of_rows = of_rows.reshape(len(scalars), found.count)
-            varying = (of_rows != of_rows[0]).any(axis=0).nonzero()[0].tolist() if len(of_rows) > 1 else []
+            varying = _varying(of_rows) if len(of_rows) > 1 else []
             for bundle in self._bundles:
                 mine = [factors[k] for k in bundle.tensors] if factors else []
                 runs.append(_SharedRun(self._shared, bundle, (params, grads, outs), of_rows, varying, mine))
@@ -201,6 +201,13 @@ class BlockedGroup(HostGroup):
             and bool((before + sizes[k - 1] * self.compute.itemsize == here).all())
             and all(x.base is not None and x.base is y.base for x, y in zip(*self.wide[k - 1 : k + 1], strict=True))
         )
+
+
+def _varying(of_rows: Any) -> list[int]:
+    """Return which numbers have not the same bits in all rows."""
+    bits = of_rows.view(f"u{of_rows.itemsize}")
+    places: list[int] = (bits != bits[0]).any(axis=0).nonzero()[0].tolist()
+    return places
 
 
 def _joined(rows: list[int], spans: list[slice]) -> list[tuple[int, slice]]:
