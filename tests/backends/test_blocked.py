@@ -56,7 +56,7 @@ CASES = {(kind, dtype) for kind in KINDS for dtype in DTYPES} | {("Adam", "compl
 
 @pytest.mark.parametrize(("kind", "dtype"), sorted(CASES - {("clipped", "float64")}))  # whose norms differ by engine
 def test_small_tensors_of_several_groups_share_a_block_with_the_bits_of_optimizers_apart(backend, kind, dtype):
-    """Also where one has missed a step. Powers stay apart: NumPy takes squares where all exponents are 2."""
+    """Also where one has missed a step. Powers stay apart: NumPy may compute squares for the exponent 2."""
     make = KINDS[kind]
     rng = np.random.default_rng(0)
 

@@ -83,7 +83,7 @@ class Kernel:
         self.source = print_numpy(graph)
         self.numbers = Numbers(graph)
         self.any_rows = all(node.op != "pow" for node in graph.arrays())
-        """Whether numbers may differ between elements: where all exponents are 2, NumPy may square, and else raise."""
+        """Whether a number may be an array. An exponent may not: for the number 2 alone, NumPy may compute a square."""
         names: dict[str, Any] = {name: getattr(np, name) for name in CALLED}
         exec(compile(self.source.text, f"<{graph.name} for NumPy>", "exec"), names)
         self.call = names["kernel"]
